@@ -1,0 +1,1 @@
+"""The command line. Nothing in here imports torch, OpenCV, PyAV or librosa before a command runs."""

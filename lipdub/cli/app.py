@@ -1,0 +1,118 @@
+"""`lipdub`: its commands, and how errors and signals become exit codes.
+
+    LipdubError -> two lines on stderr, its own code        SIGINT -> 130    SIGTERM, SIGHUP -> 128 + number
+    a bug of ours -> 1, asks for a report                   usage -> 2 (Typer)    reader of stdout gone -> 141
+
+Signals are turned into exceptions, so that every context manager on the way out removes what it made.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from types import FrameType, TracebackType
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from lipdub import __version__
+from lipdub.cli import console, weights
+from lipdub.cli.demo import demo
+from lipdub.cli.prepare import prepare
+from lipdub.cli.sync import sync
+from lipdub.cli.train import train
+from lipdub.errors import LipdubError
+
+DEBUG_VARIABLE = "LIPDUB_DEBUG"
+
+
+class _Commands(TyperGroup):
+    """The top level: where errors of any command end."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        try:
+            return super().invoke(ctx)
+        except LipdubError as error:
+            if ctx.params.get("debug"):
+                traceback.print_exception(error)
+            console.report_error(error)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            console.say("interrupted")
+            raise typer.Exit(130) from error
+        except BrokenPipeError as error:  # not stdout's, see console.py; Typer would leave without a word
+            raise RuntimeError("the other end of a pipe is gone") from error
+
+
+app = typer.Typer(
+    name="lipdub",
+    cls=_Commands,
+    help="Dub a video: the same picture, with lips that speak another sound track.",
+    epilog="Dub people only with their consent; every output is marked as altered.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain text: fast, the same in any terminal
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(sync)
+app.command()(demo)
+app.command()(prepare)
+app.command()(train)
+app.add_typer(weights.app, name="weights")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.data(f"lipdub {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", envvar=DEBUG_VARIABLE, help="Tracebacks with errors.")] = False,
+) -> None:
+    """Options of every command; `main` and `_Commands` read them."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; the console script.
+
+    Args:
+        argv: without the program's name; by default sys.argv.
+
+    Returns:
+        0. Every other outcome leaves by SystemExit, or as an exception that Python turns into exit code 1.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if "--debug" not in arguments and os.environ.get(DEBUG_VARIABLE, "0") in {"", "0"}:
+        sys.excepthook = _report_bug
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file name must not break an ASCII terminal
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP: leave it so
+            signal.signal(number, _leave)
+    try:
+        typer.main.get_command(app).main(args=arguments, prog_name="lipdub")
+    except KeyboardInterrupt:  # outside of a command
+        return 130
+    return 0
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _report_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Stands in for Python's traceback; the exit code stays 1."""
+    console.say(f"error: unexpected {kind.__name__}: {error}")
+    console.say("  this is a bug in lipdub; please report it with what `lipdub --debug ...` prints")

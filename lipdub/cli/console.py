@@ -1,0 +1,283 @@
+"""What a person or a program sees of a running job. The only home of rich.
+
+    terminal            bars on stderr: stage i/n, units done, rate, time left
+    pipe, log, dumb     one line on stderr per stage and every 5 s
+    --quiet             warnings only
+    --json              events as JSON lines on stdout (`"type"` in each), nothing else
+
+stdout carries data only; everything for the eye goes to stderr.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import PurePath
+from typing import Any, TextIO
+
+from lipdub.errors import LipdubError
+from lipdub.events import Done, Event, OnEvent, Progress, Stage, Warning_
+
+PLAIN_EVERY_S = 5.0  # between two lines of a log
+JSON_EVERY_S = 0.5  # between two progress events of a stage
+SCHEMA = 1  # of the JSON lines; readers ignore types and keys that they do not know
+
+Clock = Callable[[], float]
+
+
+def say(text: str) -> None:
+    """A line for the person, on stderr."""
+    _print(text, sys.stderr)
+
+
+def data(text: str) -> None:
+    """A line of data, on stdout."""
+    _print(text, sys.stdout)
+
+
+def _print(text: str, stream: TextIO) -> None:
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError as error:  # `lipdub ... | head`: whoever read this has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # nothing is left for the flush at exit
+        raise SystemExit(128 + 13) from error  # as if SIGPIPE had ended it
+
+
+def warn(message: str) -> None:
+    """A warning, on stderr."""
+    say(f"warning: {message}")
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Columns on stdout, each as wide as its widest cell."""
+    lines = [tuple(header), *(tuple(row) for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    for line in lines:
+        data("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def report_error(error: LipdubError) -> None:
+    """What happened, and what to do next: two lines on stderr."""
+    say(f"error: {_one_line(error.what)}")
+    if error.remedy:
+        say(f"  {_one_line(error.remedy)}")
+
+
+@contextmanager
+def progress(*, json_lines: bool = False, quiet: bool = False, clock: Clock = time.monotonic) -> Iterator[OnEvent]:
+    """Show the events of one job.
+
+    Args:
+        json_lines: as NDJSON on stdout; a `LipdubError` that ends the job becomes an event of type "error".
+        quiet: warnings only.
+        clock: seconds, for tests.
+
+    Yields:
+        The job's `on_event`.
+    """
+    if json_lines:
+        lines = _JsonLines(clock)
+        try:
+            yield lines
+        except LipdubError as error:
+            lines.write("error", {"code": error.exit_code, "what": error.what, "remedy": error.remedy})
+            raise
+    elif quiet:
+        yield _Quiet()
+    elif is_fancy(sys.stderr):
+        with _bars(clock) as on_event:
+            yield on_event
+    else:
+        yield _Plain(clock)
+
+
+def is_fancy(stream: TextIO) -> bool:
+    """Whether moving bars may be drawn: a terminal that can, and a user who did not object."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class _Pace:
+    """Where the current stage is, how fast, and how long it still takes."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.stage: Stage | None = None
+        self.done = 0
+        self.total: int | None = None
+        self._started = 0.0
+
+    def take(self, event: Stage | Progress) -> None:
+        if isinstance(event, Stage):
+            self.stage, self.done, self.total, self._started = event, 0, event.total, self._clock()
+        else:
+            self.done, self.total = event.done, event.total if event.total is not None else self.total
+
+    @property
+    def seconds(self) -> float:
+        return self._clock() - self._started
+
+    @property
+    def rate(self) -> float:
+        """Units per second since the stage began."""
+        return self.done / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def left_s(self) -> float | None:
+        return (self.total - self.done) / self.rate if self.total is not None and self.rate > 0 else None
+
+    @property
+    def title(self) -> str:
+        return f"[{self.stage.index}/{self.stage.count}] {self.stage.name}" if self.stage else ""
+
+    @property
+    def speed(self) -> str:
+        unit = self.stage.unit if self.stage else ""
+        return f"{self.rate:.1f} fps" if unit == "frames" else f"{self.rate:.2g} {unit}/s"
+
+    def __str__(self) -> str:
+        text = f"{self.done}" + (f"/{self.total}" if self.total is not None else "")
+        text += f"  {self.speed}" if self.rate else ""
+        return text + (f"  {duration(self.left_s)} left" if self.left_s is not None else "")
+
+
+class _Quiet:
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Warning_):
+            warn(_one_line(event.message))
+
+
+class _Plain:
+    """A line when a stage begins and ends, and every 5 s in between."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock, self._pace = clock, _Pace(clock)
+        self._last = -math.inf
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Stage | Done):
+            self._finish()
+        if isinstance(event, Stage):
+            self._pace.take(event)
+            self._line(self._pace.title)
+        elif isinstance(event, Progress):
+            self._pace.take(event)
+            if self._clock() - self._last >= PLAIN_EVERY_S:
+                self._line(f"{self._pace.title}  {self._pace}")
+        elif isinstance(event, Warning_):
+            warn(_one_line(event.message))
+
+    def _finish(self) -> None:
+        pace = self._pace
+        if pace.stage is not None:
+            done = f"{pace.done} {pace.stage.unit}, {pace.speed}, " if pace.done else ""
+            self._line(f"{pace.title}  {done}{duration(pace.seconds)}")
+            pace.stage = None
+
+    def _line(self, text: str) -> None:
+        self._last = self._clock()
+        say(text)
+
+
+class _JsonLines:
+    """One JSON object a line. Progress is thinned out; the last of a stage is always there."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._held: Progress | None = None
+        self._last = -math.inf
+        self.write("start", {"schema": SCHEMA})
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Progress):
+            self._held = event
+            if self._clock() - self._last < JSON_EVERY_S:
+                return
+        self._flush()
+        match event:
+            case Stage():
+                self.write("stage", dataclasses.asdict(event))
+            case Warning_():
+                self.write("warning", dataclasses.asdict(event))
+            case Done():
+                self.write("done", {"report": event.report})
+
+    def _flush(self) -> None:
+        if self._held is not None:
+            self.write("progress", dataclasses.asdict(self._held))
+            self._held, self._last = None, self._clock()
+
+    def write(self, kind: str, values: dict[str, Any]) -> None:
+        data(json_line(values, type=kind))
+
+
+@contextmanager
+def _bars(clock: Clock) -> Iterator[OnEvent]:
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Bars
+
+    pace = _Pace(clock)
+    console = Console(stderr=True, highlight=False)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[pace]}", markup=False),
+    )
+    with Bars(*columns, console=console, redirect_stdout=False) as bars:
+        task = bars.add_task("", total=None, pace="")
+
+        def on_event(event: Event) -> None:
+            if isinstance(event, Warning_):
+                bars.console.print(f"warning: {_one_line(event.message)}", markup=False)
+            if isinstance(event, Stage):
+                pace.take(event)
+                bars.reset(task, total=pace.total, description=pace.title, pace="")
+            elif isinstance(event, Progress):
+                pace.take(event)
+                bars.update(task, completed=pace.done, total=pace.total, pace=str(pace))
+            elif isinstance(event, Done) and pace.stage is not None:
+                bars.update(task, completed=1, total=1)
+
+        yield on_event
+
+
+def plain(value: Any) -> Any:
+    """Records, paths, fractions, NumPy and torch values as what JSON knows; NaN and infinity as None."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, Fraction):
+        return f"{value.numerator}/{value.denominator}"
+    if hasattr(value, "tolist"):  # NumPy and torch, scalars and arrays; neither is imported here
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def json_line(record: Any, **more: Any) -> str:
+    """A record and further keys as one line of JSON. ASCII only, so that any locale can print it."""
+    return json.dumps(plain(more) | plain(record), ensure_ascii=True, allow_nan=False)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

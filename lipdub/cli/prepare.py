@@ -1,0 +1,45 @@
+"""`lipdub prepare`: footage -> a data set to train on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lipdub.cli import console
+
+
+def prepare(
+    source: Annotated[Path, typer.Argument(help="Folder of talking-face videos; sub-folders are read too.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The data set's folder; a second call continues.")],
+    speakers: Annotated[
+        Path | None,
+        typer.Option(help="TSV with the columns path and speaker. Without it a folder counts as one speaker."),
+    ] = None,
+    side: Annotated[int, typer.Option(min=32, help="Side in pixels of a stored crop, margin included.")] = 128,
+    val_share: Annotated[float, typer.Option(min=0.0, max=0.5, help="Share of speakers to validate on.")] = 0.06,
+    test_share: Annotated[float, typer.Option(min=0.0, max=0.9, help="Share of speakers to test on.")] = 0.0,
+    keep_offset: Annotated[
+        bool, typer.Option("--keep-offset", help="Do not shift a folder's sound to where it fits the lips best.")
+    ] = False,
+    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Processes.")] = 1,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, any number of config.py.")] = None,
+) -> None:
+    """Cut talking faces out of SOURCE: aligned 25 fps clips with landmarks and sound, split by speaker."""
+    from lipdub.config import load_config
+    from lipdub.training.prepare import PrepareOptions
+    from lipdub.training.prepare import prepare as run
+
+    options = PrepareOptions(
+        source=source,
+        output=output,
+        table=speakers,
+        side=side,
+        val_share=val_share,
+        test_share=test_share,
+        correct_offset=not keep_offset,
+        jobs=jobs,
+    )
+    summary = run(options, load_config(None, set_ or ()), on_line=console.say)
+    console.table(("what", "count"), [(str(key), str(value)) for key, value in summary.items()])

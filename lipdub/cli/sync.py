@@ -1,0 +1,96 @@
+"""`lipdub sync`: the main job."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lipdub.cli import console
+
+
+def sync(
+    video: Annotated[Path, typer.Argument(help="The video whose speaker gets new lips.")],
+    audio: Annotated[Path, typer.Argument(help="The new speech track, any format.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where the dubbed video goes.")],
+    face: Annotated[
+        str, typer.Option(help="Whom to dub: largest (per shot), all, or x,y (a point on the face, in pixels).")
+    ] = "largest",
+    start: Annotated[str | None, typer.Option(help="Dub only from here, seconds or [h:]mm:ss.")] = None,
+    end: Annotated[str | None, typer.Option(help="Dub only to here; the rest passes through untouched.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Faces per generator call.")] = None,
+    strength: Annotated[
+        float | None, typer.Option(min=0.0, max=3.0, help="How far the mouth moves; 1 is as heard.")
+    ] = None,
+    faces: Annotated[str, typer.Option(help="Face finder: builtin or face-alignment.")] = "builtin",
+    weights: Annotated[
+        str, typer.Option(help="Generator weights: a name of `lipdub weights list` or a file.")
+    ] = "generator",
+    crf: Annotated[int | None, typer.Option(min=0, max=51, help="Quality of the one encode; lower is better.")] = None,
+    codec: Annotated[str | None, typer.Option(help="Video encoder; the default follows the source.")] = None,
+    drop_original_audio: Annotated[
+        bool, typer.Option("--drop-original-audio", help="Do not keep the old sound as a further track.")
+    ] = False,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, any number of config.py.")] = None,
+    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Events as JSON lines on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only warnings and errors.")] = False,
+) -> None:
+    """Dub VIDEO with AUDIO: same frames, same file, new lips.
+
+    Frames without a usable face pass through untouched; nothing is shortened or shifted.
+    """
+    where = parse_face(face)
+    start_s, end_s = parse_time(start, "--start"), parse_time(end, "--end")
+
+    from lipdub.config import load_config
+    from lipdub.pipeline import SyncOptions, sync_video
+
+    config = load_config(None, set_ or ())
+    options = SyncOptions(
+        device=device,
+        batch_size=batch_size,
+        face=where,
+        start_s=start_s,
+        end_s=end_s,
+        overwrite=overwrite,
+        backend=faces,
+        generator=weights,
+        strength=strength,
+        keep_original_audio=not drop_original_audio,
+        crf=crf,
+        codec=codec,
+    )
+    with console.progress(json_lines=json_, quiet=quiet) as on_event:
+        report = sync_video(video, audio, output, options, config=config, on_event=on_event)
+    if not json_ and not quiet:
+        console.say(
+            f"{report.output}: {report.dubbed} of {report.frames} frames dubbed, {report.faces} face(s), "
+            f"{report.seconds:.1f} s ({report.fps:.1f} fps on {report.device})"
+        )
+        for reason, count in report.passed.items():
+            console.say(f"  {count} frames left as they were: {reason}")
+
+
+def parse_face(text: str) -> str | tuple[float, float]:
+    """`largest`, `all`, or a point; usage error otherwise."""
+    if text in ("largest", "all"):
+        return text
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*,\s*(\d+(?:\.\d+)?)\s*", text)
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is none of largest, all, x,y", param_hint="--face")
+    return float(match[1]), float(match[2])
+
+
+def parse_time(text: str | None, option: str) -> float | None:
+    """Seconds from `12.5`, `1:02.5` or `1:00:02`; usage error otherwise."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)", text.strip())
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is no time; use seconds, mm:ss or h:mm:ss", param_hint=option)
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return 3600 * hours + 60 * minutes + seconds

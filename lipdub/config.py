@@ -1,0 +1,270 @@
+"""Every number of lipdub, on one page: frozen sections, defaults, and how presets and `--set` change them.
+
+Defaults are the thesis' values where it gives one (its section in brackets) and design decisions otherwise.
+`load_config(preset, overrides)`: defaults <- TOML preset <- `--set section.key=value`. Unknown keys are errors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from lipdub.errors import InputError
+
+PRESETS = Path(__file__).parent / "presets"
+
+Section = TypeVar("Section")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MelConfig:
+    """Log-mel spectrogram and the window that a frame sees [3.1, 3.7]."""
+
+    sample_rate: int = 16_000  # Hz, mono
+    n_fft: int = 800  # samples, 50 ms
+    hop: int = 200  # samples, 12.5 ms: 16 steps = 5 frames of 25 fps
+    n_mels: int = 80
+    f_min: float = 55.0  # Hz
+    f_max: float = 7600.0  # Hz
+    floor_db: float = -100.0  # digital silence becomes this; the log is never of zero
+    level_db: float = -20.0  # RMS that the audible parts are scaled to before the mel, relative to full scale
+    max_gain_db: float = 40.0  # a fainter recording is not raised further: hiss is not speech
+    window: int = 16  # mel steps per frame, centred on the frame's middle [3.7]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceConfig:
+    """Detection, tracking, crop. Pixels are those of the upright display frame unless said otherwise."""
+
+    size: int = 96  # crop side S in pixels [3.1]
+    detect_every: int = 5  # frames between two detections of the same shot
+    detect_side: int = 320  # longest side that the builtin detector sees
+    min_score: float = 0.5  # detector score below which a box is dropped
+    min_face: float = 20.0  # box side in pixels below which a face is left alone
+    min_confidence: float = 0.35  # landmark confidence below which a frame passes through
+    link_iou: float = 0.3  # least overlap that links boxes of neighbouring detections
+    max_gap_s: float = 0.5  # longest gap in a track that is filled by interpolation
+    min_track_s: float = 0.2  # shorter tracks are left alone
+    smooth_s: float = 0.28  # span of the zero-phase smoothing of the crop, inside a shot
+    shot_threshold: float = 0.22  # distance in [0, 1] between neighbours that makes a cut (faces/shots.py)
+    fade_frames: int = 3  # cross-fade where a track comes or goes
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceConfig:
+    """Which frames of an identity the generator may look at [3.5]."""
+
+    sampling: str = "kmeans"  # random | neighbourhood | kmeans  (Table 4.1, column 1)
+    augment: bool = True  # fill free places with affine copies ("KMeans + Aug")
+    count: int = 10  # K clusters
+    neighbourhood: int = 30  # frames around the target, for "neighbourhood"
+    exclude: int = 5  # frames around the target that are never its reference [3.6]
+    pool: int = 400  # most candidate crops an identity keeps while a video is read
+    closed_mouth: bool = True  # the most closed mouth is always among them (not in the thesis)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorConfig:
+    """g(X, A, R) [3.4]. Widths are channels at S, S/2, S/4, ... ; the last scale is S / 2**(len - 1)."""
+
+    size: int = 96
+    widths: tuple[int, ...] = (32, 64, 128, 192, 224, 240)  # 24.6 M parameters, 4.2 GFLOP a frame
+    residual_blocks: int = 10  # per image encoder, spread over the scales [3.4]
+    audio_blocks: int = 7  # residual blocks of the audio encoder [3.4]
+    audio_widths: tuple[int, ...] = (32, 64, 128, 256)
+    embedding: int = 512
+    n_mels: int = 80
+    window: int = 16
+    residual: bool = True  # Table 4.1 "ResNet": shortcuts in the residual blocks
+    attention: bool = True  # Table 4.1 "Attn.": references weighed by the audio (5); off: their mean
+    attention_score: str = "scaled"  # sigma of (5): "sigmoid" as printed, or "scaled": a.r / sqrt(embedding)
+    attention_sign: int = 1  # +1 or -1 in exp(sign * a.r). Thesis (5) prints -1: see models/generator.py
+    audio_skips: bool = True  # Table 4.1 "Audio skips": embedding fed to every decoder scale
+    mask_head: bool = True  # Table 4.1 "Mask": predicted mask and blend (10)
+    skip_free_scales: int = 1  # finest decoder scales without image skips [3.6]
+    shape_code: int = 0  # length of the mouth-shape bottleneck between sound and decoder; 0 = thesis (none)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertConfig:
+    """Lip-sync expert [3.3]: lower half of `frames` faces + their mel window -> two embeddings."""
+
+    size: int = 96
+    frames: int = 5  # T_v
+    n_mels: int = 80
+    window: int = 16  # T_a mel steps
+    widths: tuple[int, ...] = (32, 64, 128, 256, 512)
+    audio_widths: tuple[int, ...] = (32, 64, 128, 256)
+    embedding: int = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorConfig:
+    """Multi-frame discriminator [3.7]."""
+
+    size: int = 96
+    frames: int = 5
+    widths: tuple[int, ...] = (32, 64, 128, 256)
+    slope: float = 0.2  # LeakyReLU
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Weights and constants of the total loss (15); see losses.py for each equation."""
+
+    l1: float = 1.0
+    vgg: float = 0.5
+    expert: float = 0.0  # stage 1 switches .01 on when validation L1 falls below `expert_at_l1`; stage 2: .1
+    mask: float = 1.0
+    adversarial: float = 0.0  # stage 2: .01
+    expert_on: float = 0.01  # the weight that `expert` jumps to
+    expert_at_l1: float = 0.045  # masked L1 in [0, 1] units. Thesis: 1.1, of an unstated scale
+    expert_floor: float = 1e-3  # d is clipped to [floor, 1] (8)
+    r1_gamma: float = 10.0  # (14)
+    shape: float = 0.0  # mouth-shape loss of the sound, not in the thesis
+    blur_kernel: int = 5  # (10)
+    blur_sigma: float = 3.0  # (10)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One run of one stage."""
+
+    stage: str = "1"  # faces | expert | 1 | 2
+    steps: int = 100_000
+    minutes: float = 0.0  # wall-clock budget; the run ends at whichever comes first; 0 = none
+    sound_first: int = 0  # steps in which only sound -> mouth shape is learnt (shape_code > 0)
+    batch_clips: int = 4  # clips of `frames` faces [3.7]
+    frames: int = 5  # T_v
+    learning_rate: float = 2e-4  # Adam, both networks [3.7]
+    anneal: float = 0.3  # last share of the steps over which the rate falls linearly to 0 [3.7]
+    clip_norm: float = 1.0
+    ema: float = 0.999
+    references: int = 10  # references a training clip carries
+    precision: str = "no"  # no | bf16 | fp16, of the networks' forward pass
+    speaker_cap: float = 0.15  # largest share of samples that one speaker may have
+    workers: int = 0
+    validate_every: int = 1000
+    checkpoint_every_s: float = 60.0
+    sample_every: int = 1000
+    log_every: int = 20
+    max_bad_steps: int = 5  # non-finite steps in a row that stop the run
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncConfig:
+    """What `lipdub sync` does around the network."""
+
+    batch_size: int = 16  # faces per generator call
+    strength: float = 1.0  # gain on the mouth movement that the sound asks for
+    feather: float = 0.06  # softness of the mask's edge, share of the crop side
+    silence_db: float = -45.0  # below this, relative to the track's loud parts, the mouth rests ...
+    silence_hold_s: float = 0.12  # ... once it has lasted this long (hysteresis)
+    silence_fade_s: float = 0.08  # time in which the mouth closes or leaves rest
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediaConfig:
+    """Reading and writing of files."""
+
+    max_pixels: int = 8192 * 8192  # larger pictures are refused: a header of a few bytes could ask for gigabytes
+    crf_h264: int = 18  # constant quality of the one encode, per encoder: all about as good as x264's 18
+    crf_hevc: int = 20
+    crf_vp9: int = 24
+    crf_av1: int = 24
+    preset: str = "medium"  # of x264 and x265
+    audio_bitrate: str = "192k"  # of a dub that the container cannot take as it is
+    max_missing_s: float = 0.5  # picture that may be absent at the end, measured by the header, before it is damage
+    audio_gap_s: float = 0.05  # jump of audio timestamps that is taken as a gap, not as rounding
+    error_lines: int = 6  # last lines of FFmpeg's stderr in a message
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """All sections."""
+
+    mel: MelConfig = field(default_factory=MelConfig)
+    face: FaceConfig = field(default_factory=FaceConfig)
+    reference: ReferenceConfig = field(default_factory=ReferenceConfig)
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    expert: ExpertConfig = field(default_factory=ExpertConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    sync: SyncConfig = field(default_factory=SyncConfig)
+    media: MediaConfig = field(default_factory=MediaConfig)
+
+
+def to_dict(section: Any) -> dict[str, Any]:
+    """A section or a whole Config as plain data (tuples become lists), fit for TOML or JSON."""
+    data = dataclasses.asdict(section)
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in data.items()}
+
+
+def from_dict(section: type[Section], data: Mapping[str, Any]) -> Section:
+    """A section from plain data.
+
+    Raises:
+        InputError: unknown key or a value of the wrong type; names both.
+    """
+    hints = get_type_hints(section)
+    values: dict[str, Any] = {}
+    for key, value in data.items():
+        if key not in hints:
+            raise InputError(f"unknown setting {key!r} in {section.__name__}", f"known: {', '.join(sorted(hints))}")
+        hint = hints[key]
+        if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+            values[key] = from_dict(hint, value)  # type: ignore[arg-type]
+        else:
+            values[key] = _checked(key, value, hint)
+    return section(**values)
+
+
+def load_config(preset: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
+    """Defaults, changed by a preset (a name in lipdub/presets or a TOML path), changed by `section.key=value` texts.
+
+    Raises:
+        InputError: no such preset, unreadable TOML, unknown key, wrong type.
+    """
+    data: dict[str, Any] = {}
+    if preset is not None:
+        path = Path(preset) if str(preset).endswith(".toml") else PRESETS / f"{preset}.toml"
+        try:
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            names = ", ".join(
+                sorted(p.relative_to(PRESETS).with_suffix("").as_posix() for p in PRESETS.rglob("*.toml"))
+            )
+            raise InputError(f"no preset {str(preset)!r}", f"there are: {names}; or give a .toml file") from error
+        except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read preset {path}: {error}") from error
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        section, dot, name = key.strip().partition(".")
+        if not (equals and dot and name):
+            raise InputError(f"--set {text!r} is not section.key=value", "for example --set generator.size=128")
+        data.setdefault(section, {})[name] = _parse(value.strip())
+    return from_dict(Config, data)
+
+
+def _parse(text: str) -> Any:
+    """A TOML value; a bare word is a string."""
+    try:
+        return tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _checked(key: str, value: Any, hint: Any) -> Any:
+    if get_origin(hint) is tuple and isinstance(value, list | tuple):
+        return tuple(_checked(key, item, get_args(hint)[0]) for item in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and type(value) is hint:
+        return value
+    wanted = getattr(hint, "__name__", str(hint))
+    raise InputError(f"setting {key!r} must be {wanted}, got {value!r}")

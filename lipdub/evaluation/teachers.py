@@ -1,0 +1,110 @@
+"""Public networks that we learn from and measure with, never ship: YuNet boxes and MediaPipe's face mesh.
+
+The only home of ai_edge_litert (extra `teachers`). The files are listed in weights.toml's comments and in
+MODEL_CARD.md; both licences (MIT, Apache-2.0) allow this use. Nothing that `lipdub sync` runs imports this module.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Frame = NDArray[np.uint8]
+Points = NDArray[np.float32]
+
+# MediaPipe's 478-point mesh -> the 68 points of iBUG, in iBUG order.
+MESH_TO_IBUG = np.array(
+    [162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389]  # jaw, ear to ear
+    + [71, 63, 105, 66, 107, 336, 296, 334, 293, 301]  # brows
+    + [168, 197, 5, 4, 75, 97, 2, 326, 305]  # nose bridge, nostrils
+    + [33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380]  # eyes
+    + [61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181]  # outer lips
+    + [78, 82, 13, 312, 308, 317, 14, 87]  # inner lips
+)
+INNER_LIPS = (13, 14)  # middle of the upper and of the lower inner lip, mesh indices
+EYE_CORNERS = (33, 263)  # outer corners, mesh indices
+
+
+class YuNet:
+    """Box teacher: `cv2.FaceDetectorYN` on frames no wider than `max_width`."""
+
+    def __init__(self, path: Path, *, max_width: int = 640, threshold: float = 0.7) -> None:
+        self._net = cv2.FaceDetectorYN.create(str(path), "", (320, 320), score_threshold=threshold)
+        self._max_width = max_width
+
+    def detect(self, frame: Frame) -> NDArray[np.float32]:
+        """(N, 15): x, y, w, h, five points, score; pixels of `frame` (H, W, 3) RGB."""
+        scale = min(1.0, self._max_width / frame.shape[1])
+        bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+        if scale < 1.0:
+            bgr = cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        self._net.setInputSize((bgr.shape[1], bgr.shape[0]))
+        found = self._net.detect(bgr)[1]
+        if found is None:
+            return np.zeros((0, 15), np.float32)
+        found = np.asarray(found, np.float32)
+        found[:, :14] /= scale
+        return found
+
+
+class FaceMesh:
+    """Landmark teacher: the mesh network of MediaPipe's Face Landmarker bundle, run by LiteRT."""
+
+    size = 256
+
+    def __init__(self, bundle: Path) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        with zipfile.ZipFile(bundle) as archive:
+            model = archive.read("face_landmarks_detector.tflite")
+        self._net: Any = Interpreter(model_content=model, num_threads=1)
+        self._net.allocate_tensors()
+        self._input = self._net.get_input_details()[0]["index"]
+        self._outputs = [detail["index"] for detail in self._net.get_output_details()]
+
+    def _region(self, left_eye: Points, right_eye: Points, points: Points) -> NDArray[np.float64]:
+        """2x3 affine, frame -> network input: upright eyes, box of `points` enlarged by half."""
+        angle = np.arctan2(right_eye[1] - left_eye[1], right_eye[0] - left_eye[0])
+        c, s = np.cos(-angle), np.sin(-angle)
+        rotation = np.array([[c, -s], [s, c]])
+        turned = points @ rotation.T
+        low, high = turned.min(0), turned.max(0)
+        side = 1.5 * float((high - low).max())
+        scale = self.size / side
+        centre = (low + high) / 2
+        return np.hstack([scale * rotation, (self.size / 2 - scale * centre)[:, None]])
+
+    def _run(self, frame: Frame, region: NDArray[np.float64]) -> tuple[Points, float]:
+        crop = cv2.warpAffine(frame, region, (self.size, self.size), flags=cv2.INTER_LINEAR)
+        self._net.set_tensor(self._input, crop[None].astype(np.float32) / 255)
+        self._net.invoke()
+        outputs = [self._net.get_tensor(index).ravel() for index in self._outputs]
+        mesh = next(o for o in outputs if o.size == 1434).reshape(478, 3)[:, :2]
+        logit = max((o[0] for o in outputs if o.size == 1), key=abs)
+        inverse = cv2.invertAffineTransform(region)
+        points = (mesh @ inverse[:, :2].T + inverse[:, 2]).astype(np.float32)
+        return points, float(1 / (1 + np.exp(-logit)))
+
+    def from_box(self, frame: Frame, face: NDArray[np.float32]) -> tuple[Points, float]:
+        """Mesh (478, 2) in pixels and its presence in [0, 1], from a YuNet row; run twice, the second time
+        on the region of the first.
+        """
+        x, y, w, h = face[:4]
+        corners = np.array([[x, y], [x + w, y], [x, y + h], [x + w, y + h]], np.float32)
+        points, presence = self._run(frame, self._region(face[4:6], face[6:8], corners))
+        return self.follow(frame, points) if presence > 0.3 else (points, presence)
+
+    def follow(self, frame: Frame, points: Points) -> tuple[Points, float]:
+        """The same from the mesh of this or of the previous frame."""
+        return self._run(frame, self._region(points[EYE_CORNERS[0]], points[EYE_CORNERS[1]], points))
+
+
+def opening(mesh: Points) -> float:
+    """Inner-lip opening over the distance of the outer eye corners; `mesh` (478, 2)."""
+    gap = np.linalg.norm(mesh[INNER_LIPS[0]] - mesh[INNER_LIPS[1]])
+    return float(gap / np.linalg.norm(mesh[EYE_CORNERS[0]] - mesh[EYE_CORNERS[1]]))

@@ -1,0 +1,53 @@
+"""What a running job tells its caller: the whole vocabulary, as plain records.
+
+A job calls `on_event(event)` in the order of time: `Stage` when a stage begins, `Progress` within it, `Warning_`
+at any moment, one `Done` at the end. A job that fails raises; there is no event for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stage begins, and with it the count of its `Progress` events."""
+
+    name: str
+    index: int  # from 1
+    count: int  # stages of this job
+    total: int | None  # units of this stage; None: unknown
+    unit: str = "frames"  # what is counted
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Units of the current stage that are finished."""
+
+    done: int
+    total: int | None = None  # None: as the stage said
+
+
+@dataclass(frozen=True, slots=True)
+class Warning_:  # the built-in owns the name without the underscore
+    """Something the user should know; the job goes on."""
+
+    code: str  # stable, fit for scripts: "length", "stream", ...
+    message: str  # one sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The job has finished and its output is in place."""
+
+    report: Any  # a dataclass, for example pipeline.SyncReport
+
+
+Event: TypeAlias = Stage | Progress | Warning_ | Done
+OnEvent: TypeAlias = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """The `OnEvent` of a caller that does not listen."""

@@ -1,0 +1,213 @@
+"""From landmarks to the face crop, and what is measured in it: the mouth mask and the mouth-shape code.
+
+The crop that training sees and the crop that `lipdub sync` makes come from this module. Its place follows brows,
+eyes and nose alone: a crop that moved with lips or jaw would tell the generator what the mouth does (thesis 3.6).
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lipdub.config import FaceConfig
+from lipdub.faces.track import smooth
+
+EYE_DISTANCE = 0.47  # between the outer eye corners of the template, in crop sides
+EYE_LINE = 0.29  # y of the template's eyes, the mean of their twelve points
+HIDDEN_FROM = 0.5  # y from which on the generator's input is hidden, whatever the landmarks say [3.6]
+
+# Our own mean of the landmarks of the training footage: 39,113 frames labelled by the landmark teacher, each corpus
+# aligned and averaged by itself, then all corpora with equal weight; mirrored and averaged; scaled to EYE_DISTANCE
+# and EYE_LINE. Nose base at .55, mouth at .69, chin at .94; of all frames 98 % have the chin inside the crop.
+# fmt: off
+TEMPLATE: NDArray[np.float64] = np.array([
+    (0.1246, 0.2211), (0.1191, 0.3905), (0.1245, 0.4768), (0.1617, 0.6679), (0.1954, 0.7465),
+    (0.2345, 0.8028), (0.3279, 0.8857), (0.4297, 0.9373), (0.5000, 0.9438), (0.5703, 0.9373),
+    (0.6721, 0.8857), (0.7655, 0.8028), (0.8046, 0.7465), (0.8383, 0.6679), (0.8755, 0.4768),
+    (0.8809, 0.3905), (0.8754, 0.2211), (0.1658, 0.1790), (0.2239, 0.1731), (0.2751, 0.1565),
+    (0.3430, 0.1607), (0.4210, 0.1724), (0.5790, 0.1724), (0.6570, 0.1607), (0.7249, 0.1565),
+    (0.7761, 0.1731), (0.8342, 0.1790), (0.5000, 0.2699), (0.5000, 0.3535), (0.5000, 0.4279),
+    (0.5000, 0.4745), (0.4336, 0.5294), (0.4587, 0.5477), (0.5000, 0.5499), (0.5413, 0.5477),
+    (0.5664, 0.5294), (0.2650, 0.2902), (0.2996, 0.2704), (0.3518, 0.2672), (0.4088, 0.2984),
+    (0.3593, 0.3060), (0.3068, 0.3079), (0.5912, 0.2984), (0.6482, 0.2672), (0.7004, 0.2704),
+    (0.7350, 0.2902), (0.6932, 0.3079), (0.6407, 0.3060), (0.3629, 0.6822), (0.4206, 0.6430),
+    (0.4596, 0.6313), (0.5000, 0.6394), (0.5404, 0.6313), (0.5794, 0.6430), (0.6371, 0.6822),
+    (0.5806, 0.7432), (0.5433, 0.7584), (0.5000, 0.7634), (0.4567, 0.7584), (0.4194, 0.7432),
+    (0.3766, 0.6821), (0.4671, 0.6733), (0.5000, 0.6747), (0.5329, 0.6733), (0.6234, 0.6821),
+    (0.5331, 0.6983), (0.5000, 0.7009), (0.4669, 0.6983),
+])  # (68, 2) x, y in the unit crop, iBUG order
+# fmt: on
+
+FIT = slice(17, 48)  # brows, nose, eyes
+# Eye corners and nose are the steadiest points; lids blink, brows act, the nose's wings move a little with speech.
+FIT_WEIGHTS = np.full(31, 0.5)
+FIT_WEIGHTS[[10, 11, 12, 13, 19, 22, 25, 28]] = 1.0  # bridge and tip of the nose 27-30; eye corners 36, 39, 42, 45
+FIT_WEIGHTS[[0, 9]] = 0.25  # outer ends of the brows, which hair hides
+FIT_WEIGHTS /= FIT_WEIGHTS.sum()
+
+NOSE_TIP = 30
+CHIN = slice(3, 14)  # lower jaw
+MASK_DILATION = 11 / 96  # kernel side over crop side: 11 pixels at S = 96 [3.5]
+
+SHAPE_NAMES = (
+    "inner opening, centre",
+    "inner opening, left in the picture",
+    "inner opening, right in the picture",
+    "outer height",
+    "outer width",
+    "inner width",
+    "chin to nose base",
+    "upper lip to nose base",
+)
+_SHAPE_PAIRS = np.array([(62, 66), (61, 67), (63, 65), (51, 57), (48, 54), (60, 64), (8, 33), (51, 33)])
+# Root mean square of each number over the training footage, measured from the clip's mouth at rest (the mean of the
+# calmest fifth of its frames); what the code is divided by where a network predicts it.
+SHAPE_SCALE: NDArray[np.float32] = np.array([0.068, 0.065, 0.066, 0.069, 0.038, 0.038, 0.050, 0.014], np.float32)
+
+
+def crop_matrix(landmarks: NDArray[np.floating], size: int, *, margin: float = 1.0) -> NDArray[np.float64]:
+    """Similarity that brings a face to the template's place, from brows, eyes and nose only.
+
+        min over s, R, t of  sum_i w_i || s R x_i + t - TEMPLATE_i ||^2,  i = 17 .. 47     (Umeyama 1991)
+
+    Args:
+        landmarks: (68, 2) display pixels.
+        size: crop side S in pixels.
+        margin: side of what is shown over the side of the unit crop; 1.25 shows an eighth more on every side.
+
+    Returns:
+        (2, 3) display pixel -> crop pixel. It does not depend on points of the mouth (48-67) or jaw (0-16).
+
+    Raises:
+        ValueError: another shape, values that are not finite, or all points in one place.
+    """
+    if np.shape(landmarks) != (68, 2):
+        raise ValueError(f"landmarks must be (68, 2), got {np.shape(landmarks)}")
+    turn, shift = _fit(landmarks)
+    return _matrices(np.asarray(turn), np.asarray(shift), size, margin)
+
+
+def crop_matrices(
+    landmarks: NDArray[np.floating],
+    times_s: NDArray[np.floating],
+    config: FaceConfig,
+    size: int,
+    *,
+    margin: float = 1.0,
+) -> NDArray[np.float64]:
+    """`crop_matrix` for every frame of one track, smoothed without delay.
+
+    Log scale, angle and the display position of the crop's centre are smoothed over `config.smooth_s`; the centre
+    rather than the matrix' last column, which would couple the three.
+
+    Args:
+        landmarks: (T, 68, 2) display pixels, of one shot.
+        times_s: (T,) ascending; frames need not be evenly spaced.
+        config: smooth_s is used.
+        size: crop side S in pixels.
+        margin: as in `crop_matrix`.
+
+    Returns:
+        (T, 2, 3) display pixel -> crop pixel.
+
+    Raises:
+        ValueError: another shape, values that are not finite, or a frame with all points in one place.
+    """
+    if np.ndim(landmarks) != 3 or np.shape(landmarks)[1:] != (68, 2) or np.shape(times_s) != (len(landmarks),):
+        raise ValueError(f"want landmarks (T, 68, 2) and times (T,), got {np.shape(landmarks)}, {np.shape(times_s)}")
+    turn, shift = _fit(landmarks)
+    centre = (complex(0.5, 0.5) - shift) / turn
+    path = np.stack([np.log(np.abs(turn)), np.unwrap(np.angle(turn)), centre.real, centre.imag], 1)
+    log_scale, angle, x, y = smooth(path, config.smooth_s, times_s).T
+    turn = np.exp(log_scale + 1j * angle)
+    return _matrices(turn, complex(0.5, 0.5) - turn * (x + 1j * y), size, margin)
+
+
+def transform(points: NDArray[np.floating], matrix: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Points (..., 2) through a 2x3 affine."""
+    moved: NDArray[np.float32] = (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+    return moved
+
+
+def to_unit_crop(landmarks: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Landmarks (N, 68, 2) of any pixels as each face has them in its own unit crop: scale, roll and place are gone."""
+    turn, shift = _fit(landmarks)
+    points = np.asarray(landmarks, np.float64)
+    moved = turn[..., None] * (points[..., 0] + 1j * points[..., 1]) + shift[..., None]
+    return np.stack([moved.real, moved.imag], -1).astype(np.float32)
+
+
+def mouth_mask(landmarks: NDArray[np.floating], size: int) -> NDArray[np.float32]:
+    """Where the mouth can be: hull of lower jaw (3-13) and nose tip, dilated by a square of 11 pixels at S = 96.
+
+    Thesis 3.5, so that the mask covers the chin at all times.
+
+    Args:
+        landmarks: (68, 2) crop pixels.
+        size: crop side S.
+
+    Returns:
+        (S, S), 1 in the mouth region, 0 elsewhere.
+
+    Raises:
+        ValueError: another shape or values that are not finite.
+    """
+    points = np.vstack([landmarks[CHIN], landmarks[NOSE_TIP]]) if np.shape(landmarks) == (68, 2) else np.empty(0)
+    if points.size == 0 or not np.isfinite(points).all():
+        raise ValueError(f"landmarks must be finite and (68, 2), got {np.shape(landmarks)}")
+    corners = np.rint(np.clip(points, -2 * size, 3 * size)).astype(np.int32)
+    mask = np.zeros((size, size), np.uint8)
+    cv2.fillConvexPoly(mask, cv2.convexHull(corners), 1)
+    side = 2 * round((MASK_DILATION * size - 1) / 2) + 1  # odd, so that the mask grows alike on all sides
+    return cv2.dilate(mask, np.ones((side, side), np.uint8)).astype(np.float32)
+
+
+def mouth_shape(landmarks: NDArray[np.floating]) -> NDArray[np.float32]:
+    """The mouth-shape code: eight distances in the order of SHAPE_NAMES, in units of the outer eye distance.
+
+    The eye distance is that of the template fitted to brows, eyes and nose, not the one between the two corners
+    themselves, which a turned head shortens: over the training footage's turned heads the (rigid) nose varies in
+    length by 2 % against the first and by 12 % against the second.
+
+    Args:
+        landmarks: (N, 68, 2) in any pixels, crop or frame.
+
+    Returns:
+        (N, 8). Left and right (1, 2) trade places in a mirrored face.
+
+    Raises:
+        ValueError: another shape, values that are not finite, or a face with all points in one place.
+    """
+    if np.ndim(landmarks) != 3 or np.shape(landmarks)[1:] != (68, 2):
+        raise ValueError(f"landmarks must be (N, 68, 2), got {np.shape(landmarks)}")
+    turn, _ = _fit(landmarks)
+    ends = np.asarray(landmarks, np.float64)[:, _SHAPE_PAIRS]  # (N, 8, 2, 2)
+    lengths = np.linalg.norm(ends[:, :, 0] - ends[:, :, 1], axis=2)
+    code: NDArray[np.float32] = (lengths * np.abs(turn)[:, None] / EYE_DISTANCE).astype(np.float32)
+    return code
+
+
+def _fit(landmarks: NDArray[np.floating]) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
+    """Similarity z -> turn * z + shift in the complex plane, landmarks (..., 68, 2) -> unit crop; each (...)."""
+    points = np.asarray(landmarks, np.float64)[..., FIT, :]
+    if not np.isfinite(points).all():
+        raise ValueError("landmarks must be finite")
+    source, target = points[..., 0] + 1j * points[..., 1], TEMPLATE[FIT, 0] + 1j * TEMPLATE[FIT, 1]
+    source_mean, target_mean = source @ FIT_WEIGHTS, target @ FIT_WEIGHTS
+    source, target = source - source_mean[..., None], target - target_mean
+    overlap, spread = (source.conj() * target) @ FIT_WEIGHTS, np.abs(source) ** 2 @ FIT_WEIGHTS
+    if np.any(np.abs(overlap) < 1e-9):
+        raise ValueError("a face with all points in one place has no crop")
+    turn = overlap / spread
+    return turn, target_mean - turn * source_mean
+
+
+def _matrices(
+    turn: NDArray[np.complex128], shift: NDArray[np.complex128], size: int, margin: float
+) -> NDArray[np.float64]:
+    """(..., 2, 3) for z -> turn * z + shift, seen with a margin by `size` pixels."""
+    scale = size / margin
+    turn, shift = turn * scale, (shift - complex(0.5, 0.5)) * scale + complex(0.5, 0.5) * size
+    rows = [np.stack([turn.real, -turn.imag, shift.real], -1), np.stack([turn.imag, turn.real, shift.imag], -1)]
+    return np.stack(rows, -2)

@@ -1,0 +1,125 @@
+"""How a generated mouth meets the picture: its edge, and its colours."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+LOW, HIGH = 0.1, 0.9  # of the blurred mask: nothing is pasted below, nothing of the picture is left above
+MAX_GAIN = 1.25  # and its inverse: largest change of contrast that the colour match may make
+MAX_SHIFT = 32.0  # levels of 255, the largest change of a channel's mean
+MAX_TILT = 16.0  # levels of 255 across the crop, the largest change of a slope in light
+NOISE = 4.0  # variance of a channel over the ring, levels squared, below which its contrast says nothing
+RING_MIN = 32.0  # weight of the ring, in pixels, below which there is nothing to compare
+RIDGE = 0.003  # variance of position, crop sides squared, that damps the plane where the ring is short
+OUTLIER = 16.0  # levels of 255: a pixel this far from the usual difference counts half (a hand, the moved jaw line)
+
+
+def paste_alpha(mask: NDArray[np.floating], feather: float) -> NDArray[np.float32]:
+    """Opacity of the generated face, from the predicted mask.
+
+        alpha = s((G * mask - LOW) / (HIGH - LOW)) s(b / w),   s(x) = 3 x^2 - 2 x^3 on x clipped to [0, 1]
+
+    G: Gaussian with sigma = feather S / 2; b: distance to the crop's border in pixels; w = feather S. Of thesis (10)
+    the blur is kept; the rest makes the far field exactly 0, so that pixels away from the mouth stay as they were.
+
+    Args:
+        mask: (S, S) in [0, 1], 1 = generated.
+        feather: softness as a share of the crop side; SyncConfig.feather.
+
+    Returns:
+        (S, S) in [0, 1]: 0 on the outermost pixels, 1 well inside, and nowhere smaller for a larger mask.
+
+    Raises:
+        ValueError: not a square picture.
+    """
+    if np.ndim(mask) != 2 or mask.shape[0] != mask.shape[1]:
+        raise ValueError(f"mask must be (S, S), got {np.shape(mask)}")
+    size = mask.shape[0]
+    soft = np.asarray(mask, np.float32)
+    if feather > 0:
+        soft = cv2.GaussianBlur(soft, (0, 0), feather * size / 2, borderType=cv2.BORDER_REPLICATE)  # type: ignore[assignment]
+    return _smoothstep((soft - LOW) / (HIGH - LOW)) * _border_ramp(size, feather)
+
+
+def match_colour(
+    generated: NDArray[np.float32], original: NDArray[np.float32], alpha: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The generated face in the light of the picture that it goes into.
+
+    Compared is the ring where both show the same skin, the soft edge of alpha: w = 4 alpha (1 - alpha), less where
+    the pictures differ in an unusual way. Each channel gets the gain and offset that make the ring's mean and
+    deviation equal, then the slope b x + c y that is left of the difference (light from one side):
+
+        g' = s_o / s_g (g - m_g) + m_o + b x + c y
+
+    An affine difference of colours is removed (within the limits above); equal pictures come back unchanged.
+
+    Args:
+        generated: (S, S, 3) in [0, 255].
+        original: the same crop of the picture.
+        alpha: (S, S) of `paste_alpha`.
+
+    Returns:
+        (S, S, 3) in [0, 255]; `generated` itself where there is no ring.
+
+    Raises:
+        ValueError: shapes do not agree.
+    """
+    if generated.shape != original.shape or generated.shape != (*alpha.shape, 3):
+        raise ValueError(f"shapes disagree: {generated.shape}, {original.shape}, alpha {alpha.shape}")
+    rows, columns = np.nonzero((alpha > 0.02) & (alpha < 0.98))
+    edge = alpha[rows, columns]
+    weight = 4 * edge * (1 - edge)
+    if weight.sum() < RING_MIN:
+        return generated
+    made, real = generated[rows, columns], original[rows, columns]
+    away = real - made
+    unusual = np.abs(away - np.median(away, 0)).mean(1)
+    weight /= 1 + (unusual / OUTLIER) ** 2
+    weight /= weight.sum()
+    mean_made, mean_real = weight @ made, weight @ real
+    spread_made, spread_real = weight @ (made - mean_made) ** 2, weight @ (real - mean_real) ** 2
+    gain = np.sqrt((spread_real + NOISE) / (spread_made + NOISE))
+    gain = np.clip(gain, 1 / MAX_GAIN, MAX_GAIN).astype(np.float32)
+    mean = mean_made + np.clip(mean_real - mean_made, -MAX_SHIFT, MAX_SHIFT)
+    plane = _plane(real - mean_real - gain * (made - mean_made), weight, rows, columns, alpha.shape[0])
+    matched: NDArray[np.floating] = np.clip(gain * (generated - mean_made) + mean + plane, 0, 255)
+    return matched.astype(np.float32, copy=False)
+
+
+def _plane(
+    rest: NDArray[np.floating],
+    weight: NDArray[np.floating],
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    size: int,
+) -> NDArray[np.float32]:
+    """(S, S, 3): the tilted plane, 0 at the ring's middle, nearest to `rest` (P, 3) at the ring's pixels."""
+    at = np.stack([columns, rows], 1).astype(np.float32) / size
+    middle = weight @ at
+    away = at - middle
+    weighted = away * weight[:, None]
+    slopes = np.linalg.solve(weighted.T @ away + RIDGE * np.eye(2, dtype=np.float32), weighted.T @ rest)  # (2, 3)
+    slopes = np.clip(slopes, -MAX_TILT, MAX_TILT)
+    line = np.arange(size, dtype=np.float32)[:, None] / size
+    plane: NDArray[np.floating] = (line - middle[0]) * slopes[0] + ((line - middle[1]) * slopes[1])[:, None]
+    return plane.astype(np.float32)
+
+
+def _smoothstep(x: NDArray[np.floating]) -> NDArray[np.float32]:
+    inside: NDArray[np.floating] = np.clip(x, 0, 1)
+    return (inside * inside * (3 - 2 * inside)).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _border_ramp(size: int, feather: float) -> NDArray[np.float32]:
+    """(S, S) 0 on the outermost pixels, 1 from feather S pixels inwards."""
+    line = np.arange(size, dtype=np.float32)
+    inwards = np.minimum(line, line[::-1])
+    ramp = _smoothstep(np.minimum(inwards[:, None], inwards) / max(1.0, feather * size))
+    ramp.setflags(write=False)  # shared by all calls
+    return ramp

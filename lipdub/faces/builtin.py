@@ -1,0 +1,179 @@
+"""The default backend: two small networks of our own that ship with the package and need no network access."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lipdub.config import FaceConfig
+from lipdub.faces.backend import Boxes, Detections, Frame, Landmarks
+from lipdub.models.facenets import LANDMARK_SIDE, FaceDetector, LandmarkNet, decode_boxes
+
+# The detector's box is YuNet's: forehead to chin. The landmark network saw regions around the landmarks' own
+# box (brows to chin), 1.35 times its larger side. Both numbers are medians over the labelled training footage.
+REGION_OVER_BOX = 1.03
+CENTRE_SHIFT = 0.135  # of the box height, downwards
+SURE_SCORE = 0.9  # boxes below it are shown to the landmark network
+FACE_CONFIDENCE = 0.6  # which must be this sure that they hold a face
+
+
+class BuiltinBackend:
+    """`FaceBackend` on lipdub's own networks.
+
+    Args:
+        detector: trained FaceDetector.
+        landmarks: trained LandmarkNet.
+        config: detect_side and min_score are used.
+        device: where the networks run.
+    """
+
+    name = "builtin"
+
+    def __init__(
+        self, detector: FaceDetector, landmarks: LandmarkNet, config: FaceConfig, device: torch.device
+    ) -> None:
+        self._device = device
+        self._detector = _prepare(detector, device)
+        self._landmarks = _prepare(landmarks, device)
+        self._config = config
+
+    def detect(self, frames: Sequence[Frame]) -> list[Detections]:
+        """Faces of each frame, best first; frames of equal size run as one batch.
+
+        Each frame is seen at two scales, the second for faces that fill it. A box that the detector is not sure of
+        counts only if the landmark network sees a face there too.
+        """
+        results = [Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))] * len(frames)
+        by_size: dict[tuple[int, int], list[int]] = {}
+        for index, frame in enumerate(frames):
+            by_size.setdefault((frame.shape[0], frame.shape[1]), []).append(index)
+        for (height, width), indices in by_size.items():
+            scales = [side / max(height, width) for side in (self._config.detect_side, self._config.detect_side // 2)]
+            found = [self._boxes([frames[i] for i in indices], scale) for scale in scales]
+            for index, fine, coarse in zip(indices, *found, strict=True):
+                boxes = np.clip(np.concatenate([fine[0], coarse[0]]), 0, [width, height, width, height])
+                scores = np.concatenate([fine[1], coarse[1]])
+                results[index] = self._verified(frames[index], *_merged(boxes.astype(np.float32), scores))
+        return results
+
+    def _boxes(self, frames: Sequence[Frame], scale: float) -> list[tuple[Boxes, NDArray[np.float32]]]:
+        """Boxes in frame pixels and scores of equal-sized frames seen at one scale."""
+        images = _to_tensor([_letterbox(frame, scale) for frame in frames], self._device)
+        with torch.inference_mode():
+            found = decode_boxes(self._detector(images).float().cpu(), self._config.min_score)
+        return [(boxes.numpy() / np.float32(scale), scores.numpy()) for boxes, scores in found]
+
+    def _verified(self, frame: Frame, boxes: Boxes, scores: NDArray[np.float32]) -> Detections:
+        doubtful = np.flatnonzero(scores < SURE_SCORE)
+        kept = np.ones(len(boxes), bool)
+        if len(doubtful):
+            regions = [_region_of_box(boxes[i]) for i in doubtful]
+            kept[doubtful] = self._run([frame] * len(doubtful), regions)[1] >= FACE_CONFIDENCE
+        return Detections(boxes[kept], scores[kept])
+
+    def landmarks(self, frames: Sequence[Frame], boxes: Boxes) -> tuple[Landmarks, NDArray[np.float32]]:
+        """Landmarks (N, 68, 2) of `boxes[i]` in `frames[i]` and confidences (N,)."""
+        if len(boxes) == 0:
+            return np.zeros((0, 68, 2), np.float32), np.zeros(0, np.float32)
+        regions = [_region_of_box(box) for box in boxes]
+        points, confidence = self._run(frames, regions)
+        # A turned or badly framed face is seen once more, upright and centred.
+        again = [i for i, p in enumerate(points) if confidence[i] > 0.05 and _badly_framed(p, regions[i])]
+        if again:
+            upright = [_region_of_landmarks(points[i]) for i in again]
+            points[again], confidence[again] = self._run([frames[i] for i in again], upright)
+        return points, confidence
+
+    def _run(
+        self, frames: Sequence[Frame], regions: Sequence[NDArray[np.float64]]
+    ) -> tuple[Landmarks, NDArray[np.float32]]:
+        side = (LANDMARK_SIDE, LANDMARK_SIDE)
+        crops = [
+            cv2.warpAffine(frame, region, side, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            for frame, region in zip(frames, regions, strict=True)
+        ]
+        with torch.inference_mode():
+            unit, logits = self._landmarks(_to_tensor(crops, self._device))
+        points = unit.float().cpu().numpy() * LANDMARK_SIDE
+        inverse = np.stack([cv2.invertAffineTransform(region) for region in regions])
+        moved = np.einsum("nij,npj->npi", inverse[:, :, :2], points) + inverse[:, None, :, 2]
+        return moved.astype(np.float32), logits.float().sigmoid().cpu().numpy().astype(np.float32)
+
+
+def box_of_landmarks(landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The detector-like box (4,) of a face whose landmarks (68, 2) are known: inverse of the region of a box."""
+    low, high = landmarks.min(0), landmarks.max(0)
+    side = 1.35 * float((high - low).max()) / REGION_OVER_BOX
+    centre = (low + high) / 2 - np.array([0, CENTRE_SHIFT * side], np.float32)
+    return np.concatenate([centre - side * np.array([0.36, 0.5]), centre + side * np.array([0.36, 0.5])]).astype(
+        np.float32
+    )
+
+
+def _prepare(network: nn.Module, device: torch.device) -> nn.Module:
+    return network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _to_tensor(images: Sequence[Frame], device: torch.device) -> Tensor:
+    batch = torch.from_numpy(np.stack(images)).to(device)
+    return batch.permute(0, 3, 1, 2).float().div_(255).contiguous(memory_format=torch.channels_last)
+
+
+def _merged(boxes: Boxes, scores: NDArray[np.float32]) -> tuple[Boxes, NDArray[np.float32]]:
+    """Boxes of two scales, best first, without those that share most of the smaller one's area with a better one."""
+    kept: list[int] = []
+    order = np.argsort(-scores, kind="stable")
+    for index in order:
+        low = np.maximum(boxes[kept, :2], boxes[index, :2])
+        high = np.minimum(boxes[kept, 2:], boxes[index, 2:])
+        common = np.clip(high - low, 0, None).prod(1)
+        areas = (boxes[kept, 2:] - boxes[kept, :2]).prod(1)
+        smaller = np.minimum(areas, (boxes[index, 2:] - boxes[index, :2]).prod())
+        if not np.any(common > 0.6 * smaller):
+            kept.append(int(index))
+    return boxes[kept], scores[kept]
+
+
+def _letterbox(frame: Frame, scale: float) -> Frame:
+    height, width = round(frame.shape[0] * scale), round(frame.shape[1] * scale)
+    if (height, width) != frame.shape[:2]:
+        frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    bottom, right = -height % 32, -width % 32
+    return cv2.copyMakeBorder(frame, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=(127, 127, 127))
+
+
+def _region(centre: NDArray[np.float64], side: float, angle: float) -> NDArray[np.float64]:
+    """2x3 affine, frame -> network input, of a square turned by `angle`."""
+    scale = LANDMARK_SIDE / side
+    linear = scale * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    return np.hstack([linear, (LANDMARK_SIDE / 2 - linear @ centre)[:, None]])
+
+
+def _region_of_box(box: NDArray[np.float32]) -> NDArray[np.float64]:
+    x1, y1, x2, y2 = (float(v) for v in box)
+    side = max(x2 - x1, y2 - y1, 1.0)
+    return _region(np.array([(x1 + x2) / 2, (y1 + y2) / 2 + CENTRE_SHIFT * (y2 - y1)]), REGION_OVER_BOX * side, 0.0)
+
+
+def _region_of_landmarks(points: NDArray[np.float32]) -> NDArray[np.float64]:
+    eyes = points[42:48].mean(0) - points[36:42].mean(0)
+    angle = float(np.arctan2(eyes[1], eyes[0]))
+    turned = points @ np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    low, high = turned.min(0), turned.max(0)
+    back = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return _region(back @ ((low + high) / 2), max(1.35 * float((high - low).max()), 1.0), angle)
+
+
+def _badly_framed(points: NDArray[np.float32], region: NDArray[np.float64]) -> bool:
+    """Whether the face lies turned, off centre or of another size in the region than in training."""
+    seen = points @ region[:, :2].T + region[:, 2]
+    low, high = seen.min(0), seen.max(0)
+    eyes = seen[42:48].mean(0) - seen[36:42].mean(0)
+    off_centre = np.abs((low + high) / 2 / LANDMARK_SIDE - 0.5).max() > 0.1
+    size = (high - low).max() / LANDMARK_SIDE
+    return bool(off_centre or not 0.62 < size < 0.9 or abs(np.arctan2(eyes[1], eyes[0])) > np.deg2rad(15))

@@ -1,0 +1,37 @@
+"""The face backend that the user asked for, with its verified weights in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from lipdub.config import FaceConfig
+from lipdub.errors import SetupError
+from lipdub.faces.backend import FaceBackend
+from lipdub.faces.builtin import BuiltinBackend
+from lipdub.weights import load_model
+
+
+def builtin_backend(config: FaceConfig, device: torch.device) -> FaceBackend:
+    """The face backend on the bundled networks."""
+    detector: Any = load_model("faces-detector", "faces-detector", device)
+    landmarks: Any = load_model("faces-landmarks", "faces-landmarks", device)
+    return BuiltinBackend(detector, landmarks, config, device)
+
+
+def face_backend(name: str, config: FaceConfig, device: torch.device) -> FaceBackend:
+    """The face backend of `--faces`: builtin, face-alignment, or face-alignment:DETECTOR.
+
+    Raises:
+        SetupError: no such backend.
+        WeightsError: its weights are not here.
+    """
+    if name == "builtin":
+        return builtin_backend(config, device)
+    library, _, detector = name.partition(":")
+    if library == "face-alignment":
+        from lipdub.faces.alignment import FaceAlignmentBackend
+
+        return FaceAlignmentBackend(detector or "sfd", device)
+    raise SetupError(f"no face backend {name!r}", "there are: builtin, face-alignment, face-alignment:DETECTOR")

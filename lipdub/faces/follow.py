@@ -1,0 +1,197 @@
+"""Following faces through a video in one pass: detect now and then, let the landmarks carry each face in between.
+
+Every frame costs one small patch and one landmark call a face; the detector runs on every k-th frame, after a cut
+and while a face is missing. What is kept of a frame is its landmarks, so memory grows by 550 bytes a face and frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from lipdub.config import FaceConfig
+from lipdub.faces.backend import FaceBackend, Frame
+from lipdub.faces.builtin import box_of_landmarks
+from lipdub.faces.shots import ShotDetector
+from lipdub.faces.track import overlap
+
+PATCH = 192  # side in pixels of the patch that the landmark network is given
+PATCH_OVER_BOX = 1.7  # side of that patch over the larger side of the box
+
+
+class View(Protocol):
+    """One upright frame that can be looked at without converting all of it."""
+
+    def whole(self, max_side: int) -> tuple[Frame, float]:
+        """The frame shrunk to `max_side`, and its scale (shrunk pixels per display pixel)."""
+        ...
+
+    def patch(self, matrix: NDArray[np.float64], size: int) -> Frame:
+        """(size, size, 3) seen through the 2x3 affine display -> patch."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """One face in the current frame."""
+
+    track: int
+    landmarks: NDArray[np.float32]  # (68, 2) display pixels
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Track:
+    """One person through one shot, a row for every frame from `first` on; gaps are interpolated, confidence 0."""
+
+    id: int
+    shot: int
+    first: int
+    landmarks: NDArray[np.float32]  # (T, 68, 2)
+    confidence: NDArray[np.float32]  # (T,)
+    opens_shot: bool = False  # its first frame is the shot's first: it does not come into view, it is there
+    closes_shot: bool = False  # the same for its last
+
+    @property
+    def frames(self) -> range:
+        """Frame numbers of the rows."""
+        return range(self.first, self.first + len(self.landmarks))
+
+    @property
+    def boxes(self) -> NDArray[np.float32]:
+        """(T, 4) boxes round the landmarks."""
+        return np.concatenate([self.landmarks.min(1), self.landmarks.max(1)], 1)
+
+
+@dataclass
+class _Active:
+    id: int
+    first: int
+    box: NDArray[np.float32]
+    landmarks: list[NDArray[np.float32] | None] = field(default_factory=list)
+    confidence: list[float] = field(default_factory=list)
+    missing: int = 0
+
+
+class FaceFollower:
+    """Push frames in order, then `finish()`.
+
+    Args:
+        backend: finds boxes and landmarks.
+        config: thresholds.
+        rate: frames a second, for the gap and length limits.
+    """
+
+    def __init__(self, backend: FaceBackend, config: FaceConfig, rate: float) -> None:
+        self._backend, self._config = backend, config
+        self._max_gap = max(1, round(config.max_gap_s * rate))
+        self._min_rows = max(1, round(config.min_track_s * rate))
+        self._shots = ShotDetector(config.shot_threshold)
+        self._active: list[_Active] = []
+        self._done: list[Track] = []
+        self._shot, self._shot_start = 0, 0
+        self._next_id = 0
+        self._since_detection = config.detect_every
+        self.n_detections = 0
+
+    def push(self, index: int, view: View) -> list[Sighting]:
+        """Look at frame `index`; returns the faces seen in it."""
+        small, scale = view.whole(self._config.detect_side)
+        if self._shots.push(small):
+            self._end(self._active, shot_over=True)
+            self._shot, self._shot_start = self._shot + 1, index
+            self._since_detection = self._config.detect_every
+        self._since_detection += 1
+        if self._since_detection > self._config.detect_every or any(face.missing for face in self._active):
+            self._detect(index, small, scale)
+        return self._look(view)
+
+    def finish(self) -> list[Track]:
+        """All tracks long enough, in order of appearance."""
+        self._end(self._active, shot_over=True)
+        return sorted(self._done, key=lambda track: (track.first, track.id))
+
+    def _detect(self, index: int, small: Frame, scale: float) -> None:
+        self._since_detection = 1
+        self.n_detections += 1
+        found = self._backend.detect([small])[0]
+        boxes = found.boxes / np.float32(scale)
+        large = (boxes[:, 2:] - boxes[:, :2]).max(1, initial=0) >= self._config.min_face
+        boxes = boxes[large & (found.scores >= self._config.min_score)]
+        shared = overlap(np.array([face.box for face in self._active]).reshape(-1, 4), boxes)
+        rows, columns = linear_sum_assignment(-shared)
+        taken = set()
+        for row, column in zip(rows, columns, strict=True):
+            if shared[row, column] >= self._config.link_iou:
+                taken.add(column)
+                if self._active[row].missing:
+                    self._active[row].box = boxes[column]
+        for column, box in enumerate(boxes):
+            if column not in taken and not np.any(shared[:, column] >= self._config.link_iou):
+                self._active.append(_Active(self._next_id, index, box))
+                self._next_id += 1
+
+    def _look(self, view: View) -> list[Sighting]:
+        if not self._active:
+            return []
+        matrices = [_patch_matrix(face.box) for face in self._active]
+        patches = [view.patch(matrix, PATCH) for matrix in matrices]
+        boxes = np.array([_through(m, face.box) for m, face in zip(matrices, self._active, strict=True)], np.float32)
+        points, confidence = self._backend.landmarks(patches, boxes)
+        seen = []
+        for face, matrix, landmarks, sure in zip(self._active, matrices, points, confidence, strict=True):
+            moved = ((landmarks - matrix[:, 2]) / matrix[0, 0]).astype(np.float32)
+            if sure >= self._config.min_confidence and np.isfinite(moved).all():
+                face.landmarks.append(moved)
+                face.confidence.append(float(sure))
+                face.missing, face.box = 0, box_of_landmarks(moved)
+                seen.append(Sighting(face.id, moved, float(sure)))
+            else:
+                face.landmarks.append(None)
+                face.confidence.append(0.0)
+                face.missing += 1
+        never_seen = [face for face in self._active if face.missing == len(face.landmarks)]
+        self._end(never_seen)
+        self._end([face for face in self._active if face.missing > self._max_gap])
+        self._end(self._twins())
+        return [sighting for sighting in seen if any(face.id == sighting.track for face in self._active)]
+
+    def _twins(self) -> list[_Active]:
+        """The younger of two tracks that came to lie on the same face."""
+        boxes = np.array([face.box for face in self._active]).reshape(-1, 4)
+        shared = np.triu(overlap(boxes, boxes), 1)
+        return [self._active[column] for column in np.flatnonzero((shared > 0.6).any(0))]
+
+    def _end(self, faces: list[_Active], *, shot_over: bool = False) -> None:
+        for face in list(faces):
+            self._active.remove(face)
+            rows = len(face.landmarks) - face.missing
+            if rows >= self._min_rows:
+                landmarks = _fill(face.landmarks[:rows])
+                confidence = np.array(face.confidence[:rows], np.float32)
+                opens, closes = face.first == self._shot_start, shot_over and not face.missing
+                self._done.append(Track(face.id, self._shot, face.first, landmarks, confidence, opens, closes))
+
+
+def _patch_matrix(box: NDArray[np.float32]) -> NDArray[np.float64]:
+    side = PATCH_OVER_BOX * float(max(box[2] - box[0], box[3] - box[1]))
+    scale = PATCH / max(side, 1.0)
+    centre = (box[:2] + box[2:]) / 2
+    return np.array([[scale, 0, PATCH / 2 - scale * centre[0]], [0, scale, PATCH / 2 - scale * centre[1]]])
+
+
+def _through(matrix: NDArray[np.float64], box: NDArray[np.float32]) -> NDArray[np.float64]:
+    return (box.reshape(2, 2) * matrix[0, 0] + matrix[:, 2]).ravel()
+
+
+def _fill(rows: list[NDArray[np.float32] | None]) -> NDArray[np.float32]:
+    """Landmarks (T, 68, 2) with missing rows interpolated between their neighbours."""
+    known = [i for i, row in enumerate(rows) if row is not None]
+    values = np.stack([row for row in rows if row is not None]).reshape(len(known), -1)
+    at = np.arange(len(rows))
+    filled = np.stack([np.interp(at, known, column) for column in values.T], 1)
+    return filled.reshape(len(rows), 68, 2).astype(np.float32)

@@ -1,0 +1,196 @@
+"""Reference faces of an identity: which few frames show the generator how this person looks (only home of sklearn).
+
+Thesis 3.5: KMeans on the landmarks of lips and chin finds K groups of mouths and poses; one frame stands for each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lipdub.config import ReferenceConfig
+from lipdub.faces.align import CHIN, mouth_shape, to_unit_crop, transform
+from lipdub.faces.backend import Frame
+
+LIPS = slice(48, 68)
+MOUTH_ROWS, MOUTH_COLUMNS = (0.5, 0.9), (0.25, 0.75)  # of the crop side; holds the mouth with a margin of 1 or 1.25
+# Affine copies that fill free places: about what head motion inside one cluster looks like.
+COPY_ANGLE, COPY_SCALE, COPY_SHIFT = 5.0, 0.05, 0.03  # degrees, log scale, crop sides; uniform in +-
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The reference faces of one identity."""
+
+    crops: NDArray[np.uint8]  # (K, S, S, 3) RGB
+    landmarks: NDArray[np.float32]  # (K, 68, 2) crop pixels
+    shapes: NDArray[np.float32]  # (K, 8) mouth-shape code of each
+    frames: NDArray[np.int64]  # (K,) how many faces were offered before this one; a copy has its original's
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    crop: NDArray[np.uint8]
+    landmarks: NDArray[np.float32]
+    frame: int
+    sharpness: float
+    opening: float
+
+
+class ReferencePool:
+    """Candidate crops of one identity, collected while a video is read.
+
+    At most `config.pool` crops are kept, spread over all that were offered: every n-th is taken; when the pool is full,
+    the sharper one of each two neighbours stays (the most closed mouth always), and n doubles.
+
+    Args:
+        config: sampling, count, neighbourhood, pool, closed_mouth and augment are used.
+    """
+
+    def __init__(self, config: ReferenceConfig) -> None:
+        self._config = config
+        self._kept: list[_Candidate] = []
+        self._offered = 0
+        self._every = 1
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def wants(self) -> bool:
+        """Whether the next face would be kept; if not, it counts as offered, and its crop need not be made."""
+        wanted = self._offered % self._every == 0
+        self._offered += not wanted
+        return wanted
+
+    def push(self, crop: Frame, landmarks: NDArray[np.floating], sharpness: float | None = None) -> None:
+        """Offer the next face.
+
+        Args:
+            crop: (S, S, 3) RGB, S the same for all.
+            landmarks: (68, 2) crop pixels.
+            sharpness: measured here if absent, and only for a face that is kept.
+        """
+        number, self._offered = self._offered, self._offered + 1
+        if number % self._every:
+            return
+        sharp = _sharpness(crop) if sharpness is None else sharpness
+        points = np.array(landmarks, np.float32)
+        self._kept.append(_Candidate(crop.copy(), points, number, sharp, float(_opening(mouth_shape(points[None]))[0])))
+        if len(self._kept) > max(1, self._config.pool):
+            self._thin()
+
+    def _thin(self) -> None:
+        closed = min(self._kept, key=lambda face: face.opening)
+        pairs = [self._kept[i : i + 2] for i in range(0, len(self._kept), 2)]
+        self._kept = [max(pair, key=lambda face: (face is closed, face.sharpness)) for pair in pairs]
+        self._every *= 2
+
+    def select(self, seed: int = 0) -> Selection:
+        """The K = config.count references, the most closed mouth first if it is asked for.
+
+        Fewer candidates or clusters than K leave places free; with `augment` affine copies fill them (Table 4.1,
+        "KMeans + Aug"), else there are fewer.
+
+        Args:
+            seed: of KMeans, of random sampling and of the copies.
+
+        Raises:
+            ValueError: nothing was pushed, or an unknown `sampling`.
+        """
+        if not self._kept:
+            raise ValueError("no face to choose references from")
+        rng = np.random.default_rng(seed)
+        chosen = self._choose(rng, seed)
+        crops = [self._kept[i].crop for i in chosen]
+        points = [self._kept[i].landmarks for i in chosen]
+        frames = [self._kept[i].frame for i in chosen]
+        shapes = list(mouth_shape(np.stack(points)))
+        if self._config.augment:
+            for place in range(self._config.count - len(chosen)):
+                source = place % len(chosen)
+                crop, moved = _affine_copy(crops[source], points[source], rng)
+                crops.append(crop)
+                points.append(moved)
+                shapes.append(shapes[source])
+                frames.append(frames[source])
+        return Selection(np.stack(crops), np.stack(points), np.stack(shapes), np.array(frames, np.int64))
+
+    def _choose(self, rng: np.random.Generator, seed: int) -> list[int]:
+        """Distinct places in the pool, at most K."""
+        frames = np.array([face.frame for face in self._kept])
+        landmarks = np.stack([face.landmarks for face in self._kept])
+        sharpnesses = np.array([face.sharpness for face in self._kept])
+        openings = np.array([face.opening for face in self._kept])
+        places = np.arange(len(self._kept))
+        match self._config.sampling:
+            case "kmeans":
+                labels = cluster(landmarks, self._config.count, seed)
+            case "random" | "neighbourhood":
+                if self._config.sampling == "neighbourhood":  # a whole track has no target: around its middle
+                    away = np.abs(frames - (frames[0] + frames[-1]) / 2)
+                    places = places[away <= max(self._config.neighbourhood, away.min())]
+                places = np.sort(rng.choice(places, min(self._config.count, len(places)), replace=False))
+                labels = np.full(len(self._kept), -1)
+                labels[places] = np.arange(len(places))
+            case other:
+                raise ValueError(f"reference.sampling is random, neighbourhood or kmeans, not {other!r}")
+        best = [max(np.flatnonzero(labels == label), key=lambda i: sharpnesses[i]) for label in range(labels.max() + 1)]
+        chosen = [int(i) for i in best]
+        if self._config.closed_mouth:
+            closed = int(openings.argmin())
+            own = int(labels[closed])  # it stands for its own cluster; one that was not drawn takes the last place
+            chosen.pop(own if own >= 0 else -1)
+            chosen.insert(0, closed)
+        return chosen
+
+
+def cluster(landmarks: NDArray[np.floating], count: int, seed: int = 0) -> NDArray[np.int64]:
+    """KMeans groups of faces by lips (48-67) and chin (3-13), each seen in its own unit crop [3.5].
+
+    Args:
+        landmarks: (T, 68, 2) pixels of any crop or frame.
+        count: most groups; fewer if there are fewer different faces.
+        seed: same seed, same groups.
+
+    Returns:
+        (T,) group numbers 0, 1, ..., none without a face.
+    """
+    from sklearn.cluster import KMeans  # slow to import
+
+    unit = to_unit_crop(landmarks)
+    features = np.concatenate([unit[:, LIPS], unit[:, CHIN]], 1).reshape(len(unit), -1)
+    different = len(np.unique(features.round(4), axis=0))
+    labels = KMeans(min(count, different), n_init=1, random_state=seed).fit_predict(features.round(4))
+    return np.unique(labels, return_inverse=True)[1].astype(np.int64)
+
+
+def sharpness(frame: Frame) -> float:
+    """Variance of the Laplacian over the mouth region of a face crop (S, S, 3), in grey levels squared."""
+    size = frame.shape[0]
+    rows, columns = (slice(round(a * size), round(b * size)) for a, b in (MOUTH_ROWS, MOUTH_COLUMNS))
+    grey = cv2.cvtColor(np.ascontiguousarray(frame[rows, columns]), cv2.COLOR_RGB2GRAY)
+    return float(cv2.Laplacian(grey, cv2.CV_32F).var())
+
+
+_sharpness = sharpness  # `push` has a parameter of that name
+
+
+def _opening(shapes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N,) how far the lips are apart: mean of the three inner distances."""
+    opening: NDArray[np.float32] = shapes[:, :3].mean(1)
+    return opening
+
+
+def _affine_copy(
+    crop: NDArray[np.uint8], landmarks: NDArray[np.float32], rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """The face a little turned, scaled and shifted."""
+    size = crop.shape[0]
+    angle, scale = rng.uniform(-COPY_ANGLE, COPY_ANGLE), np.exp(rng.uniform(-COPY_SCALE, COPY_SCALE))
+    matrix = np.array(cv2.getRotationMatrix2D(((size - 1) / 2, (size - 1) / 2), angle, scale), np.float64)
+    matrix[:, 2] += rng.uniform(-COPY_SHIFT, COPY_SHIFT, 2) * size
+    copy = cv2.warpAffine(crop, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return copy.astype(np.uint8), transform(landmarks, matrix)

@@ -1,0 +1,289 @@
+"""Faces over time: boxes linked to tracks, the choice among tracks, zero-phase smoothing and fades."""
+
+from __future__ import annotations
+
+from array import array
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from lipdub.config import FaceConfig
+from lipdub.faces.backend import Boxes, Detections
+
+RETURNING = 0.5  # least mean area, over that of a shot's largest face, of a track that may follow it in time
+
+
+class Followed(Protocol):
+    """What the choice among tracks needs to know of one."""
+
+    @property
+    def shot(self) -> int:
+        """Number of the shot."""
+        ...
+
+    @property
+    def first(self) -> int:
+        """Number of the first frame."""
+        ...
+
+    @property
+    def boxes(self) -> NDArray[np.float32]:
+        """(T, 4) for the frames from `first` on."""
+        ...
+
+
+AnyTrack = TypeVar("AnyTrack", bound=Followed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Track:
+    """One face through one shot: a row for every frame from `first` on."""
+
+    id: int
+    shot: int
+    first: int
+    boxes: Boxes  # (T, 4)
+    scores: NDArray[np.float32]  # (T,) of the detector, interpolated like the boxes
+    detected: NDArray[np.bool_]  # (T,) False: the box was interpolated, or held to the end of the shot
+
+
+@dataclass
+class _Path:
+    """A track that may go on."""
+
+    id: int
+    frames: array[int] = field(default_factory=lambda: array("q"))  # where it was detected
+    rows: array[float] = field(default_factory=lambda: array("f"))  # box and score of each, 5 numbers
+    seen_s: float = 0.0
+    missed: bool = False  # the last search did not find it
+
+    def see(self, index: int, time_s: float, box: NDArray[np.float32], score: float) -> None:
+        self.frames.append(index)
+        self.rows.extend([*box.tolist(), score])
+        self.seen_s, self.missed = time_s, False
+
+    def expected(self, index: int) -> NDArray[np.float32]:
+        """Its box in frame `index`, were it to move on as it did between its last two detections."""
+        box = np.array(self.rows[-5:-1], np.float32)
+        if len(self.frames) < 2:
+            return box
+        before = np.array(self.rows[-10:-6], np.float32)
+        motion = (box - before).reshape(2, 2).mean(0) / (self.frames[-1] - self.frames[-2])
+        moved: NDArray[np.float32] = box + (np.tile(motion, 2) * (index - self.frames[-1])).astype(np.float32)
+        return moved
+
+
+class Tracker:
+    """Links detections to tracks while a video is read; keeps 28 bytes a detection.
+
+    Boxes are linked where they overlap most with where the tracks should be by now (constant speed, so that two people
+    who cross keep their numbers), all at once (Hungarian assignment), and never over a cut.
+
+    Args:
+        config: min_score, min_face, link_iou, max_gap_s and min_track_s are used.
+        rate: frames a second.
+    """
+
+    def __init__(self, config: FaceConfig, rate: float) -> None:
+        self._config = config
+        self._min_rows = max(1, round(config.min_track_s * rate))
+        self._open: list[_Path] = []
+        self._done: list[Track] = []
+        self._shot = self._next_id = 0
+        self._last = -1
+
+    def push(self, index: int, time_s: float, detections: Detections | None, cut: bool) -> None:
+        """The next frame.
+
+        Args:
+            index: frame number, ascending.
+            time_s: its time.
+            detections: what was found; None if the frame was not searched.
+            cut: a shot begins with this frame.
+        """
+        if cut:
+            self._close(self._open)
+            self._shot += 1
+        self._last = index
+        if detections is None:
+            return
+        self._close([p for p in self._open if p.missed and time_s - p.seen_s > self._config.max_gap_s])
+        boxes = detections.boxes
+        large = (boxes[:, 2:] - boxes[:, :2]).max(1, initial=0) >= self._config.min_face
+        keep = large & (detections.scores >= self._config.min_score)
+        boxes, scores = boxes[keep], detections.scores[keep]
+        shared = overlap(np.array([p.expected(index) for p in self._open]).reshape(-1, 4), boxes)
+        owners: dict[int, _Path] = {}
+        for path in self._open:
+            path.missed = True
+        for row, column in zip(*linear_sum_assignment(-shared), strict=True):
+            if shared[row, column] >= self._config.link_iou:
+                owners[int(column)] = self._open[row]
+        for column, (box, score) in enumerate(zip(boxes, scores, strict=True)):
+            owner = owners.get(column) or self._begin()
+            owner.see(index, time_s, box, float(score))
+
+    def finish(self) -> list[Track]:
+        """All tracks long enough, in order of appearance."""
+        self._close(self._open)
+        return sorted(self._done, key=lambda track: (track.first, track.id))
+
+    def _begin(self) -> _Path:
+        self._open.append(_Path(self._next_id))
+        self._next_id += 1
+        return self._open[-1]
+
+    def _close(self, paths: list[_Path]) -> None:
+        for path in list(paths):
+            self._open.remove(path)
+            at, rows = np.array(path.frames), np.array(path.rows, np.float32).reshape(-1, 5)
+            last = at[-1] if path.missed else self._last  # a face in the last search stays to the end of its shot
+            frames = np.arange(at[0], last + 1)
+            if len(frames) >= self._min_rows:
+                filled = np.stack([np.interp(frames, at, column) for column in rows.T], 1).astype(np.float32)
+                self._done.append(
+                    Track(
+                        id=path.id,
+                        shot=self._shot,
+                        first=int(at[0]),
+                        boxes=filled[:, :4],
+                        scores=filled[:, 4],
+                        detected=np.isin(frames, at),
+                    )
+                )
+
+
+def overlap(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Intersection over union (N, M) of boxes (N, 4) and (M, 4)."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    common = np.clip(high - low, 0, None).astype(np.float64).prod(2)
+    union = _areas(a)[:, None] + _areas(b)[None] - common
+    shared: NDArray[np.float64] = common / np.maximum(union, 1e-9)
+    return shared
+
+
+def _areas(boxes: NDArray[np.floating]) -> NDArray[np.float64]:
+    areas: NDArray[np.float64] = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).astype(np.float64).prod(1)
+    return areas
+
+
+def choose_tracks(
+    tracks: Sequence[AnyTrack], which: str | tuple[float, float], frame_size: tuple[int, int]
+) -> list[AnyTrack]:
+    """The tracks to dub.
+
+    "largest": in each shot the one with the largest mean area x length, counted inside the picture; then those that
+    do not share a frame with a chosen one and are at least half its size, which is how a person comes back who had
+    turned away. A point: the same order, but by the number of frames whose box holds the point, at least one.
+
+    Args:
+        tracks: of one video.
+        which: "largest", "all", or a point (x, y) in display pixels.
+        frame_size: width and height of the display picture.
+
+    Returns:
+        In order of appearance; empty if nothing fits.
+
+    Raises:
+        ValueError: another word.
+    """
+    if isinstance(which, str) and which not in ("largest", "all"):
+        raise ValueError(f'which must be "largest", "all" or a point, got {which!r}')
+    if which == "all":
+        return sorted(tracks, key=lambda track: track.first)
+    shots: dict[int, list[tuple[float, float, range, AnyTrack]]] = defaultdict(list)
+    for track in tracks:
+        boxes = track.boxes
+        inside = np.clip(boxes, 0, np.tile(np.array(frame_size, np.float32), 2))
+        area = float(_areas(inside).mean())
+        score = area * len(boxes) if which == "largest" else float(_holds(boxes, which).sum())
+        shots[track.shot].append((score, area, range(track.first, track.first + len(boxes)), track))
+    chosen: list[AnyTrack] = []
+    for candidates in shots.values():
+        taken: list[range] = []
+        least = 0.0
+        for score, area, frames, track in sorted(candidates, key=lambda item: -item[0]):
+            free = all(frames.stop <= other.start or other.stop <= frames.start for other in taken)
+            if score > 0 and free and area >= least:
+                chosen.append(track)
+                taken.append(frames)
+                least = least or RETURNING * area
+    return sorted(chosen, key=lambda track: track.first)
+
+
+def _holds(boxes: NDArray[np.float32], point: str | tuple[float, float]) -> NDArray[np.bool_]:
+    """(T,) whether each box holds the point."""
+    x, y = (float(value) for value in point)
+    return (boxes[:, 0] <= x) & (x < boxes[:, 2]) & (boxes[:, 1] <= y) & (y < boxes[:, 3])
+
+
+def edge_fade(
+    usable: NDArray[np.bool_], frames: int, *, fade_in: bool = True, fade_out: bool = True
+) -> NDArray[np.float32]:
+    """Weights of a track's rows that rise and fall linearly where it comes and goes.
+
+        w_t = min(1, n_t / (frames + 1)),   n_t: rows to the nearest one that is not usable
+
+    Args:
+        usable: (T,) bool.
+        frames: rows with a weight between 0 and 1 at each edge; 0 switches at once.
+        fade_in: count the row before the first as not usable; False where the track begins with a shot.
+        fade_out: the same for the row after the last.
+
+    Returns:
+        (T,) in [0, 1], 0 exactly where not usable.
+    """
+    far = frames + 1
+    good = np.pad(np.asarray(usable, bool), far, constant_values=True)
+    good[far - 1] &= not fade_in
+    good[len(good) - far] &= not fade_out
+    away = np.full(len(good), far)
+    for distance in range(frames, -1, -1):  # the nearest one writes last
+        near = np.convolve(~good, np.ones(2 * distance + 1, np.int64), mode="same") > 0
+        away[near] = distance
+    return (away[far:-far] / far).astype(np.float32)
+
+
+def smooth(values: NDArray[np.floating], span: float, times: NDArray[np.floating] | None = None) -> NDArray[np.float64]:
+    """Smooth rows along time without delay: at each row a straight line is fitted to its neighbours.
+
+        min over a, b of  sum_j cos^2(pi (t_j - t_i) / span) (v_j - a - b (t_j - t_i))^2,  |t_j - t_i| < span / 2
+
+    and a is the new value. Weights are symmetric, so nothing is shifted in time; constants and straight lines pass
+    unchanged, at the ends too, and any number of rows will do.
+
+    Args:
+        values: (T, ...).
+        span: whole width of the neighbourhood, in the unit of `times`.
+        times: (T,) ascending; row numbers if absent, and `span` is then in rows.
+
+    Returns:
+        Like `values`, float64.
+    """
+    rows = np.asarray(values, np.float64)
+    count = len(rows)
+    at = np.arange(count, dtype=np.float64) if times is None else np.asarray(times, np.float64)
+    flat = rows.reshape(count, -1)
+    index = np.arange(count)
+    reach = int((np.searchsorted(at, at + span / 2) - index).max(initial=1)) - 1
+    s0, s1, s2 = np.zeros((3, count, 1))
+    v0, v1 = np.zeros((2, *flat.shape))
+    for offset in range(-reach, reach + 1):
+        other = np.clip(index + offset, 0, count - 1)
+        away = at[other] - at
+        inside = (index + offset == other) & (np.abs(away) < span / 2)
+        weight = np.where(inside, np.cos(np.pi * away / span) ** 2, 0.0) if offset else np.ones(count)
+        w, d = weight[:, None], away[:, None]
+        s0, s1, s2 = s0 + w, s1 + w * d, s2 + w * d * d
+        v0, v1 = v0 + w * flat[other], v1 + w * d * flat[other]
+    spread = s0 * s2 - s1 * s1
+    flat_fit = v0 / s0
+    sloped = spread > 1e-9 * s0 * s0 * span * span  # else: alone, or all neighbours at one time
+    fitted = np.where(sloped, (s2 * v0 - s1 * v1) / np.where(sloped, spread, 1.0), flat_fit)
+    return fitted.reshape(rows.shape)

@@ -1,0 +1,138 @@
+"""Sound: one mono waveform on the file's own timeline for the analysis, and WAV files out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+from av.audio.resampler import AudioResampler
+from av.container import InputContainer
+from numpy.typing import NDArray
+
+from lipdub.config import MediaConfig
+from lipdub.errors import InputError, OutputError
+from lipdub.media.probe import file_url, open_input, origin
+
+Waveform = NDArray[np.float32]  # (n,) in [-1, 1]
+
+
+def load_audio(
+    path: Path, *, sample_rate: int = 16_000, stream: int = 0, config: MediaConfig | None = None
+) -> Waveform:
+    """A sound stream as mono samples; sample 0 is the file's time 0.
+
+    A late start and gaps in the timestamps become silence; samples before time 0 are cut. Encoder priming that the file
+    declares is left out. Several channels are mixed by FFmpeg's usual weights.
+
+    Args:
+        path: an audio or video file.
+        sample_rate: Hz of the result.
+        stream: which of the file's sound streams.
+        config: tolerance for gaps.
+
+    Returns:
+        (n,) float32 in [-1, 1].
+
+    Raises:
+        InputError: no such stream, no samples, NaN or infinite samples, damage (with its time).
+    """
+    path = Path(path)
+    gap_s = (config or MediaConfig()).audio_gap_s
+    with open_input(path) as container:
+        source = _stream(path, container, stream)
+        origin_s = origin(container)
+        runs: list[tuple[float, list[Waveform]]] = []
+        resampler, expected = None, 0.0
+        for frame in _frames(path, container, source):
+            time_s = expected if frame.time is None else frame.time - origin_s
+            if resampler is None or abs(time_s - expected) > gap_s:
+                _flush(resampler, runs)
+                resampler = AudioResampler(format="flt", layout="mono", rate=sample_rate)
+                runs.append((time_s, []))
+            runs[-1][1].extend(_mono(part) for part in resampler.resample(frame))
+            expected = (expected if runs[-1][1] and frame.time is None else time_s) + frame.samples / frame.sample_rate
+        _flush(resampler, runs)
+    return _assemble(path, runs, sample_rate)
+
+
+def write_wav(path: Path, samples: NDArray[np.float32], sample_rate: int) -> None:
+    """Write 16 bit PCM.
+
+    Args:
+        path: the file, replaced if it exists.
+        samples: (n,) or (n, c) float32 in [-1, 1]; louder is clipped.
+        sample_rate: Hz.
+
+    Raises:
+        OutputError: the disc refuses.
+        ValueError: another shape, or more than 8 channels.
+    """
+    if samples.ndim not in (1, 2) or (samples.ndim == 2 and not 1 <= samples.shape[1] <= 8):
+        raise ValueError(f"samples must be (n,) or (n, c) with c <= 8, got {samples.shape}")
+    channels = samples[:, None] if samples.ndim == 1 else samples
+    layout = ("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1")[channels.shape[1] - 1]
+    pcm = np.rint(np.clip(channels, -1.0, 1.0) * 32767).astype(np.int16)
+    try:
+        with av.open(file_url(Path(path)), mode="w", format="wav") as container:
+            stream = container.add_stream("pcm_s16le", rate=sample_rate, layout=layout)
+            assert isinstance(stream, av.AudioStream)
+            for start in range(0, len(pcm), sample_rate):
+                block = np.ascontiguousarray(pcm[start : start + sample_rate].reshape(1, -1))
+                frame = av.AudioFrame.from_ndarray(block, format="s16", layout=layout)
+                frame.sample_rate = sample_rate
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    except (av.error.FFmpegError, OSError) as error:
+        raise OutputError(f"cannot write {path}: {error}", "check the folder") from error
+
+
+def _stream(path: Path, container: InputContainer, number: int) -> av.AudioStream:
+    streams = container.streams.audio
+    if not streams:
+        there = ", ".join(stream.type for stream in container.streams) or "nothing"
+        raise InputError(f"{path} has no audio stream (it has: {there})", "give a file with sound")
+    if not 0 <= number < len(streams):
+        raise InputError(f"{path} has {len(streams)} audio streams, there is no number {number}", "they count from 0")
+    return streams[number]
+
+
+def _frames(path: Path, container: InputContainer, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
+    time_s = 0.0
+    try:
+        for packet in container.demux(stream):
+            for frame in packet.decode():
+                time_s = frame.time if frame.time is not None else time_s
+                yield frame
+    except (av.error.FFmpegError, ValueError) as error:
+        raise InputError(f"{path}: the sound is damaged at {time_s:.3f} s: {error}", "get the file again") from error
+
+
+def _mono(frame: av.AudioFrame) -> Waveform:
+    return np.asarray(frame.to_ndarray(), dtype=np.float32).reshape(-1)
+
+
+def _flush(resampler: AudioResampler | None, runs: list[tuple[float, list[Waveform]]]) -> None:
+    if resampler is not None:
+        runs[-1][1].extend(_mono(part) for part in resampler.resample(None))
+
+
+def _assemble(path: Path, runs: list[tuple[float, list[Waveform]]], sample_rate: int) -> Waveform:
+    """Each run at its place on the timeline."""
+    pieces = [(round(time_s * sample_rate), np.concatenate(parts)) for time_s, parts in runs if parts]
+    n_samples = max((start + len(part) for start, part in pieces), default=0)
+    if n_samples <= 0:
+        raise InputError(f"{path}: the sound has no samples", "give a file with sound in it")
+    waveform = np.zeros(n_samples, dtype=np.float32)
+    for start, part in pieces:
+        part = part[max(0, -start) :]
+        begin = max(0, start)
+        waveform[begin : begin + len(part)] = part
+    bad = np.flatnonzero(~np.isfinite(waveform))
+    if bad.size:
+        raise InputError(
+            f"{path}: the sound is not a number (NaN or infinite) at {bad[0] / sample_rate:.3f} s",
+            "export the sound again, as 16 bit or 24 bit WAV",
+        )
+    return np.clip(waveform, -1.0, 1.0)

@@ -1,0 +1,229 @@
+"""What each container takes: which codecs are copied, which are converted, and what must stay behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+
+from lipdub.errors import OutputError
+from lipdub.media.probe import kind_of, open_input, origin
+
+_TEXT = frozenset({"subrip", "ass", "ssa", "webvtt", "text", "mov_text"})
+_IMAGES = frozenset({"hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle"})
+
+
+_FINE = 90_000  # Hz; places sound to 0.01 ms
+
+
+@dataclass(frozen=True, kw_only=True)
+class Container:
+    """An output format. An empty `audio` takes every codec."""
+
+    muxer: str
+    video: tuple[str, ...]  # codecs that we write and it takes, the usual one first
+    audio: frozenset[str] = frozenset()
+    pcm: bool = False  # takes uncompressed sound
+    fallback: str = "aac"  # for sound that it does not take
+    subtitles: frozenset[str] = frozenset()  # copied
+    text: str = ""  # encoder for other text subtitles
+    pictures: str = ""  # how cover art is kept: "copy" as a stream, "attach" as a file
+    attachments: bool = False
+    chapters: bool = True
+
+    @property
+    def is_mov(self) -> bool:
+        """Whether it is of the QuickTime family."""
+        return self.muxer in ("mp4", "mov", "ipod")
+
+    def audio_encoder(self, codec: str) -> str:
+        """What to give FFmpeg: "copy", or the encoder for sound of this codec."""
+        if not self.audio or codec in self.audio or (self.pcm and codec.startswith("pcm_")):
+            return "copy"
+        return self.fallback
+
+    def audio_filters(self, codec: str, encoder: str, origin_s: float) -> str:
+        """Bit stream filters that a copy needs; `origin_s` is the timestamp that becomes time 0."""
+        # MP3's declared delay starts before time 0. QuickTime says so in an edit list; the others would shift every
+        # stream, the picture too. The first packet holds next to nothing else, so it goes.
+        if encoder != "copy" or codec != "mp3" or self.is_mov:
+            return ""
+        return f"noise=drop=lt(pts*tb\\,{origin_s - 1e-4:.6f})"
+
+
+_MP4_AUDIO = frozenset({"aac", "mp3", "mp2", "ac3", "eac3", "alac", "opus", "flac", "dts"})
+_MOV_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "alac"})
+_MP4 = Container(
+    muxer="mp4",
+    video=("h264", "hevc", "vp9", "av1"),
+    audio=_MP4_AUDIO,
+    subtitles=frozenset({"mov_text"}),
+    text="mov_text",
+    pictures="copy",
+)
+_QUICKTIME = Container(
+    muxer="mov",
+    video=("h264", "hevc", "prores"),
+    audio=_MOV_AUDIO,
+    pcm=True,
+    fallback="pcm_s16le",
+    subtitles=frozenset({"mov_text", "eia_608"}),
+    text="mov_text",
+)
+_MATROSKA = Container(
+    muxer="matroska",
+    video=("h264", "hevc", "vp9", "av1", "prores"),
+    subtitles=(_TEXT | _IMAGES) - {"mov_text", "text"},
+    text="srt",
+    pictures="attach",
+    attachments=True,
+)
+_WEBM = Container(
+    muxer="webm",
+    video=("vp9", "av1"),
+    audio=frozenset({"opus", "vorbis"}),
+    fallback="libopus",
+    subtitles=frozenset({"webvtt"}),
+    text="webvtt",
+)
+_AVI = Container(
+    muxer="avi", video=("h264",), audio=frozenset({"mp3", "ac3", "mp2"}), pcm=True, fallback="pcm_s16le", chapters=False
+)
+_TRANSPORT = Container(
+    muxer="mpegts",
+    video=("h264", "hevc"),
+    audio=frozenset({"aac", "mp3", "mp2", "ac3", "eac3", "dts", "opus"}),
+    subtitles=frozenset({"dvb_subtitle"}),
+    chapters=False,
+)
+CONTAINERS = {
+    ".mp4": _MP4,
+    ".m4v": _MP4,
+    ".mov": _QUICKTIME,
+    ".mkv": _MATROSKA,
+    ".webm": _WEBM,
+    ".avi": _AVI,
+    ".ts": _TRANSPORT,
+    ".m2ts": _TRANSPORT,
+    ".mts": _TRANSPORT,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One stream of the source that goes into the output."""
+
+    index: int  # in the source
+    kind: str
+    codec: str
+    encoder: str  # or "copy", or "attach"
+    disposition: str  # as FFmpeg writes it: "default+forced", or "0"
+    filters: str = ""
+    optional: bool = False  # left out when FFmpeg cannot write it again
+    data: bytes = field(default=b"", repr=False)  # of cover art that is attached
+
+
+def container_of(output: Path) -> Container:
+    """The container that a file name's ending asks for.
+
+    Raises:
+        OutputError: an ending that we do not write.
+    """
+    found = CONTAINERS.get(output.suffix.lower())
+    if found is None:
+        raise OutputError(
+            f"cannot write {output.suffix or 'a file without an ending'}", f"use one of {', '.join(CONTAINERS)}"
+        )
+    return found
+
+
+def movie_clock(denominator: int) -> dict[str, str]:
+    """Options for QuickTime's two clocks: the picture's is its own, so that its pts stay as they are.
+
+    The movie's places the start of every track. It is a multiple, so that the picture starts exactly, and fine enough
+    for sound.
+    """
+    return {
+        "video_track_timescale": str(denominator),
+        "movie_timescale": str(denominator * -(-_FINE // denominator)),
+    }
+
+
+def planned(source: Path, container: Container, *, keep_audio: bool) -> tuple[list[Item], list[str]]:
+    """Every stream of the source but its picture: those that go along, and a sentence for each that cannot."""
+    items: list[Item] = []
+    warnings: list[str] = []
+    with open_input(source) as opened:
+        picture_seen = False
+        for stream in opened.streams:
+            kind, codec = kind_of(stream), _codec(stream)
+            if kind == "video" and not picture_seen:
+                picture_seen = True
+            elif (kind != "audio" or keep_audio) and not _remade(stream, kind, len(opened.chapters())):
+                item = _item(stream, kind, codec, container, opened)
+                if item is None:
+                    warnings.append(f"{kind} stream {stream.index} ({codec}) does not fit into {container.muxer}")
+                else:
+                    items.append(item)
+        if opened.chapters() and not container.chapters:
+            warnings.append(f"chapters do not fit into {container.muxer}")
+    order = {"audio": 0, "subtitle": 1}  # sound first: players number what they offer by position
+    return sorted(items, key=lambda item: order.get(item.kind, 2)), warnings
+
+
+def _remade(stream: av.stream.Stream, kind: str, n_chapters: int) -> bool:
+    """Whether the muxer makes this track itself: a copy would be a second one.
+
+    QuickTime stores chapters as a track with one text for each, and the time code as a track with that tag.
+    """
+    if kind not in ("data", "unknown"):
+        return False
+    return "timecode" in stream.metadata or (n_chapters > 0 and stream.frames == n_chapters)
+
+
+def _item(stream: av.stream.Stream, kind: str, codec: str, container: Container, opened: InputContainer) -> Item | None:
+    encoder = _encoder(kind, codec, container, opened.format.name)
+    if encoder is None:
+        return None
+    return Item(
+        index=stream.index,
+        kind=kind,
+        codec=codec,
+        encoder=encoder,
+        disposition=_disposition(stream.disposition, without_default=kind == "audio"),
+        filters=container.audio_filters(codec, encoder, origin(opened)) if kind == "audio" else "",
+        optional=kind not in ("audio", "subtitle"),
+        data=_first_packet(opened, stream) if encoder == "attach" else b"",
+    )
+
+
+def _first_packet(opened: InputContainer, stream: av.stream.Stream) -> bytes:
+    return next((bytes(packet) for packet in opened.demux(stream) if packet.size), b"")
+
+
+def _encoder(kind: str, codec: str, container: Container, source: str) -> str | None:
+    """What to give FFmpeg for a stream; None: the container cannot hold it."""
+    if kind == "audio":
+        return container.audio_encoder(codec)
+    if kind == "subtitle" and codec not in container.subtitles:
+        return container.text if codec in _TEXT and container.text else None
+    if kind == "picture":
+        return container.pictures or None
+    if kind in ("subtitle", "attachment"):
+        return "copy" if kind == "subtitle" or container.attachments else None
+    # Other tracks (telemetry, a second camera) are known to fit only where they come from.
+    names = source.split(",")
+    return "copy" if container.muxer in names or (container.is_mov and "mov" in names) else None
+
+
+def _codec(stream: av.stream.Stream) -> str:
+    context = getattr(stream, "codec_context", None)
+    return context.codec.canonical_name if context is not None else (stream.name or "unknown")
+
+
+def _disposition(flags: Disposition, *, without_default: bool) -> str:
+    kept = [flag.name for flag in flags if flag.name and not (without_default and flag is Disposition.default)]
+    return "+".join(kept) or "0"

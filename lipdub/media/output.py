@@ -1,0 +1,201 @@
+"""The finished file appears whole or not at all: temporary siblings, a last check, one rename."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import signal
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import av
+
+from lipdub.errors import InputError, OutputError, ResourceError
+from lipdub.media.probe import MediaInfo, is_timeline, open_input, probe, require_video
+
+_NAME_BYTES = 200  # of a file name's usual 255, so that the temporary's additions fit
+_MATROSKA_CLOCK = 0.001  # s; the coarsest clock of a container we write
+
+
+class AtomicOutput:
+    """Context manager for one output file.
+
+    Inside the block, write to `temporary` (same folder, same ending) and to `scratch(name)` files. When the block ends
+    well the temporary is synced and renamed over the target; otherwise, also on Ctrl-C, SIGTERM and SIGHUP, all that
+    was made is deleted and the target is as it was.
+
+    Args:
+        path: the target; a symbolic link is followed, not replaced.
+        overwrite: whether an existing file may be replaced.
+        inputs: files that the target must not be.
+
+    Raises:
+        OutputError: on entry, before anything is written: the target exists, is a folder or an input, or its folder
+            is missing or cannot be written. On exit: nothing was written, or somebody else made the target meanwhile.
+        ResourceError: the disc is full.
+    """
+
+    def __init__(self, path: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
+        self.path = Path(path)
+        self._target = Path(os.path.realpath(path))
+        self._overwrite = overwrite
+        self._inputs = tuple(Path(each) for each in inputs)
+        self._token = secrets.token_hex(4)
+        self.temporary = self._sibling("part" + self._target.suffix)
+        self._made: list[Path] = []
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        self._check()
+        self._reserve()
+        self._catch_signals()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._publish()
+        finally:
+            for path in self._made:
+                path.unlink(missing_ok=True)
+            self._release_signals()
+
+    def scratch(self, name: str) -> Path:
+        """A path beside the target, deleted at the end whatever happens. `name` is a plain file name."""
+        if name != os.path.basename(name) or not name:
+            raise ValueError(f"not a plain file name: {name!r}")
+        path = self._sibling(name)
+        self._made.append(path)
+        return path
+
+    def _sibling(self, ending: str) -> Path:
+        stem = os.fsdecode(os.fsencode(self._target.stem)[: _NAME_BYTES - len(os.fsencode(ending))])
+        return self._target.parent / f".{stem}.{self._token}.{ending}"
+
+    def _check(self) -> None:
+        for each in self._inputs:
+            if self._target.exists() and each.exists() and os.path.samefile(each, self._target):
+                raise OutputError(f"the output {self.path} is the input {each}", "choose another output")
+        if self._target.is_dir():
+            raise OutputError(f"the output {self.path} is a folder", "give a file name")
+        if self._target.exists() and not self._target.is_file():
+            raise OutputError(f"the output {self.path} is not a regular file", "give a file name")
+        if not self._target.parent.is_dir():
+            raise OutputError(f"the folder {self._target.parent} does not exist", "create it first")
+        if self._target.exists() and not self._overwrite:
+            raise OutputError(f"the output {self.path} exists", "choose another name, or add -y to replace it")
+
+    def _reserve(self) -> None:
+        """Make the temporary: proof that the folder can be written."""
+        try:
+            os.close(os.open(self.temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise ResourceError(f"the disc is full: {self._target.parent}", "make room") from error
+            raise OutputError(
+                f"cannot write into {self._target.parent}: {error.strerror}", "check the folder's permissions"
+            ) from error
+        self._made.append(self.temporary)
+
+    def _publish(self) -> None:
+        if not self.temporary.exists() or self.temporary.stat().st_size == 0:
+            raise OutputError(f"nothing was written for {self.path}", "run with --debug and report it")
+        if self._target.exists() and not self._overwrite:
+            raise OutputError(f"{self.path} was made by somebody else meanwhile", "choose another name")
+        try:
+            _sync(self.temporary)
+            os.replace(self.temporary, self._target)
+            _sync(self._target.parent)
+        except OSError as error:
+            raise OutputError(f"cannot put {self.path} in place: {error.strerror}", "check the folder") from error
+
+    def _catch_signals(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                self._handlers[number] = signal.signal(number, _leave)
+
+    def _release_signals(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers.clear()
+
+
+def verify(output: Path, source_info: MediaInfo, n_frames: int) -> None:
+    """Read the finished file as a stranger would.
+
+    Args:
+        output: the file, usually still under its temporary name.
+        source_info: of the source video.
+        n_frames: pictures that were encoded.
+
+    Raises:
+        OutputError: it cannot be read, a picture is missing, the shape differs, a picture is shown half a frame or
+            more off its time, or there is no sound.
+    """
+    source = require_video(source_info)
+    try:
+        info = probe(output)
+        made = require_video(info)
+        times = _times(output, made.index, made.origin_s)
+    except InputError as error:
+        raise OutputError(f"the output cannot be read back: {error.what}", "run with --debug and report it") from error
+    if len(times) != n_frames:
+        raise OutputError(f"the output has {len(times)} pictures, {n_frames} were written", "check the disc")
+    if (made.display_width, made.display_height) != (source.display_width, source.display_height):
+        raise OutputError(
+            f"the output is shown with {made.display_width}x{made.display_height} pixels, the source with "
+            f"{source.display_width}x{source.display_height}",
+            "choose another container, such as .mkv",
+        )
+    if not info.audio:
+        raise OutputError("the output has no sound", "choose another container, such as .mkv")
+    wanted = _times(source_info.path, source.index, source.origin_s)
+    if len(wanted) != len(times) or "avi" in (info.format, source_info.format):
+        return  # pictures without a timestamp of their own: there is nothing to hold to
+    if not is_timeline(info.format) or not is_timeline(source_info.format):  # a free clock may start anywhere
+        times, wanted = ([each - listed[0] for each in listed] for listed in (times, wanted))
+    limit = max(0.5 / float(source.average_rate), _MATROSKA_CLOCK)
+    worst = max((abs(a - b), b) for a, b in zip(times, wanted, strict=True))
+    if worst[0] >= limit:
+        raise OutputError(
+            f"the picture of {worst[1]:.3f} s is shown {worst[0]:.3f} s off its time", "choose another container"
+        )
+
+
+def _times(path: Path, index: int, origin_s: float) -> list[float]:
+    """When each packet of a stream is shown, in seconds, in order; packets that are never shown are left out."""
+    try:
+        with open_input(path) as container:
+            packets = container.demux(container.streams[index])
+            return sorted(
+                float(packet.pts * packet.time_base) - origin_s
+                for packet in packets
+                if packet.pts is not None and packet.size and not packet.is_discard
+            )
+    except av.error.FFmpegError as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network drives cannot sync a folder
+            raise
+    finally:
+        os.close(handle)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Turn a signal into an exception, so that every `with` block cleans up."""
+    raise SystemExit(128 + number)

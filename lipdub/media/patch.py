@@ -1,0 +1,198 @@
+"""Read a face crop from a picture, and blend one back into the picture's own planes.
+
+Coordinates: integers are pixel centres, as in OpenCV. A crop's affine maps upright display pixels to crop pixels; here
+it is composed with the file's display matrix and with the chroma grid, so every component is warped once, straight
+between its own samples and the crop. Only samples under the crop are ever touched, whatever the picture's size.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lipdub.faces.backend import Frame
+from lipdub.media.color import Codes, codes, colorspace_of, from_sdr, full_range, to_sdr
+from lipdub.media.planes import Component, Layout, Part, components, layout
+from lipdub.media.probe import VideoInfo
+
+Affine = NDArray[np.float64]  # (2, 3)
+
+_MARGIN = 3  # samples around the crop that a cubic filter may look at
+_MOST = 16  # largest supersampling, which bounds the work for a face of thousands of pixels
+
+
+def read_patch(picture: av.VideoFrame, info: VideoInfo, matrix: Affine, size: int) -> Frame:
+    """The crop that `matrix` cuts out of a picture.
+
+    Args:
+        picture: a decoded frame.
+        info: of its stream.
+        matrix: (2, 3) upright display pixels -> crop pixels.
+        size: S, side of the crop.
+
+    Returns:
+        (S, S, 3) uint8 R'G'B'; outside the picture the edge is repeated. Shrinking is averaged, not skipped.
+
+    Raises:
+        InputError: a pixel format without support.
+        ValueError: a matrix that is not (2, 3), finite and invertible.
+    """
+    form, to_crop = layout(picture.format.name), _compose(_checked(matrix), info.display_matrix)
+    warped = np.empty((size, size, len(form.parts)), dtype=np.float32)
+    for i, component in enumerate(components(picture)):
+        warped[..., i] = _cut(component, form, _compose(to_crop, _grid(component.part, info)), size)
+    warped = np.repeat(warped, 3, axis=2) if form.kind == "gray" else warped
+    rgb = _codes(form, info).decode(warped) if form.kind != "gray" else _gray_decode(form, info, warped)
+    return np.clip(np.rint(to_sdr(rgb, info.color_trc)), 0, 255).astype(np.uint8)
+
+
+def paste_patch(
+    picture: av.VideoFrame,
+    info: VideoInfo,
+    matrix: Affine,
+    face: NDArray[np.float32],
+    alpha: NDArray[np.float32],
+) -> None:
+    """Blend a crop into the picture, in place: v <- v + alpha (face - v) in the code values of each component.
+
+    Samples where the warped alpha is 0 keep their value to the bit; the alpha channel of the picture is not changed.
+
+    Args:
+        picture: a decoded frame; its memory is copied first when the decoder still refers to it.
+        info: of its stream.
+        matrix: (2, 3) upright display pixels -> crop pixels.
+        face: (S, S, 3) R'G'B' in 0..255.
+        alpha: (S, S) in 0..1; taken as 0 outside the crop.
+
+    Raises:
+        InputError: a pixel format without support.
+        ValueError: shapes that do not fit, a bad matrix, or values that are not finite.
+    """
+    size = face.shape[0]
+    if face.shape != (size, size, 3) or alpha.shape != (size, size):
+        raise ValueError(f"face must be (S, S, 3) and alpha (S, S), got {face.shape} and {alpha.shape}")
+    if not (np.isfinite(face).all() and np.isfinite(alpha).all()):
+        raise ValueError("face and alpha must be finite")
+    form, to_crop = layout(picture.format.name), _compose(_checked(matrix), info.display_matrix)
+    picture.make_writable()
+    values = _codes(form, info).encode(from_sdr(np.asarray(face, dtype=np.float32), info.color_trc))
+    weight = np.clip(np.asarray(alpha, dtype=np.float32), 0.0, 1.0)
+    for i, component in enumerate(components(picture)):
+        _blend(component, form, _compose(to_crop, _grid(component.part, info)), values[..., i], weight)
+
+
+def _cut(component: Component, form: Layout, to_crop: Affine, size: int) -> NDArray[np.float32]:
+    """One component in the crop's grid; where that is coarser, it is made `times` as large and then averaged."""
+    times = min(_MOST, max(1, math.ceil(1 / _scale(to_crop) - 0.05)))
+    span = _span(_invert(to_crop), size, component.samples.shape, _MARGIN)
+    if span is None:  # the crop lies outside: the nearest edge goes on
+        span = _nearest(_invert(to_crop), size, component.samples.shape)
+    x0, y0, x1, y1 = span
+    source = component.samples[y0:y1, x0:x1].astype(np.float32)
+    if form.shift:
+        source *= np.float32(1 / (1 << form.shift))
+    finer = np.array([[times, 0, (times - 1) / 2], [0, times, (times - 1) / 2]])
+    warp = _compose(_compose(finer, to_crop), np.array([[1.0, 0, x0], [0, 1.0, y0]]))
+    method = cv2.INTER_CUBIC if times == 1 else cv2.INTER_LINEAR
+    side = (size * times, size * times)
+    large = cv2.warpAffine(source, warp, side, flags=method, borderMode=cv2.BORDER_REPLICATE)
+    if times > 1:
+        large = _shrunk(large, size)
+    return np.asarray(large, dtype=np.float32)
+
+
+def _shrunk(image: NDArray[Any], side: int) -> NDArray[np.float32]:
+    return np.asarray(cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA), dtype=np.float32)
+
+
+def _blend(
+    component: Component, form: Layout, to_crop: Affine, values: NDArray[np.float32], weight: NDArray[np.float32]
+) -> None:
+    size = values.shape[0]
+    times = max(1, round(_scale(to_crop)))  # > 1: crop pixels for one sample of the picture
+    if times > 1:
+        small = -(-size // times)
+        ratio = small / size
+        values = _shrunk(values, small)
+        weight = _shrunk(weight, small)
+        shrink = np.array([[ratio, 0, (ratio - 1) / 2], [0, ratio, (ratio - 1) / 2]])
+        to_crop, size = _compose(shrink, to_crop), small
+    from_crop = _invert(to_crop)
+    span = _span(from_crop, size, component.samples.shape, 1)
+    if span is None:
+        return
+    x0, y0, x1, y1 = span
+    warp = _compose(np.array([[1.0, 0, -x0], [0, 1.0, -y0]]), from_crop)
+    side = (x1 - x0, y1 - y0)
+    target = component.samples[y0:y1, x0:x1]
+    old = (target >> form.shift).astype(np.float32) if form.shift else target.astype(np.float32)
+    new = cv2.warpAffine(values, warp, side, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    share = cv2.warpAffine(weight, warp, side, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+    mixed = np.clip(np.rint(old + share * (new - old)), 0, 2**form.depth - 1).astype(target.dtype)
+    np.copyto(target, mixed << form.shift if form.shift else mixed, where=share > 0)
+
+
+def _checked(matrix: Affine) -> Affine:
+    matrix = np.asarray(matrix, dtype=np.float64)
+    if matrix.shape != (2, 3) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:, :2])) < 1e-9:
+        raise ValueError(f"need an invertible (2, 3) affine, got {matrix.tolist()}")
+    return matrix
+
+
+def _compose(outer: Affine, inner: Affine) -> Affine:
+    """The affine that applies `inner`, then `outer`."""
+    linear = outer[:, :2] @ inner[:, :2]
+    return np.column_stack([linear, outer[:, :2] @ inner[:, 2] + outer[:, 2]])
+
+
+def _invert(matrix: Affine) -> Affine:
+    linear = np.linalg.inv(matrix[:, :2])
+    return np.column_stack([linear, -linear @ matrix[:, 2]])
+
+
+def _scale(matrix: Affine) -> float:
+    """Length in the target of one pixel of the source."""
+    return math.sqrt(abs(float(np.linalg.det(matrix[:, :2]))))
+
+
+def _grid(part: Part, info: VideoInfo) -> Affine:
+    """Component samples -> coded pixels."""
+    # Chroma lies between lines, and on the left column of its pair (H.264 type 0); in JPEG between the columns too.
+    centred = info.pix_fmt.startswith("yuvj")
+    return np.array([[part.sub_x, 0, (part.sub_x - 1) / 2 if centred else 0.0], [0, part.sub_y, (part.sub_y - 1) / 2]])
+
+
+def _corners(from_crop: Affine, size: int) -> NDArray[np.float64]:
+    low, high = -0.5, size - 0.5
+    square = np.array([[low, low], [low, high], [high, low], [high, high]])
+    return np.asarray(square @ from_crop[:, :2].T + from_crop[:, 2])
+
+
+def _span(from_crop: Affine, size: int, shape: tuple[int, ...], margin: int) -> tuple[int, int, int, int] | None:
+    """Rectangle of samples (half-open) under the crop, cut to the component; None when there is none."""
+    corners = _corners(from_crop, size)
+    x0, y0 = np.maximum(np.floor(corners.min(axis=0)).astype(int) - margin, 0)
+    x1, y1 = np.minimum(np.ceil(corners.max(axis=0)).astype(int) + margin + 1, [shape[1], shape[0]])
+    return (int(x0), int(y0), int(x1), int(y1)) if x1 > x0 and y1 > y0 else None
+
+
+def _nearest(from_crop: Affine, size: int, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """The corner sample closest to a crop that lies wholly outside."""
+    x, y = np.clip(np.rint(_corners(from_crop, size).mean(axis=0)).astype(int), 0, [shape[1] - 1, shape[0] - 1])
+    return int(x), int(y), int(x) + 1, int(y) + 1
+
+
+def _codes(form: Layout, info: VideoInfo) -> Codes:
+    return codes("rgb" if form.kind == "rgb" else "yuv", colorspace_of(info), full_range(info), form.depth)
+
+
+def _gray_decode(form: Layout, info: VideoInfo, warped: NDArray[Any]) -> NDArray[np.float32]:
+    """A grey picture has Y' alone; its chroma is that of no colour."""
+    table = _codes(form, info)
+    warped[..., 1:] = table.offset[1:]
+    return table.decode(warped)

@@ -1,0 +1,339 @@
+"""What a media file holds, found before any work starts, and the one way in which lipdub opens an input."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import cast
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.sidedata.sidedata import Type as SideDataType
+from av.stream import Disposition
+from numpy.typing import NDArray
+
+from lipdub.config import MediaConfig
+from lipdub.errors import InputError
+
+# Demuxers that may read an input. Playlists, concat scripts and device inputs are absent on purpose: an "mp4" that is
+# in truth a playlist must not make lipdub read other files or the network.
+FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,wav,w64,aiff,caf,au,mp3,aac,ac3,eac3,flac,ogg,asf,flv,"
+    "mxf,nut,gif,amr,wv,ape,tta,dv,ivf"
+)
+# Formats whose timestamps are a position on a timeline that starts at 0. In the others the clock is free (a recording
+# may start at 5 h) or counts encoder priming, and players call the first timestamp 0.
+TIMELINES = frozenset({"mov", "mp4", "matroska", "webm", "avi", "nut", "wav", "w64", "aiff", "caf", "flac", "ogg"})
+UNSPECIFIED = 2  # FFmpeg's number for an untold colour primary, transfer or matrix
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VideoInfo:
+    """The picture stream. `display_matrix` maps coded to upright display pixels; integers are pixel centres."""
+
+    index: int
+    codec: str
+    width: int  # coded pixels
+    height: int
+    display_width: int  # upright, square pixels
+    display_height: int
+    display_matrix: NDArray[np.float64]  # (2, 3)
+    time_base: Fraction
+    average_rate: Fraction
+    frames: int | None  # as the container says
+    start_pts: int
+    duration_s: float
+    duration_known: bool  # said of the picture itself, not of the longest stream
+    origin_s: float  # the timestamp that a player shows as time 0
+    format: str  # of the container
+    rotation: int  # degrees clockwise that make the coded picture upright: 0, 90, 180, 270
+    sar: Fraction  # width / height of one coded pixel
+    pix_fmt: str
+    bit_depth: int
+    bit_rate: int | None
+    color_primaries: int
+    color_trc: int
+    colorspace: int
+    color_range: int  # 0 untold, 1 limited, 2 full
+    interlaced: bool | None
+    container_matrix: tuple[int, ...] | None  # the nine 16.16 numbers of the file's display matrix
+    mastering_display: tuple[Fraction, ...] | None  # HDR: r, g, b, white (x, y), least and most luminance in cd/m2
+    content_light: tuple[int, int] | None  # HDR: most light of a pixel, of a frame's average, in cd/m2
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioInfo:
+    """One sound stream."""
+
+    index: int
+    codec: str
+    sample_rate: int
+    channels: int
+    layout: str
+    duration_s: float
+    language: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediaInfo:
+    """One file."""
+
+    path: Path
+    format: str
+    duration_s: float
+    start_s: float
+    origin_s: float  # the timestamp that a player shows as time 0
+    video: VideoInfo | None
+    audio: tuple[AudioInfo, ...]
+    streams: tuple[str, ...]  # kind of each stream in file order; cover art is "picture"
+    chapters: int
+
+
+def file_url(path: Path) -> str:
+    """A path as FFmpeg must be given it: `-x.mp4`, `c:olon.mp4` and `%03d.mp4` are then just names."""
+    return f"file:{os.path.abspath(path)}"
+
+
+@contextmanager
+def open_input(path: Path) -> Iterator[InputContainer]:
+    """Open a file for reading, by its absolute name and with the demuxers and protocols that we trust.
+
+    Raises:
+        InputError: missing, a directory, not a regular file, empty, not a media file.
+    """
+    _check_file(path)
+    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file,pipe"}
+    try:
+        container = av.open(file_url(path), mode="r", options=options, metadata_errors="replace")
+    except (av.error.FFmpegError, ValueError) as error:
+        raise InputError(
+            f"{path} is not a media file that can be read: {_reason(error)}", "check it with ffprobe"
+        ) from error
+    with container:
+        yield container
+
+
+def probe(path: Path, config: MediaConfig | None = None) -> MediaInfo:
+    """Look into a file. The first picture is decoded, because only frames tell rotation, colour and interlacing.
+
+    Raises:
+        InputError: see `open_input`; also when no stream can be decoded, or a picture is larger than `max_pixels`.
+    """
+    path = Path(path)
+    with open_input(path) as container:
+        kinds = tuple(kind_of(stream) for stream in container.streams)
+        video = None
+        if "video" in kinds:
+            stream = container.streams[kinds.index("video")]
+            assert isinstance(stream, av.VideoStream)
+            video = _video_info(path, container, stream, config or MediaConfig())
+        audio = tuple(_audio_info(container, stream) for stream in container.streams.audio if _decodable(stream))
+        if video is None and not audio:
+            raise InputError(f"{path} has no video or audio stream that can be decoded", "give another file")
+        return MediaInfo(
+            path=path,
+            format=container.format.name,
+            duration_s=_container_duration(container),
+            start_s=(container.start_time or 0) / av.time_base,
+            origin_s=origin(container),
+            video=video,
+            audio=audio,
+            streams=kinds,
+            chapters=len(container.chapters()),
+        )
+
+
+def require_video(info: MediaInfo) -> VideoInfo:
+    """The picture stream.
+
+    Raises:
+        InputError: there is none; says what there is instead.
+    """
+    if info.video is None:
+        there = ", ".join(info.streams) or "nothing"
+        raise InputError(f"{info.path} has no video stream (it has: {there})", "give a file with moving pictures")
+    return info.video
+
+
+def origin(container: InputContainer) -> float:
+    """The timestamp in seconds that a player shows as time 0: 0 on a timeline, else where the clock starts."""
+    return 0.0 if is_timeline(container.format.name) else (container.start_time or 0) / av.time_base
+
+
+def is_timeline(container_format: str) -> bool:
+    """Whether timestamps of this format are positions on a timeline that starts at 0."""
+    return bool(TIMELINES & set(container_format.split(",")))
+
+
+def display_geometry(
+    width: int, height: int, sar: Fraction, matrix: tuple[int, ...] | None
+) -> tuple[NDArray[np.float64], int, int, int]:
+    """Affine from coded to upright display pixels (2, 3), display width and height, clockwise rotation in degrees.
+
+    The picture is first stretched by `sar`, then turned (and mirrored, where the file says so) by quarter turns. A
+    matrix that is no quarter turn is left to the player: it then counts as upright.
+    """
+    stretched = max(1, round(width * sar))
+    turn = np.eye(2)
+    if matrix is not None:
+        linear = np.array([[matrix[0], matrix[3]], [matrix[1], matrix[4]]], dtype=np.float64)
+        snapped = np.sign(np.where(np.abs(linear) > 0.5 * np.abs(linear).max(initial=1.0), linear, 0.0))
+        if abs(np.linalg.det(snapped)) == 1.0 and np.abs(snapped).sum() == 2.0:
+            turn = snapped
+    size = np.abs(turn) @ np.array([stretched, height])
+    scale = turn @ np.diag([stretched / width, 1.0])
+    origin = np.where(turn.sum(axis=1) < 0, size, 0.0)  # a negative axis starts at the far edge
+    offset = origin + scale @ [0.5, 0.5] - 0.5  # pixel centres, not corners
+    # Where the coded x axis points to on the screen (y runs down); of a mirrored picture, the mirror comes first.
+    axis = turn[:, 0] * (1.0 if np.linalg.det(turn) > 0 else -1.0)
+    rotation = round(float(np.degrees(np.arctan2(axis[1], axis[0])))) % 360
+    return np.column_stack([scale, offset]), int(size[0]), int(size[1]), rotation
+
+
+def _check_file(path: Path) -> None:
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot open {path}: {_reason(error)}", "check the path") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise InputError(f"{path} is a folder", "give a video or audio file")
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{path} is not a regular file", "copy it to a file first")
+    if status.st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes)", "get the file again")
+
+
+def _reason(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _decodable(stream: av.stream.Stream) -> bool:
+    return getattr(stream, "codec_context", None) is not None
+
+
+def kind_of(stream: av.stream.Stream) -> str:
+    """video, audio, subtitle, data, attachment, unknown, or "picture" for cover art."""
+    if stream.type == "video" and stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails):
+        return "picture"
+    if stream.type == "video" and not _decodable(stream):
+        return "unknown"
+    return stream.type or "unknown"
+
+
+def _container_duration(container: InputContainer) -> float:
+    return max(0.0, (container.duration or 0) / av.time_base)
+
+
+def _stream_duration(container: InputContainer, stream: av.stream.Stream) -> float:
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    text = stream.metadata.get("DURATION", "")  # Matroska keeps it here: 00:00:02.040000000
+    parts = text.split(":")
+    if len(parts) == 3:
+        try:
+            end = int(parts[0]) * 3600 + int(parts[1]) * 60 + float(parts[2])
+        except ValueError:
+            return _container_duration(container)
+        start = float(stream.start_time * stream.time_base) if stream.start_time and stream.time_base else 0.0
+        return max(0.0, end - start)
+    return _container_duration(container)
+
+
+def _first_frame(path: Path, container: InputContainer, stream: av.VideoStream) -> av.VideoFrame:
+    try:
+        for frame in container.decode(stream):
+            return frame
+    except (av.error.FFmpegError, ValueError) as error:
+        raise InputError(f"{path}: the first picture cannot be decoded: {_reason(error)}") from error
+    raise InputError(f"{path}: the video stream holds no picture", "give another file")
+
+
+def _video_info(path: Path, container: InputContainer, stream: av.VideoStream, config: MediaConfig) -> VideoInfo:
+    context = stream.codec_context
+    if context.width * context.height > config.max_pixels:
+        raise InputError(
+            f"{path}: pictures of {context.width}x{context.height} are too large",
+            f"the limit is {config.max_pixels} pixels (--set media.max_pixels=...)",
+        )
+    frame = _first_frame(path, container, stream)
+    sar = stream.sample_aspect_ratio or Fraction(1)
+    sar = sar if sar > 0 else Fraction(1)
+    matrix = _matrix(frame)
+    affine, display_width, display_height, rotation = display_geometry(frame.width, frame.height, sar, matrix)
+    return VideoInfo(
+        index=stream.index,
+        codec=context.codec.canonical_name,
+        width=frame.width,
+        height=frame.height,
+        display_width=display_width,
+        display_height=display_height,
+        display_matrix=affine,
+        time_base=stream.time_base or Fraction(1, 90_000),
+        average_rate=stream.average_rate or stream.guessed_rate or Fraction(25),
+        frames=stream.frames or None,
+        start_pts=stream.start_time or 0,
+        duration_s=_stream_duration(container, stream),
+        duration_known=stream.duration is not None or "DURATION" in stream.metadata or len(container.streams) == 1,
+        origin_s=origin(container),
+        format=container.format.name,
+        rotation=rotation,
+        sar=sar,
+        pix_fmt=frame.format.name,
+        bit_depth=frame.format.components[0].bits,
+        bit_rate=stream.bit_rate or None,
+        color_primaries=_told(int(frame.color_primaries), int(context.color_primaries)),
+        color_trc=_told(int(frame.color_trc), int(context.color_trc)),
+        colorspace=_told(int(frame.colorspace), int(context.colorspace)),
+        color_range=int(frame.color_range) or int(context.color_range),
+        interlaced=bool(frame.interlaced_frame),
+        container_matrix=matrix,
+        mastering_display=_mastering(frame),
+        content_light=_light(frame),
+    )
+
+
+def _told(first: int, second: int) -> int:
+    return second if first == UNSPECIFIED else first
+
+
+def _side_data(frame: av.VideoFrame, kind: SideDataType, dtype: str) -> NDArray[np.int64] | None:
+    # The stubs say a mapping from names; it is one from kinds, and asking for an absent one is a KeyError.
+    found = cast(Mapping[SideDataType, bytes], frame.side_data)
+    return np.frombuffer(bytes(found[kind]), dtype=dtype).astype(np.int64) if kind in found else None
+
+
+def _matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
+    data = _side_data(frame, SideDataType.DISPLAYMATRIX, "i4")
+    return None if data is None or data.size < 9 else tuple(int(value) for value in data[:9])
+
+
+def _mastering(frame: av.VideoFrame) -> tuple[Fraction, ...] | None:
+    """Ten rationals and two flags, as FFmpeg lays out its mastering display record."""
+    data = _side_data(frame, SideDataType.MASTERING_DISPLAY_METADATA, "i4")
+    if data is None or data.size < 22 or not (data[20] and data[21]) or not data[1:20:2].all():
+        return None
+    return tuple(Fraction(int(data[i]), int(data[i + 1])) for i in range(0, 20, 2))
+
+
+def _light(frame: av.VideoFrame) -> tuple[int, int] | None:
+    data = _side_data(frame, SideDataType.CONTENT_LIGHT_LEVEL, "u4")
+    return None if data is None or data.size < 2 else (int(data[0]), int(data[1]))
+
+
+def _audio_info(container: InputContainer, stream: av.AudioStream) -> AudioInfo:
+    context = stream.codec_context
+    return AudioInfo(
+        index=stream.index,
+        codec=context.codec.canonical_name,
+        sample_rate=int(context.sample_rate or 0),
+        channels=int(context.layout.nb_channels),
+        layout=str(context.layout.name),
+        duration_s=_stream_duration(container, stream),
+        language=stream.language,
+    )

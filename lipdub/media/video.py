@@ -1,0 +1,189 @@
+"""Pictures of a video in presentation order, each with its exact timestamp, and their upright view for detection."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from lipdub.config import MediaConfig
+from lipdub.errors import InputError
+from lipdub.faces.backend import Frame
+from lipdub.media.color import HLG, PQ, colorspace_of, full_range, to_sdr
+from lipdub.media.patch import paste_patch, read_patch
+from lipdub.media.probe import VideoInfo, open_input
+from lipdub.media.writer import VideoWriter
+
+__all__ = ["SourceFrame", "VideoReader", "VideoWriter", "paste_patch", "read_patch", "upright_rgb"]
+
+_LOCAL = threading.local()  # one scaler a thread: it caches its filters, and is not safe to share
+
+
+@dataclass(frozen=True)
+class SourceFrame:
+    """One picture of the source."""
+
+    index: int  # counts from 0 over the whole file
+    pts: int  # in the stream's time base
+    time_s: float  # on the file's timeline: what the player shows as the position
+    picture: av.VideoFrame
+    wanted: bool = True  # inside [start_s, end_s)
+
+
+class VideoReader:
+    """All pictures of a file, in presentation order; a context manager and an iterator, for one pass.
+
+    Args:
+        path: the file.
+        info: what `probe` said of its picture stream.
+        start_s: pictures before this time are given with `wanted=False`.
+        end_s: likewise from this time on.
+        config: limits.
+
+    Raises:
+        InputError: on entry, a file that cannot be opened; while iterating, damage: it names the time.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        info: VideoInfo,
+        *,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        config: MediaConfig | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.video = info
+        self._start = float("-inf") if start_s is None else start_s
+        self._end = float("inf") if end_s is None else end_s
+        self._config = config or MediaConfig()
+        self._stack = ExitStack()
+        self._container: InputContainer | None = None
+        self._position = 0  # pts up to which pictures came out whole
+
+    def __enter__(self) -> Self:
+        self._container = self._stack.enter_context(open_input(self.path))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._container = None
+        self._stack.close()
+
+    def __iter__(self) -> Iterator[SourceFrame]:
+        if self._container is None:
+            raise ValueError("VideoReader is used outside its with block")
+        stream = self._container.streams[self.video.index]
+        assert isinstance(stream, av.VideoStream)
+        stream.thread_type = "AUTO"
+        step = max(1, round(1 / (self.video.average_rate * self.video.time_base)))
+        index, ends = 0, self.video.start_pts
+        last: int | None = None
+        self._position = ends
+        for picture in self._decode(self._container, stream):
+            pts = ends if picture.pts is None else picture.pts  # AVI may give none: the next regular place
+            if last is not None and pts <= last:
+                pts = last + 1  # two pictures of one time: as close as the clock allows, since encoders refuse equals
+            self._check(picture, pts)
+            time_s = self._seconds(pts)
+            yield SourceFrame(index, pts, time_s, picture, self._start <= time_s < self._end)
+            index, last, ends = index + 1, pts, pts + max(1, picture.duration or step)
+            self._position = ends
+        self._check_end(index, ends, step)
+
+    def _seconds(self, pts: int) -> float:
+        return float(pts * self.video.time_base) - self.video.origin_s
+
+    def _decode(self, container: InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+        n_packets = 0
+        try:
+            for packet in container.demux(stream):
+                n_packets += packet.size > 0
+                if packet.is_corrupt:
+                    raise self._damage(self._seconds(self._position), "a packet is incomplete")
+                yield from packet.decode()
+        except (av.error.FFmpegError, ValueError) as error:
+            raise self._damage(self._seconds(self._position), str(error)) from error
+        # An MP4 lists its packets in advance; where fewer came, the file was cut short.
+        if "mov" in self.video.format and n_packets < len(stream.index_entries):
+            raise self._damage(
+                self._seconds(self._position),
+                f"{len(stream.index_entries) - n_packets} pictures are missing at the end",
+            )
+
+    def _check(self, picture: av.VideoFrame, pts: int) -> None:
+        if picture.is_corrupt:
+            raise self._damage(self._seconds(pts), "a picture cannot be decoded whole")
+        if (picture.width, picture.height) != (self.video.width, self.video.height):
+            raise InputError(
+                f"{self.path}: the picture's size changes at {self._seconds(pts):.3f} s from "
+                f"{self.video.width}x{self.video.height} to {picture.width}x{picture.height}",
+                "cut the file there, or scale it to one size first",
+            )
+
+    def _check_end(self, n_frames: int, ends: int, step: int) -> None:
+        if n_frames == 0:
+            raise InputError(f"{self.path}: the video stream holds no picture", "give another file")
+        start = float(self.video.start_pts * self.video.time_base)
+        missing = start + self.video.duration_s - float(ends * self.video.time_base)
+        slack = max(self._config.max_missing_s, 2 * float(step * self.video.time_base))
+        if self.video.duration_known and missing > slack:
+            raise self._damage(self._seconds(ends), f"the last {missing:.1f} s of the picture are missing")
+
+    def _damage(self, time_s: float, what: str) -> InputError:
+        return InputError(
+            f"{self.path} is damaged at {max(0.0, time_s):.3f} s: {what}",
+            "get the file again, or repair it with: ffmpeg -i FILE -c copy REPAIRED",
+        )
+
+
+def upright_rgb(picture: av.VideoFrame, video: VideoInfo, *, max_side: int | None = None) -> Frame:
+    """The whole picture as it is shown: square pixels, upright, R'G'B', HDR brought to SDR.
+
+    Args:
+        picture: a decoded frame.
+        video: of its stream.
+        max_side: longest side of the result; smaller pictures are not enlarged.
+
+    Returns:
+        (H, W, 3) uint8. With `max_side` it is scaled in each axis by W / display_width and H / display_height.
+    """
+    limit = max(video.display_width, video.display_height)
+    scale = min(1.0, max_side / limit) if max_side is not None else 1.0
+    wide = max(1, round(video.display_width * scale))
+    high = max(1, round(video.display_height * scale))
+    if video.rotation % 180 == 90:
+        wide, high = high, wide
+    scaler: VideoReformatter | None = getattr(_LOCAL, "scaler", None)
+    if scaler is None:
+        scaler = _LOCAL.scaler = VideoReformatter()
+    small = scaler.reformat(
+        picture,
+        width=wide,
+        height=high,
+        format="rgb24",
+        src_colorspace=colorspace_of(video),
+        src_color_range=2 if full_range(video) else 1,
+        dst_color_range=2,
+        interpolation=Interpolation.AREA if scale < 1 else Interpolation.BICUBIC,
+    )
+    rgb: Frame = np.asarray(small.to_ndarray(), dtype=np.uint8)
+    if video.color_trc in (PQ, HLG):
+        curve = np.repeat(np.arange(256, dtype=np.float32)[:, None], 3, axis=1)
+        rgb = to_sdr(curve, video.color_trc).round().astype(np.uint8)[:, 0][rgb]
+    (a, b, _), (c, d, _) = video.display_matrix
+    if abs(b) > abs(a):  # x of the display is y of the coded picture
+        rgb, a, d = rgb.transpose(1, 0, 2), b, c
+    rgb = rgb[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+    return np.ascontiguousarray(rgb)

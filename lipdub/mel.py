@@ -1,0 +1,138 @@
+"""Log-mel spectrograms, and the one window function that training and sync share [3.1, 3.7].
+
+    column m of the spectrogram is centred at m * hop / sample_rate seconds
+    value = (dB - floor / 2) / (-floor / 2):    floor_db -> -1,    0 dB (a full-scale sine) -> about +1
+
+Only home of librosa (its filter bank), which is imported on first use because it takes seconds.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lipdub.config import MelConfig
+
+FLOOR = -1.0  # the scaled value of digital silence, and of everything outside the recording
+CHUNK = 8192  # columns per FFT call: 100 s of sound, 50 MB, however long the recording
+GATE_DB = -10.0  # blocks this far below the mean of the audible ones are pauses, not speech (as in ITU-R BS.1770)
+
+
+@lru_cache(maxsize=4)
+def mel_basis(config: MelConfig) -> NDArray[np.float32]:
+    """Triangular filters (n_mels, n_fft / 2 + 1), each of height 1 at its centre."""
+    import librosa
+
+    basis: NDArray[np.float32] = librosa.filters.mel(
+        sr=config.sample_rate,
+        n_fft=config.n_fft,
+        n_mels=config.n_mels,
+        fmin=config.f_min,
+        fmax=config.f_max,
+        norm=None,
+        dtype=np.float32,
+    )
+    return basis
+
+
+def normalise_loudness(waveform: NDArray[np.float32], config: MelConfig) -> NDArray[np.float32]:
+    """Scale speech to an RMS level of `config.level_db`, so that quiet and loud recordings look alike.
+
+    Only audible blocks of `n_fft` samples count, pauses do not, and the gain never exceeds `config.max_gain_db`:
+    hiss in an empty recording stays hiss, digital silence stays silence.
+
+    Args:
+        waveform: (n,) mono, [-1, 1].
+        config: level and limits.
+
+    Returns:
+        (n,) float32; may exceed [-1, 1].
+    """
+    usable = len(waveform) // config.n_fft * config.n_fft
+    blocks = waveform[:usable].reshape(-1, config.n_fft) if usable else waveform[None]
+    power = np.mean(np.square(blocks, dtype=np.float64), axis=1)
+    audible = power[power > 10 ** (config.floor_db / 10)]
+    if audible.size == 0:
+        return waveform.astype(np.float32, copy=False)
+    speech = audible[audible >= audible.mean() * 10 ** (GATE_DB / 10)]
+    gain_db = config.level_db - 10 * np.log10(speech.mean())
+    gain = 10 ** (min(float(gain_db), config.max_gain_db) / 20)
+    return (waveform * np.float32(gain)).astype(np.float32, copy=False)
+
+
+def log_mel(waveform: NDArray[np.float32], config: MelConfig) -> NDArray[np.float32]:
+    """Scaled log-mel spectrogram of a whole recording, its loudness normalised first.
+
+        x[b, m] = 10 log10 max(sum_f basis[b, f] |2 STFT(f, m) / sum(hann)|^2, 10^(floor / 10))
+        value   = (x - floor / 2) / (-floor / 2)
+
+    Args:
+        waveform: (n,) mono float32 at `config.sample_rate`, n >= 1; time 0 is sample 0.
+        config: mel settings.
+
+    Returns:
+        (n_mels, M) float32 in about [-1, 1], M = 1 + n // hop. Digital silence is -1.
+
+    Raises:
+        ValueError: not one non-empty axis, or values that are not finite.
+    """
+    if waveform.ndim != 1 or waveform.size == 0:
+        raise ValueError(f"waveform must be (n,) with n >= 1, got {waveform.shape}")
+    if not np.isfinite(waveform).all():
+        raise ValueError("waveform holds values that are not finite")
+    sound = normalise_loudness(waveform, config)
+    n_columns = 1 + len(sound) // config.hop
+    half = config.n_fft // 2
+    padded = torch.from_numpy(np.pad(sound, (half, half)))
+    hann = torch.hann_window(config.n_fft)
+    basis = torch.from_numpy(mel_basis(config))
+    scale = 2.0 / float(hann.sum())  # a sine of amplitude 1 has magnitude 1 in its own bin
+    least = 10 ** (config.floor_db / 10)
+    mel = np.empty((config.n_mels, n_columns), np.float32)
+    for first in range(0, n_columns, CHUNK):
+        last = min(first + CHUNK, n_columns)
+        piece = padded[first * config.hop : (last - 1) * config.hop + config.n_fft]
+        spectrum = torch.stft(
+            piece, config.n_fft, config.hop, window=hann, center=False, return_complex=True
+        )  # (F, last - first)
+        power = basis @ (spectrum.abs() * scale).square()
+        mel[:, first:last] = (10 * power.clamp(min=least).log10()).numpy()
+    middle = config.floor_db / 2
+    return (mel - np.float32(middle)) / np.float32(-middle)
+
+
+def mel_windows(
+    mel: NDArray[np.float32], times_s: NDArray[np.float64], config: MelConfig, width: int | None = None
+) -> NDArray[np.float32]:
+    """The mel window around each time [3.5]: `width` columns whose middle lies nearest to it.
+
+        first column = round(t * sample_rate / hop - (width - 1) / 2)
+
+    The index is computed afresh from each time in float64, so it is never more than half a column (6.25 ms) off,
+    however long the recording: there is no drift.
+
+    Args:
+        mel: (n_mels, M) from `log_mel`.
+        times_s: (N,) seconds since sample 0; for a video frame, the middle of its display time.
+        config: sample rate, hop and the default width.
+        width: columns W; `config.window` if None.
+
+    Returns:
+        (N, n_mels, W) float32; columns before the start or after the end are -1, the floor.
+
+    Raises:
+        ValueError: times that are not (N,), or a width below 1.
+    """
+    width = config.window if width is None else width
+    times = np.asarray(times_s, np.float64)
+    if times.ndim != 1 or width < 1:
+        raise ValueError(f"times must be (N,) and width >= 1, got {times.shape} and {width}")
+    first = np.floor(times * (config.sample_rate / config.hop) - (width - 1) / 2 + 0.5).astype(np.int64)
+    columns = first[:, None] + np.arange(width)  # (N, W)
+    inside = (columns >= 0) & (columns < mel.shape[1])
+    picked = mel[:, np.where(inside, columns, 0)]  # (n_mels, N, W)
+    picked[:, ~inside] = FLOOR
+    return np.ascontiguousarray(picked.transpose(1, 0, 2), dtype=np.float32)

@@ -1,0 +1,339 @@
+"""The generator g(X, A, R) [3.4]: masked face, sound and references -> face and mouth mask.
+
+Shapes at the default size, widths (C0 .. C5):
+
+    identity encoder    (N, 3, 96, 96), lower half 0
+      stem              (N, C0, 96, 96)
+      5 scales          (N, C1, 48, 48) ... (N, C5, 3, 3)     stride 2, then residual blocks: 10 over the scales
+      flatten, linear   (N, 512)
+    reference encoder   (R, 3, 96, 96) -> (R, 512)            same architecture, other weights; once per identity
+    audio encoder       (N, 80, 16)    -> (N, 512)            7 residual blocks on (mel, y, x)
+    attention (5)       (N, R) weights -> references' embedding and features, one of each for every item
+    decoder             3 x 512 -> (N, C5, 3, 3) -> ... -> (N, C0, 96, 96)
+                        bilinear upsampling; features of identity and references concatenated at each scale but the
+                        finest; a vector from the three embeddings added to each scale ("audio skips")
+    heads               face (N, 3, 96, 96) in [0, 1];  mask (N, 1, 96, 96) logits
+
+Attention. Equation (5) prints
+
+    w_k = exp(-sigma(a r_k)) / sum_i exp(-sigma(a r_i)),    r^ = sum_i w_i r_i
+
+Two things of it are settings. The sign: with the printed minus the reference *least* similar to the sound weighs most,
+against the text above the equation ("choose only those reference features which are relevant"), so
+`attention_sign` is +1. The sigma: a logistic function keeps the exponents inside (0, 1), so that no reference can
+weigh more than e = 2.72 times another, which is hardly a choice. `attention_score="sigmoid"` is that;
+"scaled", the default, is a r / sqrt(512), as in any later attention.
+
+Shape code (not in the thesis, `shape_code` > 0). The sound is first made into a few numbers, the mouth shape, that can
+be seen in landmarks; attention and decoder only get those numbers. So the sound has a short way to the lips, and a
+shape can be supplied instead: the true one in training, a closed or a stronger one in sync.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lipdub.config import GeneratorConfig, LossConfig
+from lipdub.models.layers import AudioEncoder, ConvBlock, UpBlock, gaussian_blur, spread
+
+AVOIDED = -1e4  # score of somebody else's reference: exp(AVOIDED) is exactly 0, also in half precision
+SHAPE_HIDDEN = 128  # hidden units of the two-layer network that widens a shape code
+
+
+@dataclass(frozen=True)
+class References:
+    """Encoded reference faces, of one identity or of several, one after another."""
+
+    embeddings: Tensor  # (R, E)
+    features: tuple[Tensor, ...]  # (R, C_i, S_i, S_i) for each scale i that has image skips, finest first
+
+
+@dataclass(frozen=True)
+class Audio:
+    """Encoded mel windows."""
+
+    embedding: Tensor  # (N, E)
+    shape: Tensor | None  # (N, C) predicted mouth shape, if the generator has a shape code
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What the generator makes of N faces."""
+
+    face: Tensor  # (N, 3, S, S) in [0, 1], before blending
+    mask: Tensor | None  # (N, 1, S, S) logits; None without the mask head
+    shape: Tensor | None  # (N, C) mouth shape that the sound predicts; None without a shape code
+
+
+class ImageEncoder(nn.Module):
+    """Face -> embedding and features: strided downsampling, residual Conv-BN-ReLU blocks spread over the scales.
+
+    Args:
+        config: size, widths, residual_blocks, embedding, residual.
+    """
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        widths = config.widths
+        self.stem = ConvBlock(3, widths[0])
+        self.scales = nn.ModuleList()
+        for fine, coarse, count in zip(
+            widths[:-1], widths[1:], spread(config.residual_blocks, len(widths) - 1), strict=True
+        ):
+            blocks = [ConvBlock(coarse, coarse, residual=config.residual) for _ in range(count)]
+            self.scales.append(nn.Sequential(ConvBlock(fine, coarse, stride=2), *blocks))
+        side = config.size >> len(self.scales)
+        self.embed = nn.Linear(widths[-1] * side * side, config.embedding)
+
+    def forward(self, faces: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """(N, 3, S, S) in [0, 1] -> (N, E) and the features (N, C_i, S_i, S_i) of every scale, finest first."""
+        features = [self.stem(faces - 0.5)]
+        for scale in self.scales:
+            features.append(scale(features[-1]))
+        return self.embed(features[-1].flatten(1)), features
+
+
+class Decoder(nn.Module):
+    """Embeddings and skip features -> features at full size: the image encoder mirrored.
+
+    The auxiliary block of a scale is one linear layer from the three embeddings to a value per channel, added before
+    the ReLU. Up to the border this equals concatenating the spread-out vector before the convolution, which costs
+    C_i * 9 products for each of its channels and each pixel.
+
+    Args:
+        config: size, widths, residual_blocks, embedding, residual, audio_skips, skip_free_scales.
+    """
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        widths, joined = config.widths, 3 * config.embedding
+        last = len(widths) - 1
+        self.skip_free = config.skip_free_scales
+        self.side = config.size >> last
+        self.start = nn.Linear(joined, widths[last] * self.side * self.side)
+        counts = [0, *spread(config.residual_blocks // 2, last)]
+        self.scales = nn.ModuleList()
+        self.auxiliary = nn.ModuleList()
+        for scale in range(last, -1, -1):
+            inputs = widths[min(scale + 1, last)]
+            skips = 2 * widths[scale] if scale >= self.skip_free else 0
+            self.scales.append(
+                UpBlock(
+                    inputs,
+                    skips,
+                    widths[scale],
+                    blocks=counts[scale],
+                    residual=config.residual,
+                    upsample=scale < last,
+                )
+            )
+            if config.audio_skips:
+                self.auxiliary.append(nn.Linear(joined, widths[scale]))
+
+    def forward(self, embeddings: Tensor, skips: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """Joined embeddings (N, 3 E), (identity, reference) features per skip scale, finest first -> (N, C0, S, S)."""
+        x: Tensor = self.start(embeddings).unflatten(1, (-1, self.side, self.side))
+        x = x.contiguous(memory_format=_memory_format(skips[-1][0])) if skips else x
+        remaining = list(skips)
+        for index, scale in enumerate(self.scales):
+            here = list(remaining.pop()) if remaining else []
+            shift = self.auxiliary[index](embeddings) if len(self.auxiliary) else None
+            x = scale(x, here, shift)
+        return x
+
+
+class Generator(nn.Module):
+    """Lip-sync generator [3.4]; see the module's text for its shapes.
+
+    Args:
+        config: every choice of Table 4.1 that concerns the network, and its sizes.
+
+    Raises:
+        ValueError: sizes that do not fit each other, or an unknown attention_score or attention_sign.
+    """
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        _check(config)
+        self.config = config
+        self.identity_encoder = ImageEncoder(config)
+        self.reference_encoder = ImageEncoder(config)
+        self.audio_encoder = AudioEncoder(
+            config.n_mels,
+            config.window,
+            config.audio_widths,
+            config.audio_blocks,
+            config.embedding,
+            residual=config.residual,
+        )
+        if config.shape_code:
+            self.shape_head = nn.Sequential(nn.ReLU(), nn.Linear(config.embedding, config.shape_code))
+            self.shape_embed = nn.Sequential(
+                nn.Linear(config.shape_code, SHAPE_HIDDEN), nn.ReLU(), nn.Linear(SHAPE_HIDDEN, config.embedding)
+            )
+        self.decoder = Decoder(config)
+        finest = config.widths[0]
+        self.face_head = nn.Sequential(ConvBlock(finest, finest), nn.Conv2d(finest, 3, 1))
+        if config.mask_head:
+            self.mask_head = nn.Sequential(ConvBlock(finest, finest // 2), nn.Conv2d(finest // 2, 1, 1))
+
+    def encode_references(self, references: Tensor) -> References:
+        """Encode reference faces, each alone; needed once per identity.
+
+        Args:
+            references: (R, 3, S, S) in [0, 1]; only the mouth region, upper half 0 [3.6].
+
+        Returns:
+            Embeddings (R, E) and the features of the scales with image skips.
+
+        Raises:
+            ValueError: another shape.
+        """
+        self._check_faces(references, "references")
+        embeddings, features = self.reference_encoder(references)
+        return References(embeddings, tuple(features[self.config.skip_free_scales :]))
+
+    def encode_audio(self, windows: Tensor) -> Audio:
+        """Encode mel windows (N, n_mels, W).
+
+        Raises:
+            ValueError: another shape.
+        """
+        embedding = self.audio_encoder(windows)
+        return Audio(embedding, self.shape_head(embedding) if self.config.shape_code else None)
+
+    def attend(self, audio: Tensor, references: References, owner: Tensor) -> Tensor:
+        """Weights of the references for each item, equation (5) as in the module's text; uniform without attention.
+
+        Args:
+            audio: (N, E).
+            references: R encoded references.
+            owner: (N, R) bool; True where the reference belongs to the item's identity.
+
+        Returns:
+            (N, R), rows sum to 1 over own references and are 0 elsewhere; a row without any is all 0.
+        """
+        if not self.config.attention:
+            own = owner.to(audio.dtype)
+            return own / own.sum(1, keepdim=True).clamp(min=1)
+        product = audio @ references.embeddings.T
+        if self.config.attention_score == "sigmoid":
+            scores = product.sigmoid()
+        else:
+            scores = product / math.sqrt(self.config.embedding)
+        weights = (self.config.attention_sign * scores).masked_fill(~owner, AVOIDED).softmax(1)
+        return weights * owner  # matters for rows that own nothing
+
+    def forward(
+        self,
+        masked: Tensor,
+        windows: Tensor | Audio,
+        references: References,
+        owner: Tensor,
+        *,
+        shape: Tensor | None = None,
+    ) -> Generated:
+        """Make N faces.
+
+        Args:
+            masked: (N, 3, S, S) in [0, 1], lower half 0 (`layers.mask_lower_half`).
+            windows: (N, n_mels, W) mel windows, or what `encode_audio` made of them.
+            references: from `encode_references`.
+            owner: (N, R) bool: which references belong to item n.
+            shape: (N, C) mouth shapes to use instead of the predicted ones; needs `shape_code` > 0.
+
+        Returns:
+            Face, mask logits and predicted shape.
+
+        Raises:
+            ValueError: shapes that do not fit, or a shape without a shape code.
+        """
+        self._check_faces(masked, "masked faces")
+        if owner.shape != (len(masked), len(references.embeddings)) or owner.dtype != torch.bool:
+            wanted = (len(masked), len(references.embeddings))
+            raise ValueError(f"owner must be bool {wanted}, got {owner.dtype} {tuple(owner.shape)}")
+        audio = windows if isinstance(windows, Audio) else self.encode_audio(windows)
+        voice = self._voice(audio, shape)  # (N, E)
+        weights = self.attend(voice, references, owner)  # (N, R)
+        identity, features = self.identity_encoder(masked)
+        skips = [
+            (own, _aggregate(weights, given))
+            for own, given in zip(features[self.config.skip_free_scales :], references.features, strict=True)
+        ]
+        x = self.decoder(torch.cat([identity, weights @ references.embeddings, voice], 1), skips)
+        face = self.face_head(x).sigmoid()
+        return Generated(face, self.mask_head(x) if self.config.mask_head else None, audio.shape)
+
+    def _voice(self, audio: Audio, shape: Tensor | None) -> Tensor:
+        """What attention and decoder get from the sound."""
+        if not self.config.shape_code:
+            if shape is not None:
+                raise ValueError("this generator has no shape code: shape must be None")
+            return audio.embedding
+        code = audio.shape if shape is None else shape
+        if code is None or code.shape != (len(audio.embedding), self.config.shape_code):
+            got = None if code is None else tuple(code.shape)
+            raise ValueError(f"shape must be {(len(audio.embedding), self.config.shape_code)}, got {got}")
+        out: Tensor = self.shape_embed(code)
+        return out
+
+    def _check_faces(self, faces: Tensor, what: str) -> None:
+        wanted = (3, self.config.size, self.config.size)
+        if faces.ndim != 4 or faces.shape[1:] != wanted:
+            raise ValueError(f"{what} must be (N, 3, {wanted[1]}, {wanted[2]}), got {tuple(faces.shape)}")
+
+
+def blend(generated: Generated, original: Tensor, config: LossConfig) -> Tensor:
+    """Lay the generated mouth over the original frame.
+
+        X^ = blur(sg(M)) * X^ + (1 - blur(sg(M))) * X        (thesis eq. 10, checked)
+
+    M is the predicted mask and sg stops its gradient: a mask that could learn from this would grow holes at the lips.
+
+    Args:
+        generated: N faces and mask logits.
+        original: X, (N, 3, S, S) in [0, 1], unmasked.
+        config: blur_kernel and blur_sigma.
+
+    Returns:
+        (N, 3, S, S); the generated face itself where there is no mask head.
+
+    Raises:
+        ValueError: shapes that differ.
+    """
+    if generated.face.shape != original.shape:
+        raise ValueError(f"original must be {tuple(generated.face.shape)}, got {tuple(original.shape)}")
+    if generated.mask is None:
+        return generated.face
+    mask = gaussian_blur(generated.mask.detach().sigmoid(), config.blur_kernel, config.blur_sigma)
+    return mask * generated.face + (1 - mask) * original
+
+
+def _aggregate(weights: Tensor, features: Tensor) -> Tensor:
+    """Weights (N, R) times features (R, C, H, W) -> (N, C, H, W): one matrix product, in the features' own layout."""
+    n = weights.shape[0]
+    if _memory_format(features) is torch.channels_last:
+        last = features.permute(0, 2, 3, 1)  # contiguous: flattening it copies nothing
+        return (weights @ last.flatten(1)).view(n, *last.shape[1:]).permute(0, 3, 1, 2)
+    return (weights @ features.flatten(1)).view(n, *features.shape[1:])
+
+
+def _memory_format(x: Tensor) -> torch.memory_format:
+    plain = x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last)
+    return torch.contiguous_format if plain else torch.channels_last
+
+
+def _check(config: GeneratorConfig) -> None:
+    scales = len(config.widths)
+    if scales < 2 or config.size % (1 << (scales - 1)):
+        raise ValueError(f"size {config.size} cannot be halved {scales - 1} times (widths {config.widths})")
+    if not 0 <= config.skip_free_scales <= scales:
+        raise ValueError(f"skip_free_scales must lie in [0, {scales}], got {config.skip_free_scales}")
+    if config.attention_score not in ("sigmoid", "scaled"):
+        raise ValueError(f"attention_score must be 'sigmoid' or 'scaled', got {config.attention_score!r}")
+    if config.attention_sign not in (-1, 1):
+        raise ValueError(f"attention_sign must be +1 or -1, got {config.attention_sign}")

@@ -1,0 +1,184 @@
+"""Blocks that the networks share."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+class ConvBlock(nn.Module):
+    """Conv-BN-ReLU [3.4]; a residual block adds its input before the ReLU.
+
+    The normalisation follows the convolution directly, so that `fold_norms` can merge both.
+
+    Args:
+        inputs: channels in.
+        outputs: channels out.
+        kernel: odd side of the kernel; padding keeps the size.
+        stride: of the convolution, (rows, columns) or one number for both.
+        residual: add the input; needs inputs == outputs and stride 1.
+
+    Raises:
+        ValueError: a residual block that changes the shape.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, *, kernel: int = 3, stride: int | tuple[int, int] = 1, residual: bool = False
+    ) -> None:
+        super().__init__()
+        if residual and (inputs != outputs or stride != 1):
+            raise ValueError(f"residual block cannot go from {inputs} to {outputs} channels with stride {stride}")
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+        self.norm: nn.Module = nn.BatchNorm2d(outputs)
+        self.residual = residual
+
+    def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, H', W'); `shift` (N, outputs) is added to every pixel before the ReLU."""
+        y: Tensor = self.norm(self.conv(x))
+        if self.residual:
+            y = y + x
+        if shift is not None:
+            y = y + shift[:, :, None, None]
+        return F.relu(y)
+
+
+class UpBlock(nn.Module):
+    """Decoder scale [3.4]: bilinear upsampling, concatenation with skip features, convolution, residual blocks.
+
+    Args:
+        inputs: channels from the coarser scale.
+        skips: channels of all skip features together.
+        outputs: channels of this scale.
+        blocks: residual blocks after the first convolution.
+        residual: False leaves the shortcuts out (Table 4.1 "ResNet").
+        upsample: False at the coarsest scale, whose input has its size already.
+    """
+
+    def __init__(
+        self, inputs: int, skips: int, outputs: int, *, blocks: int, residual: bool = True, upsample: bool = True
+    ) -> None:
+        super().__init__()
+        self.upsample = upsample
+        self.merge = ConvBlock(inputs + skips, outputs)
+        self.blocks = nn.Sequential(*(ConvBlock(outputs, outputs, residual=residual) for _ in range(blocks)))
+
+    def forward(self, x: Tensor, skips: list[Tensor], shift: Tensor | None = None) -> Tensor:
+        """(N, inputs, H, W), skips (N, c, 2H, 2W), shift (N, outputs) -> (N, outputs, 2H, 2W)."""
+        if self.upsample:
+            x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+        x = self.merge(torch.cat([x, *skips], 1) if skips else x, shift)
+        out: Tensor = self.blocks(x)
+        return out
+
+
+class AudioEncoder(nn.Module):
+    """Mel window -> vector [3.4]: coordinates concatenated, strided convolutions, residual Conv-BN-ReLU blocks.
+
+    Strides are 2 in time; 2, then 3 in mel:  80 x 16 -> 40 x 8 -> 14 x 4 -> 5 x 2 for four widths.
+
+    Args:
+        n_mels: rows of the window.
+        window: columns of the window.
+        widths: channels of each scale.
+        blocks: residual blocks, spread over all scales.
+        embedding: length of the vector.
+        residual: False leaves the shortcuts out.
+    """
+
+    def __init__(
+        self, n_mels: int, window: int, widths: tuple[int, ...], blocks: int, embedding: int, *, residual: bool = True
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs, rows, columns = 3, n_mels, window
+        for scale, (width, count) in enumerate(zip(widths, spread(blocks, len(widths)), strict=True)):
+            stride = (1, 1) if scale == 0 else (2, 2) if scale == 1 else (3, 2)
+            layers.append(ConvBlock(inputs, width, stride=stride))
+            layers.extend(ConvBlock(width, width, residual=residual) for _ in range(count))
+            rows, columns = (rows - 1) // stride[0] + 1, (columns - 1) // stride[1] + 1
+            inputs = width
+        self.n_mels, self.window = n_mels, window
+        self.trunk = nn.Sequential(*layers)
+        self.embed = nn.Linear(inputs * rows * columns, embedding)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """(N, n_mels, W) -> (N, embedding).
+
+        Raises:
+            ValueError: another window size.
+        """
+        if windows.ndim != 3 or windows.shape[1:] != (self.n_mels, self.window):
+            raise ValueError(f"mel windows must be (N, {self.n_mels}, {self.window}), got {tuple(windows.shape)}")
+        out: Tensor = self.embed(self.trunk(add_coordinates(windows[:, None])).flatten(1))
+        return out
+
+
+def add_coordinates(x: Tensor) -> Tensor:
+    """Two more channels, y and x in [-1, 1], so that a convolution knows where it is [3.4].
+
+    (N, C, H, W) -> (N, C + 2, H, W)
+    """
+    n, _, height, width = x.shape
+    rows = torch.linspace(-1, 1, height, device=x.device, dtype=x.dtype)[:, None].expand(n, 1, height, width)
+    columns = torch.linspace(-1, 1, width, device=x.device, dtype=x.dtype).expand(n, 1, height, width)
+    return torch.cat([x, rows, columns], 1)
+
+
+def mask_lower_half(faces: Tensor) -> Tensor:
+    """Faces (..., S, S) with rows >= S / 2 set to 0: the constant mask of [3.2], never one from landmarks [3.6]."""
+    masked = faces.clone()
+    masked[..., faces.shape[-2] // 2 :, :] = 0
+    return masked
+
+
+def gaussian_blur(images: Tensor, kernel: int, sigma: float) -> Tensor:
+    """Gaussian blur; beyond the border the edge pixel goes on, so that a constant stays constant.
+
+    Args:
+        images: (N, C, H, W).
+        kernel: odd number of taps.
+        sigma: standard deviation in pixels.
+
+    Returns:
+        (N, C, H, W).
+
+    Raises:
+        ValueError: an even kernel.
+    """
+    if kernel % 2 == 0:
+        raise ValueError(f"blur kernel must be odd, got {kernel}")
+    half = kernel // 2
+    taps = [math.exp(-0.5 * (i / sigma) ** 2) for i in range(-half, half + 1)]
+    row = images.new_tensor([tap / sum(taps) for tap in taps]).view(1, 1, 1, kernel)
+    n, channels, height, width = images.shape
+    x = F.pad(images.reshape(n * channels, 1, height, width), (half, half, half, half), mode="replicate")
+    x = F.conv2d(F.conv2d(x, row), row.transpose(2, 3))
+    return x.view(n, channels, height, width)
+
+
+def fold_norms(module: nn.Module) -> None:
+    """Merge each ConvBlock's normalisation into its convolution, in place; inference only, weights are rewritten.
+
+    Raises:
+        ValueError: the module is in training mode.
+    """
+    if module.training:
+        raise ValueError("fold_norms needs a module in eval mode")
+    for block in module.modules():
+        if isinstance(block, ConvBlock) and isinstance(block.norm, nn.BatchNorm2d):
+            block.conv = fuse_conv_bn_eval(block.conv, block.norm)
+            block.norm = nn.Identity()
+
+
+def spread(total: int, places: int) -> list[int]:
+    """`total` blocks over `places` scales as evenly as whole numbers allow, the surplus to the coarser ones."""
+    return [total * (i + 1) // places - total * i // places for i in range(places)]
+
+
+def n_parameters(module: nn.Module) -> int:
+    """Trainable numbers of a network."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -1,0 +1,139 @@
+"""Pass 1: who is where in every frame, how each face is cropped, and which frames stand as its references.
+
+Memory holds one frame, the landmarks of every frame (about 550 bytes a face and frame) and at most
+`reference.pool` crops a face; nothing else grows with the video.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lipdub.config import Config
+from lipdub.errors import InputError, NoFaceError
+from lipdub.faces.align import crop_matrices, crop_matrix, transform
+from lipdub.faces.backend import FaceBackend
+from lipdub.faces.follow import FaceFollower, Track
+from lipdub.faces.references import ReferencePool, Selection
+from lipdub.faces.track import choose_tracks, edge_fade
+from lipdub.media.probe import VideoInfo
+from lipdub.media.video import VideoReader
+from lipdub.media.view import PictureView
+
+Face = str | tuple[float, float]  # "largest", "all", or a point in display pixels
+
+
+@dataclass(frozen=True)
+class FaceJob:
+    """One face to dub: a row for every frame from `first` on."""
+
+    track: Track
+    matrices: NDArray[np.float64]  # (T, 2, 3) display -> face crop, smoothed
+    weight: NDArray[np.float32]  # (T,) 0 = leave the frame alone, 1 = dub it; fades in and out
+    references: Selection
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What pass 2 needs to know."""
+
+    times_s: NDArray[np.float64]  # (F,) middle of every frame
+    jobs: list[FaceJob]
+    passed: dict[str, int]  # frames that no job dubs, by reason
+
+
+def analyze(
+    video: Path,
+    info: VideoInfo,
+    backend: FaceBackend,
+    config: Config,
+    *,
+    face: Face = "largest",
+    start_s: float | None = None,
+    end_s: float | None = None,
+    on_frame: Callable[[int], None] = lambda done: None,
+) -> Analysis:
+    """Read the video once.
+
+    Raises:
+        InputError: damaged video, or a range that holds no frame.
+        NoFaceError: no usable face among the frames of the range.
+    """
+    rate = float(info.average_rate)
+    follower = FaceFollower(backend, config.face, rate)
+    pools: dict[int, ReferencePool] = {}
+    starts, wanted = [], []
+    with VideoReader(video, info, start_s=start_s, end_s=end_s) as reader:
+        for frame in reader:
+            starts.append(frame.time_s)
+            wanted.append(frame.wanted)
+            if frame.wanted:
+                _look(follower, pools, frame.index, PictureView(frame.picture, info), config)
+            on_frame(frame.index + 1)
+    times_s, in_range = _middles(np.array(starts), rate), np.array(wanted, bool)
+    if not in_range.any():
+        raise InputError(f"{video} has no frame between {start_s} s and {end_s} s", "check --start and --end")
+    tracks = follower.finish()
+    chosen = choose_tracks(tracks, face, (info.display_width, info.display_height))
+    jobs = [_job(track, pools[track.id], times_s, config) for track in chosen]
+    jobs = [job for job in jobs if job.weight.any()]
+    if not jobs:
+        raise NoFaceError(_what_was_seen(video, tracks, in_range, face, config))
+    return Analysis(times_s, jobs, _passed(jobs, tracks, in_range))
+
+
+def _look(
+    follower: FaceFollower, pools: dict[int, ReferencePool], index: int, view: PictureView, config: Config
+) -> None:
+    size = config.generator.size
+    for seen in follower.push(index, view):
+        pool = pools.setdefault(seen.track, ReferencePool(config.reference))
+        if pool.wants():
+            matrix = crop_matrix(seen.landmarks, size)
+            pool.push(view.patch(matrix, size), transform(seen.landmarks, matrix))
+
+
+def _middles(starts: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
+    """The middle of each frame's time on screen; the last frame lasts as long as the average one."""
+    lengths = np.append(np.diff(starts), 1 / rate)
+    middles: NDArray[np.float64] = starts + np.clip(lengths, 0, 1.0) / 2
+    return middles
+
+
+def _job(track: Track, pool: ReferencePool, times_s: NDArray[np.float64], config: Config) -> FaceJob:
+    own_times = times_s[track.first : track.first + len(track.landmarks)]
+    matrices = crop_matrices(track.landmarks, own_times, config.face, config.generator.size)
+    usable = track.confidence >= config.face.min_confidence
+    box = track.boxes
+    usable &= (box[:, 2:] - box[:, :2]).max(1) >= config.face.min_face
+    fade = edge_fade(usable, config.face.fade_frames, fade_in=not track.opens_shot, fade_out=not track.closes_shot)
+    return FaceJob(track, matrices, fade, pool.select(seed=0))
+
+
+def _passed(jobs: list[FaceJob], tracks: list[Track], in_range: NDArray[np.bool_]) -> dict[str, int]:
+    """Reasons of all frames that no job touches."""
+    dubbed, seen = np.zeros(len(in_range), bool), np.zeros(len(in_range), bool)
+    for track in tracks:
+        seen[track.first : track.first + len(track.landmarks)] = True
+    for job in jobs:
+        dubbed[job.track.first : job.track.first + len(job.weight)] |= job.weight > 0
+    reasons = Counter[str]()
+    reasons["outside the range"] = int((~in_range).sum())
+    reasons["no face"] = int((in_range & ~seen).sum())
+    reasons["other or unclear face"] = int((in_range & seen & ~dubbed).sum())
+    return {reason: count for reason, count in reasons.items() if count}
+
+
+def _what_was_seen(video: Path, tracks: list[Track], in_range: NDArray[np.bool_], face: Face, config: Config) -> str:
+    first, last = (int(i) for i in np.flatnonzero(in_range)[[0, -1]])
+    if tracks:
+        return f"{len(tracks)} faces in frames {first} to {last} of {video}, but none fits --face {face}"
+    return (
+        f"no face of at least {config.face.min_face:.0f} pixels in frames {first} to {last} of {video} "
+        f"(every {config.face.detect_every}th was searched, and the first of each shot)"
+    )

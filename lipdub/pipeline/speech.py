@@ -1,0 +1,94 @@
+"""What the dub asks of the mouth, frame by frame: mel windows, the silence gate, and the mouth-shape track."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import binary_closing, uniform_filter1d
+
+from lipdub.config import MelConfig, SyncConfig
+from lipdub.mel import log_mel, mel_windows
+from lipdub.models.generator import Generator
+
+LEVEL_STEP_S = 0.01  # resolution of the loudness curve
+CHUNK = 512  # frames whose sound is read in one call
+
+
+@dataclass(frozen=True)
+class Speech:
+    """The driving sound, ready to be looked up at any time."""
+
+    mel: NDArray[np.float32]  # (80, M)
+    gate: NDArray[np.float32]  # (L,) in [0, 1] every LEVEL_STEP_S: 0 = silence, the mouth rests
+    duration_s: float
+
+    def gate_at(self, times_s: NDArray[np.float64]) -> NDArray[np.float32]:
+        """The gate at the given times; 0 outside the sound."""
+        at = np.arange(len(self.gate)) * LEVEL_STEP_S
+        return np.interp(times_s, at, self.gate, left=0.0, right=0.0).astype(np.float32)
+
+
+def listen(waveform: NDArray[np.float32], mel: MelConfig, sync: SyncConfig) -> Speech:
+    """Mel and silence gate of a mono waveform (n,) at mel.sample_rate."""
+    duration_s = len(waveform) / mel.sample_rate
+    return Speech(log_mel(waveform, mel), silence_gate(waveform, mel.sample_rate, sync), duration_s)
+
+
+def silence_gate(waveform: NDArray[np.float32], sample_rate: int, sync: SyncConfig) -> NDArray[np.float32]:
+    """1 where there is sound, 0 in silence, with linear fades; a value every LEVEL_STEP_S.
+
+    Silence is a level more than |silence_db| below the loud parts (95th percentile) for at least silence_hold_s;
+    shorter dips between two sounds stay open. Digital silence has no loud part and gates everything.
+    """
+    step = round(LEVEL_STEP_S * sample_rate)
+    count = -(-len(waveform) // step)
+    power = np.zeros(count * step, np.float64)
+    power[: len(waveform)] = waveform.astype(np.float64) ** 2
+    level = 10 * np.log10(uniform_filter1d(power.reshape(count, step).mean(1), 3) + 1e-12)
+    loud = np.percentile(level, 95)
+    if loud < -80:
+        return np.zeros(count, np.float32)
+    hold = max(1, round(sync.silence_hold_s / LEVEL_STEP_S))
+    sounding = np.pad(level > max(loud + sync.silence_db, -75), hold)
+    sounding = binary_closing(sounding, np.ones(hold))[hold:-hold]
+    fade = max(1, round(sync.silence_fade_s / LEVEL_STEP_S))
+    # widen by the fade first, so that the mouth is free to move when the sound begins, then ramp
+    widened = np.convolve(sounding, np.ones(2 * fade + 1), mode="same") > 0
+    gate: NDArray[np.float32] = np.clip(uniform_filter1d(widened.astype(np.float32), 2 * fade + 1), 0, 1)
+    return gate
+
+
+def windows_at(speech: Speech, times_s: NDArray[np.float64], mel: MelConfig, width: int) -> NDArray[np.float32]:
+    """Mel windows (N, 80, width) centred at times; gated windows fade to silence (-1)."""
+    gate = speech.gate_at(times_s)[:, None, None]
+    windows = mel_windows(speech.mel, times_s, mel, width=width)
+    return (windows * gate + (gate - 1)).astype(np.float32)
+
+
+def mouth_shapes(
+    generator: Generator,
+    speech: Speech,
+    times_s: NDArray[np.float64],
+    mel: MelConfig,
+    sync: SyncConfig,
+    device: torch.device,
+) -> NDArray[np.float32] | None:
+    """The mouth shape (N, C) that each frame should have; None for a generator without a shape code.
+
+    Heard shape times `strength`, faded to rest (the zero code) in silence.
+    """
+    if generator.config.shape_code == 0:
+        return None
+    shapes = []
+    with torch.inference_mode():
+        for start in range(0, len(times_s), CHUNK):
+            windows = mel_windows(speech.mel, times_s[start : start + CHUNK], mel, width=generator.config.window)
+            heard = generator.encode_audio(torch.from_numpy(windows).to(device)).shape
+            assert heard is not None
+            shapes.append(heard.float().cpu().numpy())
+    heard_shapes = np.concatenate(shapes) if shapes else np.zeros((0, generator.config.shape_code), np.float32)
+    result: NDArray[np.float32] = heard_shapes * np.float32(sync.strength) * speech.gate_at(times_s)[:, None]
+    return result

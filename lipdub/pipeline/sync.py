@@ -1,0 +1,221 @@
+"""`lipdub sync` as a function: probe, analyze, render, remux, verify, publish."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lipdub import __version__
+from lipdub.config import Config
+from lipdub.errors import SetupError
+from lipdub.events import Done, Event, Progress, Stage, Warning_
+from lipdub.faces.backend import FaceBackend
+from lipdub.faces.choose import face_backend
+from lipdub.media.audio import load_audio
+from lipdub.media.marks import disclosure_tags
+from lipdub.media.output import AtomicOutput, verify
+from lipdub.media.probe import MediaInfo, probe, require_video
+from lipdub.media.remux import RemuxPlan, remux
+from lipdub.media.writer import VideoWriter
+from lipdub.models.generator import Generator
+from lipdub.pipeline.analyze import Analysis, Face, analyze
+from lipdub.pipeline.render import MouthPainter, render
+from lipdub.pipeline.report import SyncReport
+from lipdub.pipeline.speech import listen
+from lipdub.weights import load_generator, locate, sha256_of
+
+STAGES = ("read", "faces", "dub", "write")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncOptions:
+    """Everything that `lipdub sync` can be told."""
+
+    device: str = "auto"  # auto | cpu | cuda | cuda:N | mps
+    batch_size: int | None = None  # faces per generator call
+    face: Face = "largest"  # largest | all | (x, y) in display pixels
+    start_s: float | None = None  # dub only from here ...
+    end_s: float | None = None  # ... to here; the rest passes through
+    overwrite: bool = False
+    backend: str = "builtin"  # builtin | face-alignment
+    generator: str = "generator"  # a name in weights.toml or a path
+    strength: float | None = None  # gain on the mouth's movement
+    keep_original_audio: bool = True
+    crf: int | None = None  # quality of the one encode, lower is better
+    codec: str | None = None  # encoder; default follows the source
+
+
+def resolve_device(name: str) -> torch.device:
+    """The torch device of `--device`.
+
+    Raises:
+        SetupError: the device that was asked for is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    kind = name.split(":")[0]
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not present.get(kind, False):
+        raise SetupError(f"device {name!r} is not available on this machine", "use --device auto or --device cpu")
+    return torch.device(name)
+
+
+def sync_video(
+    video: str | Path,
+    audio: str | Path,
+    output: str | Path,
+    options: SyncOptions | None = None,
+    *,
+    config: Config | None = None,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> SyncReport:
+    """Write `output`: `video` with lips that speak `audio`, and `audio` as its sound.
+
+    Args:
+        video: any file with a picture that FFmpeg reads.
+        audio: any file with sound.
+        output: must not exist, unless options.overwrite.
+        options: what to do.
+        config: numbers behind it; sizes come from the generator's weights.
+        on_event: told about stages, progress and warnings.
+
+    Raises:
+        LipdubError: one of its kinds, see errors.py; the output is then as it was before.
+    """
+    options, config = options or SyncOptions(), config or Config()
+    video, audio, output = Path(video), Path(audio), Path(output)
+    with AtomicOutput(output, overwrite=options.overwrite, inputs=(video, audio)) as target:
+        job = _Job(options, config, on_event)
+        report = job.run(video, audio, target)
+    on_event(Done(report))
+    return report
+
+
+class _Job:
+    """One run: times its stages, collects its warnings."""
+
+    def __init__(self, options: SyncOptions, config: Config, on_event: Callable[[Event], None]) -> None:
+        self._options, self._on_event = options, on_event
+        self._started = time.monotonic()
+        self._stages: dict[str, float] = {}
+        self._warnings: list[str] = []
+        self._config = _adjusted(config, options)
+
+    def run(self, video: Path, audio: Path, target: AtomicOutput) -> SyncReport:
+        with self._stage("read", None):
+            source = probe(video)
+            info = require_video(source)
+            waveform = load_audio(audio, sample_rate=self._config.mel.sample_rate)
+            device = resolve_device(self._options.device)
+            generator, self._config = load_generator(self._options.generator, self._config, device)
+            backend = face_backend(self._options.backend, self._config.face, device)
+            self._warn_lengths(waveform, source)
+        with self._stage("faces", info.frames):
+            analysis = self._analyze(video, source, backend)
+        picture = target.scratch("picture.mov")
+        with self._stage("dub", len(analysis.times_s)):
+            frames = self._render(video, source, picture, analysis, waveform, generator, device)
+        with self._stage("write", None):
+            self._publish(video, source, audio, picture, target, frames)
+        return self._report(target.path, analysis, frames, device)
+
+    def _analyze(self, video: Path, source: MediaInfo, backend: FaceBackend) -> Analysis:
+        info, options = require_video(source), self._options
+        return analyze(
+            video,
+            info,
+            backend,
+            self._config,
+            face=options.face,
+            start_s=options.start_s,
+            end_s=options.end_s,
+            on_frame=lambda done: self._on_event(Progress(done, info.frames)),
+        )
+
+    def _render(
+        self,
+        video: Path,
+        source: MediaInfo,
+        picture: Path,
+        analysis: Analysis,
+        waveform: NDArray[np.float32],
+        generator: Generator,
+        device: torch.device,
+    ) -> int:
+        info, config = require_video(source), self._config
+        speech = listen(waveform, config.mel, config.sync)
+        painter = MouthPainter(generator, analysis, speech, config, device)
+        total = len(analysis.times_s)
+        with VideoWriter(picture, info, crf=self._options.crf, codec=self._options.codec) as writer:
+            return render(
+                video, info, writer, analysis, painter, config, on_frame=lambda n: self._on_event(Progress(n, total))
+            )
+
+    def _publish(
+        self, video: Path, source: MediaInfo, audio: Path, picture: Path, target: AtomicOutput, frames: int
+    ) -> None:
+        tags = disclosure_tags(__version__, sha256_of(locate(self._options.generator)))
+        plan = RemuxPlan(
+            picture=picture,
+            source=video,
+            source_info=source,
+            dub=audio,
+            output=target.temporary,
+            keep_original_audio=self._options.keep_original_audio,
+            metadata=tags,
+            video_duration_s=require_video(source).duration_s,
+        )
+        for warning in remux(plan):
+            self._warn("stream", warning)
+        verify(target.temporary, source, frames)
+
+    def _warn_lengths(self, waveform: NDArray[np.float32], source: MediaInfo) -> None:
+        sound_s = len(waveform) / self._config.mel.sample_rate
+        video_s = require_video(source).duration_s
+        if sound_s > video_s + 0.1:
+            self._warn("length", f"the dub is {sound_s - video_s:.2f} s longer than the video; its end is cut")
+        elif sound_s < video_s - 0.1:
+            self._warn("length", f"the dub is {video_s - sound_s:.2f} s shorter than the video; the mouth rests then")
+
+    def _warn(self, code: str, message: str) -> None:
+        self._warnings.append(message)
+        self._on_event(Warning_(code, message))
+
+    @contextmanager
+    def _stage(self, name: str, total: int | None) -> Iterator[None]:
+        self._on_event(Stage(name, STAGES.index(name) + 1, len(STAGES), total))
+        started = time.monotonic()
+        yield
+        self._stages[name] = round(time.monotonic() - started, 3)
+
+    def _report(self, output: Path, analysis: Analysis, frames: int, device: torch.device) -> SyncReport:
+        seconds = time.monotonic() - self._started
+        return SyncReport(
+            output=str(output),
+            frames=frames,
+            dubbed=frames - sum(analysis.passed.values()),
+            passed=analysis.passed,
+            faces=len(analysis.jobs),
+            seconds=round(seconds, 2),
+            fps=round(frames / seconds, 2),
+            stages=self._stages,
+            device=str(device),
+            generator=self._options.generator,
+            warnings=tuple(self._warnings),
+        )
+
+
+def _adjusted(config: Config, options: SyncOptions) -> Config:
+    sync = config.sync
+    if options.batch_size is not None:
+        sync = replace(sync, batch_size=options.batch_size)
+    if options.strength is not None:
+        sync = replace(sync, strength=options.strength)
+    return replace(config, sync=sync)

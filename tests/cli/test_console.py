@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lipdub.cli import console
+from lipdub.errors import InputError
+from lipdub.events import Done, Progress, Stage, Warning_
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass(frozen=True)
+class Report:
+    output: Path
+    rate: Fraction
+    fps: np.float32
+    counts: dict[str, int]
+    loss: float
+    boxes: np.ndarray
+
+
+REPORT = Report(Path("ä.mp4"), Fraction(30000, 1001), np.float32(24.5), {"no face": 3}, math.nan, np.array([1, 2]))
+
+
+def run(clock: Clock, *, n_frames: int = 100, fps: float = 8.0, **options: bool) -> None:
+    with console.progress(clock=clock, **options) as on_event:
+        on_event(Stage("read", 1, 2, None))
+        clock.now += 1.0
+        on_event(Stage("dub", 2, 2, n_frames))
+        for done in range(1, n_frames + 1):
+            clock.now += 1 / fps
+            if done == 30:
+                on_event(Warning_("length", "the dub is\nlonger"))
+            on_event(Progress(done))
+        on_event(Done(REPORT))
+
+
+def test_plain_lines_come_every_five_seconds_with_rate_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    run(Clock())
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "[1/2] read",
+        "[1/2] read  0:01",
+        "[2/2] dub",
+        "warning: the dub is longer",
+        "[2/2] dub  40/100  8.0 fps  0:08 left",
+        "[2/2] dub  80/100  8.0 fps  0:02 left",
+        "[2/2] dub  100 frames, 8.0 fps, 0:12",
+    ]
+
+
+def test_units_other_than_frames_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    with console.progress(clock=clock) as on_event:
+        on_event(Stage("clips", 1, 1, None, "clips"))
+        clock.now += 8
+        on_event(Progress(4))
+        on_event(Done(None))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1:] == ["[1/1] clips  4  0.5 clips/s", "[1/1] clips  4 clips, 0.5 clips/s, 0:08"]
+
+
+def test_quiet_shows_warnings_only(capsys: pytest.CaptureFixture[str]) -> None:
+    run(Clock(), quiet=True)
+    assert capsys.readouterr() == ("", "warning: the dub is longer\n")
+
+
+def test_json_lines_are_typed_thinned_and_ascii(capsys: pytest.CaptureFixture[str]) -> None:
+    run(Clock(), json_lines=True)
+    out, err = capsys.readouterr()
+    assert err == "" and out.isascii()
+    events = [json.loads(line) for line in out.splitlines()]
+    assert events[0] == {"type": "start", "schema": 1}
+    assert events[2] == {"type": "stage", "name": "dub", "index": 2, "count": 2, "total": 100, "unit": "frames"}
+    assert {"type": "warning", "code": "length", "message": "the dub is\nlonger"} in events
+    steps = [event["done"] for event in events if event["type"] == "progress"]
+    assert steps[0] == 1 and steps[-1] == 100  # the last one is never thinned out
+    assert steps[1:-1] == [*range(5, 100, 4)]  # one each 0.5 s
+    assert events[-1] == {
+        "type": "done",
+        "report": {
+            "output": "ä.mp4",
+            "rate": "30000/1001",
+            "fps": 24.5,
+            "counts": {"no face": 3},
+            "loss": None,
+            "boxes": [1, 2],
+        },
+    }
+
+
+def test_an_error_becomes_the_last_json_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError), console.progress(json_lines=True):
+        raise InputError("no audio", "give one")
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert last == {"type": "error", "code": 3, "what": "no audio", "remedy": "give one"}
+
+
+def test_a_terminal_gets_bars(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "is_fancy", lambda stream: True)
+    run(Clock())
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "warning: the dub is longer" in err
+    assert "[2/2] dub" in err and "100/100  8.0 fps" in err
+
+
+@pytest.mark.parametrize(
+    ("terminal", "environment", "fancy"),
+    [
+        (True, {}, True),
+        (False, {}, False),
+        (True, {"NO_COLOR": "1"}, False),
+        (True, {"NO_COLOR": ""}, True),  # https://no-color.org: only if not empty
+        (True, {"TERM": "dumb"}, False),
+    ],
+)
+def test_bars_need_a_terminal_that_wants_them(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool, environment: dict[str, str], fancy: bool
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    class Stream:
+        def isatty(self) -> bool:
+            return terminal
+
+    assert console.is_fancy(Stream()) is fancy
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3661, "1:01:01")])
+def test_durations(seconds: float, text: str) -> None:
+    assert console.duration(seconds) == text
+
+
+def test_tables_are_aligned(capsys: pytest.CaptureFixture[str]) -> None:
+    console.table(("NAME", "KIND"), [("a", "long kind"), ("longer", "x")])
+    assert capsys.readouterr().out == "NAME    KIND\na       long kind\nlonger  x\n"

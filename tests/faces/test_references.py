@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from lipdub.config import ReferenceConfig
+from lipdub.faces.align import TEMPLATE, mouth_shape
+from lipdub.faces.references import ReferencePool, Selection, cluster, sharpness
+
+S = 32
+CONFIG = ReferenceConfig(count=5, pool=50)
+
+
+def mouth(opening: float, width: float = 0.0) -> np.ndarray:
+    """Landmarks in crop pixels of a mouth that is opened by that share of the crop."""
+    points = TEMPLATE.copy()
+    points[[61, 62, 63], 1] = 0.68
+    points[[65, 66, 67], 1] = 0.68 + opening
+    points[55:60, 1] += opening
+    points[5:12, 1] += 0.6 * opening
+    points[[48, 60], 0] -= width
+    points[[54, 64], 0] += width
+    return points * S
+
+
+def crop(level: int, *, blur: bool = False) -> np.ndarray:
+    """A face whose number can be read from its first pixel."""
+    picture = np.random.default_rng(0).integers(0, 255, (S, S, 3)).astype(np.uint8)
+    picture = cv2.GaussianBlur(picture, (0, 0), 2) if blur else picture
+    picture[0, 0] = (level % 256, level // 256, 0)
+    return picture
+
+
+def numbers(selection: Selection) -> list[int]:
+    return [int(c[0, 0, 0]) + 256 * int(c[0, 0, 1]) for c in selection.crops]
+
+
+def filled(count: int, config: ReferenceConfig = CONFIG) -> ReferencePool:
+    """Openings cycle through five groups, sharp only where the number is 7 mod 10 or small."""
+    pool = ReferencePool(config)
+    for i in range(count):
+        pool.push(crop(i), mouth(0.03 * (i % 5) + 0.0001 * i, 0.02 * (i % 3)))
+    return pool
+
+
+def test_selection_is_distinct_deterministic_and_holds_the_most_closed_mouth() -> None:
+    chosen = filled(40).select(seed=3)
+    assert chosen.crops.shape == (5, S, S, 3) and chosen.landmarks.shape == (5, 68, 2) and chosen.shapes.shape == (5, 8)
+    assert len(set(numbers(chosen))) == 5
+    assert numbers(chosen)[0] == 0  # the most closed mouth of all
+    assert chosen.frames.tolist() == numbers(chosen)
+    np.testing.assert_allclose(chosen.shapes, mouth_shape(chosen.landmarks))
+    again = filled(40).select(seed=3)
+    np.testing.assert_array_equal(again.crops, chosen.crops)
+
+
+def test_every_group_of_mouths_is_present() -> None:
+    pool = ReferencePool(CONFIG)
+    for i in range(40):
+        pool.push(crop(i), mouth(0.04 * (i % 5) + 1e-4 * i))
+    openings = sorted(pool.select().shapes[:, 0] * 0.47 / 0.04)
+    np.testing.assert_allclose(openings, [0, 1, 2, 3, 4], atol=0.15)
+
+
+def test_the_sharpest_of_each_group_stands_for_it() -> None:
+    pool = ReferencePool(replace(CONFIG, closed_mouth=False))
+    for i in range(40):
+        pool.push(crop(i, blur=i not in range(20, 25)), mouth(0.04 * (i % 5) + 1e-4 * i))
+    assert sorted(numbers(pool.select())) == [20, 21, 22, 23, 24]
+
+
+def test_the_most_closed_mouth_takes_its_own_groups_place() -> None:
+    pool = ReferencePool(CONFIG)
+    for i in range(40):
+        pool.push(crop(i, blur=i not in range(20, 25)), mouth(0.04 * (i % 5) + 1e-4 * i))
+    assert numbers(pool.select())[0] == 0
+    assert sorted(numbers(pool.select())) == [0, 21, 22, 23, 24]
+
+
+def test_the_pool_is_bounded_and_spread_over_time() -> None:
+    pool = ReferencePool(CONFIG)
+    one, face = crop(0), mouth(0.05)
+    largest = 0
+    for i in range(10_000):
+        one[0, 0] = (i % 256, i // 256, 0)
+        pool.push(one, face if i != 4321 else mouth(0.01), sharpness=float(i * 7919 % 101))
+        largest = max(largest, len(pool))
+    assert largest <= 50 and len(pool) >= 25
+    kept = np.array([face.frame for face in pool._kept])
+    held = np.array([face.crop[0, 0, 0] + 256 * int(face.crop[0, 0, 1]) for face in pool._kept])
+    np.testing.assert_array_equal(kept, held)  # crops are copies, not views of what was pushed
+    steps = np.diff(kept, prepend=0, append=10_000)
+    assert steps.max() <= 2 * 10_000 / len(pool) + 512 and kept[-1] > 9_000
+
+
+def test_the_most_closed_mouth_survives_thinning() -> None:
+    pool = ReferencePool(CONFIG)
+    for i in range(400):
+        pool.push(crop(i), mouth(0.001 if i == 16 else 0.05), sharpness=0.0 if i == 16 else 1.0)
+    assert numbers(pool.select())[0] == 16
+
+
+def test_wants_spares_the_crops_that_would_be_dropped() -> None:
+    asked, all_pushed = ReferencePool(CONFIG), filled(300)
+    made = 0
+    for i in range(300):
+        if asked.wants():
+            asked.push(crop(i), mouth(0.03 * (i % 5) + 0.0001 * i, 0.02 * (i % 3)))
+            made += 1
+    assert made < 150
+    np.testing.assert_array_equal(asked.select().crops, all_pushed.select().crops)
+
+
+def test_few_frames_are_filled_up_by_affine_copies() -> None:
+    pool = filled(2)
+    chosen = pool.select(seed=1)
+    assert len(chosen.crops) == 5 and set(chosen.frames[:2].tolist()) == {0, 1}
+    for copy in range(2, 5):
+        source = (copy) % 2
+        assert chosen.frames[copy] == chosen.frames[source]
+        moved = np.abs(chosen.landmarks[copy] - chosen.landmarks[source]).max()
+        assert 0.1 < moved < 0.15 * S
+        assert (chosen.crops[copy] != chosen.crops[source]).any()
+        np.testing.assert_array_equal(chosen.shapes[copy], chosen.shapes[source])
+    np.testing.assert_array_equal(pool.select(seed=1).crops, chosen.crops)
+    assert (pool.select(seed=2).crops != chosen.crops).any()
+
+
+def test_the_landmarks_of_a_copy_move_with_its_picture() -> None:
+    pool = ReferencePool(replace(CONFIG, count=2))
+    picture = np.zeros((S, S, 3), np.uint8)
+    face = mouth(0.05)
+    x, y = face[30]
+    picture[round(y) - 2 : round(y) + 3, round(x) - 2 : round(x) + 3] = 255
+    pool.push(picture, face)
+    chosen = pool.select(seed=5)
+    rows, columns = np.nonzero(chosen.crops[1][..., 0] > 127)
+    before = np.array([np.nonzero(picture[..., 0])[1].mean(), np.nonzero(picture[..., 0])[0].mean()])
+    shift = np.array([columns.mean(), rows.mean()]) - before
+    np.testing.assert_allclose(chosen.landmarks[1, 30] - face[30], shift, atol=0.5)
+
+
+def test_without_augmentation_there_are_fewer() -> None:
+    assert len(filled(3, replace(CONFIG, augment=False)).select().crops) == 3
+
+
+def test_equal_faces_make_one_group() -> None:
+    pool = ReferencePool(replace(CONFIG, augment=False))
+    for i in range(10):
+        pool.push(crop(i), mouth(0.05))
+    assert len(pool.select().crops) == 1
+
+
+@pytest.mark.parametrize("sampling", ["random", "neighbourhood"])
+def test_other_samplings(sampling: str) -> None:
+    pool = filled(45, replace(CONFIG, sampling=sampling, neighbourhood=4, closed_mouth=False))
+    chosen = numbers(pool.select(seed=1))
+    assert len(set(chosen)) == 5 and chosen != numbers(pool.select(seed=2))
+    if sampling == "neighbourhood":
+        assert all(abs(number - 22) <= 4 for number in chosen)
+    with_closed = filled(45, replace(CONFIG, sampling=sampling, neighbourhood=4)).select(seed=1)
+    assert numbers(with_closed)[0] == 0 and len(set(numbers(with_closed))) == 5
+
+
+def test_what_cannot_be_selected() -> None:
+    with pytest.raises(ValueError, match="no face"):
+        ReferencePool(CONFIG).select()
+    with pytest.raises(ValueError, match="best"):
+        filled(3, replace(CONFIG, sampling="best")).select()
+
+
+def test_cluster_sees_the_mouth_and_not_the_place() -> None:
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 3, 60)
+    faces = np.stack([mouth(0.08 * g) * rng.uniform(0.5, 3) + rng.uniform(-500, 500, 2) for g in groups])
+    labels = cluster(faces, 3, seed=0)
+    assert labels.dtype == np.int64 and set(labels) == {0, 1, 2}
+    assert len(set(zip(groups.tolist(), labels.tolist(), strict=True))) == 3
+    np.testing.assert_array_equal(cluster(faces, 3, seed=0), labels)
+    assert set(cluster(faces[:2], 10)) <= {0, 1}
+
+
+def test_sharpness_looks_at_the_mouth() -> None:
+    sharp, blurred = crop(0), crop(0, blur=True)
+    assert sharpness(sharp) > 10 * sharpness(blurred) > 0
+    upper = blurred.copy()
+    upper[: S // 2 - 1] = sharp[: S // 2 - 1]
+    assert sharpness(upper) == pytest.approx(sharpness(blurred))
+    assert sharpness(np.full((S, S, 3), 9, np.uint8)) == 0

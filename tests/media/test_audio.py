@@ -1,0 +1,143 @@
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from lipdub.errors import InputError, OutputError
+from lipdub.media.audio import load_audio, write_wav
+
+
+def click_at(path, seconds, *, codec="pcm_s16le", rate=48000, layout="mono", start=0.0, length=2.0):
+    """A loud click `seconds` after time 0, in a track whose timestamps begin at `start`."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, layout=layout)
+        n_channels = stream.codec_context.layout.nb_channels
+        wave = np.zeros(int((length - start) * rate), np.float32)
+        place = round((seconds - start) * rate)
+        wave[place : place + 24] = 0.9
+        size = stream.codec_context.frame_size or 1024
+        for begin in range(0, len(wave), size):
+            block = np.repeat(wave[None, begin : begin + size], n_channels, axis=0)
+            frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=layout)
+            frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
+            frame.pts = begin + round(start * rate)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def peak_time(wave, rate):
+    return np.abs(wave).argmax() / rate
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "layout"),
+    [
+        ("a.wav", "pcm_s16le", "mono"),
+        ("a.wav", "pcm_s24le", "stereo"),
+        ("a.wav", "pcm_f32le", "5.1"),
+        ("a.wav", "pcm_u8", "mono"),
+        ("a.wav", "pcm_mulaw", "mono"),
+        ("a.flac", "flac", "stereo"),
+        ("a.m4a", "aac", "stereo"),
+        ("a.mp3", "libmp3lame", "mono"),
+        ("a.mkv", "libopus", "stereo"),
+    ],
+)
+def test_a_click_stays_where_it_is(tmp_path, name, codec, layout):
+    click_at(tmp_path / name, 1.0, codec=codec, layout=layout)
+    wave = load_audio(tmp_path / name)
+    assert wave.dtype == np.float32
+    assert peak_time(wave, 16000) == pytest.approx(1.0, abs=0.002)
+    assert len(wave) == pytest.approx(32000, abs=1600)
+    assert np.abs(wave).max() > 0.2
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
+def test_a_late_start_is_silence(tmp_path, name):
+    click_at(tmp_path / name, 1.5, codec="aac", start=0.5)
+    wave = load_audio(tmp_path / name)
+    assert peak_time(wave, 16000) == pytest.approx(1.5, abs=0.002)
+    assert np.abs(wave[: 16000 // 2 - 200]).max() < 1e-3
+
+
+def test_transport_stream_counts_from_its_start(tmp_path):
+    click_at(tmp_path / "a.ts", 6.0, codec="aac", start=5.0, length=6.5)
+    assert peak_time(load_audio(tmp_path / "a.ts"), 16000) == pytest.approx(1.0, abs=0.03)
+
+
+def test_a_gap_in_the_timestamps_is_silence(tmp_path):
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=16000, layout="mono")
+        for begin in (0, 1600, 8000):  # 0.2 s of sound, 0.3 s of nothing, 0.1 s of sound
+            frame = av.AudioFrame.from_ndarray(np.full((1, 1600), 8000, np.int16), format="s16", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = 16000, begin, Fraction(1, 16000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    wave = load_audio(tmp_path / "a.mkv")
+    assert len(wave) == pytest.approx(9600, abs=32)
+    assert np.abs(wave[3300:7900]).max() < 1e-3
+    assert wave[1000:3000].min() > 0.2
+    assert wave[8200:9400].min() > 0.2
+
+
+def test_any_rate_any_stream(clip, sound, tmp_path):
+    wave = load_audio(sound(tmp_path / "a.wav", 0.5, rate=8000), sample_rate=16000)
+    spectrum = np.abs(np.fft.rfft(wave))
+    assert spectrum.argmax() / len(wave) * 16000 == pytest.approx(440, abs=3)
+    assert np.abs(wave).max() == pytest.approx(0.5, abs=0.05)
+    clip(tmp_path / "b.mp4", n_audio=2, n_frames=20)
+    for number, pitch in ((0, 300), (1, 600)):
+        wave = load_audio(tmp_path / "b.mp4", stream=number)
+        assert np.abs(np.fft.rfft(wave)).argmax() / len(wave) * 16000 == pytest.approx(pitch, abs=3)
+
+
+def test_no_sound(clip, tmp_path):
+    clip(tmp_path / "a.mp4", n_frames=2)
+    with pytest.raises(InputError, match=r"no audio stream.*video"):
+        load_audio(tmp_path / "a.mp4")
+
+
+def test_no_such_stream(sound, tmp_path):
+    with pytest.raises(InputError, match="1 audio streams"):
+        load_audio(sound(tmp_path / "a.wav"), stream=1)
+
+
+def test_no_samples(tmp_path):
+    write_wav(tmp_path / "a.wav", np.zeros(0, np.float32), 16000)
+    with pytest.raises(InputError, match=r"a\.wav"):
+        load_audio(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_no_number(tmp_path, value):
+    with av.open(str(tmp_path / "a.wav"), "w") as container:
+        stream = container.add_stream("pcm_f32le", rate=16000, layout="mono")
+        wave = np.zeros((1, 16000), np.float32)
+        wave[0, 8000] = value
+        frame = av.AudioFrame.from_ndarray(wave, format="flt", layout="mono")
+        frame.sample_rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(InputError, match=r"not a number.* 0\.\d+ s"):
+        load_audio(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("n_channels", [1, 2, 6])
+def test_wav_round_trip(tmp_path, n_channels):
+    rng = np.random.default_rng(0)
+    wave = rng.uniform(-1, 1, (5000, n_channels)).astype(np.float32)
+    wave[0] = 2.0  # clipped
+    write_wav(tmp_path / "a.wav", wave[:, 0] if n_channels == 1 else wave, 22050)
+    with av.open(str(tmp_path / "a.wav")) as container:
+        stream = container.streams.audio[0]
+        assert (stream.sample_rate, stream.layout.nb_channels) == (22050, n_channels)
+        back = np.concatenate([f.to_ndarray().reshape(-1, n_channels) for f in container.decode(stream)])
+    np.testing.assert_allclose(back / 32767, np.clip(wave, -1, 1), atol=2e-5)
+
+
+def test_wav_into_nowhere(tmp_path):
+    with pytest.raises(OutputError, match="nowhere"):
+        write_wav(tmp_path / "nowhere" / "a.wav", np.zeros(10, np.float32), 16000)
+    with pytest.raises(ValueError, match="must be"):
+        write_wav(tmp_path / "a.wav", np.zeros((2, 3, 4), np.float32), 16000)

@@ -1,0 +1,174 @@
+import math
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from lipdub.losses import (
+    discriminator_adversarial,
+    expert_bce,
+    expert_loss,
+    generator_adversarial,
+    mask_bce,
+    masked_l1,
+    perceptual,
+    r1_penalty,
+)
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def doubles(*shape: int) -> torch.Tensor:
+    return torch.rand(*shape, dtype=torch.float64, requires_grad=True)
+
+
+class TestMaskedL1:
+    def test_known_value(self):
+        real = torch.zeros(1, 3, 2, 2)
+        fake = torch.tensor([[0.1, 0.2], [0.3, 0.4]]).expand(1, 3, 2, 2)
+        mask = torch.tensor([[[[1.0, 0.0], [0.5, 0.0]]]])
+        assert masked_l1(fake, real, mask).item() == pytest.approx((0.1 + 0.5 * 0.3) / 1.5)
+
+    def test_is_the_mean_over_images(self):
+        fake, real, mask = torch.rand(3, 3, 4, 4), torch.rand(3, 3, 4, 4), torch.rand(3, 1, 4, 4)
+        singles = [masked_l1(fake[i : i + 1], real[i : i + 1], mask[i : i + 1]) for i in range(3)]
+        torch.testing.assert_close(masked_l1(fake, real, mask), torch.stack(singles).mean())
+
+    def test_empty_mask_is_zero_with_zero_gradient(self):
+        fake = torch.rand(2, 3, 4, 4, requires_grad=True)
+        loss = masked_l1(fake, torch.rand(2, 3, 4, 4), torch.zeros(2, 1, 4, 4))
+        loss.backward()
+        assert loss.item() == 0
+        assert torch.all(fake.grad == 0)
+
+    def test_mask_gets_no_gradient(self):
+        mask = torch.rand(1, 1, 4, 4, requires_grad=True)
+        masked_l1(torch.rand(1, 3, 4, 4, requires_grad=True), torch.rand(1, 3, 4, 4), mask).backward()
+        assert mask.grad is None
+
+    def test_gradcheck(self):
+        real, mask = torch.rand(2, 3, 3, 3, dtype=torch.float64), torch.rand(2, 1, 3, 3, dtype=torch.float64)
+        assert gradcheck(lambda fake: masked_l1(fake, real, mask), doubles(2, 3, 3, 3))
+
+    def test_wrong_shapes(self):
+        with pytest.raises(ValueError, match="mask must be"):
+            masked_l1(torch.rand(1, 3, 4, 4), torch.rand(1, 3, 4, 4), torch.rand(1, 3, 4, 4))
+        with pytest.raises(ValueError, match="shapes differ"):
+            masked_l1(torch.rand(1, 3, 4, 4), torch.rand(1, 3, 4, 5), torch.rand(1, 1, 4, 4))
+
+
+class TestPerceptual:
+    def test_sums_the_layers_means(self):
+        fake = (torch.full((2, 4, 3, 3), 0.5), torch.full((2, 8, 1, 1), 2.0))
+        real = (torch.zeros(2, 4, 3, 3), torch.full((2, 8, 1, 1), -1.0))
+        assert perceptual(fake, real).item() == pytest.approx(0.25 + 9.0)
+
+    def test_gradcheck_and_no_gradient_of_the_real(self):
+        real = doubles(1, 2, 3, 3)
+        assert gradcheck(lambda fake: perceptual((fake,), (real.detach(),)), doubles(1, 2, 3, 3))
+        perceptual((doubles(1, 2, 3, 3),), (real,)).backward()
+        assert real.grad is None
+
+    def test_wrong_layers(self):
+        with pytest.raises(ValueError, match="same layers"):
+            perceptual((), ())
+        with pytest.raises(ValueError, match="same layers"):
+            perceptual((torch.rand(1, 2, 3, 3),), (torch.rand(1, 2, 3, 3),) * 2)
+        with pytest.raises(ValueError, match="shapes differ"):
+            perceptual((torch.rand(1, 2, 3, 3),), (torch.rand(1, 1, 3, 3),))
+
+
+class TestExpert:
+    def test_bce_known_value(self):
+        loss = expert_bce(torch.tensor([0.8, 0.3]), torch.tensor([1.0, 0.0]))
+        assert loss.item() == pytest.approx(-(math.log(0.8) + math.log(0.7)) / 2)
+
+    def test_bce_is_finite_at_the_ends(self):
+        d = torch.tensor([0.0, 1.0], requires_grad=True)
+        loss = expert_bce(d, torch.tensor([1.0, 0.0]))
+        loss.backward()
+        assert loss.item() == pytest.approx(-math.log(1e-6), rel=0.01)
+        assert torch.isfinite(d.grad).all()
+
+    def test_bce_gradcheck(self):
+        y = torch.tensor([1.0, 0.0, 1.0])
+        assert gradcheck(
+            lambda d: expert_bce(d, y), torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64, requires_grad=True)
+        )
+
+    def test_bce_wrong_shape(self):
+        with pytest.raises(ValueError, match="shapes differ"):
+            expert_bce(torch.rand(2), torch.rand(3))
+
+    def test_loss_known_value_and_clip(self):
+        loss = expert_loss(torch.tensor([0.5, 1e-9, 1.0]), floor=1e-3)
+        assert loss.item() == pytest.approx((math.log(2) + math.log(1000)) / 3)
+
+    def test_loss_gradient_stops_below_the_floor(self):
+        d = torch.tensor([0.5, 1e-9], requires_grad=True)
+        expert_loss(d, floor=1e-3).backward()
+        assert d.grad.tolist() == pytest.approx([-1.0, 0.0])
+
+    @pytest.mark.parametrize("floor", [0.0, 1.0, -1.0])
+    def test_loss_refuses_a_useless_floor(self, floor):
+        with pytest.raises(ValueError, match="floor"):
+            expert_loss(torch.rand(2), floor=floor)
+
+
+class TestMask:
+    def test_known_value(self):
+        logits = torch.tensor([[[[0.0, math.log(3)]]]])  # M = 1/2, 3/4
+        loss = mask_bce(logits, torch.tensor([[[[1.0, 0.0]]]]))
+        assert loss.item() == pytest.approx((math.log(2) + math.log(4)) / 2)
+
+    def test_extreme_logits_stay_finite(self):
+        loss = mask_bce(torch.tensor([[[[1000.0, -1000.0]]]]), torch.tensor([[[[0.0, 0.0]]]]))
+        assert loss.item() == pytest.approx(500.0)
+
+    def test_empty_mask_and_gradcheck(self):
+        mask = torch.zeros(1, 1, 2, 2, dtype=torch.float64)
+        assert gradcheck(lambda logits: mask_bce(logits, mask), doubles(1, 1, 2, 2))
+
+    def test_wrong_shape(self):
+        with pytest.raises(ValueError, match="shapes differ"):
+            mask_bce(torch.rand(2, 1, 4, 4), torch.rand(2, 4, 4))
+
+
+class TestAdversarial:
+    def test_known_values(self):
+        assert generator_adversarial(torch.tensor([0.0, math.log(3)])).item() == pytest.approx(
+            (math.log(2) + math.log(4 / 3)) / 2
+        )
+        loss = discriminator_adversarial(torch.tensor([math.log(3)]), torch.tensor([math.log(3)]))
+        assert loss.item() == pytest.approx(math.log(4 / 3) + math.log(4))
+
+    def test_does_not_saturate_where_the_fake_is_found_out(self):
+        logits = torch.tensor([-50.0], requires_grad=True)
+        generator_adversarial(logits).backward()
+        assert logits.grad.item() == pytest.approx(-1.0)
+
+    def test_gradcheck(self):
+        assert gradcheck(generator_adversarial, doubles(3))
+        assert gradcheck(discriminator_adversarial, (doubles(3), doubles(3)))
+
+
+class TestR1:
+    def test_known_value_and_gradient_of_the_weights(self):
+        weight = torch.tensor([1.0, -2.0, 3.0], requires_grad=True)
+        real = torch.rand(4, 3, requires_grad=True)
+        penalty = r1_penalty(real @ weight, real)  # gradient at every sample is the weight itself
+        assert penalty.item() == pytest.approx(14.0)
+        penalty.backward()
+        assert weight.grad.tolist() == pytest.approx([2.0, -4.0, 6.0])
+
+    def test_is_a_mean_over_the_batch(self):
+        real = torch.tensor([[1.0], [3.0]], requires_grad=True)
+        assert r1_penalty(real.square().sum(1), real).item() == pytest.approx((4 + 36) / 2)
+
+    def test_needs_a_real_that_requires_grad(self):
+        real = torch.rand(2, 3)
+        with pytest.raises(ValueError, match="require grad"):
+            r1_penalty(real.sum(1), real)
