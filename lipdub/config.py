@@ -118,6 +118,7 @@ class LossConfig:
 
     l1: float = 1.0
     vgg: float = 0.5
+    vgg_share: float = 1.0  # share of a batch's frames that the perceptual loss looks at; it costs most of a step
     expert: float = 0.0  # stage 1 switches .01 on when validation L1 falls below `expert_at_l1`; stage 2: .1
     mask: float = 1.0
     adversarial: float = 0.0  # stage 2: .01

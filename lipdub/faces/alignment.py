@@ -108,7 +108,7 @@ class FaceAlignmentBackend:
         for row, (frame, box) in enumerate(zip(frames, boxes, strict=True)):
             # The library rounds to whole pixels of what it is given: show it the face large.
             region, offset, scale = _enlarged(frame, box)
-            around = (box - np.tile(offset, 2)) * scale
+            around = ((box - np.tile(offset, 2)) * scale).tolist()  # torch takes no float32 scalars of NumPy
             found, scores, _ = self._ready().get_landmarks_from_image(
                 region, detected_faces=[around], return_landmark_score=True
             )

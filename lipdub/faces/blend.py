@@ -112,7 +112,8 @@ def _plane(
 
 def _smoothstep(x: NDArray[np.floating]) -> NDArray[np.float32]:
     inside: NDArray[np.floating] = np.clip(x, 0, 1)
-    return (inside * inside * (3 - 2 * inside)).astype(np.float32)
+    step: NDArray[np.float32] = (inside * inside * (3 - 2 * inside)).astype(np.float32)
+    return step
 
 
 @lru_cache(maxsize=8)

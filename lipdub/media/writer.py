@@ -176,7 +176,7 @@ def _choice(video: VideoInfo, codec: str | None, taken: tuple[str, ...]) -> tupl
     names = ENCODERS[codec][:1] if codec is not None else ENCODERS.get(video.codec, ENCODERS["h264"])
     if taken:
         allowed = [ENCODERS[each][0] for each in taken]
-        names = tuple(name for name in names if name in allowed) or tuple(allowed)
+        names = tuple(name for name in names if name in allowed) if names[0] in allowed else tuple(allowed)
     found = [(name, _pixel_format(name, video)) for name in names if name in av.codecs_available]
     if not found:
         raise SetupError(f"this installation of PyAV has no encoder {names[0]}", "install the wheel: pip install av")

@@ -21,6 +21,7 @@ from lipdub.models.facenets import LANDMARK_SIDE, STRIDE
 VIDEO_SUFFIXES = (".mp4", ".mpg", ".avi", ".mov", ".mkv", ".webm")
 KEPT_SIDE = 320  # longest side of a frame kept for the detector
 PATCH_SIDE = 160  # side of a face patch kept for the landmark network; the face fills half of it
+BACKGROUNDS = "backgrounds"  # the group of pictures without a face
 REGION = 1.35  # side of the landmark network's region over the larger side of the landmarks' box
 # iBUG points that trade places when a face is mirrored.
 FLIP = np.array(
@@ -39,10 +40,11 @@ class LabelledFrame:
 
 @dataclass(frozen=True)
 class LabelledPatch:
-    """A face patch (PATCH_SIDE, PATCH_SIDE, 3) with landmarks in its pixels."""
+    """A patch (PATCH_SIDE, PATCH_SIDE, 3) with landmarks in its pixels, or of something that is no face."""
 
     image: Frame
-    landmarks: NDArray[np.float32]  # (68, 2)
+    landmarks: NDArray[np.float32]  # (68, 2); where a face would be, if there is none
+    face: bool = True
 
 
 def labelled_clips(clips: Path, labels: Path) -> list[tuple[str, Path, Path]]:
@@ -136,7 +138,28 @@ def load_patches(clips: Path, labels: Path, per_clip: int) -> dict[str, list[Lab
             by_frame[int(data["frame"][row])].append(row)
         for index, image in _frames(clip, set(by_frame)):
             groups[group].extend(_patch(image, data["landmarks"][row], spans[row]) for row in by_frame[index])
+            groups[BACKGROUNDS].extend(_background_patches(image, data["box"][data["frame"] == index], 1))
+    for background in load_backgrounds():
+        groups[BACKGROUNDS].extend(_background_patches(background.image, background.boxes, 40))
     return dict(groups)
+
+
+def _background_patches(image: Frame, faces: NDArray[np.float32], count: int) -> list[LabelledPatch]:
+    """Up to `count` random squares of a frame that touch no face; the same for the same frame."""
+    rng = np.random.default_rng(int(image[::16, ::16].sum()))
+    height, width = image.shape[:2]
+    found = []
+    for _ in range(count):
+        side = np.exp(rng.uniform(np.log(24), np.log(0.7 * min(height, width))))
+        x, y = rng.uniform(0, width - side), rng.uniform(0, height - side)
+        low, high = np.maximum(faces[:, :2], (x, y)), np.minimum(faces[:, 2:], (x + side, y + side))
+        if np.any((high - low).min(1, initial=np.inf, where=True) > 0):
+            continue
+        corners = np.array([[x, y], [x + side, y + side]]) - side / 4
+        stand_in = np.resize(corners + [[0, 0], [side / 2, side / 2]], (68, 2)).astype(np.float32)
+        patch = _patch(image, stand_in, float(np.ptp(stand_in, axis=0).max()))
+        found.append(LabelledPatch(patch.image, patch.landmarks, face=False))
+    return found
 
 
 def _patch(image: Frame, landmarks: NDArray[np.float32], span: float) -> LabelledPatch:
@@ -260,11 +283,11 @@ def detector_targets(
 def landmark_sample(patches: list[LabelledPatch], rng: np.random.Generator) -> tuple[Frame, NDArray[np.float32], bool]:
     """A jittered crop, its landmarks in the unit crop, and whether it shows a whole face."""
     patch = patches[rng.integers(len(patches))]
-    face = rng.random() > 0.08
+    face = patch.face and bool(rng.random() > 0.08)
     low, high = patch.landmarks.min(0), patch.landmarks.max(0)
     side = REGION * (high - low).max()
     centre = (low + high) / 2
-    if face:
+    if face or not patch.face:
         centre = centre + rng.normal(0, 0.04, 2) * side
         side *= np.exp(rng.normal(0, 0.09))
     else:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lipdub.models.facenets import FaceDetector, LandmarkNet
 from lipdub.training.facedata import (
+    BACKGROUNDS,
     LabelledFrame,
     LabelledPatch,
     detector_sample,
@@ -30,7 +31,7 @@ from lipdub.training.facedata import (
 )
 
 DETECTOR_CANVAS = (224, 320)  # height, width of a training picture
-BACKGROUND_SHARE = 0.15  # of the detector's pictures show no face at all
+BACKGROUND_SHARE = 0.15  # of the pictures show no face at all
 GROUP_POWER = 0.5  # a folder with n samples is drawn with probability ~ n ** GROUP_POWER
 
 
@@ -57,8 +58,8 @@ def landmark_loss(points: Tensor, logits: Tensor, true_points: Tensor, is_face: 
 
 def _pick_group(sizes: dict[str, int], rng: np.random.Generator) -> str:
     weights = np.array(list(sizes.values()), float) ** GROUP_POWER
-    if "backgrounds" in sizes:
-        weights[list(sizes).index("backgrounds")] = BACKGROUND_SHARE * weights.sum()
+    if BACKGROUNDS in sizes:
+        weights[list(sizes).index(BACKGROUNDS)] = BACKGROUND_SHARE * weights.sum()
     return str(rng.choice(list(sizes), p=weights / weights.sum()))
 
 
@@ -103,7 +104,7 @@ def train_faces(
     torch.manual_seed(seed)
     if network == "detector":
         model: nn.Module = FaceDetector()
-        frames = load_frames(clips, labels, per_clip=4) | {"backgrounds": load_backgrounds()}
+        frames = load_frames(clips, labels, per_clip=4) | {BACKGROUNDS: load_backgrounds()}
         counts = {name: len(group) for name, group in frames.items()}
     else:
         model = LandmarkNet()

@@ -72,7 +72,10 @@ class GeneratorTraining:
         losses = {"l1": masked_l1(generated.face, real, region)}
         half = real.shape[-1] // 2
         if self.features is not None and weight.vgg:
-            losses["vgg"] = perceptual(self.features(blended[..., half:, :]), self.features(real[..., half:, :]))
+            seen = torch.randperm(len(real), device=real.device)[: max(1, round(weight.vgg_share * len(real)))]
+            losses["vgg"] = perceptual(
+                self.features(blended[seen][..., half:, :]), self.features(real[seen][..., half:, :])
+            )
         if generated.mask is not None and weight.mask:
             losses["mask"] = mask_bce(generated.mask, mouth)
         if self.expert is not None and self.expert_weight:

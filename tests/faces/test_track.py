@@ -41,13 +41,13 @@ def test_boxes_between_detections_are_interpolated() -> None:
 
 
 def test_a_short_gap_is_filled_and_a_long_one_splits() -> None:
-    for gap, tracks in ((12, 1), (20, 2)):  # frames; the limit is half a second
+    for gap, tracks in ((11, 1), (20, 2)):  # frames without a face; the limit is half a second
         missing = range(30, 30 + gap)
         got = follow(lambda i, missing=missing: [] if i in missing else [face(2.0 * i)], 90)
         assert len(got) == tracks
         if tracks == 1:
-            np.testing.assert_allclose(got[0].boxes[30:42], [face(2.0 * i) for i in missing], atol=1e-3)
-            assert not got[0].detected[30:42].any()
+            np.testing.assert_allclose(got[0].boxes[30:41], [face(2.0 * i) for i in missing], atol=1e-3)
+            assert not got[0].detected[30:41].any()
         else:
             assert [(t.first, len(t.boxes)) for t in got] == [(0, 30), (50, 40)]
             assert got[0].id != got[1].id

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import av
 import numpy as np
 import pytest
 
@@ -158,20 +159,18 @@ def test_turned_pictures_are_read_upright(clip, tmp_path, rotation):
 
 def test_the_decoder_keeps_its_own_picture(clip, tmp_path):
     """Later pictures are predicted from earlier ones: painting on those must not show up again."""
-    from lipdub.media.video import VideoReader
-
     path = tmp_path / "a.mp4"
-    clip(path, size=(160, 120), n_frames=40, still=True, n_b=0)
+    clip(path, size=(160, 120), n_frames=20, still=True, n_b=0)
     info = require_video(probe(path))
-    with VideoReader(path, info) as reader:
-        clean = [snapshot(f.picture)[0] for f in reader]
     white, full = np.full((80, 80, 3), 255, np.float32), np.ones((80, 80), np.float32)
     matrix = np.array([[1.0, 0, -40], [0, 1.0, -20]])
-    with VideoReader(path, info) as reader:
-        for f in reader:
-            np.testing.assert_array_equal(components(f.picture)[0].samples, clean[f.index])
-            paste_patch(f.picture, info, matrix, white, full)
-            assert components(f.picture)[0].samples[60, 80] == 235
+    with av.open(str(path)) as container:
+        container.streams.video[0].thread_type = "NONE"  # threads read ahead, which would hide the fault by chance
+        for picture in container.decode(video=0):
+            luma = components(picture)[0].samples
+            assert luma[60, 80] < 200
+            paste_patch(picture, info, matrix, white, full)
+            assert components(picture)[0].samples[60, 80] == 235
 
 
 @pytest.mark.parametrize("offset", [(-30, -30), (-140, -100), (-1000, -1000), (500, 0)])
