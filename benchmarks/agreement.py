@@ -1,6 +1,6 @@
 """Does the dubbed mouth follow the new sound? Measured by MediaPipe's mesh, not by anything of ours.
 
-    python benchmarks/agreement.py CLIPS_DIR -o OUT --yunet YUNET.onnx --mesh face_landmarker.task [--pairs FILE] [--own]
+    python benchmarks/agreement.py CLIPS_DIR -o OUT --yunet YUNET.onnx --mesh face_landmarker.task [--own]
 
 A pair is a picture clip and a sound clip (a line `picture<TAB>sound`, paths below CLIPS_DIR). The picture is dubbed
 with the sound of the other clip by `lipdub.sync`; then inner-lip opening over the distance of the outer eye corners is
@@ -11,7 +11,8 @@ the correlations with circular shifts of the reference curve by at least 6 frame
     follows    dub against the sound's own video: should be high
     replaced   dub against the mouth that was replaced: should be near 0
 
-`--own` dubs each picture with its own sound instead. Per-pair values go to OUT/agreement.jsonl.
+`--own` dubs each picture with its own sound instead, `--pairs FILE` takes other pairs than those below. Per-pair values
+go to OUT/agreement.jsonl.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from lipdub.evaluation.teachers import YuNet
 from lipdub.faces.builtin import BuiltinBackend
 from lipdub.faces.choose import builtin_backend
 from lipdub.models.facenets import box_iou
-from lipdub.training.facedata import _frames, labelled_clips
+from lipdub.training.facedata import labelled_clips, read_frames
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -59,7 +59,7 @@ def main() -> None:
     for group, clip, label in labelled_clips(args.clips, args.labels):
         data = np.load(label)
         openings = []
-        for index, frame in _frames(clip, set(data["frame"].tolist())):
+        for index, frame in read_frames(clip, set(data["frame"].tolist())):
             here = data["frame"] == index
             truth = data["box"][here]
             large = (truth[:, 2:] - truth[:, :2]).max(1) >= 20

@@ -45,7 +45,7 @@ class FaceConfig:
     detect_side: int = 320  # longest side that the builtin detector sees
     min_score: float = 0.5  # detector score below which a box is dropped
     min_face: float = 20.0  # box side in pixels below which a face is left alone
-    min_confidence: float = 0.35  # landmark confidence below which a frame passes through
+    min_confidence: float = 0.5  # landmark confidence below which a frame passes through
     link_iou: float = 0.3  # least overlap that links boxes of neighbouring detections
     max_gap_s: float = 0.5  # longest gap in a track that is filled by interpolation
     min_track_s: float = 0.2  # shorter tracks are left alone
@@ -135,23 +135,24 @@ class LossConfig:
 class TrainConfig:
     """One run of one stage."""
 
-    stage: str = "1"  # faces | expert | 1 | 2
+    stage: str = "1"  # detector | landmarks | expert | 1
     steps: int = 100_000
     minutes: float = 0.0  # wall-clock budget; the run ends at whichever comes first; 0 = none
     sound_first: int = 0  # steps in which only sound -> mouth shape is learnt (shape_code > 0)
-    batch_clips: int = 4  # clips of `frames` faces [3.7]
+    batch_clips: int = 4  # clips of `frames` faces [3.7]; pictures, where a face network is trained
     frames: int = 5  # T_v
     learning_rate: float = 2e-4  # Adam, both networks [3.7]
     anneal: float = 0.3  # last share of the steps over which the rate falls linearly to 0 [3.7]
     clip_norm: float = 1.0
     ema: float = 0.999
     references: int = 10  # references a training clip carries
+    reference_blur: float = 0.5  # Gaussian on training references [3.6], sigma in pixels at size 96; 0 = off
     precision: str = "no"  # no | bf16 | fp16, of the networks' forward pass
     speaker_cap: float = 0.15  # largest share of samples that one speaker may have
-    workers: int = 0
+    workers: int = 4  # threads that read the clips before the first step
     validate_every: int = 1000
     checkpoint_every_s: float = 60.0
-    sample_every: int = 1000
+    sample_every: int = 1000  # steps between two sample pictures
     log_every: int = 20
     max_bad_steps: int = 5  # non-finite steps in a row that stop the run
 
@@ -162,6 +163,7 @@ class SyncConfig:
 
     batch_size: int = 16  # faces per generator call
     strength: float = 1.0  # gain on the mouth movement that the sound asks for
+    top: float = 0.53  # y in the unit crop above which nothing is painted: the nose stays as it is (its base: .55)
     feather: float = 0.06  # softness of the mask's edge, share of the crop side
     silence_db: float = -45.0  # below this, relative to the track's loud parts, the mouth rests ...
     silence_hold_s: float = 0.12  # ... once it has lasted this long (hysteresis)

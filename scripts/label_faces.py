@@ -1,8 +1,9 @@
-"""Label footage for `lipdub train --stage faces`: YuNet boxes and MediaPipe landmarks of every face in every frame.
+"""Label footage for `lipdub train --stage detector` and `landmarks`: every face in every frame.
 
-    python scripts/label_faces.py CLIPS_DIR -o labels --yunet YUNET.onnx --mesh face_landmarker.task [--every 1] [--jobs 2]
+    python scripts/label_faces.py CLIPS_DIR -o labels --yunet YUNET.onnx --mesh face_landmarker.task
 
-One .npz a clip: frame (n,), box (n, 4), score (n,), landmarks (n, 68, 2), presence (n,). Resumable. Needs `lipdub[teachers]`.
+Boxes are YuNet's, landmarks MediaPipe's. One .npz a clip: frame (n,), box (n, 4), score (n,), landmarks (n, 68, 2),
+presence (n,). Clips that have theirs are not labelled again. Needs `lipdub[teachers]`.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--yunet", type=Path, required=True)
     parser.add_argument("--mesh", type=Path, required=True)
-    parser.add_argument("--every", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--every", type=int, default=1, help="label every n-th frame")
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
     args = parser.parse_args()
     clips = sorted(p for p in args.clips.rglob("*") if p.suffix in VIDEO)
     todo = []

@@ -9,11 +9,15 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 
 from lipdub.config import Config, load_config
+from lipdub.faces.align import TEMPLATE
 from lipdub.faces.backend import Boxes, Detections, Frame, Landmarks
+from lipdub.media.audio import write_wav
+from lipdub.weights import config_json, save_state
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
@@ -69,49 +73,176 @@ def tiny_config() -> Config:
     return load_config("debug")
 
 
-class FakeFaceBackend:
-    """A `FaceBackend` that finds what it was told: a box per frame number, or None.
+BRIGHT = 140  # grey level above which a pixel belongs to a marker
+Marker = tuple[float, float, float]  # left, top and side of a face's unit crop, pixels
 
-    Frames are numbered in the order in which `detect` sees them. The landmarks fill the box with a fixed face.
+
+SCENES = np.array([(60, 60, 60), (100, 40, 30), (30, 50, 110)])  # colours behind the faces
+
+
+def face_picture(size: tuple[int, int], markers: Sequence[Marker], number: int = 0, scene: int = 0) -> Frame:
+    """A dark, moving background with bright squares that stand for faces, (H, W, 3)."""
+    width, height = size
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    wave = np.sin(x / (7 + 9 * scene) + number / 30)[..., None] + np.cos(y[..., None] / np.array([5.0, 8.0, 11.0]))
+    picture = SCENES[scene] + 15 * wave
+    for left, top, side in markers:
+        inside = (abs(x + 0.5 - left - side / 2) < side / 2) & (abs(y + 0.5 - top - side / 2) < side / 2)
+        skin = np.array([235, 205, 190]) - 12 * np.sin((x - left) / 3 + (y - top) / 2)[..., None]
+        picture[inside] = skin[inside]
+    return picture.astype(np.uint8)
+
+
+class FakeFaceBackend:
+    """A `FaceBackend` that takes bright squares for faces, each with the template's landmarks in its unit crop.
+
+    Args:
+        ghosts: boxes that `detect` finds in addition; where no square is near, `landmarks` is not confident.
     """
 
     name = "fake"
 
-    def __init__(self, boxes: Callable[[int], tuple[float, float, float, float] | None]) -> None:
-        self._boxes = boxes
-        self.seen = 0
+    def __init__(self, ghosts: Sequence[tuple[float, float, float, float]] = ()) -> None:
+        self._ghosts = np.array(ghosts, np.float32).reshape(-1, 4)
+        self.n_detections = 0
 
     def detect(self, frames: Sequence[Frame]) -> list[Detections]:
-        found = []
-        for _ in frames:
-            box = self._boxes(self.seen)
-            self.seen += 1
-            rows = np.array([box] if box else [], np.float32).reshape(-1, 4)
-            found.append(Detections(rows, np.full(len(rows), 0.9, np.float32)))
-        return found
+        self.n_detections += len(frames)
+        boxes = [np.concatenate([_squares(frame), self._ghosts]) for frame in frames]
+        return [Detections(rows, np.full(len(rows), 0.9, np.float32)) for rows in boxes]
 
     def landmarks(self, frames: Sequence[Frame], boxes: Boxes) -> tuple[Landmarks, np.ndarray]:
-        low, size = boxes[:, None, :2], (boxes[:, 2:] - boxes[:, :2])[:, None]
-        return (low + unit_face() * size).astype(np.float32), np.full(len(boxes), 0.9, np.float32)
+        points, confidence = np.zeros((len(boxes), 68, 2), np.float32), np.zeros(len(boxes), np.float32)
+        for index, (frame, box) in enumerate(zip(frames, boxes, strict=True)):
+            squares = _squares(frame)
+            centre = (box[:2] + box[2:]) / 2
+            away = np.abs((squares[:, :2] + squares[:, 2:]) / 2 - centre).max(1)
+            near = away < max(box[2:] - box[:2])
+            if near.any():
+                square = squares[away.argmin()]
+                points[index] = square[:2] + TEMPLATE * (square[2:] - square[:2])
+                confidence[index] = 0.9
+        return points, confidence
 
 
-def unit_face() -> np.ndarray:
-    """A closed-mouthed face in the unit square, (68, 2), iBUG order."""
-    jaw = [(0.5 - 0.48 * np.cos(a), 0.3 + 0.68 * np.sin(a)) for a in np.linspace(0, np.pi, 17)]
-    brows = [(x, 0.2) for x in (0.15, 0.22, 0.29, 0.36, 0.43, 0.57, 0.64, 0.71, 0.78, 0.85)]
-    nose = [(0.5, y) for y in (0.3, 0.38, 0.46, 0.54)] + [(x, 0.58) for x in (0.42, 0.46, 0.5, 0.54, 0.58)]
-    eye = [(-0.08, 0.0), (-0.03, -0.03), (0.03, -0.03), (0.08, 0.0), (0.03, 0.03), (-0.03, 0.03)]
-    eyes = [(x + dx, 0.3 + dy) for x in (0.3, 0.7) for dx, dy in eye]
-    upper = [(0.5 + 0.16 * x, 0.76 - 0.03 * (1 - x * x)) for x in np.linspace(-1, 1, 7)]
-    lower = [(0.5 + 0.16 * x, 0.76 + 0.04 * (1 - x * x)) for x in np.linspace(0.67, -0.67, 5)]
-    inner = [(0.5 + 0.12 * x, 0.76) for x in (-1, -0.5, 0, 0.5, 1, 0.5, 0, -0.5)]
-    return np.array(jaw + brows + nose + eyes + upper + lower + inner, np.float32)
+def _squares(frame: Frame) -> Boxes:
+    """Boxes of all bright squares, largest first."""
+    bright = (frame.mean(2) > BRIGHT).astype(np.uint8)
+    rows = cv2.connectedComponentsWithStats(bright)[2][1:]
+    rows = rows[rows[:, cv2.CC_STAT_AREA] > 60]
+    boxes = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], 1).astype(np.float32)
+    return boxes[np.argsort(-rows[:, cv2.CC_STAT_AREA], kind="stable")]
 
 
 @pytest.fixture
 def fake_faces() -> type[FakeFaceBackend]:
-    """The class; call it with a function frame number -> box or None."""
+    """The class of the fake face backend."""
     return FakeFaceBackend
+
+
+@pytest.fixture
+def draw_faces() -> Callable[..., Frame]:
+    """`face_picture`."""
+    return face_picture
+
+
+@pytest.fixture
+def face_clip(tmp_path: Path) -> Callable[..., Path]:
+    """Maker of a clip in which bright squares stand for faces.
+
+    `markers(number)` gives the faces of a frame and `scenes(number)` what is behind them; `pts` and `time_base` make
+    the frame rate variable.
+    """
+
+    def make(
+        markers: Callable[[int], Sequence[Marker]],
+        name: str = "clip.mp4",
+        *,
+        n_frames: int = 10,
+        rate: Fraction = Fraction(25),
+        pts: Sequence[int] | None = None,
+        time_base: Fraction | None = None,
+        size: tuple[int, int] = (160, 120),
+        languages: Sequence[str] = (),
+        rotation: int = 0,
+        scenes: Callable[[int], int] = lambda number: 0,
+    ) -> Path:
+        path, clock = tmp_path / name, time_base or 1 / rate
+        stamps = list(pts or range(n_frames))
+        options = {"video_track_timescale": str(clock.denominator)} if path.suffix == ".mp4" else {}
+        with av.open(str(path), "w", options=options) as container:
+            video = container.add_stream("libx264", rate=rate)
+            video.width, video.height, video.pix_fmt = *size, "yuv420p"
+            video.time_base = video.codec_context.time_base = clock
+            video.options = {"preset": "ultrafast", "crf": "12"}
+            if rotation:
+                video.set_display_rotation(rotation)
+            sounds = [container.add_stream("aac", rate=16000, layout="mono") for _ in languages]
+            for sound, language in zip(sounds, languages, strict=True):
+                sound.metadata["language"] = language
+            if languages:
+                container.set_chapters([_chapter(number, 200) for number in range(2)])
+            for number, stamp in enumerate(stamps):
+                picture = face_picture(size, markers(number), number, scenes(number))
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                frame.pts, frame.time_base = stamp, clock
+                container.mux(video.encode(frame))
+            container.mux(video.encode())
+            for sound in sounds:
+                _hum(container, sound, float(stamps[-1] * clock) + 0.04)
+        return path
+
+    return make
+
+
+def _chapter(number: int, length_ms: int) -> dict[str, object]:
+    start, title = number * length_ms, {"title": f"Chapter {number}"}
+    return {
+        "id": number,
+        "start": start,
+        "end": start + length_ms,
+        "time_base": Fraction(1, 1000),
+        "metadata": title,
+    }
+
+
+def _hum(container: av.container.OutputContainer, stream: av.AudioStream, seconds: float) -> None:
+    wave = 0.3 * np.sin(2 * np.pi * 200 * np.arange(round(seconds * 16000)) / 16000).astype(np.float32)
+    for start in range(0, len(wave), 1024):
+        frame = av.AudioFrame.from_ndarray(wave[None, start : start + 1024], format="fltp", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = 16000, start, Fraction(1, 16000)
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode())
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Callable[..., Path]:
+    """Maker of a dub: a humming tone of some seconds, or digital silence."""
+
+    def make(seconds: float = 0.4, name: str = "dub.wav", *, level: float = 0.3) -> Path:
+        t = np.arange(round(seconds * 16000)) / 16000
+        tone = level * np.sin(2 * np.pi * 150 * t) * (1 + 0.5 * np.sin(2 * np.pi * 4 * t))
+        write_wav(tmp_path / name, tone.astype(np.float32), 16000)
+        return tmp_path / name
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def generator_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a small untrained generator with a mouth-shape code. It repaints nearly the whole crop."""
+    import torch
+
+    from lipdub.models.generator import Generator  # slow to import, and few tests need it
+
+    config = load_config("debug", ["generator.shape_code=8"])
+    torch.manual_seed(0)
+    network = Generator(config.generator)
+    with torch.no_grad():
+        network.mask_head[-1].bias.fill_(6.0)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_state(path, network.state_dict(), {"kind": "generator", "config": config_json(config, "generator", "mel")})
+    return path
 
 
 @pytest.fixture

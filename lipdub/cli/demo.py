@@ -14,7 +14,10 @@ from lipdub.cli import console
 def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the dubbed clip goes.")] = Path("demo.mp4"),
     seconds: Annotated[float, typer.Option(min=1.0, max=60.0, help="Length of the clip.")] = 6.0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto (the fastest there is), cpu, cuda, cuda:N or mps.")] = "auto",
+    weights: Annotated[
+        str, typer.Option(help="Generator weights: a name of `lipdub weights list` or a file.")
+    ] = "generator",
     overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")] = False,
 ) -> None:
     """Make a small talking clip from scratch, dub it, and say where to look.
@@ -24,10 +27,10 @@ def demo(
     from lipdub.pipeline import SyncOptions, sync_video
     from lipdub.pipeline.demo import make_demo_inputs
 
-    options = SyncOptions(device=device, overwrite=overwrite)
+    options = SyncOptions(device=device, overwrite=overwrite, generator=weights)
     with tempfile.TemporaryDirectory(prefix="lipdub-demo-") as folder:
         video, audio = make_demo_inputs(Path(folder), seconds)
         with console.progress() as on_event:
             report = sync_video(video, audio, output, options, on_event=on_event)
     console.say(f"{report.output}: {report.dubbed} of {report.frames} frames dubbed in {report.seconds:.1f} s")
-    console.say("Play it: the mouth opens with each syllable and rests in the pauses; nothing else moves differently.")
+    console.say("Play it: the mouth opens with each syllable and rests in the pauses.")

@@ -15,7 +15,10 @@ def prepare(
     output: Annotated[Path, typer.Option("-o", "--output", help="The data set's folder; a second call continues.")],
     speakers: Annotated[
         Path | None,
-        typer.Option(help="TSV with the columns path and speaker. Without it a folder counts as one speaker."),
+        typer.Option(
+            help="TSV with the columns path and speaker. Without it a sub-folder counts as one speaker, and so does a "
+            "file outside of any."
+        ),
     ] = None,
     side: Annotated[int, typer.Option(min=32, help="Side in pixels of a stored crop, margin included.")] = 128,
     val_share: Annotated[float, typer.Option(min=0.0, max=0.5, help="Share of speakers to validate on.")] = 0.06,

@@ -14,27 +14,38 @@ from lipdub.cli import console
 def sync(
     video: Annotated[Path, typer.Argument(help="The video whose speaker gets new lips.")],
     audio: Annotated[Path, typer.Argument(help="The new speech track, any format.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where the dubbed video goes.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Where the dubbed video goes; its ending chooses the container.")
+    ],
     face: Annotated[
-        str, typer.Option(help="Whom to dub: largest (per shot), all, or x,y (a point on the face, in pixels).")
+        str, typer.Option(help="Whom to dub: largest (in each shot), all, or x,y (a point on the face, in pixels).")
     ] = "largest",
     start: Annotated[str | None, typer.Option(help="Dub only from here, seconds or [h:]mm:ss.")] = None,
     end: Annotated[str | None, typer.Option(help="Dub only to here; the rest passes through untouched.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto (the fastest there is), cpu, cuda, cuda:N or mps.")] = "auto",
     batch_size: Annotated[int | None, typer.Option(min=1, help="Faces per generator call.")] = None,
     strength: Annotated[
         float | None, typer.Option(min=0.0, max=3.0, help="How far the mouth moves; 1 is as heard.")
     ] = None,
-    faces: Annotated[str, typer.Option(help="Face finder: builtin or face-alignment.")] = "builtin",
+    faces: Annotated[
+        str, typer.Option(help="Face finder: builtin, face-alignment, or face-alignment:DETECTOR.")
+    ] = "builtin",
     weights: Annotated[
         str, typer.Option(help="Generator weights: a name of `lipdub weights list` or a file.")
     ] = "generator",
-    crf: Annotated[int | None, typer.Option(min=0, max=51, help="Quality of the one encode; lower is better.")] = None,
-    codec: Annotated[str | None, typer.Option(help="Video encoder; the default follows the source.")] = None,
+    crf: Annotated[
+        int | None, typer.Option(min=0, max=51, help="Quality on the encoder's own scale; lower is better.")
+    ] = None,
+    codec: Annotated[
+        str | None, typer.Option(help="h264, hevc, vp9, av1 or prores; the default follows the source.")
+    ] = None,
     drop_original_audio: Annotated[
         bool, typer.Option("--drop-original-audio", help="Do not keep the old sound as a further track.")
     ] = False,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, any number of config.py.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="section.key=value", help="Change any number of config.py; may be repeated."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Events as JSON lines on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only warnings and errors.")] = False,
@@ -45,6 +56,8 @@ def sync(
     """
     where = parse_face(face)
     start_s, end_s = parse_time(start, "--start"), parse_time(end, "--end")
+    if end_s is not None and end_s <= (start_s or 0.0):
+        raise typer.BadParameter(f"{end!r} does not come after the start", param_hint="--end")
 
     from lipdub.config import load_config
     from lipdub.pipeline import SyncOptions, sync_video
@@ -68,7 +81,8 @@ def sync(
         report = sync_video(video, audio, output, options, config=config, on_event=on_event)
     if not json_ and not quiet:
         console.say(
-            f"{report.output}: {report.dubbed} of {report.frames} frames dubbed, {report.faces} face(s), "
+            f"{report.output}: {report.dubbed} of {report.frames} frames dubbed, "
+            f"{report.faces} face track{'s' if report.faces != 1 else ''}, "
             f"{report.seconds:.1f} s ({report.fps:.1f} fps on {report.device})"
         )
         for reason, count in report.passed.items():

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, Any
 
 import typer
 
@@ -24,7 +28,10 @@ def train(
     stage: Annotated[StageName, typer.Option(help="detector and landmarks (builtin faces), expert, or 1 (generator).")],
     data: Annotated[Path, typer.Option(help="A data set of `lipdub prepare`; for the faces, the folder of clips.")],
     run: Annotated[Path, typer.Option(help="The run's folder; the same command continues a stopped run.")],
-    preset: Annotated[str, typer.Option(help="A name in lipdub/presets, or a .toml file.")] = "thesis",
+    preset: Annotated[
+        str | None,
+        typer.Option(help="A name in lipdub/presets, or a .toml file; else faces for the face networks, thesis."),
+    ] = None,
     minutes: Annotated[
         float | None, typer.Option(min=0.0, help="End after this time, annealed, if steps are left.")
     ] = None,
@@ -39,28 +46,71 @@ def train(
     ] = None,
     export: Annotated[Path | None, typer.Option(help="Write the finished weights here, as fp16 safetensors.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights and sampling.")] = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the settings that differ from the defaults, and the size; stop.")
+    ] = False,
 ) -> None:
     """Train one network; every minute a checkpoint, every so often a validation and a picture.
+
+    Ctrl-C or SIGTERM ends it after the current step, with a checkpoint; the same command continues it.
 
     An expert whose loss stays at 0.69 has learnt nothing: check that the sound belongs to the faces (prepare shifts
     each folder once), give it larger batches (--set train.batch_clips=64) and more speakers.
     """
     from lipdub.config import load_config
+    from lipdub.training.plan import plan
     from lipdub.training.stages import RunRequest, run_stage
 
+    is_faces = stage in (StageName.detector, StageName.landmarks)
     overrides = [f"train.stage={stage.value!r}", *(set_ or ())]
     if minutes is not None:
         overrides.append(f"train.minutes={minutes}")
+    config = load_config(preset or ("faces" if is_faces else "thesis"), overrides)
+    if dry_run:
+        for line in plan(stage.value, config):
+            console.data(line)
+        return
     request = RunRequest(
         stage=stage.value,
         data=data,
         run=run,
-        config=load_config(preset, overrides),
+        config=config,
         labels=labels,
         features=features,
         expert=expert,
         export=export,
         seed=seed,
     )
-    run_stage(request, on_line=console.say)
+    with _signals() as received:
+        finished = run_stage(request, on_line=console.say, stopped=lambda: bool(received))
+    if not finished:
+        console.say(f"{run}: saved; the same command continues it")
+        raise typer.Exit(128 + received[0])
     console.say(f"{run}: finished" + (f", weights in {export}" if export else ""))
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects the numbers of signals that ask to end, so that a step is never cut in two.
+
+    Only the first: a second one does what it did before, which is to end at once.
+    """
+    received: list[int] = []
+    before: dict[int, Any] = {}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        restore()
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
+            before[number] = signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        restore()

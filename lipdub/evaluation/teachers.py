@@ -18,13 +18,15 @@ Frame = NDArray[np.uint8]
 Points = NDArray[np.float32]
 
 # MediaPipe's 478-point mesh -> the 68 points of iBUG, in iBUG order.
-MESH_TO_IBUG = np.array(
-    [162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389]  # jaw, ear to ear
-    + [71, 63, 105, 66, 107, 336, 296, 334, 293, 301]  # brows
-    + [168, 197, 5, 4, 75, 97, 2, 326, 305]  # nose bridge, nostrils
-    + [33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380]  # eyes
-    + [61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181]  # outer lips
-    + [78, 82, 13, 312, 308, 317, 14, 87]  # inner lips
+MESH_TO_IBUG = np.concatenate(
+    [
+        [162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389],  # jaw, ear to ear
+        [71, 63, 105, 66, 107, 336, 296, 334, 293, 301],  # brows
+        [168, 197, 5, 4, 75, 97, 2, 326, 305],  # nose bridge, nostrils
+        [33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380],  # eyes
+        [61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181],  # outer lips
+        [78, 82, 13, 312, 308, 317, 14, 87],  # inner lips
+    ]
 )
 INNER_LIPS = (13, 14)  # middle of the upper and of the lower inner lip, mesh indices
 EYE_CORNERS = (33, 263)  # outer corners, mesh indices
@@ -47,9 +49,9 @@ class YuNet:
         found = self._net.detect(bgr)[1]
         if found is None:
             return np.zeros((0, 15), np.float32)
-        found = np.asarray(found, np.float32)
-        found[:, :14] /= scale
-        return found
+        rows = np.array(found, np.float32)
+        rows[:, :14] /= np.float32(scale)
+        return rows
 
 
 class FaceMesh:
@@ -91,8 +93,9 @@ class FaceMesh:
         return points, float(1 / (1 + np.exp(-logit)))
 
     def from_box(self, frame: Frame, face: NDArray[np.float32]) -> tuple[Points, float]:
-        """Mesh (478, 2) in pixels and its presence in [0, 1], from a YuNet row; run twice, the second time
-        on the region of the first.
+        """Mesh (478, 2) in pixels and its presence in [0, 1], from a YuNet row.
+
+        Run twice, the second time on the region of the first.
         """
         x, y, w, h = face[:4]
         corners = np.array([[x, y], [x + w, y], [x, y + h], [x + w, y + h]], np.float32)

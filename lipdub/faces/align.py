@@ -60,6 +60,7 @@ SHAPE_NAMES = (
     "chin to nose base",
     "upper lip to nose base",
 )
+OPENINGS = slice(0, 3)  # the inner openings among them
 _SHAPE_PAIRS = np.array([(62, 66), (61, 67), (63, 65), (51, 57), (48, 54), (60, 64), (8, 33), (51, 33)])
 # Root mean square of each number over the training footage, measured from the clip's mouth at rest (the mean of the
 # calmest fifth of its frames); what the code is divided by where a network predicts it.

@@ -18,7 +18,7 @@ RIDGE = 0.003  # variance of position, crop sides squared, that damps the plane 
 OUTLIER = 16.0  # levels of 255: a pixel this far from the usual difference counts half (a hand, the moved jaw line)
 
 
-def paste_alpha(mask: NDArray[np.floating], feather: float) -> NDArray[np.float32]:
+def paste_alpha(mask: NDArray[np.floating], feather: float, top: float = 0.0) -> NDArray[np.float32]:
     """Opacity of the generated face, from the predicted mask.
 
         alpha = s((G * mask - LOW) / (HIGH - LOW)) s(b / w),   s(x) = 3 x^2 - 2 x^3 on x clipped to [0, 1]
@@ -29,6 +29,7 @@ def paste_alpha(mask: NDArray[np.floating], feather: float) -> NDArray[np.float3
     Args:
         mask: (S, S) in [0, 1], 1 = generated.
         feather: softness as a share of the crop side; SyncConfig.feather.
+        top: y in the unit crop above which nothing is pasted, whatever the mask says; SyncConfig.top.
 
     Returns:
         (S, S) in [0, 1]: 0 on the outermost pixels, 1 well inside, and nowhere smaller for a larger mask.
@@ -42,7 +43,7 @@ def paste_alpha(mask: NDArray[np.floating], feather: float) -> NDArray[np.float3
     soft = np.asarray(mask, np.float32)
     if feather > 0:
         soft = cv2.GaussianBlur(soft, (0, 0), feather * size / 2, borderType=cv2.BORDER_REPLICATE)  # type: ignore[assignment]
-    return _smoothstep((soft - LOW) / (HIGH - LOW)) * _border_ramp(size, feather)
+    return _smoothstep((soft - LOW) / (HIGH - LOW)) * _border_ramp(size, feather, top)
 
 
 def match_colour(
@@ -117,10 +118,11 @@ def _smoothstep(x: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 @lru_cache(maxsize=8)
-def _border_ramp(size: int, feather: float) -> NDArray[np.float32]:
-    """(S, S) 0 on the outermost pixels, 1 from feather S pixels inwards."""
+def _border_ramp(size: int, feather: float, top: float) -> NDArray[np.float32]:
+    """(S, S) 0 on the outermost pixels and above `top`, 1 from feather S pixels inwards."""
     line = np.arange(size, dtype=np.float32)
-    inwards = np.minimum(line, line[::-1])
-    ramp = _smoothstep(np.minimum(inwards[:, None], inwards) / max(1.0, feather * size))
+    sides = np.minimum(line, line[::-1])
+    down = np.clip(np.minimum(line - top * (size - 1), line[::-1]), 0, None)
+    ramp = _smoothstep(np.minimum(down[:, None], sides) / max(1.0, feather * size))
     ramp.setflags(write=False)  # shared by all calls
     return ramp

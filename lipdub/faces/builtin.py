@@ -18,6 +18,7 @@ from lipdub.models.facenets import LANDMARK_SIDE, FaceDetector, LandmarkNet, dec
 # box (brows to chin), 1.35 times its larger side. Both numbers are medians over the labelled training footage.
 REGION_OVER_BOX = 1.03
 CENTRE_SHIFT = 0.135  # of the box height, downwards
+FILLING = 0.35  # of the frame's longer side: from this size on a face is looked for at the coarse scale
 SURE_SCORE = 0.9  # boxes below it are shown to the landmark network
 FACE_CONFIDENCE = 0.6  # which must be this sure that they hold a face
 
@@ -55,18 +56,23 @@ class BuiltinBackend:
         for (height, width), indices in by_size.items():
             scales = [side / max(height, width) for side in (self._config.detect_side, self._config.detect_side // 2)]
             found = [self._boxes([frames[i] for i in indices], scale) for scale in scales]
+            limit = np.array([width, height, width, height], np.float32)
             for index, fine, coarse in zip(indices, *found, strict=True):
-                boxes = np.clip(np.concatenate([fine[0], coarse[0]]), 0, [width, height, width, height])
-                scores = np.concatenate([fine[1], coarse[1]])
-                results[index] = self._verified(frames[index], *_merged(boxes.astype(np.float32), scores))
+                filling = (coarse[0][:, 2:] - coarse[0][:, :2]).max(1, initial=0) >= FILLING * max(height, width)
+                boxes = np.clip(np.concatenate([fine[0], coarse[0][filling]]), 0, limit)
+                scores = np.concatenate([fine[1], coarse[1][filling]])
+                results[index] = self._verified(frames[index], *_merged(boxes, scores))
         return results
 
     def _boxes(self, frames: Sequence[Frame], scale: float) -> list[tuple[Boxes, NDArray[np.float32]]]:
         """Boxes in frame pixels and scores of equal-sized frames seen at one scale."""
-        images = _to_tensor([_letterbox(frame, scale) for frame in frames], self._device)
+        high, wide = _scaled(frames[0], scale)
+        images = _to_tensor([_letterbox(frame, high, wide) for frame in frames], self._device)
         with torch.inference_mode():
             found = decode_boxes(self._detector(images).float().cpu(), self._config.min_score)
-        return [(boxes.numpy() / np.float32(scale), scores.numpy()) for boxes, scores in found]
+        # Sides are whole pixels, so the true scale differs a little from the one asked for, and by axis.
+        back = np.tile(np.array([frames[0].shape[1] / wide, frames[0].shape[0] / high], np.float32), 2)
+        return [(boxes.numpy() * back, scores.numpy()) for boxes, scores in found]
 
     def _verified(self, frame: Frame, boxes: Boxes, scores: NDArray[np.float32]) -> Detections:
         doubtful = np.flatnonzero(scores < SURE_SCORE)
@@ -92,11 +98,7 @@ class BuiltinBackend:
     def _run(
         self, frames: Sequence[Frame], regions: Sequence[NDArray[np.float64]]
     ) -> tuple[Landmarks, NDArray[np.float32]]:
-        side = (LANDMARK_SIDE, LANDMARK_SIDE)
-        crops = [
-            cv2.warpAffine(frame, region, side, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            for frame, region in zip(frames, regions, strict=True)
-        ]
+        crops = [_crop(frame, region) for frame, region in zip(frames, regions, strict=True)]
         with torch.inference_mode():
             unit, logits = self._landmarks(_to_tensor(crops, self._device))
         points = unit.float().cpu().numpy() * LANDMARK_SIDE
@@ -139,12 +141,24 @@ def _merged(boxes: Boxes, scores: NDArray[np.float32]) -> tuple[Boxes, NDArray[n
     return boxes[kept], scores[kept]
 
 
-def _letterbox(frame: Frame, scale: float) -> Frame:
-    height, width = round(frame.shape[0] * scale), round(frame.shape[1] * scale)
-    if (height, width) != frame.shape[:2]:
-        frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    bottom, right = -height % 32, -width % 32
-    return cv2.copyMakeBorder(frame, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=(127, 127, 127))
+def _scaled(frame: Frame, scale: float) -> tuple[int, int]:
+    """Height and width of a frame at a scale, whole pixels."""
+    return max(1, round(frame.shape[0] * scale)), max(1, round(frame.shape[1] * scale))
+
+
+def _letterbox(frame: Frame, height: int, width: int) -> Frame:
+    """The frame resized, in the top left corner of a grey picture whose sides are multiples of 32."""
+    boxed = np.full((height + -height % 32, width + -width % 32, 3), 127, np.uint8)
+    method = cv2.INTER_AREA if height < frame.shape[0] else cv2.INTER_LINEAR
+    boxed[:height, :width] = cv2.resize(frame, (width, height), interpolation=method)
+    return boxed
+
+
+def _crop(frame: Frame, region: NDArray[np.float64]) -> Frame:
+    """(LANDMARK_SIDE, LANDMARK_SIDE, 3) seen through the affine frame -> network input."""
+    side = (LANDMARK_SIDE, LANDMARK_SIDE)
+    seen = cv2.warpAffine(frame, region, side, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(seen, np.uint8)
 
 
 def _region(centre: NDArray[np.float64], side: float, angle: float) -> NDArray[np.float64]:

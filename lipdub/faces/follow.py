@@ -67,7 +67,7 @@ class Track:
         return np.concatenate([self.landmarks.min(1), self.landmarks.max(1)], 1)
 
 
-@dataclass
+@dataclass(eq=False)  # told apart by identity: comparing arrays gives no answer
 class _Active:
     id: int
     first: int
@@ -92,11 +92,16 @@ class FaceFollower:
         self._min_rows = max(1, round(config.min_track_s * rate))
         self._shots = ShotDetector(config.shot_threshold)
         self._active: list[_Active] = []
-        self._done: list[Track] = []
         self._shot, self._shot_start = 0, 0
         self._next_id = 0
         self._since_detection = config.detect_every
         self.n_detections = 0
+        self.tracks: list[Track] = []  # those that have ended and were long enough
+
+    @property
+    def following(self) -> set[int]:
+        """Numbers of the faces that are followed at the moment."""
+        return {face.id for face in self._active}
 
     def push(self, index: int, view: View) -> list[Sighting]:
         """Look at frame `index`; returns the faces seen in it."""
@@ -110,10 +115,14 @@ class FaceFollower:
             self._detect(index, small, scale)
         return self._look(view)
 
-    def finish(self) -> list[Track]:
-        """All tracks long enough, in order of appearance."""
-        self._end(self._active, shot_over=True)
-        return sorted(self._done, key=lambda track: (track.first, track.id))
+    def finish(self, *, shot_over: bool = True) -> list[Track]:
+        """All tracks long enough, in order of appearance.
+
+        Args:
+            shot_over: the last frame pushed is the last of its shot, too; False if the video goes on unseen.
+        """
+        self._end(self._active, shot_over=shot_over)
+        return sorted(self.tracks, key=lambda track: (track.first, track.id))
 
     def _detect(self, index: int, small: Frame, scale: float) -> None:
         self._since_detection = 1
@@ -158,7 +167,7 @@ class FaceFollower:
         self._end(never_seen)
         self._end([face for face in self._active if face.missing > self._max_gap])
         self._end(self._twins())
-        return [sighting for sighting in seen if any(face.id == sighting.track for face in self._active)]
+        return [sighting for sighting in seen if sighting.track in self.following]
 
     def _twins(self) -> list[_Active]:
         """The younger of two tracks that came to lie on the same face."""
@@ -174,7 +183,7 @@ class FaceFollower:
                 landmarks = _fill(face.landmarks[:rows])
                 confidence = np.array(face.confidence[:rows], np.float32)
                 opens, closes = face.first == self._shot_start, shot_over and not face.missing
-                self._done.append(Track(face.id, self._shot, face.first, landmarks, confidence, opens, closes))
+                self.tracks.append(Track(face.id, self._shot, face.first, landmarks, confidence, opens, closes))
 
 
 def _patch_matrix(box: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -185,7 +194,8 @@ def _patch_matrix(box: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _through(matrix: NDArray[np.float64], box: NDArray[np.float32]) -> NDArray[np.float64]:
-    return (box.reshape(2, 2) * matrix[0, 0] + matrix[:, 2]).ravel()
+    moved: NDArray[np.float64] = (box.reshape(2, 2) * matrix[0, 0] + matrix[:, 2]).ravel()
+    return moved
 
 
 def _fill(rows: list[NDArray[np.float32] | None]) -> NDArray[np.float32]:

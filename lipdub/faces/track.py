@@ -1,19 +1,13 @@
-"""Faces over time: boxes linked to tracks, the choice among tracks, zero-phase smoothing and fades."""
+"""Faces over time: the choice among tracks, zero-phase smoothing and fades. Tracks are made in follow.py."""
 
 from __future__ import annotations
 
-from array import array
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
-
-from lipdub.config import FaceConfig
-from lipdub.faces.backend import Boxes, Detections
 
 RETURNING = 0.5  # least mean area, over that of a shot's largest face, of a track that may follow it in time
 
@@ -38,124 +32,6 @@ class Followed(Protocol):
 
 
 AnyTrack = TypeVar("AnyTrack", bound=Followed)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Track:
-    """One face through one shot: a row for every frame from `first` on."""
-
-    id: int
-    shot: int
-    first: int
-    boxes: Boxes  # (T, 4)
-    scores: NDArray[np.float32]  # (T,) of the detector, interpolated like the boxes
-    detected: NDArray[np.bool_]  # (T,) False: the box was interpolated, or held to the end of the shot
-
-
-@dataclass
-class _Path:
-    """A track that may go on."""
-
-    id: int
-    frames: array[int] = field(default_factory=lambda: array("q"))  # where it was detected
-    rows: array[float] = field(default_factory=lambda: array("f"))  # box and score of each, 5 numbers
-    seen_s: float = 0.0
-    missed: bool = False  # the last search did not find it
-
-    def see(self, index: int, time_s: float, box: NDArray[np.float32], score: float) -> None:
-        self.frames.append(index)
-        self.rows.extend([*box.tolist(), score])
-        self.seen_s, self.missed = time_s, False
-
-    def expected(self, index: int) -> NDArray[np.float32]:
-        """Its box in frame `index`, were it to move on as it did between its last two detections."""
-        box = np.array(self.rows[-5:-1], np.float32)
-        if len(self.frames) < 2:
-            return box
-        before = np.array(self.rows[-10:-6], np.float32)
-        motion = (box - before).reshape(2, 2).mean(0) / (self.frames[-1] - self.frames[-2])
-        moved: NDArray[np.float32] = box + (np.tile(motion, 2) * (index - self.frames[-1])).astype(np.float32)
-        return moved
-
-
-class Tracker:
-    """Links detections to tracks while a video is read; keeps 28 bytes a detection.
-
-    Boxes are linked where they overlap most with where the tracks should be by now (constant speed, so that two people
-    who cross keep their numbers), all at once (Hungarian assignment), and never over a cut.
-
-    Args:
-        config: min_score, min_face, link_iou, max_gap_s and min_track_s are used.
-        rate: frames a second.
-    """
-
-    def __init__(self, config: FaceConfig, rate: float) -> None:
-        self._config = config
-        self._min_rows = max(1, round(config.min_track_s * rate))
-        self._open: list[_Path] = []
-        self._done: list[Track] = []
-        self._shot = self._next_id = 0
-        self._last = -1
-
-    def push(self, index: int, time_s: float, detections: Detections | None, cut: bool) -> None:
-        """The next frame.
-
-        Args:
-            index: frame number, ascending.
-            time_s: its time.
-            detections: what was found; None if the frame was not searched.
-            cut: a shot begins with this frame.
-        """
-        if cut:
-            self._close(self._open)
-            self._shot += 1
-        self._last = index
-        if detections is None:
-            return
-        self._close([p for p in self._open if p.missed and time_s - p.seen_s > self._config.max_gap_s])
-        boxes = detections.boxes
-        large = (boxes[:, 2:] - boxes[:, :2]).max(1, initial=0) >= self._config.min_face
-        keep = large & (detections.scores >= self._config.min_score)
-        boxes, scores = boxes[keep], detections.scores[keep]
-        shared = overlap(np.array([p.expected(index) for p in self._open]).reshape(-1, 4), boxes)
-        owners: dict[int, _Path] = {}
-        for path in self._open:
-            path.missed = True
-        for row, column in zip(*linear_sum_assignment(-shared), strict=True):
-            if shared[row, column] >= self._config.link_iou:
-                owners[int(column)] = self._open[row]
-        for column, (box, score) in enumerate(zip(boxes, scores, strict=True)):
-            owner = owners.get(column) or self._begin()
-            owner.see(index, time_s, box, float(score))
-
-    def finish(self) -> list[Track]:
-        """All tracks long enough, in order of appearance."""
-        self._close(self._open)
-        return sorted(self._done, key=lambda track: (track.first, track.id))
-
-    def _begin(self) -> _Path:
-        self._open.append(_Path(self._next_id))
-        self._next_id += 1
-        return self._open[-1]
-
-    def _close(self, paths: list[_Path]) -> None:
-        for path in list(paths):
-            self._open.remove(path)
-            at, rows = np.array(path.frames), np.array(path.rows, np.float32).reshape(-1, 5)
-            last = at[-1] if path.missed else self._last  # a face in the last search stays to the end of its shot
-            frames = np.arange(at[0], last + 1)
-            if len(frames) >= self._min_rows:
-                filled = np.stack([np.interp(frames, at, column) for column in rows.T], 1).astype(np.float32)
-                self._done.append(
-                    Track(
-                        id=path.id,
-                        shot=self._shot,
-                        first=int(at[0]),
-                        boxes=filled[:, :4],
-                        scores=filled[:, 4],
-                        detected=np.isin(frames, at),
-                    )
-                )
 
 
 def overlap(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
 """Pass 1: who is where in every frame, how each face is cropped, and which frames stand as its references.
 
-Memory holds one frame, the landmarks of every frame (about 550 bytes a face and frame) and at most
-`reference.pool` crops a face; nothing else grows with the video.
+Memory holds one frame, the landmarks of every frame (about 550 bytes a face and frame), the references of every
+track, and at most `reference.pool` crops of each face that is in view; nothing else grows with the video.
 """
 
 from __future__ import annotations
@@ -64,38 +64,62 @@ def analyze(
         InputError: damaged video, or a range that holds no frame.
         NoFaceError: no usable face among the frames of the range.
     """
-    rate = float(info.average_rate)
-    follower = FaceFollower(backend, config.face, rate)
-    pools: dict[int, ReferencePool] = {}
+    watcher = _Watcher(backend, config, float(info.average_rate))
     starts, wanted = [], []
-    with VideoReader(video, info, start_s=start_s, end_s=end_s) as reader:
+    with VideoReader(video, info, start_s=start_s, end_s=end_s, config=config.media) as reader:
         for frame in reader:
             starts.append(frame.time_s)
             wanted.append(frame.wanted)
             if frame.wanted:
-                _look(follower, pools, frame.index, PictureView(frame.picture, info), config)
+                watcher.look(frame.index, PictureView(frame.picture, info))
             on_frame(frame.index + 1)
-    times_s, in_range = _middles(np.array(starts), rate), np.array(wanted, bool)
+    times_s, in_range = _middles(np.array(starts), float(info.average_rate)), np.array(wanted, bool)
     if not in_range.any():
         raise InputError(f"{video} has no frame between {start_s} s and {end_s} s", "check --start and --end")
-    tracks = follower.finish()
+    tracks = watcher.finish(shot_over=bool(in_range[-1]))
     chosen = choose_tracks(tracks, face, (info.display_width, info.display_height))
-    jobs = [_job(track, pools[track.id], times_s, config) for track in chosen]
+    jobs = [_job(track, watcher.references[track.id], times_s, config) for track in chosen]
     jobs = [job for job in jobs if job.weight.any()]
     if not jobs:
-        raise NoFaceError(_what_was_seen(video, tracks, in_range, face, config))
+        what = _what_was_seen(len(tracks), len(chosen), face, config)
+        first, last = np.flatnonzero(in_range)[[0, -1]]
+        raise NoFaceError(f"{video}, frames {first} to {last}: {what}", "give another --face, --start or --end")
     return Analysis(times_s, jobs, _passed(jobs, tracks, in_range))
 
 
-def _look(
-    follower: FaceFollower, pools: dict[int, ReferencePool], index: int, view: PictureView, config: Config
-) -> None:
-    size = config.generator.size
-    for seen in follower.push(index, view):
-        pool = pools.setdefault(seen.track, ReferencePool(config.reference))
-        if pool.wants():
-            matrix = crop_matrix(seen.landmarks, size)
-            pool.push(view.patch(matrix, size), transform(seen.landmarks, matrix))
+class _Watcher:
+    """Follows faces and collects their references; of a track that has ended only the chosen crops are kept."""
+
+    def __init__(self, backend: FaceBackend, config: Config, rate: float) -> None:
+        self._follower = FaceFollower(backend, config.face, rate)
+        self._config, self._size = config.reference, config.generator.size
+        self._pools: dict[int, ReferencePool] = {}
+        self.references: dict[int, Selection] = {}  # by track
+
+    def look(self, index: int, view: PictureView) -> None:
+        sightings = self._follower.push(index, view)
+        self._settle()
+        for seen in sightings:
+            if seen.track not in self._pools:
+                self._pools[seen.track] = ReferencePool(self._config)
+            pool = self._pools[seen.track]
+            if pool.wants():
+                matrix = crop_matrix(seen.landmarks, self._size)
+                pool.push(view.patch(matrix, self._size), transform(seen.landmarks, matrix))
+
+    def finish(self, *, shot_over: bool) -> list[Track]:
+        """Tracks that have references, in order of appearance."""
+        tracks = self._follower.finish(shot_over=shot_over)
+        self._settle()
+        return [track for track in tracks if track.id in self.references]
+
+    def _settle(self) -> None:
+        ended = self._pools.keys() - self._follower.following
+        kept = {track.id for track in self._follower.tracks} if ended else set()
+        for track in ended:
+            pool = self._pools.pop(track)
+            if track in kept:
+                self.references[track] = pool.select(seed=0)
 
 
 def _middles(starts: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
@@ -105,14 +129,14 @@ def _middles(starts: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
     return middles
 
 
-def _job(track: Track, pool: ReferencePool, times_s: NDArray[np.float64], config: Config) -> FaceJob:
+def _job(track: Track, references: Selection, times_s: NDArray[np.float64], config: Config) -> FaceJob:
     own_times = times_s[track.first : track.first + len(track.landmarks)]
     matrices = crop_matrices(track.landmarks, own_times, config.face, config.generator.size)
     usable = track.confidence >= config.face.min_confidence
     box = track.boxes
     usable &= (box[:, 2:] - box[:, :2]).max(1) >= config.face.min_face
     fade = edge_fade(usable, config.face.fade_frames, fade_in=not track.opens_shot, fade_out=not track.closes_shot)
-    return FaceJob(track, matrices, fade, pool.select(seed=0))
+    return FaceJob(track, matrices, fade, references)
 
 
 def _passed(jobs: list[FaceJob], tracks: list[Track], in_range: NDArray[np.bool_]) -> dict[str, int]:
@@ -129,11 +153,13 @@ def _passed(jobs: list[FaceJob], tracks: list[Track], in_range: NDArray[np.bool_
     return {reason: count for reason, count in reasons.items() if count}
 
 
-def _what_was_seen(video: Path, tracks: list[Track], in_range: NDArray[np.bool_], face: Face, config: Config) -> str:
-    first, last = (int(i) for i in np.flatnonzero(in_range)[[0, -1]])
-    if tracks:
-        return f"{len(tracks)} faces in frames {first} to {last} of {video}, but none fits --face {face}"
+def _what_was_seen(n_tracks: int, n_chosen: int, face: Face, config: Config) -> str:
+    if n_chosen:
+        return f"the face is smaller than {config.face.min_face:.0f} pixels, or never clear"
+    if n_tracks:
+        where = face if isinstance(face, str) else f"{face[0]:g},{face[1]:g}"
+        return f"none of {n_tracks} faces fits --face {where}"
     return (
-        f"no face of at least {config.face.min_face:.0f} pixels in frames {first} to {last} of {video} "
-        f"(every {config.face.detect_every}th was searched, and the first of each shot)"
+        f"no face of at least {config.face.min_face:.0f} pixels for {config.face.min_track_s:g} s "
+        f"(every {config.face.detect_every}th frame was searched, and the first of each shot)"
     )

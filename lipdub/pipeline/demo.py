@@ -35,9 +35,8 @@ def portrait_frames(seconds: float) -> list[Frame]:
             SIDE / 2 - 225 + 5 * np.sin(2 * np.pi * t / 2.9),
             SIDE / 2 - 190 + 4 * np.sin(2 * np.pi * t / 2.3),
         )
-        frames.append(
-            cv2.warpAffine(picture, matrix, (SIDE, SIDE), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
-        )
+        seen = cv2.warpAffine(picture, matrix, (SIDE, SIDE), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+        frames.append(np.asarray(seen, np.uint8))
     return frames
 
 
@@ -54,7 +53,8 @@ def babble(seconds: float, seed: int = 3) -> NDArray[np.float32]:
             sound[first : first + len(piece)] += piece
             at += length + rng.uniform(0.03, 0.09)
         at += rng.uniform(0.35, 0.6)
-    return (0.5 * sound / max(1e-9, np.abs(sound).max())).astype(np.float32)
+    loudest = max(1e-9, float(np.abs(sound).max()))
+    return np.asarray(0.5 * sound / loudest, np.float32)
 
 
 def _syllable(length: float, formants: tuple[int, int, int], rng: np.random.Generator) -> NDArray[np.float64]:

@@ -1,12 +1,13 @@
 """Pass 2: crop, generate in batches, blend into the picture's own planes, encode.
 
-At most `batch_size` faces and their frames wait at any time, so memory does not grow with the video.
+Few frames wait at any time (`batch_size` faces, and never more than twice as many frames), and references are encoded
+when their track begins and forgotten when it ends, so memory does not grow with the video.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,15 +17,42 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lipdub.config import Config
-from lipdub.errors import ResourceError
+from lipdub.errors import ResourceError, WeightsError
 from lipdub.faces.blend import match_colour, paste_alpha
 from lipdub.media.probe import VideoInfo
 from lipdub.media.video import SourceFrame, VideoReader, paste_patch, read_patch
 from lipdub.media.writer import VideoWriter
-from lipdub.models.generator import Generator, References
+from lipdub.models.generator import Audio, Generator, References
 from lipdub.models.layers import mask_lower_half
 from lipdub.pipeline.analyze import Analysis, FaceJob
 from lipdub.pipeline.speech import Speech, mouth_shapes, windows_at
+
+
+@dataclass(frozen=True)
+class Target:
+    """A face that is to get a new mouth."""
+
+    frame: int
+    job: int  # place in Analysis.jobs
+    row: int  # of the job's arrays
+    crop: NDArray[np.uint8]  # (S, S, 3)
+
+
+@dataclass(frozen=True)
+class Painted:
+    """What the generator made of a face."""
+
+    face: NDArray[np.float32]  # (S, S, 3) in [0, 255]
+    mask: NDArray[np.float32]  # (S, S) in [0, 1]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What pass 2 did."""
+
+    frames: int  # written
+    dubbed: int  # frames with at least one new mouth
+    lost: int  # faces left as they were, because the generator's picture of them held NaN or infinity
 
 
 @dataclass
@@ -32,17 +60,17 @@ class _Waiting:
     """A frame that is decoded, with the faces that still have to be painted into it."""
 
     frame: SourceFrame
-    faces: list[tuple[int, int, NDArray[np.uint8]]] = field(default_factory=list)  # job, row, crop
+    targets: list[Target] = field(default_factory=list)
 
 
 class MouthPainter:
-    """The generator with the references of every job encoded once, and the sound of every frame looked up.
+    """The generator with the references of the jobs at hand encoded, and the sound of every frame looked up.
 
     Args:
         generator: in eval mode on `device`.
         analysis: jobs and frame times.
         speech: the driving sound.
-        config: sync, mel and face sections.
+        config: sync and mel sections.
         device: where the generator runs.
     """
 
@@ -52,52 +80,65 @@ class MouthPainter:
         self._generator, self._analysis, self._speech = generator, analysis, speech
         self._config, self._device = config, device
         self._shapes = mouth_shapes(generator, speech, analysis.times_s, config.mel, config.sync, device)
-        self._references, self._owner = self._encode_references()
+        self._encoded: dict[int, References] = {}
+        self._most = config.sync.batch_size
 
-    def _encode_references(self) -> tuple[References, Tensor]:
-        """All references of all jobs, and which job (J, R) owns which."""
-        crops = [_reference_tensor(job.references.crops) for job in self._analysis.jobs]
-        owner = torch.zeros(len(crops), sum(len(c) for c in crops), dtype=torch.bool)
-        start = 0
-        for job, crop in enumerate(crops):
-            owner[job, start : start + len(crop)] = True
-            start += len(crop)
-        with torch.inference_mode():
-            return self._generator.encode_references(torch.cat(crops).to(self._device)), owner.to(self._device)
+    def paint(self, targets: Sequence[Target]) -> list[Painted | None]:
+        """New faces of all targets, in order, `batch_size` at a time; None where the picture is not finite.
 
-    def paint(self, faces: list[tuple[int, int, int, NDArray[np.uint8]]]) -> list[tuple[Tensor, Tensor]]:
-        """Generated face (S, S, 3) in [0, 255] and mask (S, S) for each (frame, job, row, crop).
+        Out of memory, the batch is halved, and stays so.
 
         Raises:
             ResourceError: out of memory with a single face.
         """
-        try:
-            return self._paint(faces)
-        except torch.OutOfMemoryError as error:
-            if len(faces) == 1:
-                raise ResourceError("out of memory with one face at a time", "try --device cpu") from error
-            half = len(faces) // 2
-            return self.paint(faces[:half]) + self.paint(faces[half:])
+        painted: list[Painted | None] = []
+        while len(painted) < len(targets):
+            batch = targets[len(painted) : len(painted) + self._most]
+            try:
+                painted += self._paint(batch)
+            except torch.OutOfMemoryError as error:
+                if len(batch) == 1:
+                    raise ResourceError("out of memory with one face at a time", "try --device cpu") from error
+                self._most = len(batch) // 2
+        return painted
 
-    def _paint(self, faces: list[tuple[int, int, int, NDArray[np.uint8]]]) -> list[tuple[Tensor, Tensor]]:
-        indices = np.array([frame for frame, _, _, _ in faces])
-        crops = torch.from_numpy(np.stack([crop for *_, crop in faces])).to(self._device)
+    def _paint(self, targets: Sequence[Target]) -> list[Painted | None]:
+        crops = torch.from_numpy(np.stack([target.crop for target in targets])).to(self._device)
         real = crops.permute(0, 3, 1, 2).float() / 255
-        width = self._generator.config.window
-        windows = windows_at(self._speech, self._analysis.times_s[indices], self._config.mel, width)
-        shape = None if self._shapes is None else torch.from_numpy(self._shapes[indices]).to(self._device)
-        owner = self._owner[torch.tensor([job for _, job, _, _ in faces], device=self._device)]
         with torch.inference_mode():
-            made = self._generator(
-                mask_lower_half(real), torch.from_numpy(windows).to(self._device), self._references, owner, shape=shape
-            )
-        face = (made.face.float() * 255).permute(0, 2, 3, 1).cpu()
+            references, owner = self._references(targets)
+            sound = self._sound(np.array([target.frame for target in targets]))
+            made = self._generator(mask_lower_half(real), sound, references, owner)
+        faces = (made.face.float() * 255).permute(0, 2, 3, 1).cpu().numpy()
         if made.mask is None:
-            mask = torch.zeros(face.shape[:3])
-            mask[:, face.shape[1] // 2 :] = 1
+            masks = np.zeros(faces.shape[:3], np.float32)
+            masks[:, faces.shape[1] // 2 :] = 1
         else:
-            mask = made.mask.float().sigmoid()[:, 0].cpu()
-        return list(zip(face, mask, strict=True))
+            masks = made.mask.float().sigmoid()[:, 0].cpu().numpy()
+        finite = np.isfinite(faces).all((1, 2, 3)) & np.isfinite(masks).all((1, 2))
+        return [Painted(face, mask) if good else None for face, mask, good in zip(faces, masks, finite, strict=True)]
+
+    def _sound(self, frames: NDArray[np.int64]) -> Tensor | Audio:
+        """What the frames hear: the mouth shape, where the generator takes one, else mel windows."""
+        if self._shapes is None:
+            times_s, width = self._analysis.times_s[frames], self._generator.config.window
+            return torch.from_numpy(windows_at(self._speech, times_s, self._config.mel, width)).to(self._device)
+        shapes = torch.from_numpy(self._shapes[frames]).to(self._device)
+        return Audio(shapes.new_zeros(len(frames), self._generator.config.embedding), shapes)  # only the shape is used
+
+    def _references(self, targets: Sequence[Target]) -> tuple[References, Tensor]:
+        """References (R) of all jobs among the targets, and which target (N, R) owns which."""
+        jobs = sorted({target.job for target in targets})
+        for job in [job for job in self._encoded if self._analysis.jobs[job].track.frames.stop <= targets[0].frame]:
+            del self._encoded[job]
+        for job in jobs:
+            if job not in self._encoded:
+                crops = _reference_tensor(self._analysis.jobs[job].references.crops)
+                self._encoded[job] = self._generator.encode_references(crops.to(self._device))
+        encoded = [self._encoded[job] for job in jobs]
+        owners = np.repeat(jobs, [len(references.embeddings) for references in encoded])
+        owner = torch.from_numpy(np.array([target.job for target in targets])[:, None] == owners)
+        return _joined(encoded), owner.to(self._device)
 
 
 def render(
@@ -109,50 +150,79 @@ def render(
     config: Config,
     *,
     on_frame: Callable[[int], None] = lambda done: None,
-) -> int:
-    """Write every frame of the video, with new mouths where there is a job; returns the number of frames."""
-    by_frame: dict[int, list[int]] = defaultdict(list)
+) -> Rendered:
+    """Write every frame of the video, with new mouths where there is a job.
+
+    Raises:
+        InputError: damaged video.
+        OutputError, ResourceError: see VideoWriter and MouthPainter.
+        WeightsError: not one picture that the generator made was finite.
+    """
+    by_frame: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for number, job in enumerate(analysis.jobs):
-        for row in np.flatnonzero(job.weight > 0):
-            by_frame[job.track.first + int(row)].append(number)
-    waiting: list[_Waiting] = []
-    n_faces, n_frames = 0, 0
-    with VideoReader(video, info) as reader:
+        for row in np.flatnonzero(job.weight > 0).tolist():
+            by_frame[job.track.first + row].append((number, row))
+    queue = _Queue(info, writer, analysis.jobs, painter, config)
+    with VideoReader(video, info, config=config.media) as reader:
         for frame in reader:
-            held = _Waiting(frame)
-            for number in by_frame.get(frame.index, ()):
-                row = frame.index - analysis.jobs[number].track.first
-                crop = read_patch(frame.picture, info, analysis.jobs[number].matrices[row], config.generator.size)
-                held.faces.append((number, row, crop))
-            waiting.append(held)
-            n_faces += len(held.faces)
-            n_frames += 1
-            if n_faces >= config.sync.batch_size or (n_faces == 0) or len(waiting) >= 2 * config.sync.batch_size:
-                _flush(waiting, info, writer, analysis.jobs, painter, config)
-                waiting, n_faces = [], 0
-                on_frame(n_frames)
-    _flush(waiting, info, writer, analysis.jobs, painter, config)
-    on_frame(n_frames)
-    return n_frames
+            queue.push(frame, by_frame.get(frame.index, ()))
+            on_frame(queue.frames)
+    queue.flush()
+    on_frame(queue.frames)
+    if by_frame and not queue.dubbed:
+        raise WeightsError(f"the generator made no finite picture of {queue.lost} faces", "use other weights")
+    return Rendered(queue.frames, queue.dubbed, queue.lost)
 
 
-def _flush(
-    waiting: list[_Waiting],
-    info: VideoInfo,
-    writer: VideoWriter,
-    jobs: list[FaceJob],
-    painter: MouthPainter,
-    config: Config,
-) -> None:
-    faces = [(held.frame.index, job, row, crop) for held in waiting for job, row, crop in held.faces]
-    painted = iter(painter.paint(faces)) if faces else iter(())
-    for held in waiting:
-        for job, row, crop in held.faces:
-            face, mask = next(painted)
-            alpha = paste_alpha(mask.numpy(), config.sync.feather)
-            matched = match_colour(face.numpy(), crop.astype(np.float32), alpha)
-            paste_patch(held.frame.picture, info, jobs[job].matrices[row], matched, alpha * jobs[job].weight[row])
-        writer.write(held.frame.picture, held.frame.pts)
+class _Queue:
+    """Frames on their way to the encoder; counts what became of them."""
+
+    def __init__(
+        self, info: VideoInfo, writer: VideoWriter, jobs: Sequence[FaceJob], painter: MouthPainter, config: Config
+    ) -> None:
+        self._info, self._writer, self._jobs = info, writer, jobs
+        self._painter, self._config = painter, config
+        self._waiting: list[_Waiting] = []
+        self.frames = self.dubbed = self.lost = 0  # as in Rendered
+
+    def push(self, frame: SourceFrame, rows: Sequence[tuple[int, int]]) -> None:
+        """Take the next frame, whose faces are given as (job, row)."""
+        held = _Waiting(frame)
+        for job, row in rows:
+            crop = read_patch(frame.picture, self._info, self._jobs[job].matrices[row], self._config.generator.size)
+            held.targets.append(Target(frame.index, job, row, crop))
+        self._waiting.append(held)
+        most = self._config.sync.batch_size
+        n_targets = sum(len(each.targets) for each in self._waiting)
+        if n_targets == 0 or n_targets >= most or len(self._waiting) >= 2 * most:
+            self.flush()
+
+    def flush(self) -> None:
+        """Paint and encode what waits."""
+        painted = iter(self._painter.paint([target for held in self._waiting for target in held.targets]))
+        for held in self._waiting:
+            made = [(target, next(painted)) for target in held.targets]
+            for target, mouth in made:
+                if mouth is not None:
+                    self._paste(held.frame, target, mouth)
+            self.lost += sum(mouth is None for _, mouth in made)
+            self.dubbed += any(mouth is not None for _, mouth in made)
+            self._writer.write(held.frame.picture, held.frame.pts)
+            self.frames += 1
+        self._waiting.clear()
+
+    def _paste(self, frame: SourceFrame, target: Target, mouth: Painted) -> None:
+        job = self._jobs[target.job]
+        alpha = paste_alpha(mouth.mask, self._config.sync.feather, self._config.sync.top)
+        matched = match_colour(mouth.face, target.crop.astype(np.float32), alpha)
+        paste_patch(frame.picture, self._info, job.matrices[target.row], matched, alpha * job.weight[target.row])
+
+
+def _joined(parts: Sequence[References]) -> References:
+    if len(parts) == 1:
+        return parts[0]
+    features = zip(*(part.features for part in parts), strict=True)
+    return References(torch.cat([part.embeddings for part in parts]), tuple(torch.cat(scale) for scale in features))
 
 
 def _reference_tensor(crops: NDArray[np.uint8]) -> Tensor:

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import binary_closing, uniform_filter1d
+from scipy.ndimage import binary_closing, maximum_filter1d, uniform_filter1d
 
 from lipdub.config import MelConfig, SyncConfig
+from lipdub.faces.align import OPENINGS
 from lipdub.mel import log_mel, mel_windows
 from lipdub.models.generator import Generator
 
 LEVEL_STEP_S = 0.01  # resolution of the loudness curve
+FAINT_DB = -75.0  # of full scale; what is fainter is silence in any recording
 CHUNK = 512  # frames whose sound is read in one call
 
 
@@ -40,24 +42,25 @@ def listen(waveform: NDArray[np.float32], mel: MelConfig, sync: SyncConfig) -> S
 def silence_gate(waveform: NDArray[np.float32], sample_rate: int, sync: SyncConfig) -> NDArray[np.float32]:
     """1 where there is sound, 0 in silence, with linear fades; a value every LEVEL_STEP_S.
 
-    Silence is a level more than |silence_db| below the loud parts (95th percentile) for at least silence_hold_s;
-    shorter dips between two sounds stay open. Digital silence has no loud part and gates everything.
+    Silence is a level more than |silence_db| below the loud parts (95th percentile of what is audible at all, so that
+    one sentence in an hour counts) for at least silence_hold_s; shorter dips between two sounds stay open.
     """
     step = round(LEVEL_STEP_S * sample_rate)
     count = -(-len(waveform) // step)
     power = np.zeros(count * step, np.float64)
     power[: len(waveform)] = waveform.astype(np.float64) ** 2
     level = 10 * np.log10(uniform_filter1d(power.reshape(count, step).mean(1), 3) + 1e-12)
-    loud = np.percentile(level, 95)
-    if loud < -80:
+    audible = level[level > FAINT_DB]
+    if audible.size == 0:
         return np.zeros(count, np.float32)
     hold = max(1, round(sync.silence_hold_s / LEVEL_STEP_S))
-    sounding = np.pad(level > max(loud + sync.silence_db, -75), hold)
+    sounding = np.pad(level > max(np.percentile(audible, 95) + sync.silence_db, FAINT_DB), hold)
     sounding = binary_closing(sounding, np.ones(hold))[hold:-hold]
-    fade = max(1, round(sync.silence_fade_s / LEVEL_STEP_S))
-    # widen by the fade first, so that the mouth is free to move when the sound begins, then ramp
-    widened = np.convolve(sounding, np.ones(2 * fade + 1), mode="same") > 0
-    gate: NDArray[np.float32] = np.clip(uniform_filter1d(widened.astype(np.float32), 2 * fade + 1), 0, 1)
+    # Widened by half a fade, then averaged over a whole one: a ramp that ends where the sound begins, so that the mouth
+    # is free to move by then.
+    width = 2 * round(sync.silence_fade_s / LEVEL_STEP_S / 2) + 1
+    widened = maximum_filter1d(sounding.astype(np.float64), width)
+    gate: NDArray[np.float32] = np.clip(uniform_filter1d(widened, width), 0, 1).astype(np.float32)
     return gate
 
 
@@ -78,7 +81,9 @@ def mouth_shapes(
 ) -> NDArray[np.float32] | None:
     """The mouth shape (N, C) that each frame should have; None for a generator without a shape code.
 
-    Heard shape times `strength`, faded to rest (the zero code) in silence.
+    What is heard is the mean of all mouths that fit the sound, and so moves too little: its distance from the mean over
+    the speech is multiplied by `strength`. No opening falls below that of a closed mouth; in silence it fades to rest,
+    the zero code.
     """
     if generator.config.shape_code == 0:
         return None
@@ -90,5 +95,9 @@ def mouth_shapes(
             assert heard is not None
             shapes.append(heard.float().cpu().numpy())
     heard_shapes = np.concatenate(shapes) if shapes else np.zeros((0, generator.config.shape_code), np.float32)
-    result: NDArray[np.float32] = heard_shapes * np.float32(sync.strength) * speech.gate_at(times_s)[:, None]
+    gate = speech.gate_at(times_s)[:, None]
+    level = (heard_shapes * gate).sum(0) / max(float(gate.sum()), 1e-6)
+    moved = level + np.float32(sync.strength) * (heard_shapes - level)
+    moved[:, OPENINGS] = np.maximum(moved[:, OPENINGS], 0)
+    result: NDArray[np.float32] = (moved * gate).astype(np.float32)
     return result

@@ -26,7 +26,7 @@ from lipdub.media.remux import RemuxPlan, remux
 from lipdub.media.writer import VideoWriter
 from lipdub.models.generator import Generator
 from lipdub.pipeline.analyze import Analysis, Face, analyze
-from lipdub.pipeline.render import MouthPainter, render
+from lipdub.pipeline.render import MouthPainter, Rendered, render
 from lipdub.pipeline.report import SyncReport
 from lipdub.pipeline.speech import listen
 from lipdub.weights import load_generator, locate, sha256_of
@@ -60,11 +60,12 @@ def resolve_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    kind = name.split(":")[0]
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not present.get(kind, False):
+    kind, colon, number = name.partition(":")
+    n_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = {"cpu": 1, "cuda": n_cuda, "mps": int(torch.backends.mps.is_available())}.get(kind, 0)
+    if (colon and not number.isdecimal()) or int(number or 0) >= count:
         raise SetupError(f"device {name!r} is not available on this machine", "use --device auto or --device cpu")
-    return torch.device(name)
+    return torch.device(kind, int(number)) if colon else torch.device(kind)
 
 
 def sync_video(
@@ -110,21 +111,25 @@ class _Job:
 
     def run(self, video: Path, audio: Path, target: AtomicOutput) -> SyncReport:
         with self._stage("read", None):
-            source = probe(video)
+            media = self._config.media
+            source = probe(video, media)
             info = require_video(source)
-            waveform = load_audio(audio, sample_rate=self._config.mel.sample_rate)
+            waveform = load_audio(audio, sample_rate=self._config.mel.sample_rate, config=media)
             device = resolve_device(self._options.device)
             generator, self._config = load_generator(self._options.generator, self._config, device)
             backend = face_backend(self._options.backend, self._config.face, device)
+            picture, (crf, codec) = target.scratch("picture.mov"), (self._options.crf, self._options.codec)
+            # Opened before the long work, since it refuses what this machine or the container cannot do.
+            writer = VideoWriter(picture, info, crf=crf, codec=codec, output=target.path, config=media)
+        with writer:
             self._warn_lengths(waveform, source)
-        with self._stage("faces", info.frames):
-            analysis = self._analyze(video, source, backend)
-        picture = target.scratch("picture.mov")
-        with self._stage("dub", len(analysis.times_s)):
-            frames = self._render(video, source, picture, analysis, waveform, generator, device)
+            with self._stage("faces", info.frames):
+                analysis = self._analyze(video, source, backend)
+            with self._stage("dub", len(analysis.times_s)):
+                rendered = self._render(video, source, writer, analysis, waveform, generator, device)
         with self._stage("write", None):
-            self._publish(video, source, audio, picture, target, frames)
-        return self._report(target.path, analysis, frames, device)
+            self._publish(video, source, audio, picture, target, rendered.frames)
+        return self._report(target.path, analysis, rendered, device)
 
     def _analyze(self, video: Path, source: MediaInfo, backend: FaceBackend) -> Analysis:
         info, options = require_video(source), self._options
@@ -143,20 +148,22 @@ class _Job:
         self,
         video: Path,
         source: MediaInfo,
-        picture: Path,
+        writer: VideoWriter,
         analysis: Analysis,
         waveform: NDArray[np.float32],
         generator: Generator,
         device: torch.device,
-    ) -> int:
+    ) -> Rendered:
         info, config = require_video(source), self._config
         speech = listen(waveform, config.mel, config.sync)
         painter = MouthPainter(generator, analysis, speech, config, device)
         total = len(analysis.times_s)
-        with VideoWriter(picture, info, crf=self._options.crf, codec=self._options.codec) as writer:
-            return render(
-                video, info, writer, analysis, painter, config, on_frame=lambda n: self._on_event(Progress(n, total))
-            )
+        rendered = render(
+            video, info, writer, analysis, painter, config, on_frame=lambda n: self._on_event(Progress(n, total))
+        )
+        if rendered.lost:
+            self._warn("generator", f"{rendered.lost} faces were left as they were: the generator gave NaN or infinity")
+        return rendered
 
     def _publish(
         self, video: Path, source: MediaInfo, audio: Path, picture: Path, target: AtomicOutput, frames: int
@@ -172,7 +179,7 @@ class _Job:
             metadata=tags,
             video_duration_s=require_video(source).duration_s,
         )
-        for warning in remux(plan):
+        for warning in remux(plan, self._config.media):
             self._warn("stream", warning)
         verify(target.temporary, source, frames)
 
@@ -195,13 +202,14 @@ class _Job:
         yield
         self._stages[name] = round(time.monotonic() - started, 3)
 
-    def _report(self, output: Path, analysis: Analysis, frames: int, device: torch.device) -> SyncReport:
-        seconds = time.monotonic() - self._started
+    def _report(self, output: Path, analysis: Analysis, rendered: Rendered, device: torch.device) -> SyncReport:
+        seconds, frames = time.monotonic() - self._started, rendered.frames
+        lost = frames - rendered.dubbed - sum(analysis.passed.values())
         return SyncReport(
             output=str(output),
             frames=frames,
-            dubbed=frames - sum(analysis.passed.values()),
-            passed=analysis.passed,
+            dubbed=rendered.dubbed,
+            passed=analysis.passed | ({"no picture from the generator": lost} if lost else {}),
             faces=len(analysis.jobs),
             seconds=round(seconds, 2),
             fps=round(frames / seconds, 2),

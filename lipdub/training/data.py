@@ -6,9 +6,11 @@ Target and references are cropped with independent jitter, so that their frames 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,14 +19,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lipdub.config import Config
-from lipdub.faces.align import SHAPE_SCALE, mouth_mask, mouth_shape
+from lipdub.errors import InputError
+from lipdub.faces.align import SHAPE_SCALE, mouth_mask, mouth_shape, transform
 from lipdub.faces.backend import Frame
 from lipdub.faces.references import cluster, sharpness
 from lipdub.mel import mel_windows
 from lipdub.models.layers import mask_lower_half
+from lipdub.training.run import sampler_from, sampler_state
 from lipdub.training.store import RATE, ClipEntry, read_clip, read_manifest
 
 REST_SHARE = 0.2  # the calmest share of a clip's frames stands for the mouth at rest
+SAMPLINGS = ("random", "neighbourhood", "kmeans")  # of references: Table 4.1, column 1
+# left and right inner opening trade places in a mirrored face; all other numbers of the code are symmetric
+MIRRORED_SHAPE = np.array([0, 2, 1, 3, 4, 5, 6, 7])
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,7 @@ class Batch:
 
     real: Tensor  # (B, T, 3, S, S) in [0, 1]
     references: Tensor  # (B, K, 3, S, S) lower halves only
+    known: Tensor  # (B, K) bool; False at a place that holds no reference
     windows: Tensor  # (B, T, 80, W) mel of each frame
     expert_mel: Tensor  # (B, 80, 16) mel of the whole clip
     mouth: Tensor  # (B, T, 1, S, S) true mouth mask
@@ -70,21 +78,44 @@ def shape_code(landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
 class ClipSet:
     """All clips of one split in memory, and random batches of them.
 
+    Clips too short to have a reference that is no neighbour of the target, wherever that lies, are left out.
+
     Args:
         folder: a prepared data set.
         split: train, val or test.
-        config: mel, face, reference and train sections are used.
+        config: mel, reference, expert and train sections are used.
         seed: of the sampling.
+
+    Raises:
+        InputError: no data set, no usable clip in the split, a damaged clip, or an unknown `reference.sampling`.
     """
 
     def __init__(self, folder: Path, split: str, config: Config, seed: int = 0) -> None:
+        if config.reference.sampling not in SAMPLINGS:
+            raise InputError(f"reference.sampling is one of {', '.join(SAMPLINGS)}, not {config.reference.sampling!r}")
         entries, summary = read_manifest(folder, split)
-        self.config = config
-        self.rng = np.random.default_rng(seed)
+        shortest = max(config.train.frames, config.expert.frames) + 2 * config.reference.exclude + 1
+        entries = [entry for entry in entries if entry.frames >= shortest]
+        if not entries:
+            raise InputError(f"{folder} has no clip of {shortest} frames in split {split!r}", "prepare longer footage")
+        self.config, self.seed = config, seed
         self.margin = float(summary["margin"])  # type: ignore[arg-type]
-        with ThreadPoolExecutor(4) as pool:
+        self.reseed(seed)
+        with ThreadPoolExecutor(max(1, config.train.workers)) as pool:
             self.clips = list(pool.map(lambda entry: self._load(folder, entry), entries))
-        self.weights = self._speaker_weights()
+        self.weights = self._clip_weights()
+
+    def reseed(self, seed: int) -> None:
+        """Start the sampling afresh."""
+        self.rng = np.random.default_rng(seed)
+
+    def state(self) -> str:
+        """Where the sampling is, for a checkpoint's "sampler"."""
+        return sampler_state(self.rng)
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on sampling where a checkpoint was written."""
+        self.rng = sampler_from(state, self.seed)
 
     def _load(self, folder: Path, entry: ClipEntry) -> Clip:
         arrays = read_clip(folder, entry)
@@ -98,73 +129,102 @@ class ClipSet:
             np.array([sharpness(frame) for frame in arrays.frames], np.float32),
         )
 
-    def _speaker_weights(self) -> NDArray[np.float64]:
+    def _clip_weights(self) -> NDArray[np.float64]:
         """A clip's probability: by its frames, no speaker over the cap."""
-        frames = np.array([max(0, clip.entry.frames - self.config.train.frames + 1) for clip in self.clips], float)
-        speakers = np.array([clip.entry.speaker for clip in self.clips])
-        names = np.unique(speakers)
-        share = np.array([frames[speakers == name].sum() for name in names]) / frames.sum()
-        cap = max(self.config.train.speaker_cap, 1 / len(names))
-        for _ in range(20):  # capping raises the others' shares: repeat until none is over
-            share = np.minimum(share, cap)
-            share /= share.sum()
-        per_speaker = dict(zip(names, share, strict=True))
-        weights = np.array(
-            [per_speaker[s] * f / frames[speakers == s].sum() for s, f in zip(speakers, frames, strict=True)]
-        )
-        return weights / weights.sum()
+        starts = np.array([clip.entry.frames - self.config.train.frames + 1 for clip in self.clips], np.float64)
+        speaker = np.unique([clip.entry.speaker for clip in self.clips], return_inverse=True)[1]
+        frames = np.bincount(speaker, starts)
+        share = capped(frames / frames.sum(), self.config.train.speaker_cap)
+        weights: NDArray[np.float64] = share[speaker] * starts / frames[speaker]
+        weights /= weights.sum()  # to the last digit, as the sampling wants it
+        return weights
+
+    def draw(self, count: int) -> list[Clip]:
+        """`count` random clips, by their weights, with replacement."""
+        return [self.clips[index] for index in self.rng.choice(len(self.clips), count, p=self.weights)]
 
     def sounds(self, count: int, width: int) -> tuple[Tensor, Tensor]:
-        """`count` mel windows (N, 80, W) and the mouth shapes (N, C) that were seen with them."""
+        """`count` mel windows (N, 80, W), 16 a clip, and the mouth shapes (N, C) that were seen with them."""
         windows, shapes = [], []
-        for index in self.rng.choice(len(self.clips), max(1, count // 16), p=self.weights):
-            clip = self.clips[index]
+        for clip in self.draw(max(1, count // 16)):
             at = self.rng.integers(0, len(clip.frames), 16)
-            windows.append(mel_windows(clip.mel, (at + 0.5) / RATE, self.config.mel, width=width))
+            windows.append(mel_windows(clip.mel, _times(at), self.config.mel, width=width))
             shapes.append(clip.shape[at])
         return torch.from_numpy(np.concatenate(windows)), torch.from_numpy(np.concatenate(shapes))
 
     def batch(self, count: int, size: int, width: int, *, augment: bool = True) -> Batch:
-        """`count` random samples."""
-        chosen = self.rng.choice(len(self.clips), count, p=self.weights)
-        samples = [self._sample(self.clips[index], size, width, augment) for index in chosen]
-        batch = Batch(*(torch.from_numpy(np.stack(column)) for column in zip(*samples, strict=True)))
+        """`count` random samples, faces of side `size` and mel windows of `width` steps; `augment` varies them."""
+        samples = [self._sample(clip, size, width, augment) for clip in self.draw(count)]
+        batch = Batch(**{name: torch.from_numpy(np.stack([s[name] for s in samples])) for name in samples[0]})
         return _light(batch, self.rng) if augment else batch
 
-    def _sample(self, clip: Clip, size: int, width: int, augment: bool) -> tuple[NDArray[np.float32], ...]:
+    def faces(self, clip: Clip, first: int, count: int, size: int, *, augment: bool) -> NDArray[np.float32]:
+        """`count` faces (T, 3, S, S) of a clip from frame `first` on, under one random crop and light."""
+        mirrored = augment and bool(self.rng.random() < 0.5)
+        matrix = self._matrix(clip, size, augment)
+        faces = np.stack([_warp(frame, matrix, size, mirrored) for frame in clip.frames[first : first + count]])
+        if augment:
+            gain = np.exp(self.rng.normal(0, 0.1, (1, 3, 1, 1)) + self.rng.normal(0, 0.1))
+            faces = np.clip(faces ** np.exp(self.rng.normal(0, 0.15)) * gain, 0, 1).astype(np.float32)
+        return faces
+
+    def _sample(self, clip: Clip, size: int, width: int, augment: bool) -> dict[str, NDArray[Any]]:
         n_frames = self.config.train.frames
         first = int(self.rng.integers(0, len(clip.frames) - n_frames + 1))
         at = np.arange(first, first + n_frames)
         mirrored = augment and bool(self.rng.random() < 0.5)
         matrix = self._matrix(clip, size, augment)
-        real = np.stack([_warp(clip.frames[i], matrix, size, mirrored) for i in at])
-        landmarks = clip.landmarks[at] @ matrix[:, :2].T + matrix[:, 2]
-        mouth = np.stack([mouth_mask(points.astype(np.float32), size)[None] for points in landmarks])
-        if mirrored:
-            mouth = np.ascontiguousarray(mouth[..., ::-1])
-        picked = self._reference_frames(clip, at)
-        references = np.stack(
-            [_warp(clip.frames[i], self._matrix(clip, size, augment), size, mirrored) for i in picked]
-        )
-        references[:, :, : size // 2] = 0
-        times = (at + 0.5) / RATE
-        windows = mel_windows(clip.mel, times, self.config.mel, width=width)
-        whole = mel_windows(clip.mel, times.mean(keepdims=True), self.config.mel, width=self.config.expert.window)[0]
-        shape = clip.shape[at]
-        if mirrored:
-            shape = shape[:, MIRRORED_SHAPE]
-        return real, references, windows, whole, mouth, shape
+        mouth = np.stack([mouth_mask(transform(clip.landmarks[i], matrix), size)[None] for i in at])
+        references, known = self._references(clip, at, size, mirrored, augment)
+        times = _times(at)
+        return {
+            "real": np.stack([_warp(clip.frames[i], matrix, size, mirrored) for i in at]),
+            "references": references,
+            "known": known,
+            "windows": mel_windows(clip.mel, times, self.config.mel, width=width),
+            "expert_mel": mel_windows(clip.mel, times.mean(keepdims=True), self.config.mel, self.config.expert.window)[
+                0
+            ],
+            "mouth": np.ascontiguousarray(mouth[..., ::-1]) if mirrored else mouth,
+            "shape": clip.shape[at][:, MIRRORED_SHAPE] if mirrored else clip.shape[at],
+        }
 
-    def faces(self, clip: Clip, first: int, size: int, augment: bool) -> NDArray[np.float32]:
-        """The faces (T, 3, S, S) of a clip from frame `first` on, under one random crop."""
-        mirrored = augment and bool(self.rng.random() < 0.5)
-        matrix = self._matrix(clip, size, augment)
-        frames = clip.frames[first : first + self.config.train.frames]
-        faces = np.stack([_warp(frame, matrix, size, mirrored) for frame in frames])
-        if augment:
-            gain = np.exp(self.rng.normal(0, 0.1, (1, 3, 1, 1)) + self.rng.normal(0, 0.1))
-            faces = np.clip(faces ** np.exp(self.rng.normal(0, 0.15)) * gain, 0, 1).astype(np.float32)
-        return faces
+    def _references(
+        self, clip: Clip, target: NDArray[np.int64], size: int, mirrored: bool, augment: bool
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """K lower halves and which of them are there [3.5, 3.6].
+
+        Free places are filled with jittered repeats where `reference.augment` says so, else left black and unknown.
+        """
+        places = self.config.train.references
+        picked = self.reference_frames(clip, target)
+        frames = picked
+        if self.config.reference.augment:
+            frames = np.concatenate([picked, self.rng.choice(picked, places - len(picked))])
+        blur = self.config.train.reference_blur * size / 96 if augment else 0.0
+        faces = np.zeros((places, 3, size, size), np.float32)
+        for place, frame in enumerate(frames):
+            matrix = self._matrix(clip, size, augment or place >= len(picked))
+            faces[place] = _warp(clip.frames[frame], matrix, size, mirrored, blur)
+        faces[:, :, : size // 2] = 0
+        return faces, np.arange(places) < len(frames)
+
+    def reference_frames(self, clip: Clip, target: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Different frames that may stand beside a target, at most `train.references`, never its neighbours.
+
+        kmeans takes the sharpest frame of each cluster, random any, neighbourhood any that is near [3.5, 3.6].
+        """
+        places, reference = self.config.train.references, self.config.reference
+        everywhere = np.arange(len(clip.frames))
+        far = everywhere[np.abs(everywhere[:, None] - target).min(1) > reference.exclude]
+        if reference.sampling == "kmeans":
+            sharpest_first = far[np.argsort(-clip.sharpness[far])]
+            _, best = np.unique(clip.clusters[sharpest_first], return_index=True)
+            return self.rng.permutation(sharpest_first[best])[:places]
+        if reference.sampling == "neighbourhood":
+            away = np.abs(far - target.mean())
+            far = far[away <= max(reference.neighbourhood, away.min())]
+        return self.rng.choice(far, min(places, len(far)), replace=False)
 
     def _matrix(self, clip: Clip, size: int, augment: bool) -> NDArray[np.float64]:
         """Stored crop -> face crop: cuts the margin away, with a little jitter in training."""
@@ -178,38 +238,37 @@ class ClipSet:
         linear = np.array([[cos, -sin], [sin, cos]])
         return np.hstack([linear, (size / 2 + shift - linear @ np.full(2, side / 2))[:, None]])
 
-    def _reference_frames(self, clip: Clip, target: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The sharpest frame of each cluster, never the target's neighbours; filled up by repeats [3.5, 3.6].
 
-        A repeat is jittered anew by the caller, which is the thesis' affine augmentation of free places.
-        """
-        count = self.config.train.references
-        everywhere = np.arange(len(clip.frames))
-        far = everywhere[np.abs(everywhere[:, None] - target).min(1) > self.config.reference.exclude]
-        if len(far) == 0:
-            far = everywhere[np.abs(everywhere - target.mean()).argsort()[-1:]]
-        sampling = self.config.reference.sampling
-        if sampling == "neighbourhood":
-            near = far[np.abs(far - target.mean()) <= self.config.reference.neighbourhood]
-            far = near if len(near) else far
-        if sampling != "kmeans":
-            return self.rng.choice(far, count)
-        order = far[np.argsort(-clip.sharpness[far])]
-        _, best = np.unique(clip.clusters[order], return_index=True)
-        picked = self.rng.permutation(order[best])[:count]
-        extra = self.rng.choice(picked, count - len(picked))
-        return np.concatenate([picked, extra])
+def capped(share: NDArray[np.float64], cap: float) -> NDArray[np.float64]:
+    """Shares (n,) that sum to 1, none over the cap; what is cut off goes to the others in proportion.
+
+    Where n shares under the cap cannot make 1, all are 1 / n.
+    """
+    cap = max(cap, 1 / len(share))
+    out = share.copy()
+    full = np.zeros(len(share), bool)
+    while np.any(over := ~full & (out > cap + 1e-9)):
+        full |= over
+        out[full] = cap
+        if not full.all():
+            out[~full] *= (1 - cap * full.sum()) / out[~full].sum()
+    return out
 
 
-# left and right inner opening trade places in a mirrored face; all other numbers of the code are symmetric
-MIRRORED_SHAPE = np.array([0, 2, 1, 3, 4, 5, 6, 7])
+def _times(frames: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Middle of each frame's display time, in seconds of its clip."""
+    return (frames.astype(np.float64) + 0.5) / RATE
 
 
-def _warp(frame: Frame, matrix: NDArray[np.float64], size: int, mirrored: bool) -> NDArray[np.float32]:
+def _warp(
+    frame: Frame, matrix: NDArray[np.float64], size: int, mirrored: bool, blur: float = 0.0
+) -> NDArray[np.float32]:
     face = cv2.warpAffine(frame, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    if blur > 0:
+        face = cv2.GaussianBlur(face, (0, 0), blur)
     if mirrored:
         face = face[:, ::-1]
-    return np.ascontiguousarray(face.transpose(2, 0, 1)).astype(np.float32) / 255
+    return np.ascontiguousarray(face.transpose(2, 0, 1), np.float32) / np.float32(255)
 
 
 def _light(batch: Batch, rng: np.random.Generator) -> Batch:
@@ -219,16 +278,12 @@ def _light(batch: Batch, rng: np.random.Generator) -> Batch:
     gain = torch.from_numpy(np.exp(rng.normal(0, 0.1, (count, 1, 3, 1, 1))).astype(np.float32))
     gain = gain * torch.from_numpy(np.exp(rng.normal(0, 0.1, (count, 1, 1, 1, 1))).astype(np.float32))
 
-    def relight(faces: Tensor) -> Tensor:
-        return (faces.clamp(1e-4, 1) ** gamma * gain).clamp_(0, 1)
-
-    return Batch(
-        relight(batch.real),
-        relight(batch.references),
-        noisy_sound(batch.windows, rng),
-        noisy_sound(batch.expert_mel, rng),
-        batch.mouth,
-        batch.shape,
+    return replace(
+        batch,
+        real=(batch.real**gamma * gain).clamp_(max=1),
+        references=(batch.references**gamma * gain).clamp_(max=1),  # black stays black
+        windows=noisy_sound(batch.windows, rng),
+        expert_mel=noisy_sound(batch.expert_mel, rng),
     )
 
 
@@ -236,13 +291,11 @@ def noisy_sound(mel: Tensor, rng: np.random.Generator) -> Tensor:
     """Mel windows (B, ..., 80, W) with random level, spectral tilt and noise floor; one draw for each of the B."""
     lead = (mel.shape[0],) + (1,) * (mel.ndim - 1)
     level = torch.from_numpy(rng.normal(0, 0.05, lead).astype(np.float32))
-    tilt = (
-        torch.from_numpy(rng.normal(0, 0.05, lead).astype(np.float32)) * torch.linspace(-1, 1, mel.shape[-2])[:, None]
-    )
+    tilt = torch.from_numpy(rng.normal(0, 0.05, lead).astype(np.float32))
+    tilt = tilt * torch.linspace(-1, 1, mel.shape[-2])[:, None]
     floor = torch.from_numpy(rng.uniform(-1.4, -0.45, lead).astype(np.float32))
-    louder = mel + level + tilt
-    softened = torch.maximum(louder, floor + 0.04 * torch.randn_like(mel))
-    return softened.clamp(-1, 1.2)
+    hiss = torch.from_numpy(rng.standard_normal(tuple(mel.shape), np.float32))
+    return torch.maximum(mel + level + tilt, floor + 0.04 * hiss).clamp(-1, 1.2)
 
 
 def masked_faces(real: Tensor) -> Tensor:

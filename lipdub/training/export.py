@@ -24,7 +24,7 @@ def export(checkpoint: Path, output: Path, kind: str, config: Config) -> Path:
     """Write the weights of a checkpoint as fp16 safetensors.
 
     Args:
-        checkpoint: checkpoint.pt of a run, or detector.pt / landmarks.pt of a faces run.
+        checkpoint: checkpoint.pt of a run.
         output: the .safetensors file.
         kind: a key of KINDS.
         config: of the run; the sections that the weights are bound to go into the file.

@@ -22,11 +22,20 @@ VIDEO_SUFFIXES = (".mp4", ".mpg", ".avi", ".mov", ".mkv", ".webm")
 KEPT_SIDE = 320  # longest side of a frame kept for the detector
 PATCH_SIDE = 160  # side of a face patch kept for the landmark network; the face fills half of it
 BACKGROUNDS = "backgrounds"  # the group of pictures without a face
+# fmt: off
+BACKGROUND_NAMES = (  # of scikit-image's own pictures; none shows a person
+    "brick", "cell", "chelsea", "clock_motion", "coffee", "coins", "color", "grass", "gravel", "horse",
+    "hubble_deep_field", "ihc", "logo", "microaneurysms", "moon", "page", "phantom", "rocket", "text",
+)
+# fmt: on
 REGION = 1.35  # side of the landmark network's region over the larger side of the landmarks' box
 # iBUG points that trade places when a face is mirrored.
-FLIP = np.array(
-    [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1), 45, 44, 43, 42, 47, 46]
-    + [39, 38, 37, 36, 41, 40, *range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), 67, 66, 65]
+FLIP = np.concatenate(
+    [
+        [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)],  # jaw, brows, nose
+        [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40],  # eyes
+        [*range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), 67, 66, 65],  # lips
+    ]
 )
 
 
@@ -64,14 +73,15 @@ def labelled_clips(clips: Path, labels: Path) -> list[tuple[str, Path, Path]]:
     return found
 
 
-def _frames(clip: Path, wanted: set[int]) -> Iterator[tuple[int, Frame]]:
+def read_frames(clip: Path, wanted: set[int]) -> Iterator[tuple[int, Frame]]:
+    """The wanted frames of a clip with their numbers, in order, up to where it can be read."""
     capture = cv2.VideoCapture(str(clip))
     try:
         for index in range(max(wanted, default=-1) + 1):
             if not capture.grab():
                 return
             if index in wanted:
-                yield index, cv2.cvtColor(capture.retrieve()[1], cv2.COLOR_BGR2RGB)
+                yield index, np.asarray(cv2.cvtColor(capture.retrieve()[1], cv2.COLOR_BGR2RGB), np.uint8)
     finally:
         capture.release()
 
@@ -84,10 +94,10 @@ def load_frames(clips: Path, labels: Path, per_clip: int) -> dict[str, list[Labe
         frames = np.unique(data["frame"])
         many = per_clip * (4 if len(frames) > 60 else 1)
         wanted = set(frames[np.linspace(0, len(frames) - 1, min(many, len(frames))).astype(int)].tolist())
-        for index, image in _frames(clip, wanted):
+        for index, image in read_frames(clip, wanted):
             scale = min(1.0, KEPT_SIDE / max(image.shape[:2]))
             if scale < 1:
-                image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+                image = _resized(image, scale)
             sure = (data["frame"] == index) & (data["presence"] > 0.2)
             groups[group].append(LabelledFrame(image, data["box"][sure] * np.float32(scale)))
     return dict(groups)
@@ -100,28 +110,20 @@ def load_backgrounds() -> list[LabelledFrame]:
     from skimage.io import imread
 
     folder = Path(skimage.data.__file__).parent
-    names = ("brick", "cell", "chelsea", "clock_motion", "coffee", "coins", "color", "grass", "gravel", "horse")
     found = []
-    for name in (
-        *names,
-        "hubble_deep_field",
-        "ihc",
-        "logo",
-        "microaneurysms",
-        "moon",
-        "page",
-        "phantom",
-        "rocket",
-        "text",
-    ):
+    for name in BACKGROUND_NAMES:
         for path in folder.glob(f"{name}.*"):
             if path.suffix in {".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff"}:
                 image = gray2rgb(imread(path))[..., :3]
                 if image.ndim == 3 and image.dtype == np.uint8:
                     scale = 2 * KEPT_SIDE / max(image.shape[:2])
-                    shrunk = cv2.resize(np.ascontiguousarray(image), None, fx=scale, fy=scale)
-                    found.append(LabelledFrame(shrunk, np.zeros((0, 4), np.float32)))
+                    found.append(LabelledFrame(_resized(image, scale), np.zeros((0, 4), np.float32)))
     return found
+
+
+def _resized(image: Frame, scale: float) -> Frame:
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(np.ascontiguousarray(image), None, fx=scale, fy=scale, interpolation=method), np.uint8)
 
 
 def load_patches(clips: Path, labels: Path, per_clip: int) -> dict[str, list[LabelledPatch]]:
@@ -136,7 +138,7 @@ def load_patches(clips: Path, labels: Path, per_clip: int) -> dict[str, list[Lab
         by_frame = defaultdict(list)
         for row in rows:
             by_frame[int(data["frame"][row])].append(row)
-        for index, image in _frames(clip, set(by_frame)):
+        for index, image in read_frames(clip, set(by_frame)):
             groups[group].extend(_patch(image, data["landmarks"][row], spans[row]) for row in by_frame[index])
             groups[BACKGROUNDS].extend(_background_patches(image, data["box"][data["frame"] == index], 1))
     for background in load_backgrounds():
@@ -156,7 +158,7 @@ def _background_patches(image: Frame, faces: NDArray[np.float32], count: int) ->
         if np.any((high - low).min(1, initial=np.inf, where=True) > 0):
             continue
         corners = np.array([[x, y], [x + side, y + side]]) - side / 4
-        stand_in = np.resize(corners + [[0, 0], [side / 2, side / 2]], (68, 2)).astype(np.float32)
+        stand_in = np.resize(corners + np.array([[0, 0], [side / 2, side / 2]]), (68, 2)).astype(np.float32)
         patch = _patch(image, stand_in, float(np.ptp(stand_in, axis=0).max()))
         found.append(LabelledPatch(patch.image, patch.landmarks, face=False))
     return found
@@ -168,7 +170,7 @@ def _patch(image: Frame, landmarks: NDArray[np.float32], span: float) -> Labelle
     matrix = np.array([[scale, 0, PATCH_SIDE / 2 - scale * centre[0]], [0, scale, PATCH_SIDE / 2 - scale * centre[1]]])
     flags = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     patch = cv2.warpAffine(image, matrix, (PATCH_SIDE, PATCH_SIDE), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    return LabelledPatch(patch, (landmarks * scale + matrix[:, 2]).astype(np.float32))
+    return LabelledPatch(np.asarray(patch, np.uint8), (landmarks * scale + matrix[:, 2]).astype(np.float32))
 
 
 def degrade(image: Frame, rng: np.random.Generator) -> Frame:
@@ -183,13 +185,13 @@ def degrade(image: Frame, rng: np.random.Generator) -> Frame:
     if rng.random() < 0.3:
         factor = rng.uniform(0.3, 0.9)
         small = cv2.resize(out, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-        out = cv2.resize(small, out.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        out = np.asarray(cv2.resize(small, out.shape[1::-1], interpolation=cv2.INTER_LINEAR), np.float32)
     if rng.random() < 0.3:
         out = out + rng.normal(0, rng.uniform(0, 0.06), out.shape).astype(np.float32)
     result = (np.clip(out, 0, 1) * 255).astype(np.uint8)
     if rng.random() < 0.3:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 80))]
-        result = cv2.imdecode(cv2.imencode(".jpg", result, quality)[1], cv2.IMREAD_COLOR)
+        return np.asarray(cv2.imdecode(cv2.imencode(".jpg", result, quality)[1], cv2.IMREAD_COLOR), np.uint8)
     return result
 
 
@@ -231,13 +233,13 @@ def _place(
     small = frame.image
     if scale < 0.6:  # INTER_AREA has no warp of its own: shrink first, so that small faces are not aliased
         factor = max(scale * 1.2, 8 / min(small.shape[:2]))
-        small = cv2.resize(small, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        small = _resized(small, factor)
         exact = np.array(small.shape[1::-1]) / np.array(frame.image.shape[1::-1])
         placed_matrix = np.hstack([matrix[:, :2] / exact, matrix[:, 2:]])
     else:
         placed_matrix = matrix
     placed = cv2.warpAffine(small, placed_matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=fill)
-    return placed, _move_boxes(frame.boxes, matrix, height, width)
+    return np.asarray(placed, np.uint8), _move_boxes(frame.boxes, matrix, height, width)
 
 
 def _move_boxes(
@@ -251,7 +253,8 @@ def _move_boxes(
     clipped = np.clip(moved, 0, [width, height, width, height])
     share = np.prod(clipped[:, 2:] - clipped[:, :2], 1) / np.prod(moved[:, 2:] - moved[:, :2], 1)
     size = np.max(moved[:, 2:] - moved[:, :2], 1)
-    return moved[(share > 0.5) & (size > 6)].astype(np.float32)
+    kept: NDArray[np.float32] = moved[(share > 0.5) & (size > 6)].astype(np.float32)
+    return kept
 
 
 def detector_targets(
@@ -310,4 +313,4 @@ def landmark_sample(patches: list[LabelledPatch], rng: np.random.Generator) -> t
         x, y = rng.integers(0, LANDMARK_SIDE, 2)
         w, h = rng.integers(8, 36, 2)
         crop[y : y + h, x : x + w] = rng.integers(0, 256, 3)
-    return degrade(crop, rng), points.astype(np.float32), face
+    return degrade(np.asarray(crop, np.uint8), rng), points.astype(np.float32), face

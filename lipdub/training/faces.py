@@ -1,4 +1,4 @@
-"""Training of the builtin face networks: `lipdub train --stage faces --set train.network=detector|landmarks`.
+"""Training of the builtin face networks: `lipdub train --stage detector`, `lipdub train --stage landmarks`.
 
 Detector: focal loss on a Gaussian heat map (alpha 2, beta 4) and smooth L1 on centre and log size.
 Landmarks: smooth L1 in units of the outer-eye-corner distance, lips and eyes count double; BCE on confidence.
@@ -6,17 +6,19 @@ Landmarks: smooth L1 in units of the outer-eye-corner distance, lips and eyes co
 
 from __future__ import annotations
 
-import json
 import math
-import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lipdub.config import TrainConfig
+from lipdub.errors import InputError
 from lipdub.models.facenets import FaceDetector, LandmarkNet
 from lipdub.training.facedata import (
     BACKGROUNDS,
@@ -29,10 +31,14 @@ from lipdub.training.facedata import (
     load_frames,
     load_patches,
 )
+from lipdub.training.run import averaged_copy, channels_last, descend, sampler_from, sampler_state
 
 DETECTOR_CANVAS = (224, 320)  # height, width of a training picture
 BACKGROUND_SHARE = 0.15  # of the pictures show no face at all
 GROUP_POWER = 0.5  # a folder with n samples is drawn with probability ~ n ** GROUP_POWER
+FRAMES_A_CLIP, PATCHES_A_CLIP = 4, 12  # kept of a short clip, for the detector and for the landmarks
+WARM_UP = 200  # steps in which the rate rises
+WEIGHT_DECAY = 1e-4  # of AdamW
 
 
 def detector_loss(output: Tensor, heat: Tensor, values: Tensor, weight: Tensor) -> Tensor:
@@ -56,111 +62,107 @@ def landmark_loss(points: Tensor, logits: Tensor, true_points: Tensor, is_face: 
     return 10 * error.sum() / is_face.sum().clamp(min=1) + F.binary_cross_entropy_with_logits(logits, is_face)
 
 
-def _pick_group(sizes: dict[str, int], rng: np.random.Generator) -> str:
-    weights = np.array(list(sizes.values()), float) ** GROUP_POWER
-    if BACKGROUNDS in sizes:
-        weights[list(sizes).index(BACKGROUNDS)] = BACKGROUND_SHARE * weights.sum()
-    return str(rng.choice(list(sizes), p=weights / weights.sum()))
+class FaceTraining:
+    """One face network, its averaged copy, optimizer and labelled pictures.
 
+    Nothing is held out: benchmarks/faces.py measures the networks on other footage.
 
-def _detector_batch(groups: dict[str, list[LabelledFrame]], batch: int, rng: np.random.Generator) -> tuple[Tensor, ...]:
-    height, width = DETECTOR_CANVAS
-    sizes = {name: len(group) for name, group in groups.items()}
-    images, boxes = zip(
-        *(detector_sample(groups[_pick_group(sizes, rng)], height, width, rng) for _ in range(batch)), strict=True
-    )
-    targets = (torch.from_numpy(t) for t in detector_targets(list(boxes), height, width))
-    return (_to_tensor(np.stack(images)), *targets)
+    Args:
+        network: detector or landmarks.
+        clips: folder of labelled footage.
+        labels: what scripts/label_faces.py wrote.
+        config: batch_clips (pictures a step), learning_rate, clip_norm and ema are used.
+        accelerator: device and precision.
+        seed: of the sampling.
 
-
-def _landmark_batch(groups: dict[str, list[LabelledPatch]], batch: int, rng: np.random.Generator) -> tuple[Tensor, ...]:
-    sizes = {name: len(group) for name, group in groups.items()}
-    samples = [landmark_sample(groups[_pick_group(sizes, rng)], rng) for _ in range(batch)]
-    images, points, faces = (np.stack(column) for column in zip(*samples, strict=True))
-    return _to_tensor(images), torch.from_numpy(points), torch.from_numpy(faces).float()
-
-
-def _to_tensor(images: np.ndarray) -> Tensor:
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255).contiguous(memory_format=torch.channels_last)
-
-
-def train_faces(
-    network: str,
-    clips: Path,
-    labels: Path,
-    run: Path,
-    *,
-    minutes: float,
-    batch: int = 24,
-    learning_rate: float = 2e-3,
-    seed: int = 0,
-    on_line: Callable[[str], None] = print,
-) -> Path:
-    """Train "detector" or "landmarks" for a wall-clock time; returns the checkpoint, which a later call resumes.
-
-    The rate falls by a cosine to zero at the end of `minutes`, counted over all calls on the same run folder.
+    Raises:
+        InputError: no labels for these clips.
     """
-    rng = np.random.default_rng(seed)
-    torch.manual_seed(seed)
-    if network == "detector":
-        model: nn.Module = FaceDetector()
-        frames = load_frames(clips, labels, per_clip=4) | {BACKGROUNDS: load_backgrounds()}
-        counts = {name: len(group) for name, group in frames.items()}
-    else:
-        model = LandmarkNet()
-        patches = load_patches(clips, labels, per_clip=12)
-        counts = {name: len(group) for name, group in patches.items()}
-    on_line(f"{network}: {counts}")
-    model = model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=1e-4)
-    run.mkdir(parents=True, exist_ok=True)
-    checkpoint = run / f"{network}.pt"
-    step, spent = 0, 0.0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        step, spent = state["step"], state["spent_s"]
-    averaged = torch.optim.swa_utils.AveragedModel(
-        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995), use_buffers=True
-    )
-    started, last, losses = time.monotonic() - spent, time.monotonic(), []
-    model.train()
-    while (share := (time.monotonic() - started) / (60 * minutes)) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate * min(1, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * share))
+
+    def __init__(
+        self, network: str, clips: Path, labels: Path, config: TrainConfig, accelerator: Accelerator, *, seed: int = 0
+    ) -> None:
+        self.network, self.config, self.accelerator, self.seed = network, config, accelerator, seed
+        self.rng = np.random.default_rng(seed)
+        self.frames: dict[str, list[LabelledFrame]] = {}
+        self.patches: dict[str, list[LabelledPatch]] = {}
         if network == "detector":
-            images, *targets = _detector_batch(frames, batch, rng)
-            loss = detector_loss(model(images), *targets)
+            self.frames = load_frames(clips, labels, FRAMES_A_CLIP) | {BACKGROUNDS: load_backgrounds()}
+            model: nn.Module = FaceDetector()
         else:
-            images, *targets = _landmark_batch(patches, batch, rng)
-            loss = landmark_loss(*model(images), *targets)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimizer.step()
-        averaged.update_parameters(model)
-        losses.append(float(loss.detach()))
-        step += 1
-        if time.monotonic() - last > 30:
-            last = time.monotonic()
-            _save(checkpoint, model, averaged.module, optimizer, step, last - started)
-            on_line(json.dumps({"network": network, "step": step, "share": round(share, 3), "loss": np.mean(losses)}))
-            losses.clear()
-    _save(checkpoint, model, averaged.module, optimizer, step, 60 * minutes)
-    return checkpoint
+            self.patches = load_patches(clips, labels, PATCHES_A_CLIP)
+            model = LandmarkNet()
+        if not any(group for name, group in (self.frames | self.patches).items() if name != BACKGROUNDS):
+            raise InputError(f"no clear face in {labels}", "label other footage")
+        model = channels_last(model)
+        self.averaged = averaged_copy(model, config.ema, accelerator.device)
+        optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=WEIGHT_DECAY)
+        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+
+    def losses(self, step: int) -> dict[str, Tensor]:
+        """The network's loss on a random batch."""
+        self.model.train()
+        if self.network == "detector":
+            images, *targets = (t.to(self.accelerator.device) for t in self._detector_batch())
+            with self.accelerator.autocast():
+                output = self.model(images)
+            return {"detector": detector_loss(output.float(), *targets)}
+        images, *targets = (t.to(self.accelerator.device) for t in self._landmark_batch())
+        with self.accelerator.autocast():
+            points, logits = self.model(images)
+        return {"landmarks": landmark_loss(points.float(), logits.float(), *targets)}
+
+    def update(self, losses: dict[str, Tensor], step: int, share: float) -> None:
+        """One step of AdamW at a rate that rises, then falls by a cosine to 0 at the end of the run."""
+        rate = self.config.learning_rate * min(1, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * share))
+        descend(self.accelerator, self.model, self.optimizer, losses[self.network], rate, self.config.clip_norm)
+        self.averaged.update_parameters(self.accelerator.unwrap_model(self.model))
+
+    def validate(self) -> dict[str, float]:
+        """None: nothing is held out."""
+        return {}
+
+    def pictures(self) -> list[Tensor]:
+        """None: nothing is generated."""
+        return []
+
+    def state(self) -> dict[str, Any]:
+        """Everything a checkpoint holds of this stage."""
+        return {
+            "model": self.accelerator.unwrap_model(self.model).state_dict(),
+            "ema": self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "sampler": sampler_state(self.rng),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state()`."""
+        self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
+        self.averaged.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.rng = sampler_from(state, self.seed)
+
+    def _detector_batch(self) -> tuple[Tensor, ...]:
+        height, width = DETECTOR_CANVAS
+        groups = [self.frames[name] for name in self._draw_groups(self.frames)]
+        images, boxes = zip(*(detector_sample(group, height, width, self.rng) for group in groups), strict=True)
+        targets = (torch.from_numpy(t) for t in detector_targets(list(boxes), height, width))
+        return (_to_tensor(np.stack(images)), *targets)
+
+    def _landmark_batch(self) -> tuple[Tensor, ...]:
+        samples = [landmark_sample(self.patches[name], self.rng) for name in self._draw_groups(self.patches)]
+        images, points, faces = (np.stack(column) for column in zip(*samples, strict=True))
+        return _to_tensor(images), torch.from_numpy(points), torch.from_numpy(faces).float()
+
+    def _draw_groups(self, groups: dict[str, list[Any]]) -> list[str]:
+        """A group for each picture of a batch."""
+        names = list(groups)
+        weights = np.array([len(groups[name]) for name in names], np.float64) ** GROUP_POWER
+        if BACKGROUNDS in groups:
+            weights[names.index(BACKGROUNDS)] = 0
+            weights[names.index(BACKGROUNDS)] = weights.sum() * BACKGROUND_SHARE / (1 - BACKGROUND_SHARE)
+        return [str(n) for n in self.rng.choice(names, self.config.batch_clips, p=weights / weights.sum())]
 
 
-def _save(
-    path: Path, model: nn.Module, averaged: nn.Module, optimizer: torch.optim.Optimizer, step: int, spent_s: float
-) -> None:
-    state = {
-        "model": model.state_dict(),
-        "ema": averaged.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "step": step,
-        "spent_s": spent_s,
-    }
-    temporary = path.with_suffix(".part")
-    torch.save(state, temporary)
-    temporary.replace(path)
+def _to_tensor(images: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255).contiguous(memory_format=torch.channels_last)

@@ -2,6 +2,10 @@
 
 Each clip is followed by the same FaceFollower and cropped by the same function as in `lipdub sync`. The sound of a
 folder is shifted as a whole by the lag at which mouth opening and loudness agree best (sources do not share one).
+
+    OUTPUT/settings.json        what the folder was made with; a second call with other values is refused
+    OUTPUT/done/<hash>.json     a finished source file: its clips, or why it gave none
+    OUTPUT/...                  the data set, see store.py
 """
 
 from __future__ import annotations
@@ -9,32 +13,37 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lipdub.config import Config
-from lipdub.errors import InputError, LipdubError
-from lipdub.faces.align import crop_matrices, mouth_shape, transform
+from lipdub.config import Config, to_dict
+from lipdub.errors import InputError, LipdubError, NoFaceError
+from lipdub.faces.align import crop_matrices, transform
+from lipdub.faces.backend import Frame
 from lipdub.faces.follow import FaceFollower, Track
 from lipdub.media.audio import load_audio
-from lipdub.media.probe import probe, require_video
+from lipdub.media.probe import VideoInfo, probe, require_video
 from lipdub.media.video import VideoReader
 from lipdub.media.view import PictureView, write_clip
 from lipdub.mel import log_mel
-from lipdub.training.store import RATE, ClipEntry, read_arrays, stored_offset, write_arrays, write_manifest
+from lipdub.training.offset import group_offsets, shift_sound, slice_mel
+from lipdub.training.settings import keep_settings
+from lipdub.training.store import RATE, ClipEntry, write_arrays, write_manifest
 
 VIDEO_SUFFIXES = {".mp4", ".mpg", ".mpeg", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".wmv"}
-LAGS_S = np.arange(-0.24, 0.2401, 0.04)  # lags that the sound offset is searched over
+MIN_CONFIDENCE = 0.6  # mean over a track; below it the landmarks are not good enough to learn from
 LARGE_SPEAKER = 0.08  # a speaker with more of all frames than this is kept for training
-NATURAL_LAG_S = 0.0  # opening and loudness peak together on GRID, whose tracks are known to be in sync
+TELL_EVERY = 50  # files between two lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,16 +61,66 @@ class PrepareOptions:
     val_share: float = 0.06  # of the speakers
     test_share: float = 0.0
     correct_offset: bool = True
-    jobs: int = 1
+    jobs: int = 1  # processes; 1 = this one
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What one source file gave: stored pieces, or the reason why it gave none."""
+    """What one source file gave: stored clips, or the reason why it gave none."""
 
     source: str
     entries: list[ClipEntry]
     reason: str
+
+
+def prepare(options: PrepareOptions, config: Config, on_line: Callable[[str], None] = print) -> dict[str, object]:
+    """Prepare a folder of talking faces; returns the manifest's summary. Finished files are not done again.
+
+    Raises:
+        InputError: no video below the source, none of use, or an output folder that was made with other settings.
+    """
+    sources = sorted(p for p in options.source.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
+    if not sources:
+        raise InputError(f"no video below {options.source}", f"known: {', '.join(sorted(VIDEO_SUFFIXES))}")
+    preparer = Preparer(options, config, speaker_table(options.table) if options.table else {})
+    (options.output / "clips").mkdir(parents=True, exist_ok=True)
+    (options.output / "done").mkdir(exist_ok=True)
+    keep_settings(options.output / "settings.json", preparer.settings(), option="--output")
+    results: list[Prepared] = []
+    with _mapping(options.jobs) as mapping:
+        for result in mapping(preparer, sources):
+            results.append(result)
+            if result.reason:
+                on_line(f"{result.source}: dropped, {result.reason}")
+            if len(results) % TELL_EVERY == 0 or len(results) == len(sources):
+                on_line(f"{len(results)}/{len(sources)} files, {sum(len(r.entries) for r in results)} clips")
+    entries = [entry for result in results for entry in result.entries]
+    if not entries:
+        reasons = Counter(r.reason for r in results)
+        raise InputError(f"nothing of use in {options.source}: {dict(reasons)}", "give other footage, with sound")
+    offsets = group_offsets(options.output, entries, config.mel) if options.correct_offset else {}
+    entries = split_speakers(shift_sound(options.output, entries, offsets, config.mel), options)
+    summary = _summary(options, entries, results, offsets)
+    write_manifest(options.output, entries, summary)
+    return summary
+
+
+MapFiles = Callable[[Callable[[Path], Prepared], Iterable[Path]], Iterable[Prepared]]
+
+
+@contextmanager
+def _mapping(jobs: int) -> Iterator[MapFiles]:
+    """`map`, in this process or in several."""
+    if jobs == 1:
+        yield map
+        return
+    with ProcessPoolExecutor(jobs, initializer=_quiet_worker) as pool:
+        yield lambda function, paths: pool.map(function, paths, chunksize=4)
+
+
+def _quiet_worker() -> None:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
 
 
 def speaker_table(path: Path) -> dict[str, str]:
@@ -77,199 +136,138 @@ def speaker_table(path: Path) -> dict[str, str]:
         raise InputError(f"{path} is no table with the columns path and speaker") from error
 
 
-def prepare(options: PrepareOptions, config: Config, on_line: Callable[[str], None] = print) -> dict[str, object]:
-    """Prepare a folder of talking faces; returns the manifest's summary. Finished files are not done again.
+@dataclass(frozen=True)
+class Preparer:
+    """Makes the clips of one source file after another, in whichever process it is called."""
 
-    Raises:
-        InputError: no video below the source, or none of use.
-    """
-    sources = sorted(p for p in options.source.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
-    if not sources:
-        raise InputError(f"no video below {options.source}")
-    speakers = speaker_table(options.table) if options.table else {}
-    (options.output / "clips").mkdir(parents=True, exist_ok=True)
-    (options.output / "done").mkdir(exist_ok=True)
-    results: list[Prepared] = []
-    with ProcessPoolExecutor(options.jobs, initializer=_quiet_worker) as pool:
-        jobs = ((path, options, config, speakers) for path in sources)
-        for done, result in enumerate(pool.map(_prepare_one, jobs, chunksize=4), 1):
-            results.append(result)
-            if done % 50 == 0 or done == len(sources):
-                on_line(f"{done}/{len(sources)} files, {sum(len(r.entries) for r in results)} clips")
-    entries = [entry for result in results for entry in result.entries]
-    if not entries:
-        reasons = Counter(r.reason for r in results)
-        raise InputError(f"nothing of use in {options.source}: {dict(reasons)}")
-    offsets = group_offsets(options.output, entries) if options.correct_offset else {}
-    entries = _split(_shift(entries, offsets, options, config), options)
-    summary = _summary(options, entries, results, offsets)
-    write_manifest(options.output, entries, summary)
-    return summary
+    options: PrepareOptions
+    config: Config
+    speakers: dict[str, str]  # path -> speaker; a path that ends like the file's below the source counts
 
+    def settings(self) -> dict[str, dict[str, object]]:
+        """Everything that the stored clips depend on."""
+        kept = {key: getattr(self.options, key) for key in ("side", "margin", "crf", "min_s", "max_s")}
+        return {"clip": kept, "mel": to_dict(self.config.mel), "face": to_dict(self.config.face)}
 
-def _quiet_worker() -> None:
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    def __call__(self, path: Path) -> Prepared:
+        """The clips of a source file, or why there are none; remembered in its marker."""
+        name = path.relative_to(self.options.source).as_posix()
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        marker = self.options.output / "done" / f"{digest[:16]}.json"
+        if marker.exists():
+            data = json.loads(marker.read_text(encoding="utf-8"))
+            return Prepared(name, [ClipEntry(**e) for e in data["entries"]], data["reason"])
+        try:
+            result = Prepared(name, self._store(path, name, digest[:10]), "")
+        except LipdubError as error:
+            result = Prepared(name, [], error.what.replace(str(path), "the file"))
+        text = json.dumps({"reason": result.reason, "entries": [asdict(e) for e in result.entries]})
+        temporary = marker.with_suffix(".part")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(marker)
+        return result
 
+    def speaker(self, name: str) -> str:
+        """By the table, else by the folder; a file in no folder is a speaker of its own."""
+        for path, speaker in self.speakers.items():
+            if path == name or path.endswith(f"/{name}"):
+                return speaker
+        folder, _, file = name.rpartition("/")
+        return folder or PurePosixPath(file).stem
 
-def _prepare_one(job: tuple[Path, PrepareOptions, Config, dict[str, str]]) -> Prepared:
-    path, options, config, speakers = job
-    name = path.relative_to(options.source).as_posix()
-    marker = options.output / "done" / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
-    if marker.exists():
-        data = json.loads(marker.read_text(encoding="utf-8"))
-        return Prepared(name, [ClipEntry(**e) for e in data["entries"]], data["reason"])
-    group = path.parent.relative_to(options.source).as_posix()
-    speaker = next((s for key, s in speakers.items() if key.endswith(name)), None) or group or path.stem
-    try:
-        result = Prepared(name, _store_faces(path, name, group, speaker, options, config), "")
-        if not result.entries:
-            result = Prepared(name, [], "no face long enough")
-    except LipdubError as error:
-        result = Prepared(name, [], type(error).__name__)
-    marker.write_text(json.dumps({"reason": result.reason, "entries": [asdict(e) for e in result.entries]}))
-    return result
-
-
-def _store_faces(
-    path: Path, name: str, group: str, speaker: str, options: PrepareOptions, config: Config
-) -> list[ClipEntry]:
-    from lipdub.faces.choose import builtin_backend
-
-    info = require_video(probe(path))
-    waveform = load_audio(path)
-    backend = builtin_backend(config.face, torch.device("cpu"))
-    follower = FaceFollower(backend, config.face, float(info.average_rate))
-    times = []
-    with VideoReader(path, info) as reader:
-        for frame in reader:
-            follower.push(frame.index, PictureView(frame.picture, info))
-            times.append(frame.time_s)
-    tracks = [t for t in follower.finish() if _is_useful(t, times, options)]
-    if not tracks:
-        return []
-    track = max(tracks, key=lambda t: len(t.landmarks) * float(np.ptp(t.landmarks, axis=1).mean()))
-    mel = log_mel(waveform, config.mel)
-    return _store_track(path, name, group, speaker, track, np.array(times), mel, options, config)
-
-
-def _is_useful(track: Track, times: Sequence[float], options: PrepareOptions) -> bool:
-    span = times[track.frames[-1]] - times[track.frames[0]]
-    return span >= options.min_s and float(track.confidence.mean()) > 0.6
-
-
-def _store_track(
-    path: Path,
-    name: str,
-    group: str,
-    speaker: str,
-    track: Track,
-    times: NDArray[np.float64],
-    mel: NDArray[np.float32],
-    options: PrepareOptions,
-    config: Config,
-) -> list[ClipEntry]:
-    own = times[track.first : track.first + len(track.landmarks)]
-    matrices = crop_matrices(track.landmarks, own, config.face, options.side, margin=options.margin)
-    wanted_times = np.arange(own[0], own[-1] + 1e-6, 1 / RATE)
-    nearest = np.abs(own[:, None] - wanted_times).argmin(0)
-    info = require_video(probe(path))
-    crops: dict[int, NDArray[np.uint8]] = {}
-    needed = set((nearest + track.first).tolist())
-    with VideoReader(path, info) as reader:
-        for frame in reader:
-            if frame.index in needed:
-                view = PictureView(frame.picture, info)
-                crops[frame.index] = view.patch(matrices[frame.index - track.first], options.side)
-    longest = round(options.max_s * RATE)
-    entries = []
-    for piece, start in enumerate(range(0, len(nearest), longest)):
-        rows = nearest[start : start + longest]
-        if len(rows) < options.min_s * RATE:
-            continue
-        stem = f"{hashlib.sha256(name.encode()).hexdigest()[:10]}-{piece}"
-        write_clip(
-            options.output / "clips" / f"{stem}.mp4", [crops[int(r) + track.first] for r in rows], RATE, options.crf
-        )
-        landmarks = np.stack([transform(track.landmarks[r], matrices[r]) for r in rows])
-        start_s = float(wanted_times[start])
-        steps = config.mel.sample_rate / config.mel.hop
-        first, last = round(start_s * steps), round((start_s + len(rows) / RATE) * steps) + 1
-        write_arrays(
-            options.output / "clips" / f"{stem}.npz", landmarks, track.confidence[rows], _slice(mel, first, last)
-        )
-        entries.append(
-            ClipEntry(
-                id=stem, speaker=speaker, group=group, split="train", frames=len(rows), source=name, start_s=start_s
+    def _store(self, path: Path, name: str, stem: str) -> list[ClipEntry]:
+        """Follow the largest face, and write its clips."""
+        options, face, mel_config = self.options, self.config.face, self.config.mel
+        info = require_video(probe(path))
+        mel = log_mel(load_audio(path), mel_config)
+        track, times = self._follow(path, info)
+        own = times[track.first : track.first + len(track.landmarks)]
+        matrices = crop_matrices(track.landmarks, own, face, options.side, margin=options.margin)
+        wanted = np.arange(own[0], own[-1] + 1e-6, 1 / RATE)
+        rows = np.abs(own[:, None] - wanted).argmin(0)  # the frame nearest to each moment
+        crops = _crops(path, info, track.first, matrices, rows, options.side)
+        longest = round(options.max_s * RATE)
+        entries = []
+        for number, start in enumerate(range(0, len(rows), longest)):
+            piece = rows[start : start + longest]
+            if len(piece) < options.min_s * RATE:
+                break  # what is left over at the end
+            clip, start_s = f"{stem}-{number}", float(wanted[start])
+            folder = options.output / "clips"
+            write_clip(folder / f"{clip}.mp4", list(islice(crops, len(piece))), RATE, options.crf)
+            landmarks = np.stack([transform(track.landmarks[row], matrices[row]) for row in piece])
+            steps = mel_config.sample_rate / mel_config.hop
+            first, last = round(start_s * steps), round((start_s + len(piece) / RATE) * steps) + 1
+            write_arrays(folder / f"{clip}.npz", landmarks, track.confidence[piece], slice_mel(mel, first, last))
+            group = PurePosixPath(name).parent.as_posix()
+            entries.append(
+                ClipEntry(
+                    id=clip,
+                    speaker=self.speaker(name),
+                    group=group,
+                    split="train",
+                    frames=len(piece),
+                    source=name,
+                    start_s=start_s,
+                )
             )
-        )
-    return entries
+        return entries
+
+    def _follow(self, path: Path, info: VideoInfo) -> tuple[Track, NDArray[np.float64]]:
+        """The largest face that is long and sure enough, and the times of all frames of the file.
+
+        Raises:
+            NoFaceError: there is none.
+        """
+        from lipdub.faces.choose import builtin_backend
+
+        backend = builtin_backend(self.config.face, torch.device("cpu"))
+        follower = FaceFollower(backend, self.config.face, float(info.average_rate))
+        times = []
+        with VideoReader(path, info) as reader:
+            for frame in reader:
+                follower.push(frame.index, PictureView(frame.picture, info))
+                times.append(frame.time_s)
+        tracks = follower.finish()
+        if not tracks:
+            raise NoFaceError("no face")
+        tracks = [t for t in tracks if times[t.frames[-1]] - times[t.frames[0]] >= self.options.min_s]
+        if not tracks:
+            raise NoFaceError("no face long enough")
+        tracks = [t for t in tracks if float(t.confidence.mean()) > MIN_CONFIDENCE]
+        if not tracks:
+            raise NoFaceError("no face clear enough")
+        track = max(tracks, key=lambda t: len(t.landmarks) * float(np.ptp(t.landmarks, axis=1).mean()))
+        return track, np.array(times)
 
 
-def _slice(mel: NDArray[np.float32], first: int, last: int) -> NDArray[np.float32]:
-    """Columns [first, last) of a mel, silence where it has none."""
-    out = np.full((mel.shape[0], last - first), -1, np.float32)
-    low, high = max(first, 0), min(last, mel.shape[1])
-    if high > low:
-        out[:, low - first : high - first] = mel[:, low:high]
-    return out
+def _crops(
+    path: Path, info: VideoInfo, first: int, matrices: NDArray[np.float64], rows: NDArray[np.int64], side: int
+) -> Iterator[Frame]:
+    """The crop of each row (ascending, a row may come twice) of a track that begins at frame `first`."""
+    times = Counter((rows + first).tolist())
+    with VideoReader(path, info) as reader:
+        for frame in reader:
+            if count := times[frame.index]:
+                crop = PictureView(frame.picture, info).patch(matrices[frame.index - first], side)
+                yield from [crop] * count
 
 
-def group_offsets(folder: Path, entries: list[ClipEntry]) -> dict[str, float]:
-    """The lag of each group at which mouth opening and loudness agree best, in seconds; 0 where it is unclear.
+def split_speakers(entries: Sequence[ClipEntry], options: PrepareOptions) -> list[ClipEntry]:
+    """Splits by speaker: a speaker's hash decides, so that a grown corpus keeps its splits; large ones train.
 
-    For every clip of a group the correlation of inner-lip opening with the mean log-mel is taken at each lag; the
-    lag with the highest mean over the group's clips wins, and must beat lag 0 by .02 to be believed.
+    Footage of a single speaker is split by source file, that of a single file by clip: something must be held out.
     """
-    curves: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
-    for entry in entries:
-        landmarks, _, mel = read_arrays(folder, entry.id)
-        opening = mouth_shape(landmarks)[:, 0]
-        loudness = mel.mean(0)
-        steps = mel.shape[1] / (len(opening) / RATE)
-        curve = []
-        for lag in LAGS_S:
-            at = np.clip(((np.arange(len(opening)) + 0.5) / RATE - lag) * steps, 0, mel.shape[1] - 1)
-            heard = np.interp(at, np.arange(mel.shape[1]), loudness)
-            varied = opening.std() > 1e-6 and heard.std() > 1e-6
-            curve.append(np.corrcoef(opening, heard)[0, 1] if varied else 0.0)
-        curves[entry.group].append(np.array(curve))
-    offsets = {}
-    for group, values in curves.items():
-        mean = np.mean(values, axis=0)
-        best = int(mean.argmax())
-        clear = mean[best] > mean[len(LAGS_S) // 2] + 0.02
-        offsets[group] = round(float(LAGS_S[best]) - NATURAL_LAG_S, 3) if clear else 0.0
-    return offsets
-
-
-def _shift(
-    entries: list[ClipEntry], offsets: dict[str, float], options: PrepareOptions, config: Config
-) -> list[ClipEntry]:
-    """Move the sound of clips whose group has an offset, by rewriting their mel; done once, as each file remembers it."""
-    shifted = []
-    for entry in entries:
-        offset = offsets.get(entry.group, 0.0)
-        change = round((offset - stored_offset(options.output, entry.id)) * config.mel.sample_rate / config.mel.hop)
-        if change:
-            landmarks, confidence, mel = read_arrays(options.output, entry.id)
-            mel = _slice(mel, -change, mel.shape[1] - change)
-            write_arrays(options.output / "clips" / f"{entry.id}.npz", landmarks, confidence, mel, offset)
-        shifted.append(ClipEntry(**(asdict(entry) | {"offset_s": offset})))
-    return shifted
-
-
-def _split(entries: list[ClipEntry], options: PrepareOptions) -> list[ClipEntry]:
-    """Splits by speaker: a speaker's hash decides, so that a grown corpus keeps its splits; large ones train."""
+    unit = next((u for u in ("speaker", "source") if len({getattr(e, u) for e in entries}) > 1), "id")
     frames: Counter[str] = Counter()
     for entry in entries:
-        frames[entry.speaker] += entry.frames
+        frames[getattr(entry, unit)] += entry.frames
     limit = LARGE_SPEAKER * sum(frames.values()) if len(frames) > 4 else float("inf")
-    speakers = sorted(frames, key=lambda s: (frames[s] > limit, hashlib.sha256(s.encode()).hexdigest()))
-    n_test = round(options.test_share * len(speakers))
-    n_val = max(1, round(options.val_share * len(speakers))) if len(speakers) > 1 else 0
-    part = {s: "test" if i < n_test else "val" if i < n_test + n_val else "train" for i, s in enumerate(speakers)}
-    return [ClipEntry(**(asdict(e) | {"split": part[e.speaker]})) for e in entries]
+    names = sorted(frames, key=lambda n: (frames[n] > limit, hashlib.sha256(n.encode()).hexdigest()))
+    n_test = round(options.test_share * len(names))
+    n_val = max(1, round(options.val_share * len(names))) if len(names) > 1 else 0
+    part = {n: "test" if i < n_test else "val" if i < n_test + n_val else "train" for i, n in enumerate(names)}
+    return [replace(entry, split=part[getattr(entry, unit)]) for entry in entries]
 
 
 def _summary(
@@ -281,7 +279,7 @@ def _summary(
         "fps": RATE,
         "files": len(results),
         "clips": dict(Counter(e.split for e in entries)),
-        "speakers": dict(Counter(part for _, part in {(e.speaker, e.split) for e in entries})),
+        "speakers": dict(Counter(part for _, part in sorted({(e.speaker, e.split) for e in entries}))),
         "minutes": round(sum(e.frames for e in entries) / RATE / 60, 2),
         "dropped": dict(Counter(r.reason for r in results if r.reason)),
         "offset_s": offsets,

@@ -1,4 +1,4 @@
-"""A run folder: resolved configuration, metrics, sample pictures, and checkpoints that continue exactly.
+"""A run folder, and the loop that trains any stage in it so that a stopped run continues exactly.
 
 RUN/config.json       what the run was asked for; a second call with other values is refused
 RUN/metrics.jsonl     a line per log interval and per validation
@@ -9,20 +9,59 @@ RUN/checkpoint.pt     everything needed to go on
 from __future__ import annotations
 
 import json
+import pickle
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
+from accelerate import Accelerator
+from torch import Tensor, nn
 
 from lipdub.config import Config, TrainConfig, to_dict
 from lipdub.errors import InputError, TrainingError
+from lipdub.training.settings import keep_settings
 
 CHECKPOINT = "checkpoint.pt"
+SECTIONS = ("mel", "reference", "generator", "expert", "loss", "train")  # what training depends on
+# these say how long a run is and how much it tells, not what it learns
+FREE = {
+    f"train.{key}"
+    for key in ("steps", "minutes", "workers", "validate_every", "sample_every", "checkpoint_every_s", "log_every")
+}
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class Stage(Protocol):
+    """What a stage brings to `train_steps`: its networks, their data and its losses."""
+
+    def losses(self, step: int) -> dict[str, Tensor]:
+        """Draw a batch and judge it: the unweighted terms of the loss by name."""
+        ...
+
+    def update(self, losses: dict[str, Tensor], step: int, share: float) -> None:
+        """Take one step; `share` of the run is done."""
+        ...
+
+    def validate(self) -> dict[str, float]:
+        """Means over held-out samples, the same ones each time; empty where nothing is held out."""
+        ...
+
+    def pictures(self) -> list[Tensor]:
+        """Rows of faces (N, 3, S, S) to look at; empty where there is nothing to see."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds of this stage."""
+        ...
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint; the loop's own "step" is in it, too."""
+        ...
 
 
 class Run:
@@ -41,11 +80,8 @@ class Run:
         self.folder, self.on_line = folder, on_line
         self.started = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "config.json"
-        wanted = json.loads(json.dumps(to_dict(config)))
-        if path.exists():
-            _compare(json.loads(path.read_text(encoding="utf-8")), wanted, folder)
-        path.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+        settings = {section: to_dict(getattr(config, section)) for section in SECTIONS}
+        keep_settings(folder / "config.json", settings, option="--run", free=FREE)
         self._last_checkpoint = time.monotonic()
         self._bad_steps = 0
 
@@ -70,7 +106,7 @@ class Run:
         if self._bad_steps >= limit:
             raise TrainingError(
                 f"loss {bad[0]!r} was not finite for {limit} steps in a row, last at step {step}",
-                "lower --set train.learning_rate, then run the same command again to continue from the checkpoint",
+                "try a lower --set train.learning_rate in another --run folder",
             )
         return not bad
 
@@ -86,11 +122,18 @@ class Run:
         self._last_checkpoint = time.monotonic()
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
-        """The checkpoint, or None on a fresh run."""
+        """The checkpoint, or None on a fresh run.
+
+        Raises:
+            InputError: it cannot be read.
+        """
         path = self.folder / CHECKPOINT
         if not path.exists():
             return None
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        try:
+            state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+            raise InputError(f"cannot read {path}", "delete it to start over, or give another --run folder") from error
         return state
 
     def picture(self, name: str, rows: list[Tensor]) -> None:
@@ -100,6 +143,119 @@ class Run:
         strips = [torch.cat(list(row.detach().float().cpu().clamp(0, 1)), 2) for row in rows]
         grid = (torch.cat(strips, 1).permute(1, 2, 0).numpy() * 255).astype(np.uint8)
         cv2.imwrite(str(folder / f"{name}.png"), cv2.cvtColor(grid, cv2.COLOR_RGB2BGR))
+
+
+def train_steps(
+    stage: Stage,
+    run: Run,
+    train: TrainConfig,
+    device: torch.device,
+    stopped: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Train until `train.steps` or `train.minutes`, from where the run's checkpoint ends.
+
+    On the CPU, with a length in steps, a run that was stopped and continued gives the same numbers, bit for bit, as
+    one that was not.
+
+    Args:
+        stage: what is trained.
+        run: where to.
+        train: the length, and how often to log, validate, picture and save.
+        device: the stage's.
+        stopped: asked before each step; once it says yes the run is saved and left.
+
+    Returns:
+        Whether the run is finished.
+
+    Raises:
+        TrainingError: a loss that is not finite, `train.max_bad_steps` times in a row.
+    """
+    step, spent_s = _resume(stage, run, device)
+    started = time.monotonic() - spent_s
+    judged = -1
+    while (share := share_done(train, step, time.monotonic() - started)) < 1:
+        if stopped():
+            run.save(_checkpoint(stage, step, started))
+            run.on_line(f"stopped at step {step}")
+            return False
+        losses = stage.losses(step)
+        if run.check_finite(losses, step, train.max_bad_steps):
+            stage.update(losses, step, share)
+        step += 1
+        if step % train.log_every == 0:
+            run.log("train", step, {name: float(value.detach()) for name, value in losses.items()} | {"share": share})
+        if step % train.validate_every == 0:
+            judged = _judge(stage, run, step)
+        if step % train.sample_every == 0:
+            _picture(stage, run, step)
+        if run.checkpoint_due(train.checkpoint_every_s):
+            run.save(_checkpoint(stage, step, started))
+    if judged != step:
+        _judge(stage, run, step)
+    _picture(stage, run, step)
+    run.save(_checkpoint(stage, step, started))
+    return True
+
+
+def _resume(stage: Stage, run: Run, device: torch.device) -> tuple[int, float]:
+    """Steps taken and seconds spent so far."""
+    state = run.load(device)
+    if state is None:
+        return 0, 0.0
+    stage.restore(state)
+    if "torch_rng" in state:
+        torch.set_rng_state(state["torch_rng"].cpu())
+    run.on_line(f"continuing at step {state['step']}")
+    return int(state["step"]), float(state["spent_s"])
+
+
+def _checkpoint(stage: Stage, step: int, started: float) -> dict[str, Any]:
+    own = {"step": step, "spent_s": time.monotonic() - started, "torch_rng": torch.get_rng_state()}
+    return stage.state() | own
+
+
+def _judge(stage: Stage, run: Run, step: int) -> int:
+    with torch.random.fork_rng():  # how often a run is judged must not change what it learns
+        values = stage.validate()
+    if values:
+        run.log("validate", step, values)
+    return step
+
+
+def _picture(stage: Stage, run: Run, step: int) -> None:
+    with torch.random.fork_rng():
+        rows = stage.pictures()
+    if rows:
+        run.picture(f"{step:07d}", rows)
+
+
+def descend(
+    accelerator: Accelerator,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss: Tensor,
+    rate: float,
+    clip: float,
+) -> None:
+    """One optimizer step on a loss at a learning rate, the gradient's norm clipped."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.zero_grad(set_to_none=True)
+    accelerator.backward(loss)
+    accelerator.clip_grad_norm_(network.parameters(), clip)
+    optimizer.step()
+
+
+def channels_last(network: Network) -> Network:
+    """The network with its convolutions in the memory format that CPUs and tensor cores are fastest with."""
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def averaged_copy(network: nn.Module, decay: float, device: torch.device) -> torch.optim.swa_utils.AveragedModel:
+    """A copy in eval mode that follows the network: mine = decay * mine + (1 - decay) * its, buffers too."""
+    average = torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
+    copy = torch.optim.swa_utils.AveragedModel(network, device, multi_avg_fn=average, use_buffers=True)
+    return copy.eval()
 
 
 def annealed(learning_rate: float, share: float, anneal: float) -> float:
@@ -113,16 +269,14 @@ def share_done(train: TrainConfig, step: int, spent_s: float) -> float:
     return max(step / train.steps, by_time)
 
 
-LENGTH_KEYS = {"steps", "minutes", "workers", "validate_every", "sample_every", "checkpoint_every_s", "log_every"}
+def sampler_state(rng: np.random.Generator) -> str:
+    """The state of a sampler as text, so that a checkpoint holds nothing but tensors, numbers and text."""
+    return json.dumps(rng.bit_generator.state)
 
 
-def _compare(old: dict[str, Any], new: dict[str, Any], folder: Path) -> None:
-    for section, values in new.items():
-        for key, value in values.items():
-            if section == "train" and key in LENGTH_KEYS:
-                continue
-            if old.get(section, {}).get(key) != value:
-                raise InputError(
-                    f"{folder} holds a run with {section}.{key} = {old.get(section, {}).get(key)!r}, not {value!r}",
-                    "give the same settings to continue it, or another --run folder",
-                )
+def sampler_from(state: Mapping[str, Any], seed: int) -> np.random.Generator:
+    """The sampler that a checkpoint was written with; seed + step where it is older than that field."""
+    rng = np.random.default_rng(seed + int(state["step"]))
+    if "sampler" in state:
+        rng.bit_generator.state = json.loads(state["sampler"])
+    return rng

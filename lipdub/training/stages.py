@@ -1,4 +1,4 @@
-"""From a request to the right training function: what `lipdub train` calls."""
+"""From a request to a trained network: what `lipdub train` calls."""
 
 from __future__ import annotations
 
@@ -7,26 +7,31 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 from lipdub.config import Config
-from lipdub.errors import InputError, WeightsError
+from lipdub.errors import InputError, SetupError, WeightsError
+from lipdub.faces.align import SHAPE_NAMES
+from lipdub.models.expert import Expert
 from lipdub.models.vgg import Vgg16, Vgg19Conv31
-from lipdub.training.expert import train_expert
+from lipdub.training.data import ClipSet
+from lipdub.training.expert import ExpertTraining
 from lipdub.training.export import export
-from lipdub.training.faces import train_faces
-from lipdub.training.generator import train_generator
-from lipdub.training.run import CHECKPOINT
+from lipdub.training.faces import FaceTraining
+from lipdub.training.generator import GeneratorTraining
+from lipdub.training.run import CHECKPOINT, Run, Stage, channels_last, train_steps
+from lipdub.training.store import read_manifest
 from lipdub.weights import load_expert, load_state, locate
 
-FACES_MINUTES = 20.0  # a face network's budget where none is given
+KINDS = {"detector": "faces-detector", "landmarks": "faces-landmarks", "expert": "expert", "1": "generator"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
     """One call of `lipdub train`."""
 
-    stage: str  # detector | landmarks | expert | 1
+    stage: str  # a key of KINDS
     data: Path
     run: Path
     config: Config
@@ -37,41 +42,88 @@ class RunRequest:
     seed: int = 0
 
 
-def run_stage(request: RunRequest, on_line: Callable[[str], None] = print) -> None:
-    """Train, or go on training, one stage; then export, if asked to.
+def run_stage(
+    request: RunRequest, on_line: Callable[[str], None] = print, stopped: Callable[[], bool] = lambda: False
+) -> bool:
+    """Train, or go on training, one stage; then export, if asked to. Nothing is created before all inputs are found.
+
+    Args:
+        request: what to train, on what, where to.
+        on_line: receives progress lines.
+        stopped: asked before each step; once it says yes the run is saved and left, to be continued by the same call.
+
+    Returns:
+        Whether the run is finished.
 
     Raises:
-        LipdubError: bad data, weights that are not there, losses that are not finite.
+        LipdubError: bad data or settings, weights that are not there, losses that are not finite.
     """
-    config = request.config
+    _check(request)
+    config, expert = request.config, None
+    if request.stage == "1" and request.expert is not None:
+        expert, bound = load_expert(request.expert, config)
+        config = replace(config, expert=bound.expert)
+        _check_expert(config)
+    features = load_features(request.features) if request.features else None
+    torch.manual_seed(request.seed)
+    run = Run(request.run, config, on_line)
+    accelerator = Accelerator(mixed_precision=config.train.precision)
+    stage = _stage(replace(request, config=config), accelerator, expert, features, on_line)
+    finished = train_steps(stage, run, config.train, accelerator.device, stopped)
+    if finished and request.export is not None:
+        export(request.run / CHECKPOINT, request.export, KINDS[request.stage], config)
+    return finished
+
+
+def _stage(
+    request: RunRequest,
+    accelerator: Accelerator,
+    expert: Expert | None,
+    features: nn.Module | None,
+    on_line: Callable[[str], None],
+) -> Stage:
+    config, seed = request.config, request.seed
+    if request.stage in ("detector", "landmarks"):
+        assert request.labels is not None  # _check
+        return FaceTraining(request.stage, request.data, request.labels, config.train, accelerator, seed=seed)
+    clips, held_out = (ClipSet(request.data, split, config, seed) for split in ("train", "val"))
+    on_line(f"{len(clips.clips)} clips to train on, {len(held_out.clips)} to validate")
+    if request.stage == "expert":
+        return ExpertTraining(config, accelerator, clips, held_out)
+    return GeneratorTraining(config, accelerator, clips, held_out, features=features, expert=expert)
+
+
+def _check(request: RunRequest) -> None:
+    """What can be known to fail before anything is loaded or created.
+
+    Raises:
+        InputError: no labels, no data set, or settings that do not fit each other.
+        SetupError: a precision that this machine does not have.
+    """
+    train, generator = request.config.train, request.config.generator
+    if train.steps < 1:
+        raise InputError(f"train.steps must be at least 1, got {train.steps}")
+    if train.precision not in ("no", "bf16", "fp16"):
+        raise InputError(f"train.precision is no, bf16 or fp16, not {train.precision!r}")
+    if train.precision == "fp16" and not torch.cuda.is_available():
+        raise SetupError("train.precision fp16 needs a GPU", "--set train.precision=bf16")
     if request.stage in ("detector", "landmarks"):
         if request.labels is None:
             raise InputError(f"stage {request.stage} needs --labels", "make them with scripts/label_faces.py")
-        checkpoint = train_faces(
-            request.stage,
-            request.data,
-            request.labels,
-            request.run,
-            minutes=config.train.minutes or FACES_MINUTES,
-            seed=request.seed,
-            on_line=on_line,
+        return
+    for split in ("train", "val"):
+        read_manifest(request.data, split)
+    if request.stage == "1" and generator.shape_code not in (0, len(SHAPE_NAMES)):
+        raise InputError(f"generator.shape_code is 0 or {len(SHAPE_NAMES)}, not {generator.shape_code}")
+
+
+def _check_expert(config: Config) -> None:
+    mine, wanted = (config.generator.size, config.train.frames), (config.expert.size, config.expert.frames)
+    if mine != wanted:
+        raise InputError(
+            f"the expert judges {wanted[1]} faces of {wanted[0]} pixels, the run makes {mine[1]} of {mine[0]}",
+            f"--set generator.size={wanted[0]} --set train.frames={wanted[1]}, or another expert",
         )
-        kind = f"faces-{request.stage}"
-    elif request.stage == "expert":
-        folder = train_expert(config, request.data, request.run, seed=request.seed, on_line=on_line)
-        checkpoint, kind = folder / CHECKPOINT, "expert"
-    else:
-        expert = None
-        if request.expert is not None:
-            expert, bound = load_expert(request.expert, config)
-            config = replace(config, expert=bound.expert)
-        features = load_features(request.features) if request.features else None
-        folder = train_generator(
-            config, request.data, request.run, features=features, expert=expert, seed=request.seed, on_line=on_line
-        )
-        checkpoint, kind = folder / CHECKPOINT, "generator"
-    if request.export is not None:
-        export(checkpoint, request.export, kind, config)
 
 
 def load_features(name_or_path: str) -> nn.Module:
@@ -83,8 +135,7 @@ def load_features(name_or_path: str) -> nn.Module:
     state, _ = load_state(locate(name_or_path))
     for network in (Vgg16, Vgg19Conv31):
         try:
-            module: nn.Module = network(state)
+            return channels_last(network(state))
         except WeightsError:
             continue
-        return module.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
     raise WeightsError(f"{name_or_path} holds neither VGG-16 nor VGG-19 features", "see `lipdub weights list`")

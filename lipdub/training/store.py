@@ -12,8 +12,10 @@ Reading needs OpenCV and NumPy only.
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,6 +26,7 @@ from lipdub.faces.backend import Frame
 
 RATE = 25.0  # frames a second of every stored clip
 FIXED_POINT = 256.0  # stored landmark units per pixel
+AGAIN = "run `lipdub prepare` again, into another folder"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,25 +60,39 @@ def write_arrays(
     mel: NDArray[np.float32],
     offset_s: float = 0.0,
 ) -> None:
-    """Write the .npz beside a clip; `offset_s` is the shift that its sound already has."""
+    """Write the .npz beside a clip, then rename it; `offset_s` is the shift that its sound already has."""
     fixed = np.clip(np.round(landmarks * FIXED_POINT), 0, 65535).astype(np.uint16)
     levels = np.clip(np.round((mel + 1) * 127.5), 0, 255).astype(np.uint8)
     sure = np.round(np.clip(confidence, 0, 1) * 255).astype(np.uint8)
-    np.savez_compressed(path, landmarks=fixed, confidence=sure, mel=levels, offset_s=np.float64(offset_s))
+    temporary = path.with_name(f".{path.stem}.part.npz")
+    np.savez_compressed(temporary, landmarks=fixed, confidence=sure, mel=levels, offset_s=np.float64(offset_s))
+    temporary.replace(path)
 
 
 def read_arrays(folder: Path, clip: str) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Landmarks, confidence and mel of a clip, without its frames."""
-    with np.load(folder / "clips" / f"{clip}.npz") as data:
-        landmarks = data["landmarks"].astype(np.float32) / np.float32(FIXED_POINT)
-        mel = data["mel"].astype(np.float32) / np.float32(127.5) - 1
-        return landmarks, data["confidence"].astype(np.float32) / 255, mel
+    """Landmarks, confidence and mel of a clip, without its frames.
+
+    Raises:
+        InputError: the file is absent or damaged.
+    """
+    data = _load(folder, clip)
+    landmarks = np.asarray(data["landmarks"] / FIXED_POINT, np.float32)
+    mel = np.asarray(data["mel"] / 127.5 - 1, np.float32)
+    return landmarks, np.asarray(data["confidence"] / 255, np.float32), mel
 
 
 def stored_offset(folder: Path, clip: str) -> float:
-    """The shift that a clip's stored sound already has, in seconds."""
-    with np.load(folder / "clips" / f"{clip}.npz") as data:
-        return float(data["offset_s"])
+    """The shift that a clip's stored sound already has, in seconds; raises as `read_arrays` does."""
+    return float(_load(folder, clip)["offset_s"])
+
+
+def _load(folder: Path, clip: str) -> dict[str, NDArray[Any]]:
+    path = folder / "clips" / f"{clip}.npz"
+    try:
+        with np.load(path) as data:
+            return {name: data[name] for name in ("landmarks", "confidence", "mel", "offset_s")}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"cannot read {path}: {error}", AGAIN) from error
 
 
 def read_clip(folder: Path, entry: ClipEntry) -> ClipArrays:
@@ -91,10 +108,8 @@ def read_clip(folder: Path, entry: ClipEntry) -> ClipArrays:
         while len(frames) < entry.frames:
             ok, image = capture.read()
             if not ok:
-                raise InputError(
-                    f"{path} ends after {len(frames)} of {entry.frames} frames", "run lipdub prepare again"
-                )
-            frames.append(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+                raise InputError(f"{path} ends after {len(frames)} of {entry.frames} frames", AGAIN)
+            frames.append(np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8))
     finally:
         capture.release()
     return ClipArrays(np.stack(frames), *read_arrays(folder, entry.id))
@@ -111,15 +126,17 @@ def read_manifest(folder: Path, split: str | None = None) -> tuple[list[ClipEntr
     """Entries (of one split) and the summary.
 
     Raises:
-        InputError: the folder is no data set or the split is empty.
+        InputError: the folder is no data set, its manifest is damaged, or the split is empty.
     """
     try:
         summary = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         lines = (folder / "clips.jsonl").read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError as error:
+        entries = [ClipEntry(**json.loads(line)) for line in lines]
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{folder} is not a prepared data set", f"lipdub prepare SOURCE -o {folder}") from error
-    entries = [ClipEntry(**json.loads(line)) for line in lines]
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"cannot read the manifest of {folder}: {error}", AGAIN) from error
     chosen = [entry for entry in entries if split is None or entry.split == split]
     if not chosen:
-        raise InputError(f"{folder} has no clips in split {split!r}")
+        raise InputError(f"{folder} has no clips in split {split!r}", "prepare more footage, of more speakers")
     return chosen, summary

@@ -1,115 +1,18 @@
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from lipdub.config import FaceConfig
-from lipdub.faces.backend import Detections
-from lipdub.faces.track import Track, Tracker, choose_tracks, edge_fade, overlap, smooth
+from lipdub.faces.track import choose_tracks, edge_fade, overlap, smooth
 
-RATE = 25.0
 Box = tuple[float, float, float, float]
 
 
 def face(x: float, y: float = 50.0, side: float = 60.0) -> Box:
     return (x, y, x + side, y + side)
-
-
-def found(*boxes: Box, score: float = 0.9) -> Detections:
-    return Detections(np.array(boxes, np.float32).reshape(-1, 4), np.full(len(boxes), score, np.float32))
-
-
-def follow(
-    boxes: Callable[[int], list[Box]], count: int, *, every: int = 1, cuts: tuple[int, ...] = (), **settings: float
-) -> list[Track]:
-    tracker = Tracker(FaceConfig(**settings), RATE)  # type: ignore[arg-type]
-    for index in range(count):
-        searched = index % every == 0 or index in cuts
-        tracker.push(index, index / RATE, found(*boxes(index)) if searched else None, index in cuts)
-    return tracker.finish()
-
-
-def test_boxes_between_detections_are_interpolated() -> None:
-    (track,) = follow(lambda i: [face(3.0 * i)], 41, every=5)
-    assert (track.first, len(track.boxes), track.shot) == (0, 41, 0)
-    np.testing.assert_allclose(track.boxes, [face(3.0 * i) for i in range(41)], atol=1e-4)
-    assert track.detected.sum() == 9 and track.detected[::5].all()
-    assert track.boxes.dtype == np.float32 and track.scores == pytest.approx(0.9)
-
-
-def test_a_short_gap_is_filled_and_a_long_one_splits() -> None:
-    for gap, tracks in ((11, 1), (20, 2)):  # frames without a face; the limit is half a second
-        missing = range(30, 30 + gap)
-        got = follow(lambda i, missing=missing: [] if i in missing else [face(2.0 * i)], 90)
-        assert len(got) == tracks
-        if tracks == 1:
-            np.testing.assert_allclose(got[0].boxes[30:41], [face(2.0 * i) for i in missing], atol=1e-3)
-            assert not got[0].detected[30:41].any()
-        else:
-            assert [(t.first, len(t.boxes)) for t in got] == [(0, 30), (50, 40)]
-            assert got[0].id != got[1].id
-
-
-def test_rare_searches_are_no_gap() -> None:
-    (track,) = follow(lambda i: [face(100.0)], 61, every=20)  # 0.8 s apart, longer than max_gap_s
-    assert len(track.boxes) == 61
-
-
-def test_two_people_who_cross_keep_their_numbers() -> None:
-    def boxes(i: int) -> list[Box]:
-        pair = [face(4.0 * i), face(320 - 4.0 * i, 55.0)]
-        return pair if i % 2 else pair[::-1]
-
-    for every in (1, 5):
-        left, right = sorted(follow(boxes, 81, every=every), key=lambda t: t.boxes[0, 0])
-        assert len(left.boxes) == len(right.boxes) == 81
-        assert left.boxes[-1, 0] == pytest.approx(320) and right.boxes[-1, 0] == pytest.approx(0)
-
-
-def test_a_face_hidden_while_crossing_comes_back_as_itself() -> None:
-    def boxes(i: int) -> list[Box]:
-        return [face(4.0 * i)] if 34 <= i <= 46 else [face(4.0 * i), face(320 - 4.0 * i, 55.0)]
-
-    tracks = follow(boxes, 81, max_gap_s=0.6)
-    assert [len(t.boxes) for t in tracks] == [81, 81]
-    ends = sorted((t.boxes[0, 0], t.boxes[-1, 0]) for t in tracks)
-    assert ends[0] == pytest.approx((0, 320)) and ends[1] == pytest.approx((320, 0))
-
-
-def test_a_cut_splits_a_track_even_of_a_face_that_stays_in_place() -> None:
-    before, after = follow(lambda i: [face(100.0)], 60, every=5, cuts=(32,))
-    assert (before.shot, before.first, len(before.boxes)) == (0, 0, 32)  # held from the last search to the cut
-    assert (after.shot, after.first, len(after.boxes)) == (1, 32, 28)
-    assert not before.detected[31]
-
-
-def test_a_face_that_left_is_not_held() -> None:
-    (track,) = follow(lambda i: [face(100.0)] if i <= 20 else [], 60, every=5)
-    assert len(track.boxes) == 21
-
-
-def test_what_is_small_faint_or_brief_is_left_out() -> None:
-    assert follow(lambda i: [face(10.0, side=15.0)], 30) == []
-    assert follow(lambda i: [face(10.0)] if i in (3, 4, 5) else [], 30) == []
-    tracker = Tracker(FaceConfig(), RATE)
-    for index in range(30):
-        tracker.push(index, index / RATE, found(face(10.0), score=0.3), False)
-    assert tracker.finish() == []
-
-
-def test_no_face_at_all() -> None:
-    assert follow(lambda i: [], 10) == []
-
-
-def test_memory_is_a_few_bytes_per_detection() -> None:
-    tracker = Tracker(FaceConfig(), RATE)
-    for index in range(2000):
-        tracker.push(index, index / RATE, found(face(100.0)), False)
-    (path,) = tracker._open
-    assert sys.getsizeof(path.rows) + sys.getsizeof(path.frames) < 40 * 2000
 
 
 def test_overlap() -> None:
@@ -118,11 +21,18 @@ def test_overlap() -> None:
     np.testing.assert_allclose(overlap(a, b), [[1, 1 / 3, 0], [0, 0, 0]])
 
 
-def track(number: int, shot: int, first: int, count: int, box: Box) -> Track:
-    boxes = np.repeat(np.array([box], np.float32), count, 0)
-    return Track(
-        id=number, shot=shot, first=first, boxes=boxes, scores=np.ones(count, np.float32), detected=np.ones(count, bool)
-    )
+@dataclass(frozen=True)
+class Boxed:
+    """As much of a track as the choice needs."""
+
+    id: int
+    shot: int
+    first: int
+    boxes: NDArray[np.float32]
+
+
+def track(number: int, shot: int, first: int, count: int, box: Box) -> Boxed:
+    return Boxed(number, shot, first, np.repeat(np.array([box], np.float32), count, 0))
 
 
 def test_largest_is_chosen_per_shot() -> None:

@@ -1,0 +1,1 @@
+"""What judges the networks: teachers to compare with, that are never shipped."""

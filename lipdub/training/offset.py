@@ -1,0 +1,94 @@
+"""The offset between sound and lips of a source folder: measured, then taken out of its clips once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lipdub.config import MelConfig
+from lipdub.faces.align import mouth_shape
+from lipdub.mel import FLOOR
+from lipdub.training.store import RATE, ClipEntry, read_arrays, stored_offset, write_arrays
+
+# Lags of the lips behind the sound that are tried. On GRID, whose tracks are known to be in sync, opening and
+# loudness peak together, so that the lag that is found needs no correction of its own.
+LAGS_S = np.arange(-6, 7) / RATE
+CLEAR = 0.02  # by how much the best lag's correlation must exceed that of lag 0 to be believed
+
+
+def group_offsets(folder: Path, entries: Sequence[ClipEntry], config: MelConfig) -> dict[str, float]:
+    """The lag of each group at which mouth opening and loudness agree best, in seconds; 0 where it is unclear.
+
+    For every clip of a group the correlation of inner-lip opening with the mean log-mel is taken at each lag; the
+    lag with the highest mean over the group's clips wins. Lags are those of the footage: a shift that a clip's stored
+    sound has already is undone. A group whose clips all have the same shift is not measured again.
+
+    Args:
+        folder: the data set.
+        entries: clips with their groups.
+        config: hop and sample rate of the stored mel.
+
+    Returns:
+        Group -> seconds by which its sound has to come later.
+    """
+    groups: dict[str, list[tuple[ClipEntry, float]]] = defaultdict(list)
+    for entry in entries:
+        groups[entry.group].append((entry, stored_offset(folder, entry.id)))
+    offsets = {}
+    for group, members in groups.items():
+        shifts = {shift for _, shift in members}
+        if len(shifts) == 1 and shifts != {0.0}:
+            offsets[group] = shifts.pop()
+            continue
+        mean = np.mean([_agreement(folder, entry, shift, config) for entry, shift in members], axis=0)
+        best = int(mean.argmax())
+        clear = mean[best] > mean[len(LAGS_S) // 2] + CLEAR
+        offsets[group] = round(float(LAGS_S[best]), 3) if clear else 0.0
+    return offsets
+
+
+def _agreement(folder: Path, entry: ClipEntry, stored_s: float, config: MelConfig) -> NDArray[np.float64]:
+    """Correlation of opening and loudness at each of LAGS_S; 0 where one of them does not vary."""
+    landmarks, _, mel = read_arrays(folder, entry.id)
+    opening, loudness = mouth_shape(landmarks)[:, 0], mel.mean(0)
+    times = (np.arange(len(opening)) + 0.5) / RATE
+    curve = np.zeros(len(LAGS_S))
+    for i, lag in enumerate(LAGS_S):
+        columns = (times - lag + stored_s) * config.sample_rate / config.hop
+        heard = np.interp(columns, np.arange(mel.shape[1]), loudness)  # beyond the ends: the last value
+        if opening.std() > 1e-6 and heard.std() > 1e-6:
+            curve[i] = np.corrcoef(opening, heard)[0, 1]
+    return curve
+
+
+def shift_sound(
+    folder: Path, entries: Sequence[ClipEntry], offsets: Mapping[str, float], config: MelConfig
+) -> list[ClipEntry]:
+    """Delay the sound of clips by their group's offset, by rewriting their mel; no clip is shifted twice.
+
+    Each file remembers the shift that it has. Groups without an offset get 0.
+    """
+    shifted = []
+    for entry in entries:
+        offset = offsets.get(entry.group, 0.0)
+        change = round((offset - stored_offset(folder, entry.id)) * config.sample_rate / config.hop)
+        if change:
+            landmarks, confidence, mel = read_arrays(folder, entry.id)
+            mel = slice_mel(mel, -change, mel.shape[1] - change)
+            write_arrays(folder / "clips" / f"{entry.id}.npz", landmarks, confidence, mel, offset)
+        shifted.append(replace(entry, offset_s=offset))
+    return shifted
+
+
+def slice_mel(mel: NDArray[np.float32], first: int, last: int) -> NDArray[np.float32]:
+    """Columns [first, last) of a mel, silence where it has none."""
+    out = np.full((mel.shape[0], last - first), FLOOR, np.float32)
+    low, high = max(first, 0), min(last, mel.shape[1])
+    if high > low:
+        out[:, low - first : high - first] = mel[:, low:high]
+    return out

@@ -1,0 +1,43 @@
+"""Settings that a folder was made with, so that a later call cannot go on with other ones unnoticed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from lipdub.errors import InputError
+
+
+def keep_settings(
+    path: Path, settings: Mapping[str, Mapping[str, Any]], *, option: str, free: Collection[str] = ()
+) -> None:
+    """Write settings, by section and key, beside what is made with them; those that are there already must agree.
+
+    A key that the file lacks is of a later version than the file, and is added.
+
+    Args:
+        path: the JSON file; its folder exists.
+        settings: section -> key -> value.
+        option: of the command line, that names another folder.
+        free: "section.key" of settings that may change.
+
+    Raises:
+        InputError: another value, or a file that cannot be read.
+    """
+    wanted = json.loads(json.dumps(settings))  # tuples become lists, as in the file
+    if path.exists():
+        try:
+            old = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot read {path}: {error}", f"give another {option} folder") from error
+        for section, values in wanted.items():
+            for key, value in values.items():
+                was = old.get(section, {}).get(key, value)
+                if was != value and f"{section}.{key}" not in free:
+                    raise InputError(
+                        f"{path.parent} was made with {section}.{key} = {was!r}, not {value!r}",
+                        f"give the same settings to continue, or another {option} folder",
+                    )
+    path.write_text(json.dumps(wanted, indent=1), encoding="utf-8")

@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from lipdub.cli.app import app
+from lipdub.cli.sync import parse_face, parse_time
+from lipdub.errors import ResourceError
+from lipdub.pipeline import SyncOptions
+
+FACE = (50, 30, 56)
+FAST = ["--set", "media.preset=ultrafast", "--device", "cpu"]
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out" / "dubbed.mp4"
+
+
+@pytest.fixture
+def sync(
+    face_clip, speech, generator_file: Path, fake_faces, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Result]:
+    """Run `lipdub sync` on a made clip; keywords replace the clip, the dub and the weights."""
+    monkeypatch.setattr("lipdub.pipeline.sync.face_backend", lambda name, config, device: fake_faces())
+
+    def run(
+        *args: str, video: Path | None = None, audio: Path | None = None, weights: str | Path = generator_file
+    ) -> Result:
+        inputs = [video or face_clip(lambda number: [FACE]), audio or speech()]
+        words = ["sync", *inputs, "-o", output, "--weights", weights, *FAST, *args]
+        return CliRunner().invoke(app, [str(word) for word in words])
+
+    return run
+
+
+def n_pictures(path: Path) -> int:
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+def test_done_is_exit_code_0_and_says_what_was_done(sync, output: Path) -> None:
+    result = sync("--end", "0.2")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert n_pictures(output) == 10
+    lines = result.stderr.splitlines()
+    assert lines[0] == "[1/4] read"
+    assert any(line.startswith(f"{output}: 5 of 10 frames dubbed, 1 face track, ") for line in lines)
+    assert lines[-1] == "  5 frames left as they were: outside the range"
+
+
+def test_quiet_is_silent_but_for_warnings(sync, speech, output: Path) -> None:
+    result = sync("-q")
+    assert (result.exit_code, result.output) == (0, "")
+    result = sync("-q", "-y", audio=speech(0.9, "long.wav"))
+    assert result.exit_code == 0
+    assert result.stderr == "warning: the dub is 0.50 s longer than the video; its end is cut\n"
+
+
+def test_json_is_one_object_a_line_that_ends_with_the_report(sync, speech, output: Path) -> None:
+    result = sync("--json", audio=speech(0.2))
+    assert (result.exit_code, result.stderr) == (0, "")
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [event["type"] for event in events if event["type"] != "progress"] == [
+        *("start", "stage", "warning", "stage", "stage", "stage", "done")
+    ]
+    report = events[-1]["report"]
+    assert (report["output"], report["frames"], report["dubbed"], report["faces"]) == (str(output), 10, 10, 1)
+    assert report["warnings"] == [event["message"] for event in events if event["type"] == "warning"]
+    assert (report["passed"], report["device"]) == ({}, "cpu")
+
+
+def test_json_ends_with_the_error(sync, face_clip) -> None:
+    result = sync("--json", video=face_clip(lambda number: []))
+    assert result.exit_code == 4
+    last = json.loads(result.stdout.splitlines()[-1])
+    assert (last["type"], last["code"]) == ("error", 4) and "no face" in last["what"]
+    assert result.stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("args", "word"),
+    [
+        (["--face", "everyone"], "--face"),
+        (["--face", "3;4"], "--face"),
+        (["--start", "soon"], "--start"),
+        (["--end", "1:2:3:4"], "--end"),
+        (["--start", "0.3", "--end", "0.2"], "--end"),
+        (["--batch-size", "0"], "--batch-size"),
+        (["--strength", "9"], "--strength"),
+        (["--nosuch"], "--nosuch"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(sync, output: Path, args: list[str], word: str) -> None:
+    result = sync(*args)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert word in result.stderr and "Usage: lipdub sync" in result.stderr
+    assert not list(output.parent.iterdir())
+
+
+def test_inputs_that_cannot_be_used_are_exit_code_3(sync, speech, tmp_path: Path, output: Path) -> None:
+    text, empty = tmp_path / "text.mp4", tmp_path / "empty.wav"
+    text.write_text("this is no film\n" * 50)
+    empty.write_bytes(b"")
+    (tmp_path / "folder.mp4").mkdir()
+    for inputs, word in [
+        ({"video": text}, "text.mp4"),
+        ({"video": speech()}, "no video stream"),
+        ({"video": tmp_path / "nosuch.mp4"}, "nosuch.mp4"),
+        ({"video": tmp_path / "folder.mp4"}, "folder.mp4"),
+        ({"audio": empty}, "empty.wav"),
+        ({"audio": speech(0.0, "none.wav")}, "none.wav"),
+        ({"audio": text}, "text.mp4"),
+    ]:
+        result = sync(**inputs)
+        assert (result.exit_code, result.stdout) == (3, ""), result.output
+        assert "error: " in result.stderr and word in result.stderr
+        assert not list(output.parent.iterdir())
+
+
+def test_a_setting_that_does_not_exist_is_exit_code_3(sync) -> None:
+    result = sync("--set", "sync.nosuch=1")
+    assert result.exit_code == 3 and "nosuch" in result.stderr
+
+
+def test_a_video_as_the_dub_gives_its_sound(sync, face_clip, output: Path) -> None:
+    dub = face_clip(lambda number: [], "other.mp4", languages=("deu",))
+    assert sync(audio=dub).exit_code == 0
+    with av.open(str(output)) as made:
+        assert [stream.type for stream in made.streams] == ["video", "audio"]
+
+
+def test_no_face_is_exit_code_4(sync, face_clip, output: Path) -> None:
+    result = sync(video=face_clip(lambda number: []))
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert "frames 0 to 9: no face" in result.stderr
+    assert not output.exists()
+
+
+def test_an_existing_output_is_exit_code_5(sync, output: Path) -> None:
+    output.write_bytes(b"precious")
+    result = sync()
+    assert (result.exit_code, output.read_bytes()) == (5, b"precious")
+    assert "-y" in result.stderr
+    assert sync("-y").exit_code == 0 and n_pictures(output) == 10
+
+
+def test_an_absent_device_or_face_finder_is_exit_code_6(sync, monkeypatch, output: Path) -> None:
+    from lipdub.faces.choose import face_backend
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    result = sync("--device", "cuda")
+    assert result.exit_code == 6 and "--device cpu" in result.stderr
+    monkeypatch.setattr("lipdub.pipeline.sync.face_backend", face_backend)
+    result = sync("--faces", "nosuch")
+    assert result.exit_code == 6 and "builtin" in result.stderr
+    assert not list(output.parent.iterdir())
+
+
+def test_absent_weights_are_exit_code_7(sync, tmp_path: Path, output: Path) -> None:
+    result = sync(weights=tmp_path / "nosuch.safetensors")
+    assert result.exit_code == 7 and "nosuch.safetensors" in result.stderr
+    result = sync("--set", "generator.embedding=64")
+    assert result.exit_code == 7 and "generator.embedding = 32, not 64" in result.stderr
+    assert not list(output.parent.iterdir())
+
+
+def test_too_little_memory_is_exit_code_8(sync, monkeypatch, output: Path) -> None:
+    def forward(*args: object, **kwargs: object) -> None:
+        import torch
+
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr("lipdub.models.generator.Generator.forward", forward)
+    result = sync()
+    assert result.exit_code == 8 and "--device cpu" in result.stderr
+    assert not list(output.parent.iterdir())
+
+
+def test_every_option_reaches_the_job(sync, monkeypatch) -> None:
+    asked: list[SyncOptions] = []
+
+    def sync_video(video, audio, output, options, *, config, on_event) -> None:
+        assert config.media.preset == "ultrafast" and config.face.min_face == 40
+        asked.append(options)
+        raise ResourceError("stop here")
+
+    monkeypatch.setattr("lipdub.pipeline.sync_video", sync_video)
+    words = "--face 12,34.5 --start 1:02.5 --end 1:00:00 --batch-size 3 --strength 1.5 --faces face-alignment:yunet"
+    words += " --crf 20 --codec hevc --drop-original-audio -y --set face.min_face=40"
+    assert sync(*words.split(), weights="mine").exit_code == 8
+    assert asked == [
+        SyncOptions(
+            device="cpu",
+            batch_size=3,
+            face=(12.0, 34.5),
+            start_s=62.5,
+            end_s=3600.0,
+            overwrite=True,
+            backend="face-alignment:yunet",
+            generator="mine",
+            strength=1.5,
+            keep_original_audio=False,
+            crf=20,
+            codec="hevc",
+        )
+    ]
+
+
+def test_faces_and_times_are_read() -> None:
+    assert [parse_face(text) for text in ("largest", "all", "3,4", " 3.5 , 4 ")] == ["largest", "all", (3, 4), (3.5, 4)]
+    times = [parse_time(text, "--end") for text in (None, "0", "12.5", "1:02.5", "1:00:02", "90:00")]
+    assert times == [None, 0, 12.5, 62.5, 3602, 5400]
+    for text in ("", "-1", "1:", ":3", "1,5", "nan"):
+        with pytest.raises(typer.BadParameter):
+            parse_time(text, "--end")
+    for text in ("", "1", "1,2,3", "-1,2", "LARGEST"):
+        with pytest.raises(typer.BadParameter):
+            parse_face(text)
+
+
+def test_the_help_names_what_a_person_looks_for() -> None:
+    text = " ".join(CliRunner().invoke(app, ["sync", "--help"]).stdout.split())
+    for words in ("largest (in each shot), all, or x,y", "[h:]mm:ss", "h264, hevc, vp9, av1 or prores", "--overwrite"):
+        assert words in text

@@ -1,0 +1,308 @@
+from __future__ import annotations
+
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from lipdub.errors import InputError, NoFaceError, OutputError, SetupError, WeightsError
+from lipdub.events import Done, Progress, Stage, Warning_
+from lipdub.media.marks import read_marks
+from lipdub.media.probe import probe
+from lipdub.media.remux import ffmpeg_binary
+from lipdub.models.generator import Generated, Generator
+from lipdub.pipeline.sync import resolve_device
+
+FACE = (50, 30, 56)  # left, top and side of the face's crop
+LEFT, RIGHT = (6, 34, 48), (90, 30, 60)  # two of them
+
+
+def one(number: int):
+    return [FACE]
+
+
+def changed(before: list[np.ndarray], after: list[np.ndarray], face: tuple[int, int, int] = FACE) -> float:
+    """Mean change of the luma over the lower middle of a face."""
+    x, y, side = face
+    area = slice(y + side * 6 // 10, y + side * 9 // 10), slice(x + side * 3 // 10, x + side * 7 // 10)
+    return float(np.abs(before[0][area].astype(float) - after[0][area]).mean())
+
+
+def equal(before: list[np.ndarray], after: list[np.ndarray]) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize(
+    "timing",
+    [
+        {"rate": Fraction(25)},
+        {"rate": Fraction(30000, 1001)},
+        {"pts": [0, 33, 50, 133, 160, 260, 261, 300, 400, 433], "time_base": Fraction(1, 1000)},
+    ],
+    ids=["25", "30000/1001", "variable"],
+)
+def test_the_same_pictures_at_the_same_times(dub, face_clip, speech, pictures, timing) -> None:
+    video = face_clip(one, **timing)
+    report = dub(video, speech())
+    before, after = pictures(video), pictures(dub.output)
+    assert [time for time, _ in after] == [time for time, _ in before]
+    assert len(after) == 10 == report.frames == report.dubbed
+    assert all(changed(a, b) > 5 for (_, a), (_, b) in zip(before, after, strict=True))
+    info, source = probe(dub.output), probe(video)
+    assert info.video is not None and source.video is not None
+    assert (info.video.width, info.video.height) == (source.video.width, source.video.height) == (160, 120)
+    assert info.streams == ("video", "audio")
+
+
+def test_everything_else_of_the_file_is_kept(dub, face_clip, speech, tmp_path: Path) -> None:
+    plain, video = face_clip(one, "plain.mp4", languages=("eng", "fra")), tmp_path / "all.mp4"
+    text = tmp_path / "words.srt"
+    text.write_text("1\n00:00:00,000 --> 00:00:00,200\nhello\n")
+    argv = [ffmpeg_binary(), "-v", "error", "-i", plain, "-i", text, "-map", "0", "-map", "1", "-c", "copy"]
+    argv += ["-c:s", "mov_text", "-metadata:s:s:0", "language=spa", "-metadata", "title=A film"]
+    subprocess.run([*argv, video], check=True)
+    report = dub(video, speech())
+    assert report.warnings == ()
+    with av.open(str(dub.output)) as made:
+        kinds = [(stream.type, stream.language) for stream in made.streams if stream.type != "data"]
+        assert kinds[0][0] == "video"
+        assert kinds[1][0] == "audio" and kinds[1][1] not in ("eng", "fra")
+        assert kinds[2:] == [("audio", "eng"), ("audio", "fra"), ("subtitle", "spa")]
+        default = [bool(stream.disposition & av.stream.Disposition.default) for stream in made.streams.audio]
+        assert default == [True, False, False]
+        assert [chapter["metadata"]["title"] for chapter in made.chapters()] == ["Chapter 0", "Chapter 1"]
+        assert made.metadata["title"] == "A film"
+    assert set(read_marks(dub.output)) == {"comment", "digital_source_type", "lipdub_version", "lipdub_weights"}
+    dub(video, speech(), keep_original_audio=False, overwrite=True)
+    assert probe(dub.output).streams.count("audio") == 1
+
+
+def test_nothing_changes_away_from_the_face(dub, face_clip, speech, pictures) -> None:
+    video = face_clip(one, n_frames=6)
+    dub(video, speech())
+    (x, y, side), slack = FACE, 2
+    luma, chroma = np.zeros((120, 160), bool), np.zeros((60, 80), bool)
+    luma[y - slack : y + side + slack, x - slack : x + side + slack] = True
+    chroma[(y - slack) // 2 : (y + side + slack) // 2 + 1, (x - slack) // 2 : (x + side + slack) // 2 + 1] = True
+    for (_, before), (_, after) in zip(pictures(video), pictures(dub.output), strict=True):
+        assert np.array_equal(before[0][~luma], after[0][~luma])
+        assert np.array_equal(before[1][:, ~chroma], after[1][:, ~chroma])
+        assert changed(before, after) > 5
+
+
+def test_a_video_that_lies_on_its_side(dub, face_clip, speech, pictures) -> None:
+    video = face_clip(one, n_frames=5, rotation=90)
+    dub(video, speech(0.2))
+    made = probe(dub.output).video
+    assert made is not None and made.rotation in (90, 270) and (made.width, made.height) == (160, 120)
+    (x, y, side), outside = FACE, np.ones((120, 160), bool)
+    outside[y - 2 : y + side + 2, x - 2 : x + side + 2] = False
+    for (_, before), (_, after) in zip(pictures(video), pictures(dub.output), strict=True):
+        assert np.array_equal(before[0][outside], after[0][outside])
+        assert changed(before, after) > 5
+
+
+def test_only_the_range_is_dubbed(dub, face_clip, speech, pictures) -> None:
+    video = face_clip(one, n_frames=24)
+    report = dub(video, speech(0.96), start_s=0.2, end_s=0.64)  # frames 5 to 15
+    pairs = list(zip(pictures(video), pictures(dub.output), strict=True))
+    touched = [not equal(before, after) for (_, before), (_, after) in pairs]
+    assert touched == [5 <= number < 16 for number in range(24)]
+    assert report.passed == {"outside the range": 13}
+    assert (report.frames, report.dubbed) == (24, 11)
+    amounts = [changed(before, after) for (_, before), (_, after) in pairs]
+    for order in (amounts[5:9], amounts[15:11:-1]):  # the shot goes on before and after the range: faded, not switched
+        assert order == sorted(order) and order[0] < 0.5 * order[3]
+
+
+def test_frames_without_a_face_pass_through(dub, face_clip, speech, pictures) -> None:
+    video = face_clip(lambda number: [FACE] if 5 <= number < 14 or number >= 18 else [], n_frames=26)
+    report = dub(video, speech(1.04))
+    touched = [not equal(a, b) for (_, a), (_, b) in zip(pictures(video), pictures(dub.output), strict=True)]
+    assert touched == [5 <= number < 14 or number >= 18 for number in range(26)]
+    assert report.passed == {"no face": 5, "other or unclear face": 4}
+    assert report.dubbed + sum(report.passed.values()) == report.frames == 26
+
+
+@pytest.mark.parametrize(
+    ("face", "dubbed"), [("all", (True, True)), ("largest", (False, True)), ((30.0, 60.0), (True, False))]
+)
+def test_the_faces_that_were_asked_for(dub, face_clip, speech, pictures, face, dubbed) -> None:
+    video = face_clip(lambda number: [LEFT, RIGHT], n_frames=6)
+    report = dub(video, speech(), face=face)
+    assert report.faces == sum(dubbed)
+    for (_, before), (_, after) in zip(pictures(video), pictures(dub.output), strict=True):
+        assert (changed(before, after, LEFT) > 2, changed(before, after, RIGHT) > 2) == dubbed
+    assert (report.dubbed, report.passed) == (6, {})
+
+
+def test_a_silent_dub_needs_no_warning(dub, face_clip, speech) -> None:
+    report = dub(face_clip(one), speech(level=0.0))
+    assert report.warnings == () and report.dubbed == 10
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.9, "0.50 s longer"), (0.2, "0.20 s shorter")])
+def test_another_length_is_said_and_the_picture_stays_whole(dub, face_clip, speech, seconds, words) -> None:
+    report = dub(face_clip(one), speech(seconds))
+    assert len(report.warnings) == 1 and words in report.warnings[0]
+    assert [(e.code, e.message) for e in dub.events if isinstance(e, Warning_)] == [("length", report.warnings[0])]
+    made = probe(dub.output)
+    assert made.video is not None and made.video.frames == 10
+    assert made.video.duration_s == pytest.approx(0.4)
+    assert made.audio[0].duration_s == pytest.approx(0.4, abs=0.08)
+
+
+def test_events_tell_stages_progress_and_the_report(dub, face_clip, speech) -> None:
+    report = dub(face_clip(one), speech())
+    stages = [event for event in dub.events if isinstance(event, Stage)]
+    assert [(stage.name, stage.index, stage.count) for stage in stages] == [
+        ("read", 1, 4),
+        ("faces", 2, 4),
+        ("dub", 3, 4),
+        ("write", 4, 4),
+    ]
+    assert [event.done for event in dub.events if isinstance(event, Progress)][-1] == 10
+    assert dub.events[-1] == Done(report)
+    assert set(report.stages) == {"read", "faces", "dub", "write"}
+    assert (report.output, report.device, report.faces) == (str(dub.output), "cpu", 1)
+
+
+def test_an_existing_output_is_refused(dub, face_clip, speech) -> None:
+    dub.output.write_bytes(b"precious")
+    video, audio = face_clip(one), speech()
+    with pytest.raises(OutputError, match="exists"):
+        dub(video, audio)
+    assert dub.output.read_bytes() == b"precious"
+    assert dub(video, audio, overwrite=True).dubbed == 10
+    assert probe(dub.output).video is not None
+
+
+@pytest.mark.parametrize("role", ["video", "audio"])
+def test_an_input_is_never_the_output(dub, face_clip, speech, role: str) -> None:
+    video, audio = face_clip(one), speech()
+    dub.output = {"video": video, "audio": audio}[role]
+    before = dub.output.read_bytes()
+    with pytest.raises(OutputError, match="is the input"):
+        dub(video, audio, overwrite=True)
+    assert dub.output.read_bytes() == before
+
+
+@pytest.mark.parametrize("old", [None, b"precious"])
+def test_a_failure_in_the_middle_leaves_nothing_behind(dub, face_clip, speech, monkeypatch, old: bytes | None) -> None:
+    calls, real = [], Generator.forward
+
+    def forward(self, *args, **kwargs) -> Generated:
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError("a bug")
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(Generator, "forward", forward)
+    if old is not None:
+        dub.output.write_bytes(old)
+    with pytest.raises(RuntimeError, match="a bug"):
+        dub(face_clip(one), speech(), batch_size=3, overwrite=True)
+    assert len(calls) == 2
+    assert [(path, path.read_bytes()) for path in dub.output.parent.iterdir()] == ([(dub.output, old)] if old else [])
+
+
+@pytest.mark.parametrize(
+    ("markers", "face", "words"),
+    [
+        (lambda number: [], "largest", "no face of at least 20 pixels"),
+        (lambda number: [FACE], (3.0, 3.0), "none of 1 faces fits --face 3,3"),
+        (lambda number: [(60, 40, 14)], "largest", "no face of at least 20 pixels"),
+    ],
+    ids=["none", "elsewhere", "too small"],
+)
+def test_no_usable_face_is_an_error_and_makes_no_file(dub, face_clip, speech, markers, face, words: str) -> None:
+    with pytest.raises(NoFaceError, match=words) as caught:
+        dub(face_clip(markers), speech(), face=face)
+    assert "frames 0 to 9" in caught.value.what
+    assert not list(dub.output.parent.iterdir())
+
+
+def test_a_range_without_frames_is_an_error(dub, face_clip, speech) -> None:
+    with pytest.raises(InputError, match=r"no frame between 5\.0 s and None"):
+        dub(face_clip(one), speech(), start_s=5.0)
+
+
+def broken(rows_of_call):
+    """Generator.forward whose picture is NaN in some rows of each call."""
+    real, calls = Generator.forward, []
+
+    def forward(self, masked, *args, **kwargs) -> Generated:
+        made = real(self, masked, *args, **kwargs)
+        rows = rows_of_call(len(calls), len(masked))
+        calls.append(1)
+        face = made.face.clone()
+        face[rows] = float("nan")
+        return Generated(face, made.mask, made.shape)
+
+    return forward
+
+
+def test_pictures_that_are_not_finite_are_left_out_and_counted(dub, face_clip, speech, pictures, monkeypatch) -> None:
+    monkeypatch.setattr(Generator, "forward", broken(lambda call, n: [1] if call == 0 else []))
+    video = face_clip(one)
+    report = dub(video, speech(), batch_size=4)
+    touched = [not equal(a, b) for (_, a), (_, b) in zip(pictures(video), pictures(dub.output), strict=True)]
+    assert touched == [number != 1 for number in range(10)]
+    assert (report.frames, report.dubbed, report.passed) == (10, 9, {"no picture from the generator": 1})
+    assert len(report.warnings) == 1 and report.warnings[0].startswith("1 face")
+
+
+def test_a_generator_that_gives_nothing_is_an_error(dub, face_clip, speech, monkeypatch) -> None:
+    monkeypatch.setattr(Generator, "forward", broken(lambda call, n: list(range(n))))
+    with pytest.raises(WeightsError, match="10 faces"):
+        dub(face_clip(one), speech())
+    assert not list(dub.output.parent.iterdir())
+
+
+def test_refusals_come_before_the_long_work(dub, face_clip, speech, monkeypatch) -> None:
+    video, audio = face_clip(one), speech()
+
+    def analyze(*args, **kwargs) -> None:
+        raise AssertionError("the video was searched first")
+
+    monkeypatch.setattr("lipdub.pipeline.sync.analyze", analyze)
+    with pytest.raises(SetupError, match="no encoder for 'mpeg3'"):
+        dub(video, audio, codec="mpeg3")
+    with pytest.raises(OutputError, match="does not take vp9"):
+        dub.output = dub.output.with_suffix(".avi")
+        dub(video, audio, codec="vp9")
+    with pytest.raises(OutputError, match=r"cannot write \.xyz"):
+        dub.output = dub.output.with_suffix(".xyz")
+        dub(video, audio)
+    assert not list(dub.output.parent.iterdir())
+
+
+def test_the_output_container_decides_the_codec(dub, face_clip, speech) -> None:
+    dub.output = dub.output.with_suffix(".webm")
+    dub(face_clip(one, n_frames=5), speech(0.2), crf=None)
+    made = probe(dub.output).video
+    assert made is not None and made.codec in ("vp9", "av1")
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "mps", "tpu", "cuda:", "cuda:x", "cpu:7", ""])
+def test_a_device_that_is_absent_is_refused(monkeypatch, name: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(SetupError, match="is not available"):
+        resolve_device(name)
+
+
+def test_the_fastest_device_is_found(monkeypatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device("auto") == resolve_device("cpu") == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("auto") == torch.device("cuda")
+    assert resolve_device("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(SetupError, match="cuda:2"):
+        resolve_device("cuda:2")

@@ -1,0 +1,306 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lipdub.config import Config, load_config
+from lipdub.errors import InputError
+from lipdub.mel import mel_windows
+from lipdub.models.generator import Generator
+from lipdub.training.data import Batch, ClipSet, capped, masked_faces, noisy_sound, shape_code
+from lipdub.training.generator import own_references
+from lipdub.training.store import ClipEntry
+
+SIZE, WIDTH = 32, 16
+
+
+def debug(*overrides: str) -> Config:
+    return load_config("debug", overrides)
+
+
+@pytest.fixture(scope="module")
+def clips(made_data: Path) -> ClipSet:
+    """The training split with the debug preset; each test reseeds it."""
+    return ClipSet(made_data, "train", debug("train.references=4", "reference.count=6"))
+
+
+@pytest.fixture(scope="module")
+def with_settings(made_data: Path, clips: ClipSet) -> Callable[..., ClipSet]:
+    """The same clips under other settings, without reading them again."""
+
+    def make(*overrides: str) -> ClipSet:
+        other = object.__new__(ClipSet)
+        other.__dict__.update(clips.__dict__ | {"config": debug(*overrides)})
+        other.reseed(0)
+        return other
+
+    return make
+
+
+class Loaded(np.random.Generator):
+    """A generator whose coin and whose start of a sample are given; all else is random."""
+
+    def __init__(self, seed: int, *, coin: float, start: int) -> None:
+        super().__init__(np.random.PCG64(seed))
+        self.coin, self.start = coin, start
+
+    def random(self, *args: object, **kwargs: object) -> object:
+        return super().random(*args, **kwargs) if args or kwargs else self.coin
+
+    def integers(self, *args: object, **kwargs: object) -> object:
+        return super().integers(*args, **kwargs) if kwargs else self.start
+
+
+def test_a_batch_has_the_documented_shapes_and_ranges(clips: ClipSet) -> None:
+    clips.reseed(1)
+    batch = clips.batch(3, SIZE, WIDTH)
+    assert batch.real.shape == (3, 5, 3, SIZE, SIZE)
+    assert batch.references.shape == (3, 4, 3, SIZE, SIZE)
+    assert (batch.known.shape, batch.known.dtype) == ((3, 4), torch.bool)
+    assert batch.windows.shape == (3, 5, 80, WIDTH)
+    assert batch.expert_mel.shape == (3, 80, 16)
+    assert batch.mouth.shape == (3, 5, 1, SIZE, SIZE)
+    assert batch.shape.shape == (3, 5, 8)
+    for faces in (batch.real, batch.references):
+        assert float(faces.min()) >= 0
+        assert float(faces.max()) <= 1
+    assert float(batch.real.std()) > 0.05
+    assert float(batch.windows.min()) >= -1
+    assert float(batch.windows.max()) <= 1.2
+    assert set(batch.mouth.unique().tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("augment", [True, False])
+def test_references_show_the_lower_half_only(clips: ClipSet, augment: bool) -> None:
+    batch = clips.batch(2, SIZE, WIDTH, augment=augment)
+    assert float(batch.references[..., : SIZE // 2, :].max()) == 0
+    assert float(batch.references[..., SIZE // 2 :, :].min(2).values.mean()) > 0.1
+
+
+def test_the_identity_encoder_sees_the_upper_half_only(clips: ClipSet) -> None:
+    batch = clips.batch(1, SIZE, WIDTH)
+    masked = masked_faces(batch.real)
+    assert float(masked[..., SIZE // 2 :, :].max()) == 0
+    assert torch.equal(masked[..., : SIZE // 2, :], batch.real[0, ..., : SIZE // 2, :])
+
+
+def test_the_mouth_mask_lies_on_the_mouth(clips: ClipSet) -> None:
+    batch = clips.batch(2, SIZE, WIDTH, augment=False)
+    mask = batch.mouth.mean((0, 1, 2))
+    assert float(mask[round(0.7 * SIZE), SIZE // 2]) == 1
+    assert float(mask[: round(0.35 * SIZE)].max()) == 0
+
+
+@pytest.mark.parametrize("sampling", ["kmeans", "random", "neighbourhood"])
+def test_references_are_never_the_target_or_its_neighbours(
+    with_settings: Callable[..., ClipSet], sampling: str
+) -> None:
+    made = with_settings(f"reference.sampling={sampling}", "train.references=4", "reference.neighbourhood=12")
+    for clip in made.clips:
+        for first in range(0, len(clip.frames) - 4, 3):
+            target = np.arange(first, first + 5)
+            picked = made.reference_frames(clip, target)
+            away = np.abs(picked[:, None] - target).min(1)
+            assert 1 <= len(picked) <= 4
+            assert len(set(picked.tolist())) == len(picked)
+            assert away.min() > made.config.reference.exclude
+            if sampling == "neighbourhood":
+                assert np.abs(picked - target.mean()).max() <= 12
+
+
+def test_kmeans_takes_the_sharpest_frame_of_different_clusters(clips: ClipSet) -> None:
+    clip, target = clips.clips[1], np.arange(20, 25)
+    picked = clips.reference_frames(clip, target)
+    groups = clip.clusters[picked]
+    assert len(set(groups.tolist())) == len(picked) == 4
+    far = np.abs(np.arange(len(clip.frames))[:, None] - target).min(1) > clips.config.reference.exclude
+    for frame, group in zip(picked, groups, strict=True):
+        assert clip.sharpness[frame] == clip.sharpness[far & (clip.clusters == group)].max()
+
+
+def test_random_references_reach_everywhere(with_settings: Callable[..., ClipSet]) -> None:
+    made = with_settings("reference.sampling=random", "train.references=4")
+    clip, target = made.clips[0], np.arange(5)
+    seen = {int(frame) for _ in range(100) for frame in made.reference_frames(clip, target)}
+    assert seen == set(range(4 + made.config.reference.exclude + 1, len(clip.frames)))
+
+
+def test_free_places_are_filled_with_jittered_repeats(with_settings: Callable[..., ClipSet]) -> None:
+    made = with_settings("train.references=8", "reference.augment=true")
+    batch = made.batch(2, SIZE, WIDTH, augment=False)
+    assert bool(batch.known.all())
+    faces = batch.references.flatten(2)
+    distances = torch.cdist(faces, faces) + 1e9 * torch.eye(8)
+    assert float(distances.min()) > 1e-3  # a repeat is never the same picture
+
+
+def test_without_augmentation_free_places_stay_empty(with_settings: Callable[..., ClipSet]) -> None:
+    made = with_settings("train.references=8", "reference.augment=false")
+    batch = made.batch(4, SIZE, WIDTH)
+    assert int(batch.known.sum(1).min()) >= 1
+    assert int(batch.known.sum(1).max()) <= 6  # clusters
+    assert float(batch.references[~batch.known].abs().max()) == 0
+    assert float(batch.references[batch.known].flatten(1).max(1).values.min()) > 0
+
+
+def test_an_empty_place_does_not_reach_the_generator(with_settings: Callable[..., ClipSet]) -> None:
+    made = with_settings("train.references=8", "reference.augment=false")
+    batch = made.batch(2, SIZE, WIDTH)
+    torch.manual_seed(0)
+    generator = Generator(made.config.generator).eval()
+    noise = torch.where(batch.known[..., None, None, None], batch.references, torch.rand_like(batch.references))
+    faces = []
+    with torch.no_grad():
+        for references in (batch.references, noise):
+            encoded = generator.encode_references(references.flatten(0, 1))
+            owner = own_references(batch.known, 5)
+            windows = batch.windows.flatten(0, 1)
+            faces.append(generator(masked_faces(batch.real), windows, encoded, owner).face)
+    assert torch.allclose(faces[0], faces[1], atol=1e-6)
+    assert not torch.equal(noise, batch.references)
+
+
+def test_a_frame_may_look_at_the_references_of_its_own_clip() -> None:
+    owner = own_references(torch.tensor([[True, True], [True, False]]), 3)
+    assert owner.int().tolist() == [[1, 1, 0, 0]] * 3 + [[0, 0, 1, 0]] * 3
+
+
+def test_training_references_are_blurred_and_nothing_else(with_settings: Callable[..., ClipSet]) -> None:
+    def detail(faces: torch.Tensor) -> float:
+        return float((faces[..., SIZE // 2 :, 1:] - faces[..., SIZE // 2 :, :-1]).abs().mean())
+
+    batches: dict[tuple[float, bool], Batch] = {}
+    for blur in (0.0, 2.0):
+        for augment in (True, False):
+            made = with_settings(f"train.reference_blur={blur}")
+            batches[blur, augment] = made.batch(2, SIZE, WIDTH, augment=augment)
+    assert detail(batches[2.0, True].references) < 0.93 * detail(batches[0.0, True].references)
+    assert torch.equal(batches[2.0, True].real, batches[0.0, True].real)
+    assert torch.equal(batches[2.0, False].references, batches[0.0, False].references)
+
+
+def test_the_blur_is_that_of_the_thesis_and_off_in_the_bundled_models_preset() -> None:
+    assert Config().train.reference_blur == 0.5
+    assert load_config("small-cpu").train.reference_blur == 0
+
+
+def test_a_mirrored_sample_is_mirrored_in_everything(clips: ClipSet) -> None:
+    batches = []
+    for side in (0.9, 0.0):
+        clips.rng = Loaded(5, coin=side, start=4)
+        batches.append(clips.batch(2, SIZE, WIDTH))
+    plain, mirrored = batches
+    for name in ("real", "references", "mouth"):
+        assert torch.equal(getattr(mirrored, name), getattr(plain, name).flip(-1)), name
+    assert torch.equal(mirrored.windows, plain.windows)
+    assert torch.equal(mirrored.shape, plain.shape[..., [0, 2, 1, 3, 4, 5, 6, 7]])
+    assert float((plain.shape[..., 1] - plain.shape[..., 2]).abs().max()) > 0.1
+
+
+def test_validation_batches_are_not_augmented(clips: ClipSet) -> None:
+    batches = []
+    for coin in (0.9, 0.0):  # the second mirrors everything it may
+        clips.rng = Loaded(3, coin=coin, start=4)
+        batches.append(clips.batch(1, SIZE, WIDTH, augment=False))
+    assert torch.equal(batches[0].real, batches[1].real)
+    assert torch.equal(batches[0].windows, batches[1].windows)
+
+
+def test_the_window_of_a_frame_is_the_one_that_sync_uses(clips: ClipSet) -> None:
+    clips.rng = Loaded(0, coin=0.9, start=7)
+    batch = clips.batch(1, SIZE, WIDTH, augment=False)
+    times = (np.arange(7, 12) + 0.5) / 25
+    found = 0
+    for clip in clips.clips:
+        if np.array_equal(batch.real[0].numpy(), clips.faces(clip, 7, 5, SIZE, augment=False)):
+            found += 1
+            assert np.array_equal(batch.windows[0].numpy(), mel_windows(clip.mel, times, clips.config.mel, width=WIDTH))
+            middle = mel_windows(clip.mel, times[2:3], clips.config.mel, width=16)
+            assert np.array_equal(batch.expert_mel.numpy(), middle)
+            assert np.array_equal(batch.shape[0].numpy(), clip.shape[7:12])
+    assert found == 1
+
+
+def test_the_shape_code_is_zero_at_rest_and_grows_with_the_opening(clips: ClipSet) -> None:
+    clip = clips.clips[0]
+    openings = clip.landmarks[:, 66, 1] - clip.landmarks[:, 62, 1]
+    code = shape_code(clip.landmarks)
+    assert np.corrcoef(code[:, 0], openings)[0, 1] > 0.999
+    calm = np.argsort(code[:, 0])[: len(code) // 5]
+    assert abs(float(code[calm, 0].mean())) < 0.02
+    assert float(code[:, 0].max()) > 1
+
+
+def test_sounds_come_with_the_shapes_that_were_seen(clips: ClipSet) -> None:
+    clips.reseed(0)
+    windows, shapes = clips.sounds(64, WIDTH)
+    assert windows.shape == (64, 80, WIDTH)
+    assert shapes.shape == (64, 8)
+    loudness = windows[:, :, WIDTH // 2 - 1 : WIDTH // 2 + 1].mean((1, 2))
+    assert float(torch.corrcoef(torch.stack([loudness, shapes[:, 0]]))[0, 1]) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("share", "cap", "wanted"),
+    [
+        ([0.7, 0.2, 0.1], 0.5, [0.5, 1 / 3, 1 / 6]),
+        ([0.8, 0.1, 0.1], 0.4, [0.4, 0.3, 0.3]),
+        ([0.6, 0.3, 0.1], 0.4, [0.4, 0.4, 0.2]),  # the second goes over only after the first was cut
+        ([0.9, 0.1], 0.15, [0.5, 0.5]),  # two shares of .15 cannot make 1
+        ([1.0], 0.15, [1.0]),
+        ([0.25] * 4, 0.25, [0.25] * 4),
+    ],
+)
+def test_no_share_exceeds_the_cap(share: list[float], cap: float, wanted: list[float]) -> None:
+    assert capped(np.array(share), cap) == pytest.approx(wanted)
+
+
+def test_the_speaker_cap_holds_for_what_is_drawn(made_data: Path) -> None:
+    made = ClipSet(made_data, "train", debug("train.speaker_cap=0.4"))
+    drawn = [clip.entry.speaker for clip in made.draw(3000)]
+    shares = {name: drawn.count(name) / 3000 for name in ("anna", "ben", "cora")}
+    assert shares["anna"] == pytest.approx(0.4, abs=0.03)
+    assert min(shares.values()) > 0.25
+    assert made.weights.sum() == pytest.approx(1)
+
+
+def test_noise_on_the_sound_spares_its_level_and_range() -> None:
+    mel = torch.full((64, 80, 16), 0.1)
+    noisy = noisy_sound(mel, np.random.default_rng(0))
+    assert float(noisy.min()) >= -1
+    assert abs(float(noisy.mean()) - 0.1) < 0.02
+    assert float(noisy.mean((1, 2)).std()) > 0.03  # level: one draw for each
+    assert float((noisy[0, 1:] - noisy[0, :-1]).std()) < 0.01  # tilt is smooth
+
+
+def test_the_same_seed_gives_the_same_batches_and_the_state_goes_on(clips: ClipSet) -> None:
+    clips.reseed(4)
+    first = clips.batch(1, SIZE, WIDTH)
+    state = {"sampler": clips.state(), "step": 9}
+    second = clips.batch(1, SIZE, WIDTH)
+    clips.reseed(4)
+    assert torch.equal(clips.batch(1, SIZE, WIDTH).real, first.real)
+    clips.restore(state)
+    again = clips.batch(1, SIZE, WIDTH)
+    assert torch.equal(again.real, second.real)
+    assert torch.equal(again.windows, second.windows)
+    clips.restore({"step": 9})  # a checkpoint of an earlier version
+    assert clips.rng.integers(1 << 30) == np.random.default_rng(clips.seed + 9).integers(1 << 30)
+
+
+def test_clips_too_short_for_a_reference_are_left_out(
+    make_data: Callable[..., list[ClipEntry]], tmp_path: Path
+) -> None:
+    make_data(tmp_path / "data", [("a", "train", 15), ("b", "train", 16), ("c", "val", 15)])
+    assert [clip.entry.speaker for clip in ClipSet(tmp_path / "data", "train", debug()).clips] == ["b"]
+    with pytest.raises(InputError, match="16 frames in split 'val'"):
+        ClipSet(tmp_path / "data", "val", debug())
+
+
+def test_an_unknown_sampling_is_refused(made_data: Path) -> None:
+    with pytest.raises(InputError, match="nearest"):
+        ClipSet(made_data, "train", debug("reference.sampling=nearest"))

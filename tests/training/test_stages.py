@@ -1,0 +1,351 @@
+"""Each stage for a few steps on drawn faces: it learns, resumes exactly, and exports what it averaged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+
+from lipdub.config import Config, load_config
+from lipdub.errors import InputError, SetupError, TrainingError, WeightsError
+from lipdub.losses import expert_bce
+from lipdub.models.expert import Expert
+from lipdub.models.generator import Generator
+from lipdub.models.layers import mask_lower_half
+from lipdub.training import expert as expert_module
+from lipdub.training.data import Clip, ClipSet
+from lipdub.training.expert import ExpertTraining, expert_batch
+from lipdub.training.export import export
+from lipdub.training.generator import GeneratorTraining
+from lipdub.training.run import Run, train_steps
+from lipdub.training.stages import RunRequest, load_features, run_stage
+from lipdub.training.store import ClipEntry
+from lipdub.weights import load_expert, load_generator, load_state, save_state
+
+
+@pytest.fixture(autouse=True)
+def short_validations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch instead of many."""
+    monkeypatch.setattr("lipdub.training.expert.JUDGED_BATCHES", 1)
+    monkeypatch.setattr("lipdub.training.generator.JUDGED_BATCHES", 1)
+
+
+def request(data: Path, run: Path, stage: str, *overrides: str, **more: object) -> RunRequest:
+    config = load_config("debug", [f"train.stage={stage!r}", "train.steps=2", *overrides])
+    return RunRequest(stage=stage, data=data, run=run, config=config, **more)
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+def checkpoint(run: Path) -> dict:
+    return torch.load(run / "checkpoint.pt", weights_only=True)
+
+
+def metrics(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def equal(a: object, b: object) -> bool:
+    """Whether two checkpoints hold the same numbers."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+@pytest.fixture(scope="module")
+def trained_expert(made_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Exported weights of an expert of two steps."""
+    folder = tmp_path_factory.mktemp("expert")
+    assert run_stage(request(made_data, folder / "run", "expert", export=folder / "expert.safetensors"), quiet)
+    return folder / "expert.safetensors"
+
+
+@pytest.mark.parametrize("stage", ["expert", "1"])
+def test_two_steps_change_every_weight(made_data: Path, tmp_path: Path, stage: str) -> None:
+    assert run_stage(request(made_data, tmp_path, stage, "train.steps=1"), quiet)
+    before = checkpoint(tmp_path)["model"]
+    assert run_stage(request(made_data, tmp_path, stage), quiet)
+    after = checkpoint(tmp_path)["model"]
+    same = [name for name in before if torch.equal(before[name], after[name])]
+    assert same == []
+    assert checkpoint(tmp_path)["step"] == 2
+
+
+@pytest.mark.parametrize(
+    ("stage", "more"), [("expert", []), ("1", []), ("1", ["generator.shape_code=8", "loss.shape=1"])]
+)
+def test_four_steps_are_two_and_resume_and_two(made_data: Path, tmp_path: Path, stage: str, more: list[str]) -> None:
+    settings = ["train.steps=4", "train.validate_every=3", *more]  # a validation falls into the second part only
+    run_stage(request(made_data, tmp_path / "whole", stage, *settings), quiet)
+    asked = iter([False, False, True])
+    assert not run_stage(request(made_data, tmp_path / "parts", stage, *settings), quiet, stopped=lambda: next(asked))
+    assert checkpoint(tmp_path / "parts")["step"] == 2
+    torch.manual_seed(99)
+    assert run_stage(request(made_data, tmp_path / "parts", stage, *settings), quiet)
+    whole, parts = checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "parts")
+    for state in (whole, parts):
+        del state["spent_s"]
+    assert equal(whole, parts)
+    logged = [{k: v for k, v in line.items() if k != "time_s"} for line in metrics(tmp_path / "parts")]
+    assert logged == [{k: v for k, v in line.items() if k != "time_s"} for line in metrics(tmp_path / "whole")]
+
+
+@pytest.mark.parametrize("stage", ["expert", "1"])
+def test_validation_leaves_the_training_samples_alone(made_data: Path, stage: str) -> None:
+    config = load_config("debug", ["generator.shape_code=8"])
+    clips, held_out = (ClipSet(made_data, split, config) for split in ("train", "val"))
+    make = ExpertTraining if stage == "expert" else GeneratorTraining
+    training = make(config, Accelerator(), clips, held_out)
+    before, torch_before = clips.state(), torch.get_rng_state()
+    first = training.validate()
+    training.pictures()
+    assert training.validate() == first
+    assert clips.state() == before
+    assert torch.equal(torch.get_rng_state(), torch_before)
+
+
+def test_checkpoints_keep_the_names_that_earlier_versions_read(made_data: Path, tmp_path: Path) -> None:
+    run_stage(request(made_data, tmp_path, "1"), quiet)
+    state = checkpoint(tmp_path)
+    assert {"model", "ema", "optimizer", "expert_weight", "step", "spent_s", "torch_rng"} <= set(state)
+    assert {"n_averaged", *(f"module.{name}" for name in state["model"])} == set(state["ema"])
+
+
+def test_a_stage_1_run_draws_what_it_does(made_data: Path, tmp_path: Path) -> None:
+    run_stage(request(made_data, tmp_path, "1", "generator.shape_code=8", "loss.shape=1"), quiet)
+    assert [path.name for path in (tmp_path / "samples").iterdir()] == ["0000002.png"]
+    validation = metrics(tmp_path)[-1]
+    assert set(validation) == {"kind", "step", "time_s", "val_l1", "val_blend_l1", "val_opening_r"}
+    assert 0 < validation["val_l1"] < 1
+    assert set(metrics(tmp_path)[0]) >= {"l1", "mask", "shape", "share"}
+
+
+def test_sound_first_leaves_pictures_for_later(made_data: Path, tmp_path: Path) -> None:
+    settings = ["generator.shape_code=8", "loss.shape=1", "train.sound_first=1"]
+    run_stage(request(made_data, tmp_path, "1", *settings), quiet)
+    first, second = (line for line in metrics(tmp_path) if line["kind"] == "train")
+    assert "l1" not in first
+    assert "l1" in second
+
+
+def test_the_expert_judges_stage_1_and_stays_as_it_is(made_data: Path, tmp_path: Path, trained_expert: Path) -> None:
+    before = trained_expert.read_bytes()
+    settings = ["loss.expert_at_l1=1.0", "train.steps=3", "train.validate_every=1"]  # any L1 is good enough
+    run_stage(request(made_data, tmp_path, "1", *settings, expert=str(trained_expert)), quiet)
+    lines = metrics(tmp_path)
+    assert [("expert" in line) for line in lines if line["kind"] == "train"] == [False, True, True]
+    assert lines[-1]["expert_weight"] == Config().loss.expert_on == checkpoint(tmp_path)["expert_weight"]
+    assert not any(name.startswith("expert") for name in checkpoint(tmp_path)["model"])
+    assert trained_expert.read_bytes() == before
+
+
+def test_gradients_of_the_expert_reach_the_generator_only(made_data: Path) -> None:
+    config = load_config("debug", ["loss.expert=1.0"])
+    clips = ClipSet(made_data, "train", config)
+    torch.manual_seed(0)
+    expert = Expert(config.expert)
+    training = GeneratorTraining(config, Accelerator(), clips, clips, expert=expert)
+    weights = [p.clone() for p in expert.parameters()]
+    for step in range(2):
+        losses = training.losses(step)
+        training.update({"expert": losses["expert"]}, step, 0.0)
+    assert all(torch.equal(a, b) for a, b in zip(weights, expert.parameters(), strict=True))
+    assert not expert.training
+    moved = training.generator.face_head[-1].weight.grad
+    assert float(moved.abs().max()) > 0
+
+
+def test_the_perceptual_loss_takes_part_where_there_are_features(
+    made_data: Path, tmp_path: Path, vgg_file: Path
+) -> None:
+    run_stage(request(made_data, tmp_path, "1", "loss.vgg_share=0.5", features=str(vgg_file)), quiet)
+    train = [line for line in metrics(tmp_path) if line["kind"] == "train"]
+    assert all(line["vgg"] > 0 for line in train)
+
+
+@pytest.fixture(scope="module")
+def vgg_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """VGG-19 features up to conv3_1 in their file's layout, with random weights."""
+    torch.manual_seed(0)
+    shapes = {0: (3, 3, 1), 2: (64, 3, 3), 5: (64, 64, 3), 9: (128, 64, 3), 12: (128, 128, 3), 16: (256, 128, 3)}
+    state = {}
+    for index, (outputs, inputs, side) in shapes.items():
+        state[f"{index}.weight"] = torch.randn(outputs, inputs, side, side) / (inputs * side**2) ** 0.5
+        state[f"{index}.bias"] = torch.zeros(outputs)
+    path = tmp_path_factory.mktemp("vgg") / "vgg.safetensors"
+    save_state(path, state, {"kind": "features"})
+    return path
+
+
+def test_features_that_are_neither_vgg_are_refused(trained_expert: Path) -> None:
+    with pytest.raises(WeightsError, match="neither"):
+        load_features(str(trained_expert))
+
+
+def test_the_expert_learns_one_batch_by_heart(made_data: Path) -> None:
+    config = load_config("debug", ["train.learning_rate=3e-3", "train.anneal=0"])
+    clips = ClipSet(made_data, "train", config)
+    torch.manual_seed(0)
+    training = ExpertTraining(config, Accelerator(), clips, clips)
+    faces, mel, labels = expert_batch(clips, config, 16, augment=False)
+    assert labels.tolist() == [1, 0] * 8
+    losses = []
+    for step in range(60):
+        loss = expert_bce(training.expert(faces, mel), labels)
+        training.update({"expert": loss}, step, 0.0)
+        losses.append(float(loss.detach()))
+    assert losses[0] > 0.5
+    assert min(losses[-5:]) < 0.3
+
+
+def test_a_wrong_sound_is_another_time_of_the_same_clip(made_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config("debug")
+    clips = ClipSet(made_data, "train", config)
+    seen, heard, faces, windows = [], [], clips.faces, expert_module.mel_windows
+
+    def watch(clip: Clip, first: int, *args: object, **kwargs: object) -> np.ndarray:
+        seen.append((id(clip.mel), first))
+        return faces(clip, first, *args, **kwargs)
+
+    def listen(mel: np.ndarray, times_s: np.ndarray, *args: object, **kwargs: object) -> np.ndarray:
+        heard.append((id(mel), round(25 * times_s[0] - 2.5, 6)))
+        return windows(mel, times_s, *args, **kwargs)
+
+    monkeypatch.setattr(clips, "faces", watch)
+    monkeypatch.setattr(expert_module, "mel_windows", listen)
+    lower, mel, labels = expert_batch(clips, config, 40, augment=False)
+    assert (lower.shape, mel.shape) == ((40, 15, 16, 32), (40, 1, 80, 16))
+    for (clip, first), (other, start), label in zip(seen, heard, labels, strict=True):
+        assert other == clip
+        assert start == first if label else abs(start - first) >= 5  # frames, 0.2 s
+
+
+def test_a_loss_that_is_not_finite_stops_the_stage(
+    made_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lipdub.training.generator.masked_l1", lambda *_: torch.tensor(float("inf")))
+    with pytest.raises(TrainingError, match="'l1' was not finite for 2 steps"):
+        run_stage(request(made_data, tmp_path, "1", "train.max_bad_steps=2", "train.steps=9"), quiet)
+
+
+def test_an_exported_generator_is_the_averaged_one(made_data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "generator.safetensors"
+    asked = request(made_data, tmp_path / "run", "1", "train.steps=3", "train.ema=0.5", export=path)
+    run_stage(asked, quiet)
+    loaded, config = load_generator(path, Config())
+    assert (config.generator, config.mel) == (asked.config.generator, asked.config.mel)
+    averaged = Generator(asked.config.generator).eval()
+    ema = checkpoint(tmp_path / "run")["ema"]
+    averaged.load_state_dict({k.removeprefix("module."): v for k, v in ema.items() if k != "n_averaged"})
+    batch = ClipSet(made_data, "val", asked.config).batch(1, 32, 16, augment=False)
+    owner = torch.ones(5, 2, dtype=torch.bool)
+    faces = []
+    with torch.no_grad():
+        for generator in (loaded, averaged):
+            references = generator.encode_references(batch.references[0])
+            faces.append(generator(mask_lower_half(batch.real[0]), batch.windows[0], references, owner).face)
+    assert torch.allclose(faces[0], faces[1], atol=5e-3)
+    model = checkpoint(tmp_path / "run")["model"]
+    trained, name = model["face_head.1.weight"], "face_head.1.weight"
+    assert not torch.allclose(loaded.state_dict()[name], trained, atol=1e-5, rtol=0)  # the average, not the last
+    assert torch.allclose(loaded.state_dict()[name], ema[f"module.{name}"], atol=1e-4, rtol=1e-3)
+
+
+def test_an_exported_expert_is_the_best_one(made_data: Path, tmp_path: Path, trained_expert: Path) -> None:
+    expert, config = load_expert(trained_expert, Config())
+    best = checkpoint(trained_expert.parent / "run")["best"]
+    reference = Expert(config.expert).eval()
+    reference.load_state_dict(best)
+    faces, mel, _ = expert_batch(
+        ClipSet(made_data, "val", load_config("debug")), load_config("debug"), 4, augment=False
+    )
+    with torch.no_grad():
+        assert torch.allclose(expert(faces, mel), reference(faces, mel), atol=5e-3)
+
+
+def test_the_best_expert_is_kept_when_it_gets_worse(made_data: Path) -> None:
+    config = load_config("debug")
+    clips = ClipSet(made_data, "val", config)
+    training = ExpertTraining(config, Accelerator(), clips, clips)
+    good = training.validate()["val_expert"]
+    name = "face_norm.weight"
+    kept = training.best[name].clone()
+    with torch.no_grad():
+        training.expert.embed.weight.mul_(-3)
+        training.expert.face_norm.weight.mul_(7)
+        training.expert.face_norm.bias.sub_(2)
+    worse = training.validate()["val_expert"]
+    if worse < good:
+        pytest.fail("the test's premise: these weights are worse")
+    assert torch.equal(training.best[name], kept)
+    assert training.best_loss == good
+
+
+def test_an_export_needs_a_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no checkpoint"):
+        export(tmp_path / "checkpoint.pt", tmp_path / "out.safetensors", "expert", Config())
+
+
+@pytest.mark.parametrize(
+    ("stage", "overrides", "error", "named"),
+    [
+        ("1", ["train.precision=half"], InputError, "half"),
+        ("1", ["train.steps=0"], InputError, "steps"),
+        ("1", ["generator.shape_code=5"], InputError, "shape_code"),
+        ("1", ["reference.sampling=best"], InputError, "best"),
+        ("detector", [], InputError, "--labels"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_it_starts(
+    made_data: Path, tmp_path: Path, stage: str, overrides: list[str], error: type[Exception], named: str
+) -> None:
+    with pytest.raises(error, match=named):
+        run_stage(request(made_data, tmp_path / "run", stage, *overrides), quiet)
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_half_precision_needs_a_gpu(made_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="fp16"):
+        run_stage(request(made_data, tmp_path / "run", "1", "train.precision=fp16"), quiet)
+
+
+def test_an_expert_of_another_size_is_refused(made_data: Path, tmp_path: Path, trained_expert: Path) -> None:
+    asked = request(made_data, tmp_path / "run", "1", expert=str(trained_expert))
+    generator = replace(asked.config.generator, size=64)
+    with pytest.raises(InputError, match="5 faces of 32 pixels, the run makes 5 of 64"):
+        run_stage(replace(asked, config=replace(asked.config, generator=generator)), quiet)
+    assert not (tmp_path / "run").exists()
+
+
+def test_nothing_is_created_for_a_folder_that_is_no_data_set(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a prepared data set"):
+        run_stage(request(tmp_path, tmp_path / "run", "1"), quiet)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_data_set_needs_held_out_speakers(make_data: Callable[..., list[ClipEntry]], tmp_path: Path) -> None:
+    make_data(tmp_path / "data", [("a", "train", 20)])
+    with pytest.raises(InputError, match="'val'"):
+        run_stage(request(tmp_path / "data", tmp_path / "run", "expert"), quiet)
+
+
+def test_a_run_can_be_made_without_the_command_line(made_data: Path, tmp_path: Path) -> None:
+    config = load_config("debug", ["train.steps=1"])
+    clips = ClipSet(made_data, "train", config)
+    lines: list[str] = []
+    training = GeneratorTraining(config, Accelerator(), clips, clips)
+    assert train_steps(training, Run(tmp_path, config, lines.append), config.train, torch.device("cpu"))
+    assert any(line.startswith("validate 1: val_l1") for line in lines)
+    state, _ = load_state(export(tmp_path / "checkpoint.pt", tmp_path / "g.safetensors", "generator", config))
+    assert not any("num_batches" in name for name in state)
