@@ -117,6 +117,7 @@ class LossConfig:
     """Weights and constants of the total loss (15); see losses.py for each equation."""
 
     l1: float = 1.0
+    mouth_weight: float = 0.0  # extra weight of the mouth in l1, not in the thesis
     vgg: float = 0.5
     vgg_share: float = 1.0  # share of a batch's frames that the perceptual loss looks at; it costs most of a step
     expert: float = 0.0  # stage 1 switches .01 on when validation L1 falls below `expert_at_l1`; stage 2: .1

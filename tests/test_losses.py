@@ -11,6 +11,7 @@ from lipdub.losses import (
     generator_adversarial,
     mask_bce,
     masked_l1,
+    mouth_emphasis,
     perceptual,
     r1_penalty,
 )
@@ -172,3 +173,12 @@ class TestR1:
         real = torch.rand(2, 3)
         with pytest.raises(ValueError, match="require grad"):
             r1_penalty(real.sum(1), real)
+
+
+def test_mouth_emphasis_peaks_at_the_mouth_of_an_aligned_face() -> None:
+    weights = mouth_emphasis(torch.zeros(2, 1, 100, 100), 8.0)
+    assert weights.shape == (1, 1, 100, 100)
+    assert divmod(int(weights.argmax()), 100)[0] in (69, 70)
+    assert weights[0, 0, 69, 49].item() == pytest.approx(9.0, abs=0.02)
+    assert weights[0, 0, 5, 5].item() == pytest.approx(1.0, abs=1e-3)
+    assert torch.equal(mouth_emphasis(torch.zeros(1, 1, 8, 8), 0.0), torch.ones(1, 1, 8, 8))

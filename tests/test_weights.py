@@ -92,7 +92,7 @@ def use_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_the_manifest_pins_every_entry() -> None:
     entries = weights.manifest(ROOT / "weights.toml")
-    assert {"faces-detector", "faces-landmarks", "expert", "generator", "s3fd", "2dfan4", "vgg16"} <= set(entries)
+    assert {"faces-detector", "faces-landmarks", "generator", "s3fd", "2dfan4", "vgg16"} <= set(entries)
     for entry in entries.values():
         hexadecimal = set("0123456789abcdef")
         if not entry.bundled:

@@ -20,6 +20,7 @@ from lipdub.faces.shots import ShotDetector
 from lipdub.faces.track import overlap
 
 PATCH = 192  # side in pixels of the patch that the landmark network is given
+MAX_UNCONFIRMED = 3  # regular searches in a row; those after a cut or for another face that is missing do not hurry it
 PATCH_OVER_BOX = 1.7  # side of that patch over the larger side of the box
 
 
@@ -74,7 +75,14 @@ class _Active:
     box: NDArray[np.float32]
     landmarks: list[NDArray[np.float32] | None] = field(default_factory=list)
     confidence: list[float] = field(default_factory=list)
-    missing: int = 0
+    missing: int = 0  # rows at the end without landmarks
+    confirmed: int = 1  # rows up to the last search that found it
+
+    def forget_unconfirmed(self) -> None:
+        """Drop what the landmarks saw alone."""
+        del self.landmarks[self.confirmed :], self.confidence[self.confirmed :]
+        known = [row is not None for row in self.landmarks]
+        self.missing = len(known) if not any(known) else known[::-1].index(True)
 
 
 class FaceFollower:
@@ -133,16 +141,31 @@ class FaceFollower:
         boxes = boxes[large & (found.scores >= self._config.min_score)]
         shared = overlap(np.array([face.box for face in self._active]).reshape(-1, 4), boxes)
         rows, columns = linear_sum_assignment(-shared)
-        taken = set()
+        taken, confirmed = set(), set()
         for row, column in zip(rows, columns, strict=True):
             if shared[row, column] >= self._config.link_iou:
                 taken.add(column)
+                confirmed.add(row)
                 if self._active[row].missing:
                     self._active[row].box = boxes[column]
+        lost = self._unconfirmed(confirmed)
         for column, box in enumerate(boxes):
             if column not in taken and not np.any(shared[:, column] >= self._config.link_iou):
                 self._active.append(_Active(self._next_id, index, box))
                 self._next_id += 1
+        self._end(lost)
+
+    def _unconfirmed(self, confirmed: set[int]) -> list[_Active]:
+        """Faces that the landmarks go on seeing though MAX_UNCONFIRMED regular searches found nothing there."""
+        lost = []
+        for row, face in enumerate(self._active):
+            rows = len(face.landmarks) + 1  # with this frame
+            if row in confirmed:
+                face.confirmed = rows
+            elif not face.missing and rows - face.confirmed >= MAX_UNCONFIRMED * self._config.detect_every:
+                face.forget_unconfirmed()
+                lost.append(face)
+        return lost
 
     def _look(self, view: View) -> list[Sighting]:
         if not self._active:

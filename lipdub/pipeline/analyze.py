@@ -115,11 +115,19 @@ class _Watcher:
 
     def _settle(self) -> None:
         ended = self._pools.keys() - self._follower.following
-        kept = {track.id for track in self._follower.tracks} if ended else set()
+        seen = {track.id: int((track.confidence > 0).sum()) for track in self._follower.tracks} if ended else {}
         for track in ended:
             pool = self._pools.pop(track)
-            if track in kept:
-                self.references[track] = pool.select(seed=0)
+            if track in seen:
+                self.references[track] = _first(pool.select(seed=0), seen[track])
+
+
+def _first(references: Selection, count: int) -> Selection:
+    """Those among the first `count` faces offered: what came later the follower took back, since it was no face."""
+    own = references.frames < count
+    if own.all() or not own.any():
+        return references
+    return Selection(references.crops[own], references.landmarks[own], references.shapes[own], references.frames[own])
 
 
 def _middles(starts: NDArray[np.float64], rate: float) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from lipdub.config import Config
-from lipdub.losses import expert_loss, mask_bce, masked_l1, perceptual
+from lipdub.losses import expert_loss, mask_bce, masked_l1, mouth_emphasis, perceptual
 from lipdub.models.expert import Expert, lower_halves
 from lipdub.models.generator import Generated, Generator, References, blend
 from lipdub.training.data import Batch, ClipSet, masked_faces, noisy_sound
@@ -96,7 +96,7 @@ class GeneratorTraining:
         real, mouth = batch.real.flatten(0, 1), batch.mouth.flatten(0, 1)
         weight = self.config.loss
         region = mouth if generated.mask is None else torch.maximum(generated.mask.sigmoid().detach(), mouth)
-        losses = {"l1": masked_l1(generated.face, real, region)}
+        losses = {"l1": masked_l1(generated.face, real, region * mouth_emphasis(region, weight.mouth_weight))}
         half = real.shape[-1] // 2
         if self.features is not None and weight.vgg:
             seen = torch.randperm(len(real), device=real.device)[: max(1, round(weight.vgg_share * len(real)))]

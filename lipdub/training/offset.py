@@ -18,7 +18,11 @@ from lipdub.training.store import RATE, ClipEntry, read_arrays, stored_offset, w
 # Lags of the lips behind the sound that are tried. On GRID, whose tracks are known to be in sync, opening and
 # loudness peak together, so that the lag that is found needs no correction of its own.
 LAGS_S = np.arange(-6, 7) / RATE
-CLEAR = 0.02  # by how much the best lag's correlation must exceed that of lag 0 to be believed
+# By how much the best lag's correlation must exceed that of lag 0 to be believed: the first, and more where there is
+# little footage. Lips take about 8 independent positions a second, so that over t seconds chance gives 1 / sqrt(8 t);
+# the second is twice that at one second.
+CLEAR, CLEAR_AT_1_S = 0.02, 0.7
+STILL, EVEN = 0.005, 0.02  # standard deviation of opening and of loudness below which nothing is measured
 
 
 def group_offsets(folder: Path, entries: Sequence[ClipEntry], config: MelConfig) -> dict[str, float]:
@@ -47,13 +51,14 @@ def group_offsets(folder: Path, entries: Sequence[ClipEntry], config: MelConfig)
             continue
         mean = np.mean([_agreement(folder, entry, shift, config) for entry, shift in members], axis=0)
         best = int(mean.argmax())
-        clear = mean[best] > mean[len(LAGS_S) // 2] + CLEAR
+        seconds = sum(entry.frames for entry, _ in members) / RATE
+        clear = mean[best] - mean[len(LAGS_S) // 2] > max(CLEAR, CLEAR_AT_1_S / np.sqrt(seconds))
         offsets[group] = round(float(LAGS_S[best]), 3) if clear else 0.0
     return offsets
 
 
 def _agreement(folder: Path, entry: ClipEntry, stored_s: float, config: MelConfig) -> NDArray[np.float64]:
-    """Correlation of opening and loudness at each of LAGS_S; 0 where one of them does not vary."""
+    """Correlation of opening and loudness at each of LAGS_S; 0 where one of them hardly varies."""
     landmarks, _, mel = read_arrays(folder, entry.id)
     opening, loudness = mouth_shape(landmarks)[:, 0], mel.mean(0)
     times = (np.arange(len(opening)) + 0.5) / RATE
@@ -61,7 +66,7 @@ def _agreement(folder: Path, entry: ClipEntry, stored_s: float, config: MelConfi
     for i, lag in enumerate(LAGS_S):
         columns = (times - lag + stored_s) * config.sample_rate / config.hop
         heard = np.interp(columns, np.arange(mel.shape[1]), loudness)  # beyond the ends: the last value
-        if opening.std() > 1e-6 and heard.std() > 1e-6:
+        if opening.std() > STILL and heard.std() > EVEN:
             curve[i] = np.corrcoef(opening, heard)[0, 1]
     return curve
 

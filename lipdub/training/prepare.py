@@ -19,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -114,7 +115,8 @@ def _mapping(jobs: int) -> Iterator[MapFiles]:
     if jobs == 1:
         yield map
         return
-    with ProcessPoolExecutor(jobs, initializer=_quiet_worker) as pool:
+    # A fork of a process that has used torch or OpenCV may wait for ever for threads that it does not have.
+    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_quiet_worker) as pool:
         yield lambda function, paths: pool.map(function, paths, chunksize=4)
 
 

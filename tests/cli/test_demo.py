@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from lipdub.cli.app import app
 from lipdub.faces.align import TEMPLATE
 from lipdub.faces.backend import Detections
+from lipdub.faces.builtin import CENTRE_SHIFT, REGION_OVER_BOX
 from lipdub.media.marks import read_marks
 
 FACE = np.array([(180, 130, 300, 280)], np.float32)  # about where the portrait's face is, pixels of the clip
@@ -25,8 +26,11 @@ class Portrait:
         return [Detections(FACE * np.float32(frame.shape[1] / 480), np.array([0.9], np.float32)) for frame in frames]
 
     def landmarks(self, frames, boxes):
-        low, size = boxes[:, None, :2], (boxes[:, 2:] - boxes[:, :2]).max(1)[:, None, None]
-        return (low + TEMPLATE * size).astype(np.float32), np.full(len(boxes), 0.9, np.float32)
+        high = (boxes[:, 3] - boxes[:, 1])[:, None, None]
+        middle = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2 + (0, CENTRE_SHIFT) * high
+        unit = (TEMPLATE - (TEMPLATE.min(0) + TEMPLATE.max(0)) / 2) / np.ptp(TEMPLATE, 0).max()
+        points = middle + unit * high * REGION_OVER_BOX / 1.35  # whose box is the box again
+        return points.astype(np.float32), np.full(len(boxes), 0.9, np.float32)
 
 
 @pytest.fixture

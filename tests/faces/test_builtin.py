@@ -136,6 +136,30 @@ def test_landmarks_go_through_the_crop_and_back() -> None:
     assert abs(edge - (region[1, 1] * 60 + region[1, 2])) < 1.5 and crop[-1, 48].tolist() == [0, 0, 255]
 
 
+class TurnedAtFirst(Centred):
+    """Sees a face that lies on its side a little, then what is given to it upright, and more clearly."""
+
+    def forward(self, faces: Tensor) -> tuple[Tensor, Tensor]:
+        points, logits = super().forward(faces)
+        if len(self.crops) == len(faces):
+            turn = np.deg2rad(30)
+            matrix = torch.tensor([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]).float()
+            return (points - 0.5) @ matrix.T + 0.5, logits - 3
+        return points, logits
+
+
+def test_a_turned_face_is_looked_at_once_more_upright() -> None:
+    network = TurnedAtFirst()
+    faces = BuiltinBackend(WholePicture(), network, FaceConfig(), CPU)  # type: ignore[arg-type]
+    frame = np.random.default_rng(0).integers(0, 255, (200, 200, 3)).astype(np.uint8)
+    (points,), (sure,) = faces.landmarks([frame], np.array([[60, 40, 130, 140]], np.float32))
+    assert len(network.crops) == 2 and sure == pytest.approx(0.99)
+    eyes = points[42:48].mean(0) - points[36:42].mean(0)
+    assert np.rad2deg(np.arctan2(eyes[1], eyes[0])) == pytest.approx(30, abs=0.1)
+    region = builtin._region_of_landmarks(points)
+    np.testing.assert_allclose(network.crops[1].astype(int), builtin._crop(frame, region), atol=2)
+
+
 def test_no_box_no_landmarks() -> None:
     points, confidence = backend().landmarks([], np.zeros((0, 4), np.float32))
     assert points.shape == (0, 68, 2) and confidence.shape == (0,)

@@ -236,8 +236,103 @@ class Blind:
         return (points * np.float32(np.nan), confidence) if self._n in self._calls else (points, confidence)
 
 
+def test_a_face_that_has_gone_does_not_close_the_shot(watch) -> None:
+    (track,) = watch()(14, lambda number: [moving(number)] if number < 11 else [])
+    assert track.frames == range(11)
+    assert (track.opens_shot, track.closes_shot) == (True, False)
+
+
+class Picky:
+    """A backend whose landmarks need a box that is well aimed."""
+
+    name = "picky"
+
+    def __init__(self, backend) -> None:
+        self._backend = backend
+
+    def detect(self, frames: Sequence[Frame]) -> list[Detections]:
+        return self._backend.detect(frames)
+
+    def landmarks(self, frames: Sequence[Frame], boxes: Boxes) -> tuple[Landmarks, np.ndarray]:
+        points, confidence = self._backend.landmarks(frames, boxes)
+        away = np.abs(points[:, 27, 0] - (boxes[:, 0] + boxes[:, 2]) / 2) / (boxes[:, 3] - boxes[:, 1])
+        return points, np.where(away < 0.2, confidence, 0).astype(np.float32)
+
+
+def test_a_face_that_moved_while_missing_is_found_again(fake_faces, draw_faces) -> None:
+    def jumping(number: int) -> Marker:
+        return (60.0, 50.0, 70.0) if number < 8 else (82.0, 50.0, 70.0)
+
+    watching = Watch(Picky(fake_faces()), draw_faces, CONFIG)
+    (track,) = watching(16, lambda number: [jumping(number)])
+    assert track.frames == range(16) and off(track, jumping) < 1.5
+    assert (track.confidence == 0).nonzero()[0].tolist() == [8]  # seen again in the next frame, and by its number
+
+
+class Blinking:
+    """A backend whose detector is blind at times to what lies right of `left`."""
+
+    name = "blinking"
+
+    def __init__(self, backend, *, blind: range, left: float = 0.0) -> None:
+        self._backend, self._blind, self._left = backend, blind, left
+        self._frame = self.n_detections = 0
+
+    def detect(self, frames: Sequence[Frame]) -> list[Detections]:
+        self.n_detections += 1
+        (found,) = self._backend.detect(frames)
+        keep = (found.boxes[:, 0] < self._left) | (self._frame not in self._blind)
+        return [Detections(found.boxes[keep], found.scores[keep])]
+
+    def landmarks(self, frames: Sequence[Frame], boxes: Boxes) -> tuple[Landmarks, np.ndarray]:
+        self._frame += 1
+        return self._backend.landmarks(frames, boxes)
+
+
+def test_a_face_that_the_detector_misses_for_a_while_is_kept(fake_faces, draw_faces) -> None:
+    watching = Watch(Blinking(fake_faces(), blind=range(8, 18)), draw_faces, CONFIG)
+    (track,) = watching(30, lambda number: [moving(number)])
+    assert track.frames == range(30) and off(track, moving) < 1.5
+
+
+def test_searches_for_another_face_do_not_hurry_the_end(fake_faces, draw_faces) -> None:
+    """While one is missing every frame is searched; the other is not given up sooner for that."""
+    watching = Watch(Blinking(Picky(fake_faces()), blind=range(6, 14), left=100.0), draw_faces, CONFIG)
+    tracks = watching(24, lambda n: [(200.0, 50.0, 70.0)] + ([(20.0, 50.0, 70.0)] if not 7 <= n < 12 else []))
+    assert [track.frames for track in tracks] == [range(24)] * 2
+    assert watching.backend.n_detections > 8
+
+
 def test_landmarks_that_are_not_numbers_count_as_missing(fake_faces, draw_faces) -> None:
     watching = Watch(Blind(fake_faces(), {4, 5}), draw_faces, CONFIG)
     (track,) = watching(10, lambda number: [moving(number)])
     assert (track.confidence == 0).nonzero()[0].tolist() == [3, 4]
     assert np.isfinite(track.landmarks).all()
+
+
+class Stubborn(Blind):
+    """A backend whose landmarks go on seeing a face that the detector no longer finds."""
+
+    name = "stubborn"
+
+    def __init__(self, backend, leaves: int) -> None:
+        super().__init__(backend, set())
+        self._leaves, self._last = leaves, None
+
+    def detect(self, frames: Sequence[Frame]) -> list[Detections]:
+        gone = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+        return [gone] if self._n >= self._leaves else self._backend.detect(frames)
+
+    def landmarks(self, frames: Sequence[Frame], boxes: Boxes) -> tuple[Landmarks, np.ndarray]:
+        self._n += 1
+        if self._n <= self._leaves:
+            self._last = self._backend.landmarks(frames, boxes)
+        return self._last
+
+
+def test_landmarks_alone_do_not_keep_a_face(fake_faces, draw_faces) -> None:
+    watching = Watch(Stubborn(fake_faces(), leaves=12), draw_faces, CONFIG)
+    (track,) = watching(40, lambda number: [there(False)])
+    assert track.frames == range(11)  # frame 10 was the last in which a search found it
+    assert not track.closes_shot and watching.seen[20:25] == [[0]] * 5 and watching.seen[26] == []
+    assert not watching.follower.following

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,14 +15,16 @@ from lipdub.faces.references import ReferencePool
 from lipdub.media.probe import probe, require_video
 from lipdub.pipeline.analyze import Analysis, analyze
 
+Box = tuple[float, float, float, float]
 FACE = (50, 30, 56)
 SIZE = 32
 
 
 @pytest.fixture
 def look(fake_faces) -> Callable[..., Analysis]:
-    def run(video: Path, config: Config | None = None, **options: object) -> Analysis:
-        return analyze(video, require_video(probe(video)), fake_faces(), config or load_config("debug"), **options)
+    def run(video: Path, config: Config | None = None, ghosts: Sequence[Box] = (), **options: object) -> Analysis:
+        info = require_video(probe(video))
+        return analyze(video, info, fake_faces(ghosts), config or load_config("debug"), **options)
 
     return run
 
@@ -118,9 +119,28 @@ def test_candidates_are_let_go_when_their_track_ends(look, face_clip, monkeypatc
 
 
 def test_a_slow_video_may_have_tracks_of_one_frame(look, face_clip) -> None:
-    video = face_clip(lambda number: [FACE] if number == 0 else [(5, 5, 48)], n_frames=4, rate=Fraction(2))
-    analysis = look(video, replace(load_config("debug"), face=replace(load_config("debug").face, min_track_s=0.1)))
-    assert sum(len(job.weight) for job in analysis.jobs) >= 2
+    """Also one that is dropped in the frame in which it begins, because another has the same face."""
+    video = face_clip(lambda number: [FACE], n_frames=3, rate=Fraction(2))
+    (job,) = look(video, ghosts=[(60, 40, 90, 70)], face="all").jobs
+    assert job.track.frames == range(3)
+
+
+def test_what_was_taken_back_is_no_reference(face_clip, fake_faces) -> None:
+    """Landmarks that dream on when the face has gone offer dark crops, which must not stand for the person."""
+
+    class Dreaming(fake_faces):
+        def landmarks(self, frames, boxes):
+            points, confidence = super().landmarks(frames, boxes)
+            low, side = boxes[:, None, :2], (boxes[:, 2:] - boxes[:, :2]).max(1)[:, None, None]
+            dreamt = (low + TEMPLATE * side).astype(np.float32)
+            return np.where(confidence[:, None, None] > 0, points, dreamt), np.full(len(boxes), 0.9, np.float32)
+
+    video = face_clip(lambda number: [FACE] if number < 8 else [], n_frames=30)
+    config = load_config("debug", ["reference.count=10"])
+    (job,) = analyze(video, require_video(probe(video)), Dreaming(), config).jobs
+    assert job.track.frames == range(6)  # up to the last search that found it
+    assert len(job.references.crops) >= 1 and (job.references.frames < 6).all()
+    assert job.references.crops[:, 4:-4, 4:-4].mean((1, 2, 3)).min() > 150
 
 
 def test_progress_counts_frames(look, face_clip) -> None:

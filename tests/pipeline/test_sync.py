@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from lipdub.config import SyncConfig
 from lipdub.errors import InputError, NoFaceError, OutputError, SetupError, WeightsError
 from lipdub.events import Done, Progress, Stage, Warning_
 from lipdub.media.marks import read_marks
@@ -91,6 +92,8 @@ def test_nothing_changes_away_from_the_face(dub, face_clip, speech, pictures) ->
     for (_, before), (_, after) in zip(pictures(video), pictures(dub.output), strict=True):
         assert np.array_equal(before[0][~luma], after[0][~luma])
         assert np.array_equal(before[1][:, ~chroma], after[1][:, ~chroma])
+        brow = round(y + side * (SyncConfig().top - 0.05))  # eyes stay, whatever the mask says
+        assert np.array_equal(before[0][:brow], after[0][:brow])
         assert changed(before, after) > 5
 
 
