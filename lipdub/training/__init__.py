@@ -1,9 +1,9 @@
 """From footage to weights: data sets, and the training of every network.
 
-prepare -> store            footage -> aligned clips on disc, split by speaker
+prepare, offset, store      footage -> aligned clips on disc, in sync, split by speaker
 data                        clips -> batches
 expert, generator, faces    a stage each: its networks, losses and what its checkpoint holds
-run                         the run folder, and the one loop that trains any stage
-stages                      what `lipdub train` calls
+run, settings               the run folder, and the one loop that trains any stage
+stages, plan                what `lipdub train` does, or would do
 export                      checkpoint -> weights that ship
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -44,6 +44,14 @@ def draw(points: np.ndarray, seed: int) -> np.ndarray:
         cv2.fillPoly(picture, [np.rint(points[part]).astype(np.int32)], colour)
     cv2.fillPoly(picture, [np.rint(points[60:68]).astype(np.int32)], (20, 5, 5))
     return picture
+
+
+@pytest.fixture(scope="session", autouse=True)
+def on_the_cpu() -> Iterator[None]:
+    """Also where there is a GPU: runs are compared bit for bit."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACCELERATE_USE_CPU", "true")
+        yield
 
 
 @pytest.fixture(scope="session")
