@@ -163,7 +163,9 @@ class SyncConfig:
     """What `lipdub sync` does around the network."""
 
     batch_size: int = 16  # faces per generator call
-    strength: float = 1.0  # gain on the mouth movement that the sound asks for
+    strength: float = (
+        2.5  # gain on the mouth movement that is heard; by itself (1) the bundled generator moves too little
+    )
     top: float = 0.53  # y in the unit crop above which nothing is painted: the nose stays as it is (its base: .55)
     feather: float = 0.06  # softness of the mask's edge, share of the crop side
     silence_db: float = -45.0  # below this, relative to the track's loud parts, the mouth rests ...

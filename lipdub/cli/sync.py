@@ -25,7 +25,7 @@ def sync(
     device: Annotated[str, typer.Option(help="auto (the fastest there is), cpu, cuda, cuda:N or mps.")] = "auto",
     batch_size: Annotated[int | None, typer.Option(min=1, help="Faces per generator call.")] = None,
     strength: Annotated[
-        float | None, typer.Option(min=0.0, max=3.0, help="How far the mouth moves; 1 is as heard.")
+        float | None, typer.Option(min=0.0, max=3.0, help="How far the mouth moves (default 2.5).")
     ] = None,
     faces: Annotated[
         str, typer.Option(help="Face finder: builtin, face-alignment, or face-alignment:DETECTOR.")
