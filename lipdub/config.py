@@ -63,7 +63,7 @@ class ReferenceConfig:
     count: int = 10  # K clusters
     neighbourhood: int = 30  # frames around the target, for "neighbourhood"
     exclude: int = 5  # frames around the target that are never its reference [3.6]
-    pool: int = 400  # most candidate crops an identity keeps while a video is read
+    pool: int = 120  # most candidate crops an identity keeps while a video is read; up to 250 kB each
     closed_mouth: bool = True  # the most closed mouth is always among them (not in the thesis)
 
 
@@ -87,6 +87,9 @@ class GeneratorConfig:
     mask_head: bool = True  # Table 4.1 "Mask": predicted mask and blend (10)
     skip_free_scales: int = 1  # finest decoder scales without image skips [3.6]
     shape_code: int = 0  # length of the mouth-shape bottleneck between sound and decoder; 0 = thesis (none)
+    whole_references: bool = False  # references show the whole face; thesis: the mouth region alone [3.6]
+    warp: bool = False  # bend references into place instead of painting anew (thesis 4.3, "future work")
+    own_frame: bool = False  # in sync the frame itself is one more reference, its old mouth to be bent; needs `warp`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +131,8 @@ class LossConfig:
     expert_floor: float = 1e-3  # d is clipped to [floor, 1] (8)
     r1_gamma: float = 10.0  # (14)
     shape: float = 0.0  # mouth-shape loss of the sound, not in the thesis
+    edges: float = 0.0  # masked L1 of neighbouring pixels' differences, not in the thesis
+    paint: float = 0.0  # share of a warp's mouth that is painted although no lips are parted there
     blur_kernel: int = 5  # (10)
     blur_sigma: float = 3.0  # (10)
 
@@ -147,6 +152,7 @@ class TrainConfig:
     clip_norm: float = 1.0
     ema: float = 0.999
     references: int = 10  # references a training clip carries
+    aligned_references: int = 0  # of them cut out exactly as the target is, as `generator.own_frame` will be
     reference_blur: float = 0.5  # Gaussian on training references [3.6], sigma in pixels at size 96; 0 = off
     precision: str = "no"  # no | bf16 | fp16, of the networks' forward pass
     speaker_cap: float = 0.15  # largest share of samples that one speaker may have
@@ -166,6 +172,7 @@ class SyncConfig:
     strength: float = (
         2.5  # gain on the mouth movement that is heard; by itself (1) the bundled generator moves too little
     )
+    detail: int = 3  # most times that a warp works finer than the generator's faces, where the picture is that fine
     top: float = 0.53  # y in the unit crop above which nothing is painted: the nose stays as it is (its base: .55)
     feather: float = 0.06  # softness of the mask's edge, share of the crop side
     silence_db: float = -45.0  # below this, relative to the track's loud parts, the mouth rests ...

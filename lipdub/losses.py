@@ -44,6 +44,51 @@ def masked_l1(fake: Tensor, real: Tensor, mask: Tensor) -> Tensor:
     return ((mask * (fake - real).abs()).sum((1, 2, 3)) / area.clamp(min=1e-6)).mean()
 
 
+def edge_l1(fake: Tensor, real: Tensor, mask: Tensor) -> Tensor:
+    """`masked_l1` of the differences between neighbours in x and in y, which soft pictures lack; not in the thesis.
+
+        mean over d in {x, y} of  1 / sum(M) * sum(M |d X^ - d X|)
+
+    Args:
+        fake: (N, C, H, W).
+        real: same shape.
+        mask: (N, 1, H, W) in [0, 1].
+
+    Returns:
+        Scalar.
+
+    Raises:
+        ValueError: shapes that do not fit.
+    """
+    across = masked_l1(fake.diff(dim=3), real.diff(dim=3), mask[..., 1:])
+    down = masked_l1(fake.diff(dim=2), real.diff(dim=2), mask[..., 1:, :])
+    return (across + down) / 2
+
+
+def painted_share(share: Tensor, mouth: Tensor, lips: Tensor) -> Tensor:
+    """How much of the mouth region is painted where the references would do: everywhere but between parted lips.
+
+        1 / sum(M (1 - P)) * sum(M (1 - P) s)
+
+    L1 alone prefers a soft painted face to a sharp one that is a pixel off.
+
+    Args:
+        share: s, (N, 1, H, W) of the painted picture, in [0, 1].
+        mouth: M, (N, 1, H, W) the true mouth mask.
+        lips: P, (N, 1, H, W), 1 between the lips.
+
+    Returns:
+        Scalar in [0, 1].
+
+    Raises:
+        ValueError: shapes that differ.
+    """
+    _same_shape(share, mouth)
+    _same_shape(share, lips)
+    region = mouth * (1 - lips)
+    return (region * share).sum() / region.sum().clamp(min=1e-6)
+
+
 def mouth_emphasis(mask: Tensor, weight: float) -> Tensor:
     """A weight per pixel for `masked_l1` that grows towards the mouth of an aligned face; not in the thesis.
 

@@ -48,6 +48,9 @@ FIT_WEIGHTS /= FIT_WEIGHTS.sum()
 
 NOSE_TIP = 30
 CHIN = slice(3, 14)  # lower jaw
+INNER_LIPS = slice(60, 68)
+LIPS_DILATION = 5 / 96  # kernel side over crop side of `parted_lips`
+REST_SHARE = 0.2  # the calmest share of a clip's frames stands for the mouth at rest
 MASK_DILATION = 11 / 96  # kernel side over crop side: 11 pixels at S = 96 [3.5]
 
 SHAPE_NAMES = (
@@ -125,6 +128,22 @@ def crop_matrices(
     return _matrices(turn, complex(0.5, 0.5) - turn * (x + 1j * y), size, margin)
 
 
+def finer(matrix: NDArray[np.floating], times: int) -> NDArray[np.float64]:
+    """The same crop `times` as large: each of its pixels becomes times x times that average to it.
+
+    Args:
+        matrix: (2, 3) display pixel -> crop pixel; integers are pixel centres.
+        times: whole number, at least 1.
+    """
+    return np.column_stack([times * matrix[:, :2], times * matrix[:, 2] + (times - 1) / 2])
+
+
+def crop_detail(matrix: NDArray[np.floating], most: int) -> int:
+    """How many times finer the picture is than the crop, as a whole number from 1 to `most`."""
+    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    return int(np.clip(round(1 / scale), 1, most))
+
+
 def transform(points: NDArray[np.floating], matrix: NDArray[np.floating]) -> NDArray[np.float32]:
     """Points (..., 2) through a 2x3 affine."""
     moved: NDArray[np.float32] = (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
@@ -187,6 +206,37 @@ def mouth_shape(landmarks: NDArray[np.floating]) -> NDArray[np.float32]:
     lengths = np.linalg.norm(ends[:, :, 0] - ends[:, :, 1], axis=2)
     code: NDArray[np.float32] = (lengths * np.abs(turn)[:, None] / EYE_DISTANCE).astype(np.float32)
     return code
+
+
+def rest_shape(shapes: NDArray[np.floating]) -> NDArray[np.float32]:
+    """The mouth at rest (8,): mean of the calmest fifth of `mouth_shape` codes (N, 8), by the inner opening."""
+    calm = np.argsort(shapes[:, 0])[: max(1, round(REST_SHARE * len(shapes)))]
+    rest: NDArray[np.float32] = shapes[calm].mean(0).astype(np.float32)
+    return rest
+
+
+def shape_code(landmarks: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Mouth shapes (T, 8) of one clip relative to its own mouth at rest, in units of SHAPE_SCALE."""
+    shapes = mouth_shape(landmarks)
+    code: NDArray[np.float32] = ((shapes - rest_shape(shapes)) / SHAPE_SCALE).astype(np.float32)
+    return code
+
+
+def parted_lips(landmarks: NDArray[np.floating], size: int) -> NDArray[np.float32]:
+    """Where a face shows the inside of its mouth: hull of the inner lips (60-67), a little dilated.
+
+    Args:
+        landmarks: (68, 2) crop pixels.
+        size: crop side S.
+
+    Returns:
+        (S, S), 1 between the lips, 0 elsewhere.
+    """
+    corners = np.rint(np.clip(landmarks[INNER_LIPS], -2 * size, 3 * size)).astype(np.int32)
+    mask = np.zeros((size, size), np.uint8)
+    cv2.fillConvexPoly(mask, cv2.convexHull(corners), 1)
+    side = 2 * round((LIPS_DILATION * size - 1) / 2) + 1
+    return cv2.dilate(mask, np.ones((side, side), np.uint8)).astype(np.float32)
 
 
 def _fit(landmarks: NDArray[np.floating]) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:

@@ -27,6 +27,10 @@ weigh more than e = 2.72 times another, which is hardly a choice. `attention_sco
 Shape code (not in the thesis, `shape_code` > 0). The sound is first made into a few numbers, the mouth shape, that can
 be seen in landmarks; attention and decoder only get those numbers. So the sound has a short way to the lips, and a
 shape can be supplied instead: the true one in training, a closed or a stronger one in sync.
+
+Warp (thesis 4.3 proposes it, `warp`). A second decoder bends each reference into place, see models/warp.py; the face is
+then put together from bent references and the picture above. With a shape code it is told the reference's own shape,
+too, so that what it has to bend is the difference of both.
 """
 
 from __future__ import annotations
@@ -35,13 +39,17 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lipdub.config import GeneratorConfig, LossConfig
 from lipdub.models.layers import AudioEncoder, ConvBlock, UpBlock, gaussian_blur, spread
+from lipdub.models.warp import Warp, WarpHead, compose, enlarged, places_of, shares
 
 AVOIDED = -1e4  # score of somebody else's reference: exp(AVOIDED) is exactly 0, also in half precision
 SHAPE_HIDDEN = 128  # hidden units of the two-layer network that widens a shape code
+WARP_SCALE = 1  # finest scale of a generator with a warp: S / 2, finer than any motion of a mouth
+UNSEEN = -8.0  # mask logit of the upper half, which such a generator leaves as it is
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,8 @@ class References:
 
     embeddings: Tensor  # (R, E)
     features: tuple[Tensor, ...]  # (R, C_i, S_i, S_i) for each scale i that has image skips, finest first
+    pictures: Tensor | None = None  # (R, 3, S, S) in [0, 1]; only a warp needs them
+    shapes: Tensor | None = None  # (R, C) mouth shapes; only a warp with a shape code needs them
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,8 @@ class Generated:
     face: Tensor  # (N, 3, S, S) in [0, 1], before blending
     mask: Tensor | None  # (N, 1, S, S) logits; None without the mask head
     shape: Tensor | None  # (N, C) mouth shape that the sound predicts; None without a shape code
+    warp: Warp | None = None  # what the face was put together from; None without a warp
+    painted: Tensor | None = None  # (N, 3, S / 4, S / 2) in [0, 1], what the decoder painted; None without a warp
 
 
 class ImageEncoder(nn.Module):
@@ -106,19 +118,22 @@ class Decoder(nn.Module):
 
     Args:
         config: size, widths, residual_blocks, embedding, residual, audio_skips, skip_free_scales.
+        lower_only: make only the lower half of the face, and stop at S / 2.
     """
 
-    def __init__(self, config: GeneratorConfig) -> None:
+    def __init__(self, config: GeneratorConfig, *, lower_only: bool = False) -> None:
         super().__init__()
         widths, joined = config.widths, 3 * config.embedding
         last = len(widths) - 1
         self.skip_free = config.skip_free_scales
-        self.side = config.size >> last
-        self.start = nn.Linear(joined, widths[last] * self.side * self.side)
+        self.lower_only = lower_only
+        side = config.size >> last
+        self.shape = (side // 2 if lower_only else side, side)
+        self.start = nn.Linear(joined, widths[last] * self.shape[0] * side)
         counts = [0, *spread(config.residual_blocks // 2, last)]
         self.scales = nn.ModuleList()
         self.auxiliary = nn.ModuleList()
-        for scale in range(last, -1, -1):
+        for scale in range(last, WARP_SCALE - 1 if lower_only else -1, -1):
             inputs = widths[min(scale + 1, last)]
             skips = 2 * widths[scale] if scale >= self.skip_free else 0
             self.scales.append(
@@ -135,12 +150,18 @@ class Decoder(nn.Module):
                 self.auxiliary.append(nn.Linear(joined, widths[scale]))
 
     def forward(self, embeddings: Tensor, skips: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """Joined embeddings (N, 3 E), (identity, reference) features per skip scale, finest first -> (N, C0, S, S)."""
-        x: Tensor = self.start(embeddings).unflatten(1, (-1, self.side, self.side))
+        """Joined embeddings (N, 3 E), (identity, reference) features per skip scale, finest first.
+
+        Returns:
+            (N, C0, S, S), or with `lower_only` (N, C1, S / 4, S / 2).
+        """
+        x: Tensor = self.start(embeddings).unflatten(1, (-1, *self.shape))
         x = x.contiguous(memory_format=_memory_format(skips[-1][0])) if skips else x
         remaining = list(skips)
         for index, scale in enumerate(self.scales):
             here = list(remaining.pop()) if remaining else []
+            if self.lower_only:
+                here = [features[..., features.shape[-2] // 2 :, :] for features in here]
             shift = self.auxiliary[index](embeddings) if len(self.auxiliary) else None
             x = scale(x, here, shift)
         return x
@@ -175,17 +196,27 @@ class Generator(nn.Module):
             self.shape_embed = nn.Sequential(
                 nn.Linear(config.shape_code, SHAPE_HIDDEN), nn.ReLU(), nn.Linear(SHAPE_HIDDEN, config.embedding)
             )
-        self.decoder = Decoder(config)
-        finest = config.widths[0]
+        self.decoder = Decoder(config, lower_only=config.warp)
+        finest = config.widths[WARP_SCALE if config.warp else 0]
         self.face_head = nn.Sequential(ConvBlock(finest, finest), nn.Conv2d(finest, 3, 1))
         if config.mask_head:
             self.mask_head = nn.Sequential(ConvBlock(finest, finest // 2), nn.Conv2d(finest // 2, 1, 1))
+        if config.warp:
+            self.warp_decoder = Decoder(config, lower_only=True)
+            self.warp_head = WarpHead(finest)
+            self.paint_score = nn.Conv2d(finest, 1, 1)
+            if config.shape_code:
+                self.difference_embed = nn.Sequential(
+                    nn.Linear(2 * config.shape_code, SHAPE_HIDDEN), nn.ReLU(), nn.Linear(SHAPE_HIDDEN, config.embedding)
+                )
 
-    def encode_references(self, references: Tensor) -> References:
+    def encode_references(self, references: Tensor, shapes: Tensor | None = None) -> References:
         """Encode reference faces, each alone; needed once per identity.
 
         Args:
-            references: (R, 3, S, S) in [0, 1]; only the mouth region, upper half 0 [3.6].
+            references: (R, 3, S, S) in [0, 1]; only the mouth region, upper half 0 [3.6], or with
+                `whole_references` all of it.
+            shapes: (R, C) their mouth shapes; needed by a warp with a shape code, else left out.
 
         Returns:
             Embeddings (R, E) and the features of the scales with image skips.
@@ -195,7 +226,15 @@ class Generator(nn.Module):
         """
         self._check_faces(references, "references")
         embeddings, features = self.reference_encoder(references)
-        return References(embeddings, tuple(features[self.config.skip_free_scales :]))
+        kept = tuple(features[self.config.skip_free_scales :])
+        if not self.config.warp:
+            return References(embeddings, kept)
+        wanted = (len(references), self.config.shape_code)
+        if self.config.shape_code and (shapes is None or shapes.shape != wanted):
+            raise ValueError(
+                f"reference shapes must be {wanted}, got {None if shapes is None else tuple(shapes.shape)}"
+            )
+        return References(embeddings, kept, references, shapes if self.config.shape_code else None)
 
     def encode_audio(self, windows: Tensor) -> Audio:
         """Encode mel windows (N, n_mels, W).
@@ -265,8 +304,50 @@ class Generator(nn.Module):
             for own, given in zip(features[self.config.skip_free_scales :], references.features, strict=True)
         ]
         x = self.decoder(torch.cat([identity, weights @ references.embeddings, voice], 1), skips)
-        face = self.face_head(x).sigmoid()
-        return Generated(face, self.mask_head(x) if self.config.mask_head else None, audio.shape)
+        painted = self.face_head(x).sigmoid()
+        mask = self.mask_head(x) if self.config.mask_head else None
+        if not self.config.warp:
+            return Generated(painted, mask, audio.shape)
+        code = audio.shape if shape is None else shape
+        warp = self._warp(identity, features, references, owner, weights, voice if code is None else code, x)
+        assert references.pictures is not None  # encode_references
+        half = self.config.size // 2
+        face = torch.cat([masked[..., :half, :].float(), compose(warp, painted, references.pictures)], 2)
+        if mask is not None:
+            mask = F.pad(enlarged(mask, self.config.size), (0, 0, half, 0), value=UNSEEN)
+        return Generated(face, mask, audio.shape, warp, painted)
+
+    def _warp(
+        self,
+        identity: Tensor,
+        features: list[Tensor],
+        references: References,
+        owner: Tensor,
+        weights: Tensor,
+        wanted: Tensor,
+        painted: Tensor,
+    ) -> Warp:
+        """How each item's references are bent and mixed; `wanted` is the mouth shape, or else the voice."""
+        places, known = places_of(owner)
+        n, k = places.shape
+        flat = places.flatten()
+        if references.shapes is not None:
+            told = self.difference_embed(torch.cat([wanted.repeat_interleave(k, 0), references.shapes[flat]], 1))
+        else:
+            told = wanted.repeat_interleave(k, 0)
+        embeddings = torch.cat([identity.repeat_interleave(k, 0), references.embeddings[flat], told], 1)
+        skips = [
+            (own.repeat_interleave(k, 0), given[flat])
+            for own, given in zip(features[self.config.skip_free_scales :], references.features, strict=True)
+        ]
+        flow, scores = self.warp_head(self.warp_decoder(embeddings, skips))
+        share = shares(
+            scores.view(n, k, *scores.shape[2:]),
+            self.paint_score(painted).float(),
+            weights.float().gather(1, places),
+            known,
+        )
+        return Warp(places, flow.view(n, k, *flow.shape[1:]), share)
 
     def _voice(self, audio: Audio, shape: Tensor | None) -> Tensor:
         """What attention and decoder get from the sound."""
@@ -333,6 +414,10 @@ def _check(config: GeneratorConfig) -> None:
         raise ValueError(f"size {config.size} cannot be halved {scales - 1} times (widths {config.widths})")
     if not 0 <= config.skip_free_scales <= scales:
         raise ValueError(f"skip_free_scales must lie in [0, {scales}], got {config.skip_free_scales}")
+    if config.warp and (scales < 3 or config.size >> (scales - 1) & 1):
+        raise ValueError(f"a warp halves the coarsest scale: {config.size} / 2 ** {scales - 1} must be even")
+    if config.own_frame and not config.warp:
+        raise ValueError("own_frame needs a warp: to a network that paints, the old mouth is a leak")
     if config.attention_score not in ("sigmoid", "scaled"):
         raise ValueError(f"attention_score must be 'sigmoid' or 'scaled', got {config.attention_score!r}")
     if config.attention_sign not in (-1, 1):

@@ -1,14 +1,15 @@
 """Pass 1: who is where in every frame, how each face is cropped, and which frames stand as its references.
 
 Memory holds one frame, the landmarks of every frame (about 550 bytes a face and frame), the references of every
-track, and at most `reference.pool` crops of each face that is in view; nothing else grows with the video.
+track (up to 1 MB each), and at most `reference.pool` crops of each face that is in view; nothing else grows with the
+video.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from lipdub.config import Config
 from lipdub.errors import InputError, NoFaceError
-from lipdub.faces.align import crop_matrices, crop_matrix, transform
+from lipdub.faces.align import SHAPE_SCALE, crop_detail, crop_matrices, crop_matrix, finer, mouth_shape, transform
 from lipdub.faces.backend import FaceBackend
 from lipdub.faces.follow import FaceFollower, Track
 from lipdub.faces.references import ReferencePool, Selection
@@ -35,7 +36,9 @@ class FaceJob:
     track: Track
     matrices: NDArray[np.float64]  # (T, 2, 3) display -> face crop, smoothed
     weight: NDArray[np.float32]  # (T,) 0 = leave the frame alone, 1 = dub it; fades in and out
-    references: Selection
+    references: Selection  # crops of side D = detail S
+    shapes: NDArray[np.float32]  # (T, 8) the old mouths relative to `references.rest`, in units of SHAPE_SCALE
+    detail: int = 1
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def analyze(
         raise InputError(f"{video} has no frame between {start_s} s and {end_s} s", "check --start and --end")
     tracks = watcher.finish(shot_over=bool(in_range[-1]))
     chosen = choose_tracks(tracks, face, (info.display_width, info.display_height))
-    jobs = [_job(track, watcher.references[track.id], times_s, config) for track in chosen]
+    jobs = [_job(track, watcher.references[track.id], watcher.detail[track.id], times_s, config) for track in chosen]
     jobs = [job for job in jobs if job.weight.any()]
     if not jobs:
         what = _what_was_seen(len(tracks), len(chosen), face, config)
@@ -93,6 +96,8 @@ class _Watcher:
     def __init__(self, backend: FaceBackend, config: Config, rate: float) -> None:
         self._follower = FaceFollower(backend, config.face, rate)
         self._config, self._size = config.reference, config.generator.size
+        self._most = config.sync.detail if config.generator.warp else 1
+        self.detail: dict[int, int] = {}  # by track
         self._pools: dict[int, ReferencePool] = {}
         self.references: dict[int, Selection] = {}  # by track
 
@@ -100,12 +105,14 @@ class _Watcher:
         sightings = self._follower.push(index, view)
         self._settle()
         for seen in sightings:
+            matrix = crop_matrix(seen.landmarks, self._size)
             if seen.track not in self._pools:
                 self._pools[seen.track] = ReferencePool(self._config)
-            pool = self._pools[seen.track]
+                self.detail[seen.track] = crop_detail(matrix, self._most)
+            pool, detail = self._pools[seen.track], self.detail[seen.track]
             if pool.wants():
-                matrix = crop_matrix(seen.landmarks, self._size)
-                pool.push(view.patch(matrix, self._size), transform(seen.landmarks, matrix))
+                matrix = finer(matrix, detail)
+                pool.push(view.patch(matrix, self._size * detail), transform(seen.landmarks, matrix))
 
     def finish(self, *, shot_over: bool) -> list[Track]:
         """Tracks that have references, in order of appearance."""
@@ -127,7 +134,13 @@ def _first(references: Selection, count: int) -> Selection:
     own = references.frames < count
     if own.all() or not own.any():
         return references
-    return Selection(references.crops[own], references.landmarks[own], references.shapes[own], references.frames[own])
+    return replace(
+        references,
+        crops=references.crops[own],
+        landmarks=references.landmarks[own],
+        shapes=references.shapes[own],
+        frames=references.frames[own],
+    )
 
 
 def _middles(starts: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
@@ -137,14 +150,15 @@ def _middles(starts: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
     return middles
 
 
-def _job(track: Track, references: Selection, times_s: NDArray[np.float64], config: Config) -> FaceJob:
+def _job(track: Track, references: Selection, detail: int, times_s: NDArray[np.float64], config: Config) -> FaceJob:
     own_times = times_s[track.first : track.first + len(track.landmarks)]
     matrices = crop_matrices(track.landmarks, own_times, config.face, config.generator.size)
     usable = track.confidence >= config.face.min_confidence
     box = track.boxes
     usable &= (box[:, 2:] - box[:, :2]).max(1) >= config.face.min_face
     fade = edge_fade(usable, config.face.fade_frames, fade_in=not track.opens_shot, fade_out=not track.closes_shot)
-    return FaceJob(track, matrices, fade, references)
+    shapes = ((mouth_shape(track.landmarks) - references.rest) / SHAPE_SCALE).astype(np.float32)
+    return FaceJob(track, matrices, fade, references, shapes, detail)
 
 
 def _passed(jobs: list[FaceJob], tracks: list[Track], in_range: NDArray[np.bool_]) -> dict[str, int]:

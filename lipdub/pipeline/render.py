@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,12 +19,14 @@ from torch import Tensor
 
 from lipdub.config import Config
 from lipdub.errors import ResourceError, WeightsError
+from lipdub.faces.align import SHAPE_SCALE, finer
 from lipdub.faces.blend import match_colour, paste_alpha
 from lipdub.media.probe import VideoInfo
 from lipdub.media.video import SourceFrame, VideoReader, paste_patch, read_patch
 from lipdub.media.writer import VideoWriter
-from lipdub.models.generator import Audio, Generator, References
+from lipdub.models.generator import Audio, Generated, Generator, References
 from lipdub.models.layers import mask_lower_half
+from lipdub.models.warp import compose, one_of
 from lipdub.pipeline.analyze import Analysis, FaceJob
 from lipdub.pipeline.speech import Speech, mouth_shapes, windows_at
 
@@ -35,14 +38,18 @@ class Target:
     frame: int
     job: int  # place in Analysis.jobs
     row: int  # of the job's arrays
-    crop: NDArray[np.uint8]  # (S, S, 3)
+    picture: NDArray[np.uint8]  # (D, D, 3), D = detail S: the crop as fine as a warp works
+
+    def crop(self, size: int) -> NDArray[np.uint8]:
+        """(S, S, 3), what the generator is given."""
+        return _shrunk(self.picture, size)
 
 
 @dataclass(frozen=True)
 class Painted:
     """What the generator made of a face."""
 
-    face: NDArray[np.float32]  # (S, S, 3) in [0, 255]
+    face: NDArray[np.float32]  # (D, D, 3) in [0, 255]
     mask: NDArray[np.float32]  # (S, S) in [0, 1]
 
 
@@ -81,6 +88,7 @@ class MouthPainter:
         self._config, self._device = config, device
         self._shapes = mouth_shapes(generator, speech, analysis.times_s, config.mel, config.sync, device)
         self._encoded: dict[int, References] = {}
+        self._pictures: dict[int, Tensor] = {}  # (K, 3, D, D) of the same jobs
         self._most = config.sync.batch_size
 
     def paint(self, targets: Sequence[Target]) -> list[Painted | None]:
@@ -103,20 +111,48 @@ class MouthPainter:
         return painted
 
     def _paint(self, targets: Sequence[Target]) -> list[Painted | None]:
-        crops = torch.from_numpy(np.stack([target.crop for target in targets])).to(self._device)
-        real = crops.permute(0, 3, 1, 2).float() / 255
+        size = self._generator.config.size
+        real = self._tensor(np.stack([target.crop(size) for target in targets]))
         with torch.inference_mode():
             references, owner = self._references(targets)
+            if self._generator.config.own_frame:
+                own = self._generator.encode_references(real, self._old_shapes(targets))
+                references = _joined([references, own])
+                owner = torch.cat([owner, torch.eye(len(targets), dtype=torch.bool, device=self._device)], 1)
             sound = self._sound(np.array([target.frame for target in targets]))
             made = self._generator(mask_lower_half(real), sound, references, owner)
-        faces = (made.face.float() * 255).permute(0, 2, 3, 1).cpu().numpy()
+            faces = [self._detailed(made, n, target) for n, target in enumerate(targets)]
         if made.mask is None:
-            masks = np.zeros(faces.shape[:3], np.float32)
-            masks[:, faces.shape[1] // 2 :] = 1
+            masks = np.zeros((len(targets), size, size), np.float32)
+            masks[:, size // 2 :] = 1
         else:
             masks = made.mask.float().sigmoid()[:, 0].cpu().numpy()
-        finite = np.isfinite(faces).all((1, 2, 3)) & np.isfinite(masks).all((1, 2))
-        return [Painted(face, mask) if good else None for face, mask, good in zip(faces, masks, finite, strict=True)]
+        return [
+            Painted(face, mask) if np.isfinite(face).all() and np.isfinite(mask).all() else None
+            for face, mask in zip(faces, masks, strict=True)
+        ]
+
+    def _detailed(self, made: Generated, n: int, target: Target) -> NDArray[np.float32]:
+        """Face n as fine as its target's picture (D, D, 3), in [0, 255]."""
+        face, detail = made.face[n], self._analysis.jobs[target.job].detail
+        if made.warp is not None and made.painted is not None and detail > 1:
+            picture = self._tensor(target.picture[None])
+            pictures = self._pictures[target.job]
+            if self._generator.config.own_frame:
+                pictures = torch.cat([pictures, picture])
+            lower = compose(one_of(made.warp, n, len(pictures)), made.painted[n : n + 1], pictures)
+            face = torch.cat([picture[0, :, : picture.shape[2] // 2], lower[0]], 1)
+        fine: NDArray[np.float32] = (face.float() * 255).permute(1, 2, 0).cpu().numpy()
+        return fine
+
+    def _old_shapes(self, targets: Sequence[Target]) -> Tensor:
+        """The mouths (N, C) that the targets show now."""
+        shapes = np.stack([self._analysis.jobs[target.job].shapes[target.row] for target in targets])
+        return torch.from_numpy(shapes).to(self._device)
+
+    def _tensor(self, faces: NDArray[np.uint8]) -> Tensor:
+        """(N, S, S, 3) -> (N, 3, S, S) in [0, 1] on the device."""
+        return torch.from_numpy(faces).to(self._device).permute(0, 3, 1, 2).float() / 255
 
     def _sound(self, frames: NDArray[np.int64]) -> Tensor | Audio:
         """What the frames hear: the mouth shape, where the generator takes one, else mel windows."""
@@ -130,15 +166,23 @@ class MouthPainter:
         """References (R) of all jobs among the targets, and which target (N, R) owns which."""
         jobs = sorted({target.job for target in targets})
         for job in [job for job in self._encoded if self._analysis.jobs[job].track.frames.stop <= targets[0].frame]:
-            del self._encoded[job]
+            del self._encoded[job], self._pictures[job]
         for job in jobs:
             if job not in self._encoded:
-                crops = _reference_tensor(self._analysis.jobs[job].references.crops)
-                self._encoded[job] = self._generator.encode_references(crops.to(self._device))
+                self._encode(job)
         encoded = [self._encoded[job] for job in jobs]
         owners = np.repeat(jobs, [len(references.embeddings) for references in encoded])
         owner = torch.from_numpy(np.array([target.job for target in targets])[:, None] == owners)
         return _joined(encoded), owner.to(self._device)
+
+    def _encode(self, job: int) -> None:
+        given, config = self._analysis.jobs[job].references, self._generator.config
+        self._pictures[job] = self._tensor(given.crops)
+        crops = self._tensor(np.stack([_shrunk(crop, config.size) for crop in given.crops]))
+        if not config.whole_references:
+            crops[:, :, : config.size // 2] = 0  # lower halves only, as in training
+        shapes = torch.from_numpy((given.shapes - given.rest) / SHAPE_SCALE).to(self._device)
+        self._encoded[job] = self._generator.encode_references(crops, shapes)
 
 
 def render(
@@ -189,8 +233,10 @@ class _Queue:
         """Take the next frame, whose faces are given as (job, row)."""
         held = _Waiting(frame)
         for job, row in rows:
-            crop = read_patch(frame.picture, self._info, self._jobs[job].matrices[row], self._config.generator.size)
-            held.targets.append(Target(frame.index, job, row, crop))
+            side = self._config.generator.size * self._jobs[job].detail
+            held.targets.append(
+                Target(frame.index, job, row, read_patch(frame.picture, self._info, self._matrix(job, row), side))
+            )
         self._waiting.append(held)
         most = self._config.sync.batch_size
         n_targets = sum(len(each.targets) for each in self._waiting)
@@ -212,21 +258,36 @@ class _Queue:
         self._waiting.clear()
 
     def _paste(self, frame: SourceFrame, target: Target, mouth: Painted) -> None:
-        job = self._jobs[target.job]
         alpha = paste_alpha(mouth.mask, self._config.sync.feather, self._config.sync.top)
-        matched = match_colour(mouth.face, target.crop.astype(np.float32), alpha)
-        paste_patch(frame.picture, self._info, job.matrices[target.row], matched, alpha * job.weight[target.row])
+        side = len(mouth.face)
+        if side != len(alpha):
+            alpha = np.asarray(cv2.resize(alpha, (side, side), interpolation=cv2.INTER_LINEAR), np.float32)
+        matched = match_colour(mouth.face, target.picture.astype(np.float32), alpha)
+        weight = self._jobs[target.job].weight[target.row]
+        paste_patch(frame.picture, self._info, self._matrix(target.job, target.row), matched, alpha * weight)
+
+    def _matrix(self, job: int, row: int) -> NDArray[np.float64]:
+        """Display pixel -> pixel of the job's fine crop."""
+        return finer(self._jobs[job].matrices[row], self._jobs[job].detail)
 
 
 def _joined(parts: Sequence[References]) -> References:
+    """The references of several jobs, one after another."""
     if len(parts) == 1:
         return parts[0]
     features = zip(*(part.features for part in parts), strict=True)
-    return References(torch.cat([part.embeddings for part in parts]), tuple(torch.cat(scale) for scale in features))
+    pictures = [part.pictures for part in parts if part.pictures is not None]
+    shapes = [part.shapes for part in parts if part.shapes is not None]
+    return References(
+        torch.cat([part.embeddings for part in parts]),
+        tuple(torch.cat(scale) for scale in features),
+        torch.cat(pictures) if pictures else None,
+        torch.cat(shapes) if shapes else None,
+    )
 
 
-def _reference_tensor(crops: NDArray[np.uint8]) -> Tensor:
-    """(K, S, S, 3) -> (K, 3, S, S) in [0, 1], lower halves only, as in training."""
-    faces = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
-    faces[:, :, : faces.shape[2] // 2] = 0
-    return faces
+def _shrunk(crop: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """A square crop brought to `size` by averaging; itself where it has that size."""
+    if len(crop) == size:
+        return crop
+    return np.asarray(cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA), np.uint8)

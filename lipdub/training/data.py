@@ -15,12 +15,13 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from lipdub.config import Config
 from lipdub.errors import InputError
-from lipdub.faces.align import SHAPE_SCALE, mouth_mask, mouth_shape, transform
+from lipdub.faces.align import mouth_mask, parted_lips, shape_code, transform
 from lipdub.faces.backend import Frame
 from lipdub.faces.references import cluster, sharpness
 from lipdub.mel import mel_windows
@@ -28,7 +29,8 @@ from lipdub.models.layers import mask_lower_half
 from lipdub.training.run import sampler_from, sampler_state
 from lipdub.training.store import RATE, ClipEntry, read_clip, read_manifest
 
-REST_SHARE = 0.2  # the calmest share of a clip's frames stands for the mouth at rest
+LIGHT_CHANGE = 0.02  # log gain, standard deviation, between a clip's frames in training: once per channel, once in all
+VOICE_PACE, VOICE_PITCH, VOICE_SPREAD = 0.06, 2.0, 0.03  # of `another_voice`: log time, mel bands, log mel axis
 SAMPLINGS = ("random", "neighbourhood", "kmeans")  # of references: Table 4.1, column 1
 # left and right inner opening trade places in a mirrored face; all other numbers of the code are symmetric
 MIRRORED_SHAPE = np.array([0, 2, 1, 3, 4, 5, 6, 7])
@@ -52,27 +54,18 @@ class Batch:
     """B clips of T frames; S the face side, K references, W mel steps, C shape numbers."""
 
     real: Tensor  # (B, T, 3, S, S) in [0, 1]
-    references: Tensor  # (B, K, 3, S, S) lower halves only
+    references: Tensor  # (B, K, 3, S, S) lower halves only, unless `generator.whole_references`
     known: Tensor  # (B, K) bool; False at a place that holds no reference
+    reference_shapes: Tensor  # (B, K, C) their mouth shapes
     windows: Tensor  # (B, T, 80, W) mel of each frame
     expert_mel: Tensor  # (B, 80, 16) mel of the whole clip
     mouth: Tensor  # (B, T, 1, S, S) true mouth mask
+    lips: Tensor  # (B, T, 1, S, S) 1 between the lips and a little around
     shape: Tensor  # (B, T, C)
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device."""
         return Batch(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
-
-
-def shape_code(landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mouth shapes (T, C) of one clip relative to its own mouth at rest, in units of SHAPE_SCALE.
-
-    Rest is the mean of the calmest fifth of the frames by inner-lip opening.
-    """
-    shapes = mouth_shape(landmarks)
-    calm = np.argsort(shapes[:, 0])[: max(1, round(REST_SHARE * len(shapes)))]
-    code: NDArray[np.float32] = ((shapes - shapes[calm].mean(0)) / SHAPE_SCALE).astype(np.float32)
-    return code
 
 
 class ClipSet:
@@ -175,7 +168,8 @@ class ClipSet:
         mirrored = augment and bool(self.rng.random() < 0.5)
         matrix = self._matrix(clip, size, augment)
         mouth = np.stack([mouth_mask(transform(clip.landmarks[i], matrix), size)[None] for i in at])
-        references, known = self._references(clip, at, size, mirrored, augment)
+        lips = np.stack([parted_lips(transform(clip.landmarks[i], matrix), size)[None] for i in at])
+        references, known, frames = self._references(clip, at, matrix, size, mirrored, augment)
         times = _times(at)
         return {
             "real": np.stack([_warp(clip.frames[i], matrix, size, mirrored) for i in at]),
@@ -186,13 +180,21 @@ class ClipSet:
                 0
             ],
             "mouth": np.ascontiguousarray(mouth[..., ::-1]) if mirrored else mouth,
+            "lips": np.ascontiguousarray(lips[..., ::-1]) if mirrored else lips,
             "shape": clip.shape[at][:, MIRRORED_SHAPE] if mirrored else clip.shape[at],
+            "reference_shapes": clip.shape[frames][:, MIRRORED_SHAPE] if mirrored else clip.shape[frames],
         }
 
     def _references(
-        self, clip: Clip, target: NDArray[np.int64], size: int, mirrored: bool, augment: bool
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """K lower halves and which of them are there [3.5, 3.6].
+        self,
+        clip: Clip,
+        target: NDArray[np.int64],
+        target_matrix: NDArray[np.float64],
+        size: int,
+        mirrored: bool,
+        augment: bool,
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]:
+        """K references, which of them are there, and which frames they show [3.5, 3.6].
 
         Free places are filled with jittered repeats where `reference.augment` says so, else left black and unknown.
         """
@@ -204,10 +206,15 @@ class ClipSet:
         blur = self.config.train.reference_blur * size / 96 if augment else 0.0
         faces = np.zeros((places, 3, size, size), np.float32)
         for place, frame in enumerate(frames):
-            matrix = self._matrix(clip, size, augment or place >= len(picked))
+            aligned = place < self.config.train.aligned_references
+            matrix = target_matrix if aligned else self._matrix(clip, size, augment or place >= len(picked))
             faces[place] = _warp(clip.frames[frame], matrix, size, mirrored, blur)
-        faces[:, :, : size // 2] = 0
-        return faces, np.arange(places) < len(frames)
+            if augment and not aligned:  # a reference is from another moment, and its light is, too
+                faces[place] *= np.exp(self.rng.normal(0, LIGHT_CHANGE, (3, 1, 1)) + self.rng.normal(0, LIGHT_CHANGE))
+        np.clip(faces, 0, 1, out=faces)
+        if not self.config.generator.whole_references:
+            faces[:, :, : size // 2] = 0
+        return faces, np.arange(places) < len(frames), np.resize(frames, places)
 
     def reference_frames(self, clip: Clip, target: NDArray[np.int64]) -> NDArray[np.int64]:
         """Different frames that may stand beside a target, at most `train.references`, never its neighbours.
@@ -296,6 +303,21 @@ def noisy_sound(mel: Tensor, rng: np.random.Generator) -> Tensor:
     floor = torch.from_numpy(rng.uniform(-1.4, -0.45, lead).astype(np.float32))
     hiss = torch.from_numpy(rng.standard_normal(tuple(mel.shape), np.float32))
     return torch.maximum(mel + level + tilt, floor + 0.04 * hiss).clamp(-1, 1.2)
+
+
+def another_voice(mel: Tensor, rng: np.random.Generator) -> Tensor:
+    """Mel windows (N, 80, W) as another speaker might have said them.
+
+    Each is a little faster or slower about its middle, and of another length of the vocal tract, which moves and
+    stretches the mel axis (after VTLP, Jaitly and Hinton 2013).
+    """
+    count, bands = mel.shape[:2]
+    matrix = np.zeros((count, 2, 3), np.float32)
+    matrix[:, 0, 0] = np.exp(rng.normal(0, VOICE_PACE, count))
+    matrix[:, 1, 1] = np.exp(rng.normal(0, VOICE_SPREAD, count))
+    matrix[:, 1, 2] = rng.normal(0, 2 * VOICE_PITCH / bands, count)
+    grid = F.affine_grid(torch.from_numpy(matrix), [count, 1, *mel.shape[1:]], align_corners=False)
+    return F.grid_sample(mel[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
 
 
 def masked_faces(real: Tensor) -> Tensor:

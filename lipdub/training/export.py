@@ -14,7 +14,7 @@ from lipdub.weights import config_json, save_state
 
 KINDS = {
     "expert": ("expert", "mel"),
-    "generator": ("generator", "mel"),
+    "generator": ("generator", "mel", "reference"),
     "faces-detector": (),
     "faces-landmarks": (),
 }

@@ -16,10 +16,11 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from lipdub.config import Config
-from lipdub.losses import expert_loss, mask_bce, masked_l1, mouth_emphasis, perceptual
+from lipdub.losses import edge_l1, expert_loss, mask_bce, masked_l1, mouth_emphasis, painted_share, perceptual
 from lipdub.models.expert import Expert, lower_halves
 from lipdub.models.generator import Generated, Generator, References, blend
-from lipdub.training.data import Batch, ClipSet, masked_faces, noisy_sound
+from lipdub.models.warp import enlarged
+from lipdub.training.data import Batch, ClipSet, another_voice, masked_faces, noisy_sound
 from lipdub.training.run import annealed, averaged_copy, channels_last, descend
 
 SOUND_BATCH = 96  # mel windows a step, for the sound -> shape side
@@ -78,7 +79,7 @@ class GeneratorTraining:
         losses: dict[str, Tensor] = {}
         if config.generator.shape_code and config.loss.shape:
             windows, shapes = self.clips.sounds(SOUND_BATCH, config.generator.window)
-            windows = noisy_sound(windows, self.clips.rng)
+            windows = noisy_sound(another_voice(windows, self.clips.rng), self.clips.rng)
             with self.accelerator.autocast():
                 losses["shape"] = self.shape_loss(windows.to(device), shapes.to(device))
         if step >= config.train.sound_first or not losses:
@@ -95,16 +96,24 @@ class GeneratorTraining:
         generated, blended = self.generate(self.generator, batch, taught)
         real, mouth = batch.real.flatten(0, 1), batch.mouth.flatten(0, 1)
         weight = self.config.loss
-        region = mouth if generated.mask is None else torch.maximum(generated.mask.sigmoid().detach(), mouth)
-        losses = {"l1": masked_l1(generated.face, real, region * mouth_emphasis(region, weight.mouth_weight))}
         half = real.shape[-1] // 2
+        region = mouth if generated.mask is None else torch.maximum(generated.mask.sigmoid().detach(), mouth)
+        region = region * mouth_emphasis(region, weight.mouth_weight)
+        losses = {"l1": masked_l1(generated.face, real, region)}
+        if weight.edges:
+            losses["edges"] = edge_l1(generated.face, real, region)
+        if generated.warp is not None and weight.paint:
+            share = enlarged(generated.warp.share[:, -1:], real.shape[-1])
+            lips = batch.lips.flatten(0, 1)
+            losses["paint"] = painted_share(share, mouth[..., half:, :], lips[..., half:, :])
         if self.features is not None and weight.vgg:
             seen = torch.randperm(len(real), device=real.device)[: max(1, round(weight.vgg_share * len(real)))]
             losses["vgg"] = perceptual(
                 self.features(blended[seen][..., half:, :]), self.features(real[seen][..., half:, :])
             )
         if generated.mask is not None and weight.mask:
-            losses["mask"] = mask_bce(generated.mask, mouth)
+            first = half if generated.warp is not None else 0  # a warp leaves the upper half as it is
+            losses["mask"] = mask_bce(generated.mask[..., first:, :], mouth[..., first:, :])
         if self.expert is not None and self.expert_weight:
             frames = blended.unflatten(0, batch.real.shape[:2])
             similarity = self.expert(lower_halves(frames), batch.expert_mel[:, None])
@@ -118,7 +127,10 @@ class GeneratorTraining:
 
     def generate(self, model: nn.Module, batch: Batch, shape: Tensor | None) -> tuple[Generated, Tensor]:
         """The generator on a batch; also the blended frames (B * T, 3, S, S) of (10)."""
-        references: References = model.encode_references(batch.references.flatten(0, 1))  # type: ignore[operator]
+        shapes = batch.reference_shapes.flatten(0, 1) if self.config.generator.shape_code else None
+        if shapes is not None and model.training:
+            shapes = shapes + SHAPE_NOISE * torch.randn_like(shapes)
+        references: References = model.encode_references(batch.references.flatten(0, 1), shapes)  # type: ignore[operator]
         owner = own_references(batch.known, batch.real.shape[1])
         result: Generated = model(masked_faces(batch.real), batch.windows.flatten(0, 1), references, owner, shape=shape)
         return result, blend(result, batch.real.flatten(0, 1), self.config.loss)
@@ -126,8 +138,7 @@ class GeneratorTraining:
     def update(self, losses: dict[str, Tensor], step: int, share: float) -> None:
         """One step of Adam on the weighted sum, and of the average."""
         weights, train = self.config.loss, self.config.train
-        factor = {"l1": weights.l1, "vgg": weights.vgg, "mask": weights.mask, "expert": self.expert_weight}
-        factor["shape"] = weights.shape
+        factor = {name: getattr(weights, name) for name in losses} | {"expert": self.expert_weight}
         total = torch.stack([factor[name] * value for name, value in losses.items()]).sum()
         rate = annealed(train.learning_rate, share, train.anneal)
         descend(self.accelerator, self.generator, self.optimizer, total, rate, train.clip_norm)

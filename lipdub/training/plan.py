@@ -49,8 +49,9 @@ def _network(stage: str, config: Config) -> tuple[nn.Module, Callable[[], object
     if stage == "1":
         size, generator = config.generator.size, Generator(config.generator)
         windows = torch.zeros(1, config.generator.n_mels, config.generator.window)
-        references = generator.encode_references(torch.zeros(config.reference.count, 3, size, size))
-        owner = torch.ones(1, config.reference.count, dtype=torch.bool)
+        count, code = config.reference.count, config.generator.shape_code
+        references = generator.encode_references(torch.zeros(count, 3, size, size), torch.zeros(count, code))
+        owner = torch.ones(1, count, dtype=torch.bool)
         return generator, lambda: generator(torch.zeros(1, 3, size, size), windows, references, owner), 1
     if stage == "expert":
         section, expert = config.expert, Expert(config.expert)

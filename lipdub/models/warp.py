@@ -1,0 +1,130 @@
+"""A mouth put together from pieces of the references, each bent into place [4.3, "future work"].
+
+The thesis' decoder makes every pixel anew, and what it makes is as soft as its training was short. Skin, beard and
+teeth are in the references already. For each pair of face and reference this decoder predicts a field that says where
+in the reference each pixel is to be taken from, and how much it counts; what no reference shows is painted by the
+thesis' decoder, one more candidate. All of it is about the hidden half of the face alone, and stops at S / 2: fields
+and shares are smooth, and serve pictures of any size.
+
+Shapes at the default size; N faces with K references each:
+
+    features of both encoders      (N K, 2 C_i, S_i / 2, S_i)    lower halves, from the coarsest scale to S / 2
+    decoder                        (N K, C1, 24, 48)             built as the generator's own
+    head                           (N K, 3, 24, 48)              where to look (x, y), and a score
+    shares                         (N, K + 1, 24, 48)            softmax of the scores, the painted picture's last
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+FLOW_UNIT = 0.1  # crop sides that a raw output of 1 moves a pixel by
+START_SCALE = 0.1  # of the head's first weights: a new network leaves every pixel nearly where it is
+UNUSED = -1e4  # score of a place without a reference: its share is exactly 0
+
+
+@dataclass(frozen=True)
+class Warp:
+    """Where N faces take their pixels from."""
+
+    places: Tensor  # (N, K) int64: which of the R references
+    flow: Tensor  # (N, K, 2, w / 2, w): x, y in crop sides from a pixel to where its colour is in the reference
+    share: Tensor  # (N, K + 1, w / 2, w) in [0, 1], sums to 1 over dim 1; the last is the painted picture's
+
+
+class WarpHead(nn.Module):
+    """Decoder features of face-reference pairs -> flow and scores.
+
+    Args:
+        inputs: channels of the features.
+    """
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.out = nn.Conv2d(inputs, 3, 3, padding=1)
+        with torch.no_grad():
+            self.out.weight.mul_(START_SCALE)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(M, C, h, w) -> flow (M, 2, h, w) in crop sides and scores (M, 1, h, w)."""
+        out: Tensor = self.out(features).float()
+        return FLOW_UNIT * out[:, :2], out[:, 2:]
+
+
+def places_of(owner: Tensor) -> tuple[Tensor, Tensor]:
+    """The references of each item as numbers.
+
+    Args:
+        owner: (N, R) bool: which references belong to item n; everyone has at least one.
+
+    Returns:
+        places (N, K) int64, own references first, in their order, and known (N, K) bool; K is the largest number of
+        own references. Where an item has fewer, a place repeats somebody's reference and is not known.
+    """
+    count = owner.shape[1] if owner.is_meta else int(owner.sum(1).max())  # meta: only costs are counted
+    order = torch.argsort((~owner).to(torch.uint8), dim=1, stable=True)[:, :count]
+    return order, owner.gather(1, order)
+
+
+def shares(scores: Tensor, paint: Tensor, prior: Tensor, known: Tensor) -> Tensor:
+    """How much each reference and the painted picture count at each pixel.
+
+        share_k = softmax_k(log w_k + score_k),   the painted picture with w = 1
+
+    Args:
+        scores: (N, K, h, w) of the references.
+        paint: (N, 1, h, w) of the painted picture.
+        prior: w, (N, K) attention weights of the references, thesis (5).
+        known: (N, K) bool; others get nothing.
+
+    Returns:
+        (N, K + 1, h, w).
+    """
+    logits = scores + prior.clamp(min=1e-6).log()[:, :, None, None]
+    logits = logits.masked_fill(~known[:, :, None, None], UNUSED)
+    return torch.cat([logits, paint], 1).softmax(1)
+
+
+def one_of(warp: Warp, item: int, count: int) -> Warp:
+    """The warp of one item alone, over its own `count` references, numbered from 0 in their order."""
+    places = torch.arange(count, device=warp.places.device)[None]
+    share = torch.cat([warp.share[item, :count], warp.share[item, -1:]])
+    return Warp(places, warp.flow[item, :count][None], share[None])
+
+
+def compose(warp: Warp, painted: Tensor, pictures: Tensor) -> Tensor:
+    """The hidden halves of the faces, in the resolution of the references' pictures.
+
+        out(p) = sum_k share_k(p) * picture_k(p + flow_k(p)) + share_K(p) * painted(p)
+
+    Args:
+        warp: of N faces.
+        painted: (N, 3, h, 2 h) in [0, 1], lower halves.
+        pictures: (R, 3, D, D) in [0, 1], the references at any even size, whole.
+
+    Returns:
+        (N, 3, D / 2, D) float32. Looking beyond the border sees its edge pixel.
+    """
+    side = pictures.shape[-1]
+    line = (2 * torch.arange(side, device=pictures.device, dtype=torch.float32) + 1) / side - 1
+    base = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1)[side // 2 :]  # (D / 2, D, 2) in [-1, 1]
+    share = enlarged(warp.share, side)
+    out = share[:, -1:] * enlarged(painted, side)
+    for k in range(warp.places.shape[1]):
+        grid = base + 2 * enlarged(warp.flow[:, k], side).permute(0, 2, 3, 1)
+        source = pictures[warp.places[:, k]].float()
+        seen = F.grid_sample(source, grid, padding_mode="border", align_corners=False)
+        out = out + share[:, k : k + 1] * seen
+    return out
+
+
+def enlarged(halves: Tensor, side: int) -> Tensor:
+    """Lower halves (N, C, h, 2 h) brought to (N, C, side / 2, side), float32."""
+    x = halves.float()
+    if x.shape[-1] == side:
+        return x
+    return F.interpolate(x, size=(side // 2, side), mode="bilinear", align_corners=False)
