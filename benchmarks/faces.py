@@ -1,6 +1,6 @@
 """The builtin face networks against their teachers, on footage that neither saw in training.
 
-    python benchmarks/faces.py CLIPS_DIR --labels LABELS_DIR [--cascade]
+    python benchmarks/faces.py CLIPS_DIR --labels LABELS_DIR --yunet YUNET.onnx [--cascade]
 
 LABELS_DIR comes from scripts/label_faces.py on the same clips. Prints, over all labelled frames: recall of the
 teacher's boxes at IoU 0.5, false faces per 100 frames, NME (mean landmark error over the outer-eye-corner distance),

@@ -6,12 +6,14 @@ from torch.autograd import gradcheck
 
 from lipdub.losses import (
     discriminator_adversarial,
+    edge_l1,
     expert_bce,
     expert_loss,
     generator_adversarial,
     mask_bce,
     masked_l1,
     mouth_emphasis,
+    painted_share,
     perceptual,
     r1_penalty,
 )
@@ -182,3 +184,40 @@ def test_mouth_emphasis_peaks_at_the_mouth_of_an_aligned_face() -> None:
     assert weights[0, 0, 69, 49].item() == pytest.approx(9.0, abs=0.02)
     assert weights[0, 0, 5, 5].item() == pytest.approx(1.0, abs=1e-3)
     assert torch.equal(mouth_emphasis(torch.zeros(1, 1, 8, 8), 0.0), torch.ones(1, 1, 8, 8))
+
+
+class TestEdgeL1:
+    def test_known_value(self):
+        real, fake = torch.zeros(1, 1, 2, 3), torch.tensor([[[[0.0, 0.6, 0.6], [0.0, 0.6, 0.6]]]])
+        ones = torch.ones(1, 1, 2, 3)
+        assert edge_l1(fake, real, ones).item() == pytest.approx((0.3 + 0.0) / 2)  # half of the steps in x, none in y
+
+    def test_brightness_does_not_matter_and_softness_does(self):
+        real, ones = torch.rand(2, 3, 8, 8), torch.ones(2, 1, 8, 8)
+        assert edge_l1(real + 0.2, real, ones).item() == pytest.approx(0, abs=1e-6)
+        soft = torch.nn.functional.avg_pool2d(real, 3, 1, 1)
+        assert edge_l1(soft, real, ones).item() > 0.05
+
+    def test_only_the_mask_counts(self):
+        mask = torch.zeros(1, 1, 4, 4)
+        assert edge_l1(torch.rand(1, 3, 4, 4), torch.rand(1, 3, 4, 4), mask).item() == 0
+
+    def test_gradient(self):
+        assert gradcheck(
+            lambda x: edge_l1(x, doubles(1, 2, 3, 3).detach() * 0 + 0.5, torch.ones(1, 1, 3, 3)), doubles(1, 2, 3, 3)
+        )
+
+
+class TestPaintedShare:
+    def test_known_value(self):
+        share = torch.tensor([[[[0.2, 0.4, 0.9, 0.7]]]])
+        mouth, lips = torch.tensor([[[[1.0, 1.0, 1.0, 0.0]]]]), torch.tensor([[[[0.0, 0.0, 1.0, 0.0]]]])
+        assert painted_share(share, mouth, lips).item() == pytest.approx(0.3)
+
+    def test_nothing_to_count_is_zero(self):
+        one = torch.ones(1, 1, 2, 2)
+        assert painted_share(one, one, one).item() == 0
+
+    def test_wrong_shape(self):
+        with pytest.raises(ValueError, match="shapes differ"):
+            painted_share(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 3))

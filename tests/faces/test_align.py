@@ -11,10 +11,14 @@ from lipdub.faces.align import (
     SHAPE_NAMES,
     SHAPE_SCALE,
     TEMPLATE,
+    crop_detail,
     crop_matrices,
     crop_matrix,
+    finer,
     mouth_mask,
     mouth_shape,
+    parted_lips,
+    rest_shape,
     to_unit_crop,
     transform,
 )
@@ -165,3 +169,35 @@ def test_to_unit_crop_undoes_place_size_and_roll() -> None:
 def test_bad_landmarks_are_refused(call: object) -> None:
     with pytest.raises(ValueError):
         call()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_finer_crop_averages_to_the_coarse_one(times: int) -> None:
+    matrix = crop_matrix(placed(70.0, 0.2, (60.0, 60.0)), 32)
+    fine = finer(matrix, times)
+    inside = transform(np.array([[80.0, 90.0]]), matrix)
+    block = transform(np.array([[80.0, 90.0]]), fine)
+    np.testing.assert_allclose(block, times * inside + (times - 1) / 2, atol=1e-4)  # centre p is that of its block
+    picture = cv2.GaussianBlur(np.random.default_rng(0).uniform(0, 255, (200, 200)).astype(np.float32), (0, 0), 6)
+    large = cv2.warpAffine(picture, fine, (32 * times, 32 * times))
+    small = cv2.resize(large, (32, 32), interpolation=cv2.INTER_AREA)
+    np.testing.assert_allclose(small, cv2.warpAffine(picture, matrix, (32, 32)), atol=1.5)
+
+
+def test_detail_is_that_of_the_picture_and_has_a_bound() -> None:
+    found = [crop_detail(crop_matrix(placed(scale), 96), 3) for scale in (50.0, 96.0, 150.0, 200.0, 900.0)]
+    assert found == [1, 1, 2, 2, 3]
+
+
+def test_rest_is_the_mean_of_the_calmest_fifth() -> None:
+    shapes = np.tile(np.arange(10, dtype=np.float32)[::-1, None], (1, 8))
+    np.testing.assert_allclose(rest_shape(shapes), np.full(8, 0.5))
+
+
+def test_parted_lips_cover_the_opening_and_little_else() -> None:
+    size, points = 96, TEMPLATE.copy() * 96
+    points[[65, 66, 67], 1] += 12
+    mask = parted_lips(points, size)
+    x, y = points[60:68].mean(0).round().astype(int)
+    assert mask[y, x] == 1 and mask[y + 14, x] == 0 and mask[:60].sum() == 0
+    assert mask.sum() < 0.5 * mouth_mask(points, size).sum()

@@ -24,6 +24,9 @@ VARIANTS = {
     "no mask head": replace(TINY, mask_head=False),
     "all skips": replace(TINY, skip_free_scales=0),
     "no skips": replace(TINY, skip_free_scales=4),
+    "warp": replace(TINY, warp=True, whole_references=True),
+    "warp and shape code": replace(SHAPED, warp=True),
+    "warp without mask head": replace(SHAPED, warp=True, mask_head=False),
 }
 
 
@@ -50,8 +53,14 @@ def inputs(config: GeneratorConfig, n: int = 4, per_identity: int = 3) -> tuple[
     return faces, windows, references, whose[None] == (torch.arange(n) % 2)[:, None]
 
 
+def encode(generator: Generator, references: torch.Tensor) -> References:
+    """Each reference with a mouth shape that can be told from its picture."""
+    code = generator.config.shape_code
+    return generator.encode_references(references, references.mean((1, 2, 3))[:, None].expand(-1, code).contiguous())
+
+
 def run(generator: Generator, faces, windows, references, owner, **more) -> Generated:
-    return generator(faces, windows, generator.encode_references(references), owner, **more)
+    return generator(faces, windows, encode(generator, references), owner, **more)
 
 
 @pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS.keys())
@@ -69,6 +78,8 @@ def test_every_parameter_gets_gradient(config):
     generator = Generator(config).train()
     out = run(generator, *inputs(config))
     loss = masked_l1(out.face, torch.rand_like(out.face), torch.ones(4, 1, 32, 32))
+    if out.painted is not None:
+        loss = loss + out.painted.mean()
     if out.mask is not None:
         loss = loss + mask_bce(out.mask, torch.ones(4, 1, 32, 32))
     loss.backward()
@@ -110,7 +121,7 @@ def test_channels_last_and_folded_norms_give_the_same_face():
     generator = generator.to(memory_format=torch.channels_last)
     fold_norms(generator)
     last = torch.channels_last
-    encoded = generator.encode_references(references.contiguous(memory_format=last))
+    encoded = encode(generator, references.contiguous(memory_format=last))
     assert all(f.is_contiguous(memory_format=last) for f in encoded.features)
     out = generator(faces.contiguous(memory_format=last), windows, encoded, owner)
     torch.testing.assert_close(out.face, plain.face, rtol=1e-3, atol=1e-4)
@@ -202,6 +213,41 @@ class TestShapeCode:
             run(make(SHAPED), *inputs(SHAPED), shape=torch.zeros(4, 6))
 
 
+class TestWarp:
+    config = replace(SHAPED, warp=True, whole_references=True)
+
+    def test_the_upper_half_is_the_face_itself_and_the_mask_leaves_it(self):
+        faces, *others = inputs(self.config)
+        out = run(make(self.config), faces, *others)
+        torch.testing.assert_close(out.face[:, :, :16], faces[:, :, :16], rtol=0, atol=0)
+        assert out.mask[:, :, :16].sigmoid().max() < 0.01
+        assert out.warp.flow.shape == (4, 3, 2, 8, 16) and out.painted.shape == (4, 3, 8, 16)
+        torch.testing.assert_close(out.warp.share.sum(1), torch.ones(4, 8, 16))
+        assert out.warp.places.tolist() == [[0, 1, 2], [3, 4, 5]] * 2
+
+    def test_one_more_reference_for_one_item_changes_nobody_else(self):
+        generator = make(self.config)
+        faces, windows, references, owner = inputs(self.config)
+        out = run(generator, faces, windows, references, owner).face
+        more = torch.cat([references, torch.rand(1, 3, 32, 32)])
+        own = torch.cat([owner, torch.tensor([[True], [False], [False], [False]])], 1)
+        changed = run(generator, faces, windows, more, own).face
+        assert (changed[0] - out[0]).abs().max() > 1e-3
+        torch.testing.assert_close(changed[1:], out[1:], rtol=1e-4, atol=1e-5)
+
+    def test_what_the_reference_shows_now_matters(self):
+        generator = make(self.config)
+        faces, windows, references, owner = inputs(self.config)
+        shape = torch.randn(4, 5)
+        encoded = [generator.encode_references(references, torch.full((6, 5), v)) for v in (0.0, 3.0)]
+        first, second = (generator(faces, windows, e, owner, shape=shape).warp.flow for e in encoded)
+        assert (first - second).abs().max() > 1e-5
+
+    def test_shapes_of_references_are_needed(self):
+        with pytest.raises(ValueError, match="reference shapes"):
+            make(self.config).encode_references(torch.rand(2, 3, 32, 32))
+
+
 class TestBlend:
     def test_known_value(self):
         face, original = torch.full((1, 3, 9, 9), 0.8), torch.full((1, 3, 9, 9), 0.2)
@@ -234,10 +280,18 @@ class TestBlend:
 
 @pytest.mark.parametrize(
     "change",
-    [{"size": 36}, {"widths": (8,)}, {"skip_free_scales": 5}, {"attention_score": "x"}, {"attention_sign": 0}],
+    [
+        {"size": 36},
+        {"widths": (8,)},
+        {"skip_free_scales": 5},
+        {"attention_score": "x"},
+        {"attention_sign": 0},
+        {"size": 24, "warp": True},
+        {"own_frame": True},
+    ],
 )
 def test_sizes_that_do_not_fit_are_refused(change):
-    with pytest.raises(ValueError, match=r"size|skip_free|attention"):
+    with pytest.raises(ValueError, match=r"size|skip_free|attention|even|own_frame"):
         Generator(replace(TINY, **change))
 
 

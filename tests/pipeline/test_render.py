@@ -31,8 +31,10 @@ def job(number: int, first: int, n_rows: int, weight: np.ndarray | None = None, 
     matrices = np.stack([crop_matrix(rows, SIZE) for rows in landmarks])
     crops = rng.integers(0, 255, (n_references, SIZE, SIZE, 3), np.uint8) // (1 if number % 2 else 20)  # bright, dark
     zeros = np.zeros((n_references, 68, 2), np.float32)
-    references = Selection(crops, zeros, np.zeros((n_references, 8), np.float32), np.arange(n_references))
-    return FaceJob(track, matrices, np.ones(n_rows, np.float32) if weight is None else weight, references)
+    zero = np.zeros((n_references, 8), np.float32)
+    references = Selection(crops, zeros, zero, np.arange(n_references), zero[0])
+    shown = np.zeros((n_rows, 8), np.float32)
+    return FaceJob(track, matrices, np.ones(n_rows, np.float32) if weight is None else weight, references, shown)
 
 
 def targets(analysis: Analysis) -> list[Target]:
@@ -123,7 +125,7 @@ def test_references_are_encoded_once_and_only_while_their_track_lasts(painter_of
     painter, calls = painter_of(jobs, batch_size=2)
     encoded, real = [], Generator.encode_references
     monkeypatch.setattr(
-        Generator, "encode_references", lambda self, crops: (encoded.append(crops.numpy()), real(self, crops))[1]
+        Generator, "encode_references", lambda self, *given: (encoded.append(given[0].numpy()), real(self, *given))[1]
     )
     faces = targets(Analysis(np.zeros(16), jobs, {}))
     for start in range(0, len(faces), 2):
@@ -151,6 +153,56 @@ def test_a_generator_of_the_thesis_hears_windows(tiny_config: Config) -> None:
     assert np.abs(results[0][0].face - results[1][0].face).max() > 1e-3
     for painted in results[0]:  # without a mask head the hidden half is what is painted
         assert not painted.mask[: SIZE // 2].any() and (painted.mask[SIZE // 2 :] == 1).all()
+
+
+def bent(config: Config, **change: object) -> Generator:
+    """A generator with a warp whose decoder was never trained: it moves next to nothing."""
+    torch.manual_seed(2)
+    return Generator(replace(config.generator, shape_code=8, warp=True, whole_references=True, **change)).eval()
+
+
+def detailed(each: FaceJob, times: int) -> FaceJob:
+    """The same job, `times` as fine, with noise that only the fine crops show."""
+    rng = np.random.default_rng(5)
+    crops = rng.integers(0, 255, (len(each.references.crops), times * SIZE, times * SIZE, 3), np.uint8)
+    return replace(each, references=replace(each.references, crops=crops), detail=times)
+
+
+def fine_target(each: FaceJob, seed: int) -> Target:
+    rng = np.random.default_rng(seed)
+    side = SIZE * each.detail
+    return Target(0, 0, 0, rng.integers(0, 255, (side, side, 3), np.uint8))
+
+
+def painter_for(network: Generator, config: Config, jobs: list[FaceJob]) -> MouthPainter:
+    tone = 0.3 * np.sin(2 * np.pi * 180 * np.arange(16000) / 16000).astype(np.float32)
+    speech = listen(tone, config.mel, config.sync)
+    return MouthPainter(network, Analysis(np.array([0.3, 0.5]), jobs, {}), speech, config, CPU)
+
+
+def test_a_warp_works_in_the_resolution_of_the_picture(tiny_config: Config) -> None:
+    fine = detailed(job(0, 0, 2), 3)
+    target = fine_target(fine, 1)
+    (painted,) = painter_for(bent(tiny_config), tiny_config, [fine]).paint([target])
+    side = 3 * SIZE
+    assert painted.face.shape == (side, side, 3) and painted.mask.shape == (SIZE, SIZE)
+    np.testing.assert_array_equal(np.rint(painted.face[: side // 2]), target.picture[: side // 2])
+    coarse = painted.face.reshape(SIZE, 3, SIZE, 3, 3).mean((1, 3), keepdims=True)
+    grain = np.abs(painted.face.reshape(SIZE, 3, SIZE, 3, 3) - coarse)[SIZE // 2 :]
+    assert grain.mean() > 10  # three noisy references and a soft painted picture, averaged
+
+
+def test_the_frame_itself_is_a_reference_where_the_weights_say_so(tiny_config: Config) -> None:
+    fine = detailed(job(0, 0, 2), 2)
+    first, second = (fine_target(fine, seed) for seed in (1, 2))
+    half = len(first.picture) // 2
+    second.picture[:half] = first.picture[:half]  # the same eyes over another mouth
+    for own, differs in ((False, False), (True, True)):
+        painter = painter_for(bent(tiny_config, own_frame=own), tiny_config, [fine])
+        a, b = painter.paint([first, second])
+        assert bool(np.abs(a.face - b.face).max() > 1) is differs
+        again = painter.paint([second])[0]  # nobody's own frame is a reference of another face
+        np.testing.assert_allclose(again.face, b.face, atol=0.05)
 
 
 class Studio:

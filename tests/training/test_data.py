@@ -9,9 +9,10 @@ import torch
 
 from lipdub.config import Config, load_config
 from lipdub.errors import InputError
+from lipdub.faces.align import shape_code
 from lipdub.mel import mel_windows
 from lipdub.models.generator import Generator
-from lipdub.training.data import Batch, ClipSet, capped, masked_faces, noisy_sound, shape_code
+from lipdub.training.data import Batch, ClipSet, another_voice, capped, masked_faces, noisy_sound
 from lipdub.training.generator import own_references
 from lipdub.training.store import ClipEntry
 
@@ -275,6 +276,46 @@ def test_noise_on_the_sound_spares_its_level_and_range() -> None:
     assert abs(float(noisy.mean()) - 0.1) < 0.02
     assert float(noisy.mean((1, 2)).std()) > 0.03  # level: one draw for each
     assert float((noisy[0, 1:] - noisy[0, :-1]).std()) < 0.01  # tilt is smooth
+
+
+def test_another_voice_keeps_the_level_and_moves_the_middle_least() -> None:
+    rng = np.random.default_rng(1)
+    flat = torch.full((6, 80, 16), -0.3)
+    torch.testing.assert_close(another_voice(flat, rng), flat)
+    step = torch.full((200, 80, 17), -1.0)
+    step[:, :, 8] = 1.0  # a click in the middle of the window
+    moved = another_voice(step, rng)
+    assert (moved.mean(1).argmax(1) == 8).all()
+    ramp = torch.linspace(-1, 1, 80)[None, :, None].expand(200, 80, 17)
+    shift = (another_voice(ramp, rng) - ramp)[:, 40, 8] * 40  # in bands
+    assert 1.4 < float(shift.std()) < 2.6 and abs(float(shift.mean())) < 0.5
+
+
+def test_references_may_show_the_whole_face_in_the_targets_own_crop(with_settings: Callable[..., ClipSet]) -> None:
+    made = with_settings(
+        "generator.whole_references=true", "train.aligned_references=1", "train.references=3", "train.reference_blur=0"
+    )
+    batch = made.batch(8, SIZE, WIDTH)
+    assert float(batch.references[:, :, :, : SIZE // 2].flatten(2).mean(2).min()) > 0.1
+    # drawn faces do not move: with the target's crop and light the eyes are the target's own
+    apart = (batch.references - batch.real[:, :1])[..., 4 : SIZE // 2, 4:-4].abs().flatten(2).mean(2)
+    assert float(apart[:, 0].max()) < 0.03 < float(apart[:, 1:].mean())
+
+
+def test_references_come_with_the_mouths_that_they_show(clips: ClipSet) -> None:
+    batch = clips.batch(6, SIZE, WIDTH, augment=False)
+    assert batch.reference_shapes.shape == (*batch.references.shape[:2], 8)
+    # the parted lips of the drawn faces are the dark pixels
+    dark = (batch.references.mean(2)[..., SIZE // 2 :, :] < 0.15).float().flatten(2).mean(2)
+    opening = batch.reference_shapes[..., 0]
+    assert np.corrcoef(dark.flatten(), opening.flatten())[0, 1] > 0.8
+
+
+def test_the_parted_lips_are_part_of_the_mouth_and_grow_with_the_opening(clips: ClipSet) -> None:
+    batch = clips.batch(6, SIZE, WIDTH, augment=False)
+    assert float((batch.lips * (1 - batch.mouth)).max()) == 0
+    area = batch.lips.flatten(2).sum(2)
+    assert np.corrcoef(area.flatten(), batch.shape[..., 0].flatten())[0, 1] > 0.8
 
 
 def test_the_same_seed_gives_the_same_batches_and_the_state_goes_on(clips: ClipSet) -> None:

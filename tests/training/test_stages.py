@@ -36,6 +36,12 @@ def short_validations(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lipdub.training.generator.JUDGED_BATCHES", 1)
 
 
+WARP = [
+    *("generator.shape_code=8", "generator.warp=true", "generator.whole_references=true", "generator.own_frame=true"),
+    *("train.aligned_references=1", "loss.shape=1", "loss.edges=1", "loss.paint=0.1"),
+]
+
+
 def request(data: Path, run: Path, stage: str, *overrides: str, **more: object) -> RunRequest:
     config = load_config("debug", [f"train.stage={stage!r}", "train.steps=2", *overrides])
     return RunRequest(stage=stage, data=data, run=run, config=config, **more)
@@ -82,7 +88,8 @@ def test_two_steps_change_every_weight(made_data: Path, tmp_path: Path, stage: s
 
 
 @pytest.mark.parametrize(
-    ("stage", "more"), [("expert", []), ("1", []), ("1", ["generator.shape_code=8", "loss.shape=1"])]
+    ("stage", "more"),
+    [("expert", []), ("1", []), ("1", ["generator.shape_code=8", "loss.shape=1"]), ("1", WARP)],
 )
 def test_four_steps_are_two_and_resume_and_two(made_data: Path, tmp_path: Path, stage: str, more: list[str]) -> None:
     settings = ["train.steps=4", "train.validate_every=3", *more]  # a validation falls into the second part only
@@ -236,6 +243,17 @@ def test_a_loss_that_is_not_finite_stops_the_stage(
     monkeypatch.setattr("lipdub.training.generator.masked_l1", lambda *_: torch.tensor(float("inf")))
     with pytest.raises(TrainingError, match="'l1' was not finite for 2 steps"):
         run_stage(request(made_data, tmp_path, "1", "train.max_bad_steps=2", "train.steps=9"), quiet)
+
+
+def test_a_warp_has_its_own_losses_and_carries_its_references(made_data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "generator.safetensors"
+    run_stage(request(made_data, tmp_path / "run", "1", *WARP, "reference.count=3", export=path), quiet)
+    lines = [line for line in metrics(tmp_path / "run") if line["kind"] == "train"]
+    assert lines and all(line["edges"] > 0 and 0 < line["paint"] < 1 for line in lines)
+    generator, config = load_generator(path, Config())
+    assert generator.config.warp and config.reference.count == 3  # sync takes as many as training had
+    before = Generator(generator.config).state_dict()
+    assert {name.split(".")[0] for name in before} >= {"warp_decoder", "warp_head", "paint_score", "difference_embed"}
 
 
 def test_an_exported_generator_is_the_averaged_one(made_data: Path, tmp_path: Path) -> None:

@@ -1,0 +1,83 @@
+import pytest
+import torch
+
+from lipdub.models.warp import Warp, compose, enlarged, one_of, places_of, shares
+
+SIDE = 16
+
+
+def warp(flow: tuple[float, float], share: tuple[float, ...] = (1.0, 0.0), n: int = 1) -> Warp:
+    """One reference, the same motion and shares everywhere."""
+    field = torch.tensor(flow).view(1, 1, 2, 1, 1).expand(n, 1, 2, 4, 8)
+    return Warp(
+        torch.zeros(n, 1, dtype=torch.int64), field, torch.tensor(share).view(1, 2, 1, 1).expand(n, 2, 4, 8).float()
+    )
+
+
+def ramps(side: int = SIDE) -> torch.Tensor:
+    """(1, 3, side, side): x, y of each pixel's middle in the unit crop, and 1."""
+    line = (torch.arange(side) + 0.5) / side
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    return torch.stack([x, y, torch.ones_like(x)])[None]
+
+
+def test_no_motion_copies_the_reference():
+    picture = torch.rand(1, 3, SIDE, SIDE)
+    out = compose(warp((0.0, 0.0)), torch.zeros(1, 3, 4, 8), picture)
+    torch.testing.assert_close(out, picture[:, :, SIDE // 2 :])
+
+
+@pytest.mark.parametrize("side", [16, 48])
+def test_flow_is_where_to_look_in_crop_sides_whatever_the_resolution(side: int):
+    out = compose(warp((0.125, -0.25)), torch.zeros(1, 3, 4, 8), ramps(side))
+    wanted = ramps(side)[:, :, side // 2 :]
+    inner = (slice(None), slice(None), slice(None), slice(0, side // 2))  # what lies to the right is beyond the border
+    torch.testing.assert_close(out[inner][:, 0], wanted[inner][:, 0] + 0.125)
+    torch.testing.assert_close(out[inner][:, 1], wanted[inner][:, 1] - 0.25)
+
+
+def test_the_painted_picture_is_one_more_candidate():
+    out = compose(warp((0.0, 0.0), (0.25, 0.75)), torch.full((1, 3, 4, 8), 0.4), torch.ones(1, 3, SIDE, SIDE))
+    torch.testing.assert_close(out, torch.full((1, 3, 8, 16), 0.25 + 0.75 * 0.4))
+
+
+def test_each_item_looks_into_its_own_reference():
+    pictures = torch.tensor([0.2, 0.6]).view(2, 1, 1, 1).expand(2, 3, SIDE, SIDE)
+    both = warp((0.0, 0.0), n=2)
+    out = compose(Warp(torch.tensor([[1], [0]]), both.flow, both.share), torch.zeros(2, 3, 4, 8), pictures)
+    assert out.mean((1, 2, 3)).tolist() == pytest.approx([0.6, 0.2])
+
+
+def test_places_are_the_own_references_in_order():
+    owner = torch.tensor([[False, True, True, False], [True, False, True, True]])
+    places, known = places_of(owner)
+    assert places[1].tolist() == [0, 2, 3] and known[1].all()
+    assert places[0, :2].tolist() == [1, 2] and known[0].tolist() == [True, True, False]
+
+
+def test_shares_known_value_and_nothing_for_the_unknown():
+    scores = torch.tensor([1.0, 5.0]).view(1, 2, 1, 1)
+    found = shares(scores, torch.zeros(1, 1, 1, 1), torch.tensor([[0.5, 0.5]]), torch.tensor([[True, False]]))
+    odds = 0.5 * torch.e
+    assert found.flatten().tolist() == pytest.approx([odds / (odds + 1), 0.0, 1 / (odds + 1)])
+
+
+def test_one_of_leaves_the_others_places_out():
+    flow, share = torch.rand(2, 3, 2, 4, 8), torch.rand(2, 4, 4, 8).softmax(1)
+    alone = one_of(Warp(torch.tensor([[4, 2, 9], [1, 1, 1]]), flow, share), 0, 2)
+    assert alone.places.tolist() == [[0, 1]]
+    torch.testing.assert_close(alone.flow, flow[:1, :2])
+    torch.testing.assert_close(alone.share, share[:1][:, [0, 1, 3]])
+
+
+def test_gradient_reaches_flow_shares_and_paint():
+    made = warp((0.03, -0.02), (0.5, 0.5))
+    flow, share = made.flow.clone().requires_grad_(), made.share.clone().requires_grad_()
+    painted = torch.rand(1, 3, 4, 8, requires_grad=True)
+    compose(Warp(made.places, flow, share), painted, torch.rand(1, 3, SIDE, SIDE)).square().sum().backward()
+    assert all(x.grad is not None and x.grad.abs().sum() > 0 for x in (flow, share, painted))
+
+
+def test_enlarged_keeps_a_constant_and_the_shape_of_a_half():
+    out = enlarged(torch.full((2, 3, 4, 8), 0.3), 24)
+    torch.testing.assert_close(out, torch.full((2, 3, 12, 24), 0.3))
