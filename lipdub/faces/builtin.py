@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lipdub.config import FaceConfig
 from lipdub.faces.backend import Boxes, Detections, Frame, Landmarks
 from lipdub.models.facenets import LANDMARK_SIDE, FaceDetector, LandmarkNet, decode_boxes
+from lipdub.models.layers import for_inference
 
 # The detector's box is YuNet's: forehead to chin. The landmark network saw regions around the landmarks' own
 # box (brows to chin), 1.35 times its larger side. Both numbers are medians over the labelled training footage.
@@ -118,7 +119,8 @@ def box_of_landmarks(landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _prepare(network: nn.Module, device: torch.device) -> nn.Module:
-    return network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    for_inference(network)
+    return network.to(device)
 
 
 def _to_tensor(images: Sequence[Frame], device: torch.device) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,11 +40,17 @@ class Codes:
 
     def encode(self, rgb: Pixels) -> Pixels:
         """R'G'B' (..., 3) in 0..255 to code values, not rounded."""
-        return np.asarray(rgb @ self.matrix.T + self.offset, dtype=np.float32)
+        return _affine(rgb, self.matrix, self.offset)
 
     def decode(self, codes: Pixels) -> Pixels:
         """Code values (..., 3) to R'G'B', not clipped."""
-        return np.asarray((codes - self.offset) @ self.inverse.T, dtype=np.float32)
+        return _affine(codes, self.inverse, -self.inverse @ self.offset)
+
+
+def _affine(pixels: Pixels, matrix: NDArray[np.float32], offset: NDArray[np.float32]) -> Pixels:
+    """Matrix @ pixel + offset; OpenCV does it about ten times as fast as a NumPy product with so small a matrix."""
+    flat = np.ascontiguousarray(pixels, np.float32).reshape(1, -1, 3)
+    return np.asarray(cv2.transform(flat, np.column_stack([matrix, offset])), np.float32).reshape(pixels.shape)
 
 
 def colorspace_of(info: VideoInfo) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -161,7 +162,9 @@ def gaussian_blur(images: Tensor, kernel: int, sigma: float) -> Tensor:
 
 
 def fold_norms(module: nn.Module) -> None:
-    """Merge each ConvBlock's normalisation into its convolution, in place; inference only, weights are rewritten.
+    """Merge each normalisation that follows a convolution into it, in place; inference only, weights are rewritten.
+
+    Looks into ConvBlocks and into nn.Sequential.
 
     Raises:
         ValueError: the module is in training mode.
@@ -172,6 +175,18 @@ def fold_norms(module: nn.Module) -> None:
         if isinstance(block, ConvBlock) and isinstance(block.norm, nn.BatchNorm2d):
             block.conv = fuse_conv_bn_eval(block.conv, block.norm)
             block.norm = nn.Identity()
+        elif isinstance(block, nn.Sequential):
+            for place, (first, second) in enumerate(pairwise(block)):
+                if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                    block[place] = fuse_conv_bn_eval(first, second)
+                    block[place + 1] = nn.Identity()
+
+
+def for_inference(module: nn.Module) -> None:
+    """Make a network as fast as it gets without changing what it computes: norms folded, channels last; in place."""
+    module.eval()
+    fold_norms(module)
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def spread(total: int, places: int) -> list[int]:

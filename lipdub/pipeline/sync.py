@@ -25,6 +25,7 @@ from lipdub.media.probe import MediaInfo, probe, require_video
 from lipdub.media.remux import RemuxPlan, remux
 from lipdub.media.writer import VideoWriter
 from lipdub.models.generator import Generator
+from lipdub.models.layers import for_inference
 from lipdub.pipeline.analyze import Analysis, Face, analyze
 from lipdub.pipeline.render import MouthPainter, Rendered, render
 from lipdub.pipeline.report import SyncReport
@@ -117,6 +118,7 @@ class _Job:
             waveform = load_audio(audio, sample_rate=self._config.mel.sample_rate, config=media)
             device = resolve_device(self._options.device)
             generator, self._config = load_generator(self._options.generator, self._config, device)
+            for_inference(generator)
             backend = face_backend(self._options.backend, self._config.face, device)
             picture, (crf, codec) = target.scratch("picture.mov"), (self._options.crf, self._options.codec)
             # Opened before the long work, since it refuses what this machine or the container cannot do.
