@@ -24,6 +24,7 @@ from lipdub import __version__
 from lipdub.cli import console, weights
 from lipdub.cli.demo import demo
 from lipdub.cli.doctor import doctor
+from lipdub.cli.inspect import inspect
 from lipdub.cli.prepare import prepare
 from lipdub.cli.sync import sync
 from lipdub.cli.train import train
@@ -63,6 +64,7 @@ app = typer.Typer(
 app.command()(sync)
 app.command()(demo)
 app.command()(doctor)
+app.command()(inspect)
 app.command()(prepare)
 app.command()(train)
 app.add_typer(weights.app, name="weights")
