@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from lipdub.cli import console
+from lipdub.cli.results import show_plan, show_report
 
 
 def sync(
@@ -46,6 +47,10 @@ def sync(
         list[str] | None,
         typer.Option("--set", metavar="section.key=value", help="Change any number of config.py; may be repeated."),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Find faces and say what would be done, how long it takes, how large it gets."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Events as JSON lines on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only warnings and errors.")] = False,
@@ -60,7 +65,7 @@ def sync(
         raise typer.BadParameter(f"{end!r} does not come after the start", param_hint="--end")
 
     from lipdub.config import load_config
-    from lipdub.pipeline import SyncOptions, sync_video
+    from lipdub.pipeline import SyncOptions, plan_sync, sync_video
 
     config = load_config(None, set_ or ())
     options = SyncOptions(
@@ -78,15 +83,14 @@ def sync(
         codec=codec,
     )
     with console.progress(json_lines=json_, quiet=quiet) as on_event:
-        report = sync_video(video, audio, output, options, config=config, on_event=on_event)
-    if not json_ and not quiet:
-        console.say(
-            f"{report.output}: {report.dubbed} of {report.frames} frames dubbed, "
-            f"{report.faces} face track{'s' if report.faces != 1 else ''}, "
-            f"{report.seconds:.1f} s ({report.fps:.1f} fps on {report.device})"
-        )
-        for reason, count in report.passed.items():
-            console.say(f"  {count} frames left as they were: {reason}")
+        if dry_run:
+            plan = plan_sync(video, audio, output, options, config=config, on_event=on_event)
+        else:
+            report = sync_video(video, audio, output, options, config=config, on_event=on_event)
+    if dry_run and not json_:
+        show_plan(plan)
+    elif not dry_run and not json_ and not quiet:
+        show_report(report)
 
 
 def parse_face(text: str) -> str | tuple[float, float]:

@@ -10,7 +10,7 @@ import av
 from av.stream import Disposition
 
 from lipdub.media.marks import marks_in
-from lipdub.media.probe import kind_of, open_input
+from lipdub.media.probe import kind_of, layout_name, open_input
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,5 +87,5 @@ def _stream_info(stream: av.stream.Stream) -> StreamInfo:
     if context is not None and isinstance(stream, av.VideoStream):
         return replace(info, width=context.width, height=context.height, fps=stream.average_rate)
     if context is not None and isinstance(stream, av.AudioStream):
-        return replace(info, sample_rate=context.sample_rate, layout=context.layout.name)
+        return replace(info, sample_rate=context.sample_rate, layout=layout_name(context.layout))
     return info

@@ -133,6 +133,14 @@ def arguments(plan: RemuxPlan, items: Sequence[Item], folder: Path, config: Medi
     return build(_maps(source.index, copied, *numbers) | _tags(plan, fold=container.is_mov and not own_keys))
 
 
+def dub_encoder(codec: str, container: Container, too_long: float) -> str:
+    """What FFmpeg is given for a dub that is `too_long` seconds longer than the picture: "copy", or an encoder."""
+    encoder = container.audio_encoder(codec)
+    if encoder == "copy" and abs(too_long) > _TOLERANCE and codec.startswith("pcm_"):
+        return codec  # decoded and written again without loss, which lets it be cut and filled to the sample
+    return encoder
+
+
 def _picture_options(plan: RemuxPlan, container: Container) -> dict[str, str]:
     options = {"c:0": "copy", "disposition:0": "default"}
     if container.is_mov and require_video(probe(plan.picture)).codec == "hevc":
@@ -143,9 +151,7 @@ def _picture_options(plan: RemuxPlan, container: Container) -> dict[str, str]:
 def _dub_options(
     codec: str, container: Container, config: MediaConfig, origin_s: float, *, end_s: float, too_long: float
 ) -> dict[str, str]:
-    encoder = container.audio_encoder(codec)
-    if encoder == "copy" and abs(too_long) > _TOLERANCE and codec.startswith("pcm_"):
-        encoder = codec  # decoded and written again without loss, which lets it be cut and filled to the sample
+    encoder = dub_encoder(codec, container, too_long)
     options = {"c:1": encoder, "disposition:1": "default"}
     if encoder in ("aac", "libopus"):
         options["b:1"] = config.audio_bitrate

@@ -77,6 +77,41 @@ def test_json_is_one_object_a_line_that_ends_with_the_report(sync, speech, outpu
     assert (report["passed"], report["device"]) == ({}, "cpu")
 
 
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(sync, face_clip, output: Path) -> None:
+    result = sync("--dry-run", "--end", "0.2")
+    assert result.exit_code == 0, result.output
+    assert not list(output.parent.iterdir())
+    text = result.stdout.splitlines()
+    assert text[0] == "dry run: nothing was written"
+    assert "picture  h264 160x120 yuv420p, 25 fps, 10 frames, 0.40 s -> libx264 yuv420p" in text
+    assert text[text.index("frames   5 of 10 would be dubbed") + 1].strip() == (
+        "5 would be left as they are: outside the range"
+    )
+    table = next(number for number, line in enumerate(text) if line.startswith("ID  SHOT"))
+    assert text[table + 1].split()[:2] == ["0", "0"] and text[table + 1].split()[-1] == "5"
+    assert text[-2].startswith("time     about 0:") and text[-1].startswith("disc     about ")
+    assert "[3/3] trial" in result.stderr
+    quiet = sync("--dry-run", "-q")
+    assert quiet.stderr == "" and quiet.stdout.startswith("dry run")
+
+
+def test_a_dry_run_with_json_ends_with_the_plan(sync, output: Path) -> None:
+    result = sync("--dry-run", "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [event["type"] for event in events if event["type"] != "progress"] == ["start", *["stage"] * 3, "plan"]
+    plan = events[-1]["plan"]
+    assert (plan["output"], plan["frames"], plan["dubbed"], plan["passed"]) == (str(output), 10, 10, {})
+    assert plan["faces"][0]["id"] == 0 and plan["estimate"]["output_bytes"] > 0
+    assert not list(output.parent.iterdir())
+
+
+def test_a_dry_run_has_the_exit_codes_of_the_run(sync, face_clip, output: Path) -> None:
+    assert sync("--dry-run", video=face_clip(lambda number: [])).exit_code == 4
+    output.write_bytes(b"precious")
+    assert sync("--dry-run").exit_code == 5 and output.read_bytes() == b"precious"
+
+
 def test_json_ends_with_the_error(sync, face_clip) -> None:
     result = sync("--json", video=face_clip(lambda number: []))
     assert result.exit_code == 4

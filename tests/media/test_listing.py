@@ -5,6 +5,7 @@ import pytest
 from lipdub.errors import InputError
 from lipdub.media.listing import list_file
 from lipdub.media.marks import KEYS, SOURCE_TYPE, disclosure_tags, folded, marks_in, verdict
+from lipdub.media.probe import probe
 
 MARKS = disclosure_tags("1.2.3", "ab" * 32)
 
@@ -26,6 +27,12 @@ def test_every_stream_is_listed(clip, sound, tmp_path):
     assert second.language == "fra" and found.chapters == 2 and found.marks == {}
     assert str(video) == "64x48, 29.97 fps, 0.33 s, default"
     assert str(first).startswith("48000 Hz, mono, ") and "eng" in str(first)
+
+
+def test_a_layout_that_only_has_a_count(sound, tmp_path):
+    for channels in ("mono", "stereo", "5.1"):
+        (stream,) = list_file(sound(tmp_path / "a.wav", layout=channels)).streams
+        assert stream.layout == channels == probe(tmp_path / "a.wav").audio[0].layout
 
 
 def test_what_is_no_media_file_is_refused(tmp_path):
