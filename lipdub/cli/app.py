@@ -24,6 +24,7 @@ from lipdub import __version__
 from lipdub.cli import console, weights
 from lipdub.cli.demo import demo
 from lipdub.cli.doctor import doctor
+from lipdub.cli.faces import faces
 from lipdub.cli.inspect import inspect
 from lipdub.cli.prepare import prepare
 from lipdub.cli.sync import sync
@@ -64,6 +65,7 @@ app = typer.Typer(
 app.command()(sync)
 app.command()(demo)
 app.command()(doctor)
+app.command()(faces)
 app.command()(inspect)
 app.command()(prepare)
 app.command()(train)

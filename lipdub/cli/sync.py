@@ -19,7 +19,11 @@ def sync(
         Path, typer.Option("-o", "--output", help="Where the dubbed video goes; its ending chooses the container.")
     ],
     face: Annotated[
-        str, typer.Option(help="Whom to dub: largest (in each shot), all, or x,y (a point on the face, in pixels).")
+        str,
+        typer.Option(
+            help="Whom to dub: largest (in each shot), all, x,y (a point on the face, in pixels), or id:N or id:N,M "
+            "(as `lipdub faces` lists them)."
+        ),
     ] = "largest",
     start: Annotated[str | None, typer.Option(help="Dub only from here, seconds or [h:]mm:ss.")] = None,
     end: Annotated[str | None, typer.Option(help="Dub only to here; the rest passes through untouched.")] = None,
@@ -60,9 +64,7 @@ def sync(
     Frames without a usable face pass through untouched; nothing is shortened or shifted.
     """
     where = parse_face(face)
-    start_s, end_s = parse_time(start, "--start"), parse_time(end, "--end")
-    if end_s is not None and end_s <= (start_s or 0.0):
-        raise typer.BadParameter(f"{end!r} does not come after the start", param_hint="--end")
+    start_s, end_s = parse_range(start, end)
 
     from lipdub.config import load_config
     from lipdub.pipeline import SyncOptions, plan_sync, sync_video
@@ -94,13 +96,23 @@ def sync(
 
 
 def parse_face(text: str) -> str | tuple[float, float]:
-    """`largest`, `all`, or a point; usage error otherwise."""
-    if text in ("largest", "all"):
+    """`largest`, `all`, `id:N,...` (a plain number is an id, too), or a point; usage error otherwise."""
+    if text in ("largest", "all") or re.fullmatch(r"id:\d+(,\d+)*", text):
         return text
+    if re.fullmatch(r"\d+", text):
+        return f"id:{text}"
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*,\s*(\d+(?:\.\d+)?)\s*", text)
     if match is None:
-        raise typer.BadParameter(f"{text!r} is none of largest, all, x,y", param_hint="--face")
+        raise typer.BadParameter(f"{text!r} is none of largest, all, x,y, id:N", param_hint="--face")
     return float(match[1]), float(match[2])
+
+
+def parse_range(start: str | None, end: str | None) -> tuple[float | None, float | None]:
+    """Seconds of `--start` and `--end`; usage error where they make no range."""
+    start_s, end_s = parse_time(start, "--start"), parse_time(end, "--end")
+    if end_s is not None and end_s <= (start_s or 0.0):
+        raise typer.BadParameter(f"{end!r} does not come after the start", param_hint="--end")
+    return start_s, end_s
 
 
 def parse_time(text: str | None, option: str) -> float | None:

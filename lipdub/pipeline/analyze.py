@@ -21,12 +21,12 @@ from lipdub.faces.align import SHAPE_SCALE, crop_detail, crop_matrices, crop_mat
 from lipdub.faces.backend import FaceBackend
 from lipdub.faces.follow import FaceFollower, Track
 from lipdub.faces.references import ReferencePool, Selection
-from lipdub.faces.track import choose_tracks, edge_fade
+from lipdub.faces.track import choose_tracks, edge_fade, ids_of
 from lipdub.media.probe import VideoInfo
 from lipdub.media.video import VideoReader
 from lipdub.media.view import PictureView
 
-Face = str | tuple[float, float]  # "largest", "all", or a point in display pixels
+Face = str | tuple[float, float]  # "largest", "all", "id:N" or "id:N,M,...", or a point in display pixels
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,12 @@ def choose(found: Survey, video: Path, info: VideoInfo, config: Config, *, face:
     """The faces to dub among all that were found.
 
     Raises:
-        NoFaceError: none of them is asked for and usable.
+        NoFaceError: none of them is asked for and usable, or a number that is asked for is not among them.
     """
+    if absent := (ids_of(face) or frozenset()) - {track.id for track in found.tracks}:
+        there = ", ".join(str(track.id) for track in found.tracks) or "none"
+        what = f"no face with id {', '.join(map(str, sorted(absent)))} (there are: {there})"
+        raise NoFaceError(f"{_range_of(video, found)}: {what}", "list them with `lipdub faces` and the same range")
     chosen = choose_tracks(found.tracks, face, (info.display_width, info.display_height))
     jobs = [_job(track, found, config) for track in chosen]
     jobs = [job for job in jobs if job.weight.any()]

@@ -42,6 +42,17 @@ class FaceSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FacesReport:
+    """Everybody in a video."""
+
+    video: str
+    frames: int
+    shots: tuple[float, ...]  # when each begins
+    faces: tuple[FaceSummary, ...]  # in order of appearance
+    sheet: str | None  # path of the contact sheet
+
+
+@dataclass(frozen=True, kw_only=True)
 class Estimate:
     """What a job would cost, from what the dry run measured on this machine."""
 

@@ -40,7 +40,7 @@ class SyncOptions:
 
     device: str = "auto"  # auto | cpu | cuda | cuda:N | mps
     batch_size: int | None = None  # faces per generator call
-    face: Face = "largest"  # largest | all | (x, y) in display pixels
+    face: Face = "largest"  # largest | all | id:N | id:N,M | (x, y) in display pixels
     start_s: float | None = None  # dub only from here ...
     end_s: float | None = None  # ... to here; the rest passes through
     overwrite: bool = False

@@ -256,12 +256,19 @@ def test_faces_and_times_are_read() -> None:
     for text in ("", "-1", "1:", ":3", "1,5", "nan"):
         with pytest.raises(typer.BadParameter):
             parse_time(text, "--end")
-    for text in ("", "1", "1,2,3", "-1,2", "LARGEST"):
+    assert [parse_face(text) for text in ("7", "id:7", "id:7,12")] == ["id:7", "id:7", "id:7,12"]
+    for text in ("", "1.5", "1,2,3", "-1,2", "LARGEST", "id:", "id:a", "id:1,", "id7"):
         with pytest.raises(typer.BadParameter):
             parse_face(text)
 
 
 def test_the_help_names_what_a_person_looks_for() -> None:
     text = " ".join(CliRunner().invoke(app, ["sync", "--help"]).stdout.split())
-    for words in ("largest (in each shot), all, or x,y", "[h:]mm:ss", "h264, hevc, vp9, av1 or prores", "--overwrite"):
+    for words in (
+        "largest (in each shot), all, x,y",
+        "id:N",
+        "[h:]mm:ss",
+        "h264, hevc, vp9, av1 or prores",
+        "--overwrite",
+    ):
         assert words in text
