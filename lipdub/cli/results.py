@@ -15,10 +15,11 @@ def show_plan(plan: SyncPlan) -> None:
     """What a dry run found, on stdout; its warnings were said before."""
     console.data("dry run: nothing was written")
     how = "copied" if plan.dub_encoder == "copy" else f"as {plan.dub_encoder}"
+    language = f", language {plan.language}" if plan.language else ""
     rows = [
         ("output", f"{plan.output} ({plan.container})"),
         ("picture", f"{plan.source}, {plan.frames} frames, {plan.video_s:.2f} s -> {plan.encoder} {plan.pix_fmt}"),
-        ("sound", f"{plan.dub}, {plan.audio_s:.2f} s -> {how}, first and default track"),
+        ("sound", f"{plan.dub}, {plan.audio_s:.2f} s -> {how}, first and default track{language}"),
         *(("kept", kept) for kept in plan.kept),
         ("shots", f"{len(plan.shots)}, from {', '.join(clock(start) for start in plan.shots)}"),
         ("faces", f"{len(plan.faces)} found, {sum(face.dubbed > 0 for face in plan.faces)} to be dubbed"),

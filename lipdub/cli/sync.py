@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,14 @@ import typer
 
 from lipdub.cli import console
 from lipdub.cli.results import show_plan, show_report
+from lipdub.errors import InputError
+
+
+class OriginalAudio(StrEnum):
+    """What becomes of the sound that the video had."""
+
+    keep = "keep"
+    drop = "drop"
 
 
 def sync(
@@ -44,9 +53,13 @@ def sync(
     codec: Annotated[
         str | None, typer.Option(help="h264, hevc, vp9, av1 or prores; the default follows the source.")
     ] = None,
-    drop_original_audio: Annotated[
-        bool, typer.Option("--drop-original-audio", help="Do not keep the old sound as a further track.")
-    ] = False,
+    language: Annotated[
+        str | None, typer.Option(help="Language tag of the new track: uk, uk-UA, ukr; the default is the dub's own.")
+    ] = None,
+    original_audio: Annotated[
+        OriginalAudio, typer.Option(help="keep the old sound as further tracks, or drop it.")
+    ] = OriginalAudio.keep,
+    drop_original_audio: Annotated[bool, typer.Option("--drop-original-audio", hidden=True)] = False,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="section.key=value", help="Change any number of config.py; may be repeated."),
@@ -65,6 +78,7 @@ def sync(
     """
     where = parse_face(face)
     start_s, end_s = parse_range(start, end)
+    check_language(language)
 
     from lipdub.config import load_config
     from lipdub.pipeline import SyncOptions, plan_sync, sync_video
@@ -80,7 +94,8 @@ def sync(
         backend=faces,
         generator=weights,
         strength=strength,
-        keep_original_audio=not drop_original_audio,
+        keep_original_audio=original_audio is OriginalAudio.keep and not drop_original_audio,
+        language=language,
         crf=crf,
         codec=codec,
     )
@@ -105,6 +120,18 @@ def parse_face(text: str) -> str | tuple[float, float]:
     if match is None:
         raise typer.BadParameter(f"{text!r} is none of largest, all, x,y, id:N", param_hint="--face")
     return float(match[1]), float(match[2])
+
+
+def check_language(tag: str | None) -> None:
+    """Usage error where `--language` is no language."""
+    if tag is None:
+        return
+    from lipdub.media.language import language_code
+
+    try:
+        language_code(tag)
+    except InputError as error:
+        raise typer.BadParameter(f"{error.what}; {error.remedy}", param_hint="--language") from error
 
 
 def parse_range(start: str | None, end: str | None) -> tuple[float | None, float | None]:

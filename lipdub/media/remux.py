@@ -20,6 +20,7 @@ from imageio_ffmpeg import get_ffmpeg_exe
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError, ResourceError, SetupError
 from lipdub.media.containers import Container, Item, container_of, movie_clock, planned
+from lipdub.media.language import code_in, language_code
 from lipdub.media.marks import folded
 from lipdub.media.output import AtomicOutput, verify
 from lipdub.media.probe import FORMATS, MediaInfo, VideoInfo, file_url, open_input, probe, require_video
@@ -43,6 +44,7 @@ class RemuxPlan:
     output: Path  # its ending chooses the container
     video_duration_s: float
     keep_original_audio: bool = True
+    language: str | None = None  # of the dub, as `language_code` takes it; None: what its own file says
     metadata: dict[str, str] = field(default_factory=dict)
 
 
@@ -75,7 +77,7 @@ def remux(plan: RemuxPlan, config: MediaConfig | None = None) -> list[str]:
         OutputError: unknown container, or FFmpeg failed: its last words are in the message.
         ResourceError: the disc is full.
         SetupError: no ffmpeg.
-        InputError: the dub or the source cannot be read.
+        InputError: the dub or the source cannot be read, or there is no such language.
     """
     config = config or MediaConfig()
     container = container_of(plan.output)
@@ -92,6 +94,9 @@ def remux(plan: RemuxPlan, config: MediaConfig | None = None) -> list[str]:
             _run(arguments(plan, items, Path(folder), config), config)
             warnings += [f"{item.kind} stream {item.index} ({item.codec}) cannot be copied by FFmpeg" for item in spare]
     _check_streams(plan.output, items)
+    if plan.language is not None and probe(plan.output).audio[0].language in (None, "und"):
+        code = language_code(plan.language)
+        warnings.append(f"{plan.output.suffix} has no place for the language {code}; .mkv and .mp4 have")
     return warnings
 
 
@@ -116,6 +121,8 @@ def arguments(plan: RemuxPlan, items: Sequence[Item], folder: Path, config: Medi
     options = _picture_options(plan, container) | _dub_options(
         dub.audio[0].codec, container, config or MediaConfig(), source.origin_s, end_s=end_s, too_long=too_long
     )
+    if plan.language is not None:
+        options["metadata:s:1"] = f"language={code_in(container.muxer, language_code(plan.language))}"
     options |= _copied_options(copied, config or MediaConfig()) | _clock(source, container)
     options |= _attached(items, len(copied), folder)
     own_keys = not any(item.kind == "picture" for item in items)

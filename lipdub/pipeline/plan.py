@@ -12,6 +12,7 @@ from pathlib import Path
 from lipdub.config import Config
 from lipdub.events import Event, Plan, Progress, Stage, Warning_
 from lipdub.media.containers import Item, container_of, planned
+from lipdub.media.language import language_code
 from lipdub.media.output import AtomicOutput
 from lipdub.media.probe import AudioInfo, MediaInfo, probe
 from lipdub.media.remux import dub_encoder
@@ -111,6 +112,7 @@ class _DryRun:
             container=container_of(self._output).muxer,
             dub=f"{sound.codec} {sound.sample_rate} Hz {sound.layout}",
             dub_encoder=how,
+            language=None if self._options.language is None else language_code(self._options.language),
             kept=tuple(f"{item.kind} stream {item.index} ({item.codec}): {item.encoder}" for item in items),
             shots=tuple(round(float(found.starts_s[first]), 3) for first in found.shots),
             faces=tuple(summarize(found, given.config.face, float(info.average_rate), analysis.jobs)),

@@ -76,6 +76,7 @@ class SyncPlan:
     container: str
     dub: str  # the new sound as it is: "pcm_s16le 44100 Hz mono"
     dub_encoder: str  # "copy", or how it is encoded
+    language: str | None  # three letters; None: what the dub's own file says
     kept: tuple[str, ...]  # further streams of the source
     shots: tuple[float, ...]  # when each begins
     faces: tuple[FaceSummary, ...]  # everybody, chosen or not

@@ -19,6 +19,7 @@ from lipdub.events import Done, Event, Progress, Stage, Warning_
 from lipdub.faces.backend import FaceBackend
 from lipdub.faces.choose import face_backend
 from lipdub.media.audio import load_audio
+from lipdub.media.language import language_code
 from lipdub.media.marks import disclosure_tags
 from lipdub.media.output import AtomicOutput, verify
 from lipdub.media.probe import MediaInfo, VideoInfo, probe, require_video
@@ -48,6 +49,7 @@ class SyncOptions:
     generator: str = "generator"  # a name in weights.toml or a path
     strength: float | None = None  # gain on the mouth's movement
     keep_original_audio: bool = True
+    language: str | None = None  # of the dub: uk, uk-UA, ukr; None: what its own file says
     crf: int | None = None  # quality of the one encode, lower is better
     codec: str | None = None  # encoder; default follows the source
 
@@ -100,6 +102,8 @@ def read_inputs(video: Path, audio: Path, options: SyncOptions, config: Config) 
     Raises:
         InputError, SetupError, WeightsError: a file, the device or the weights cannot be used.
     """
+    if options.language is not None:
+        language_code(options.language)  # refuses a wrong one before the long work
     source = probe(video, config.media)
     require_video(source)
     waveform = load_audio(audio, sample_rate=config.mel.sample_rate, config=config.media)
@@ -210,6 +214,7 @@ class _Job:
             dub=audio,
             output=target.temporary,
             keep_original_audio=self._options.keep_original_audio,
+            language=self._options.language,
             metadata=tags,
             video_duration_s=require_video(source).duration_s,
         )

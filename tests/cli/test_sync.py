@@ -130,6 +130,8 @@ def test_json_ends_with_the_error(sync, face_clip) -> None:
         (["--start", "0.3", "--end", "0.2"], "--end"),
         (["--batch-size", "0"], "--batch-size"),
         (["--strength", "9"], "--strength"),
+        (["--language", "english"], "--language"),
+        (["--original-audio", "none"], "--original-audio"),
         (["--nosuch"], "--nosuch"),
     ],
 )
@@ -229,7 +231,7 @@ def test_every_option_reaches_the_job(sync, monkeypatch) -> None:
 
     monkeypatch.setattr("lipdub.pipeline.sync_video", sync_video)
     words = "--face 12,34.5 --start 1:02.5 --end 1:00:00 --batch-size 3 --strength 1.5 --faces face-alignment:yunet"
-    words += " --crf 20 --codec hevc --drop-original-audio -y --set face.min_face=40"
+    words += " --crf 20 --codec hevc --original-audio drop --language uk -y --set face.min_face=40"
     assert sync(*words.split(), weights="mine").exit_code == 8
     assert asked == [
         SyncOptions(
@@ -243,10 +245,25 @@ def test_every_option_reaches_the_job(sync, monkeypatch) -> None:
             generator="mine",
             strength=1.5,
             keep_original_audio=False,
+            language="uk",
             crf=20,
             codec="hevc",
         )
     ]
+
+
+def test_the_old_sound_is_kept_unless_told_otherwise(sync, face_clip, output: Path) -> None:
+    video = face_clip(lambda number: [FACE], languages=("eng",))
+    for words, kept in [
+        ([], ["ukr", "eng"]),
+        (["--original-audio", "keep"], ["ukr", "eng"]),
+        (["--original-audio", "drop"], ["ukr"]),
+        (["--drop-original-audio"], ["ukr"]),  # its name before 0.2
+    ]:
+        assert sync("-y", "--language", "uk", *words, video=video).exit_code == 0
+        with av.open(str(output)) as made:
+            assert [stream.language for stream in made.streams.audio] == kept
+    assert "--drop-original-audio" not in CliRunner().invoke(app, ["sync", "--help"]).stdout
 
 
 def test_faces_and_times_are_read() -> None:

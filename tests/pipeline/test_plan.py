@@ -63,7 +63,8 @@ def test_it_says_what_would_be_done(plan, face_clip, speech) -> None:
 
 def test_containers_and_codecs_are_those_of_the_run(plan, face_clip, speech) -> None:
     video = face_clip(lambda number: [FACE], n_frames=6, languages=("eng",))
-    found = plan(video, speech(0.1), "dubbed.mkv", codec="hevc", keep_original_audio=False)
+    found = plan(video, speech(0.1), "dubbed.mkv", codec="hevc", keep_original_audio=False, language="uk")
+    assert found.language == "ukr"
     assert (found.encoder, found.container, found.dub_encoder, found.kept) == ("libx265", "matroska", "pcm_s16le", ())
     found = plan(video, speech(0.24), "dubbed.avi")
     assert (found.container, found.dub_encoder) == ("avi", "copy")
@@ -128,6 +129,7 @@ def test_what_a_run_would_refuse_is_refused(plan, face_clip, speech, tmp_path: P
         ("a.avi", OutputError, "does not take vp9", {"codec": "vp9"}),
         ("a.mp4", SetupError, "mpeg3", {"codec": "mpeg3"}),
         ("a.mp4", SetupError, "tpu", {"device": "tpu"}),
+        ("a.mp4", InputError, "is no language", {"language": "klingon"}),
         ("a.mp4", InputError, "has no frame between", {"start_s": 9.0}),
         ("a.mp4", NoFaceError, "fits --face 1,1", {"face": (1.0, 1.0)}),
     ]:
