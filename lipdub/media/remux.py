@@ -21,7 +21,7 @@ from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError, ResourceError, SetupError
 from lipdub.media.containers import Container, Item, container_of, movie_clock, planned
 from lipdub.media.language import code_in, language_code
-from lipdub.media.marks import folded
+from lipdub.media.marks import folded, read_marks
 from lipdub.media.output import AtomicOutput, verify
 from lipdub.media.probe import FORMATS, MediaInfo, VideoInfo, file_url, open_input, probe, require_video
 
@@ -97,6 +97,8 @@ def remux(plan: RemuxPlan, config: MediaConfig | None = None) -> list[str]:
     if plan.language is not None and probe(plan.output).audio[0].language in (None, "und"):
         code = language_code(plan.language)
         warnings.append(f"{plan.output.suffix} has no place for the language {code}; .mkv and .mp4 have")
+    if plan.metadata and not read_marks(plan.output):
+        warnings.append(f"{plan.output.suffix} has no place for the marks that AI altered it; .mkv and .mp4 have")
     return warnings
 
 
@@ -125,7 +127,7 @@ def arguments(plan: RemuxPlan, items: Sequence[Item], folder: Path, config: Medi
         options["metadata:s:1"] = f"language={code_in(container.muxer, language_code(plan.language))}"
     options |= _copied_options(copied, config or MediaConfig()) | _clock(source, container)
     options |= _attached(items, len(copied), folder)
-    own_keys = not any(item.kind == "picture" for item in items)
+    own_keys = container.tags and not (container.is_mov and any(item.kind == "picture" for item in items))
     if container.is_mov:
         # QuickTime's key list takes any tag, but FFmpeg then leaves cover art out; `_tags` knows another way.
         options["movflags"] = "+faststart+use_metadata_tags" if own_keys else "+faststart"
@@ -137,7 +139,7 @@ def arguments(plan: RemuxPlan, items: Sequence[Item], folder: Path, config: Medi
     # ffmpeg-python numbers inputs in an order of its own; tags and chapters need those numbers.
     order = [word for flag, word in pairwise(build({})) if flag == "-i"]
     numbers = (order.index(file_url(plan.source)), order.index(file_url(plan.dub)))
-    return build(_maps(source.index, copied, *numbers) | _tags(plan, fold=container.is_mov and not own_keys))
+    return build(_maps(source.index, copied, *numbers) | _tags(plan, fold=not own_keys))
 
 
 def dub_encoder(codec: str, container: Container, too_long: float) -> str:
@@ -216,7 +218,7 @@ def _maps(index: int, items: Sequence[Item], source: int, dub: int) -> dict[str,
 
 
 def _tags(plan: RemuxPlan, *, fold: bool) -> dict[str, str]:
-    """Our tags on top of the source's; with `fold`, all of them in the one tag that every MP4 can hold."""
+    """Our tags on top of the source's; with `fold`, all of them in the comment, which nearly every file can hold."""
     tags = dict.fromkeys(_BRANDS, "") | plan.metadata
     if fold and plan.metadata:
         tags = dict.fromkeys(_BRANDS, "") | {"comment": folded(plan.metadata)}

@@ -8,6 +8,7 @@ import pytest
 from lipdub.errors import InputError, OutputError, ResourceError
 from lipdub.media import remux as module
 from lipdub.media.audio import load_audio
+from lipdub.media.containers import CONTAINERS
 from lipdub.media.listing import list_file
 from lipdub.media.marks import disclosure_tags, read_marks
 from lipdub.media.probe import probe, require_video
@@ -269,6 +270,17 @@ def test_text_subtitles_change_with_the_container(clip, sound, subtitled, tmp_pa
     subtitled(tmp_path / "plain.mp4", tmp_path / "a.mp4", ffmpeg_binary())
     assert dubbed(tmp_path / "a.mp4", sound(tmp_path / "d.wav"), tmp_path / "out.mkv") == []
     assert probe(tmp_path / "out.mkv").streams[-1] == "subtitle"
+
+
+@pytest.mark.parametrize("suffix", [name.removeprefix(".") for name in CONTAINERS])
+def test_no_file_is_without_marks_unless_that_is_told(clip, sound, tmp_path, suffix):
+    clip(tmp_path / "a.mkv", codec="libvpx-vp9" if suffix == "webm" else "libx264", time_base=Fraction(1, 1000), n_b=0)
+    marks, output = disclosure_tags("1.2.3", "ab" * 32), tmp_path / f"out.{suffix}"
+    warnings = dubbed(tmp_path / "a.mkv", sound(tmp_path / "d.wav"), output, metadata=marks)
+    if suffix in ("ts", "m2ts", "mts"):
+        assert (read_marks(output), len(warnings)) == ({}, 1) and "marks that AI altered it" in warnings[0]
+    else:
+        assert (read_marks(output), warnings) == (marks, [])
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
