@@ -17,8 +17,8 @@ def faces(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Contact sheet with a picture of each, .png or .jpg.")
     ] = None,
-    start: Annotated[str | None, typer.Option(help="Look only from here, seconds or [h:]mm:ss.")] = None,
-    end: Annotated[str | None, typer.Option(help="Look only to here.")] = None,
+    start: Annotated[str | None, typer.Option(help="List those seen from here, seconds or [h:]mm:ss.")] = None,
+    end: Annotated[str | None, typer.Option(help="List those seen to here.")] = None,
     device: Annotated[str, typer.Option(help="auto (the fastest there is), cpu, cuda, cuda:N or mps.")] = "auto",
     finder: Annotated[
         str, typer.Option("--faces", help="Face finder: builtin, face-alignment, or face-alignment:DETECTOR.")
@@ -37,7 +37,7 @@ def faces(
 
     A row is one person through one shot: whoever comes back after a cut has another id. SIZE is the mean of the larger
     side of the face, USABLE the share of the frames in which it is clear and large enough to be dubbed. Ids hold for
-    the same --start, --end, --faces and --set.
+    any --start and --end, and for the same --faces and --set.
     """
     start_s, end_s = parse_range(start, end)
 

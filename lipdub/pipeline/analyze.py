@@ -48,10 +48,10 @@ class Survey:
     starts_s: NDArray[np.float64]  # (F,) when every frame is shown
     times_s: NDArray[np.float64]  # (F,) middle of every frame
     in_range: NDArray[np.bool_]  # (F,)
-    tracks: list[Track]  # in order of appearance
+    tracks: list[Track]  # in order of appearance, cut to the range
     references: dict[int, Selection]  # by track
     detail: dict[int, int]  # by track
-    shots: list[int]  # first frame of each shot, or of what the range holds of it
+    shots: list[int]  # first frame of each shot, or of what was looked at of it
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ def analyze(
         InputError: damaged video, or a range that holds no frame.
         NoFaceError: no usable face among the frames of the range.
     """
-    found = survey(video, info, backend, config, start_s=start_s, end_s=end_s, on_frame=on_frame)
+    numbered = ids_of(face) is not None
+    found = survey(video, info, backend, config, start_s=start_s, end_s=end_s, numbered=numbered, on_frame=on_frame)
     return choose(found, video, info, config, face=face)
 
 
@@ -93,7 +94,7 @@ def choose(found: Survey, video: Path, info: VideoInfo, config: Config, *, face:
     if absent := (ids_of(face) or frozenset()) - {track.id for track in found.tracks}:
         there = ", ".join(str(track.id) for track in found.tracks) or "none"
         what = f"no face with id {', '.join(map(str, sorted(absent)))} (there are: {there})"
-        raise NoFaceError(f"{_range_of(video, found)}: {what}", "list them with `lipdub faces` and the same range")
+        raise NoFaceError(f"{_range_of(video, found)}: {what}", "list them with `lipdub faces`")
     chosen = choose_tracks(found.tracks, face, (info.display_width, info.display_height))
     jobs = [_job(track, found, config) for track in chosen]
     jobs = [job for job in jobs if job.weight.any()]
@@ -111,9 +112,21 @@ def survey(
     *,
     start_s: float | None = None,
     end_s: float | None = None,
+    numbered: bool = False,
     on_frame: Callable[[int], None] = lambda done: None,
 ) -> Survey:
     """Find everybody in the range; frames outside of it are decoded, since only that tells their number.
+
+    Args:
+        video: the file.
+        info: its picture stream.
+        backend: finds the faces.
+        config: sections face, reference, generator and media.
+        start_s: where the range begins ...
+        end_s: ... and ends.
+        numbered: look at what lies before the range, too, so that ids and shots have the numbers that they have in
+            the whole video: both are given in the order of time.
+        on_frame: told how many frames are done.
 
     Raises:
         InputError: damaged video, or a range that holds no frame.
@@ -124,7 +137,7 @@ def survey(
         for frame in reader:
             starts.append(frame.time_s)
             wanted.append(frame.wanted)
-            if frame.wanted:
+            if frame.wanted or (numbered and start_s is not None and frame.time_s < start_s):
                 watcher.look(frame.index, PictureView(frame.picture, info))
             on_frame(frame.index + 1)
     starts_s, in_range = np.array(starts), np.array(wanted, bool)
@@ -132,7 +145,18 @@ def survey(
         raise InputError(f"{video} has no frame between {start_s} s and {end_s} s", "check --start and --end")
     tracks = watcher.finish(shot_over=bool(in_range[-1]))
     times_s = _middles(starts_s, float(info.average_rate))
+    first = int(in_range.argmax())
+    tracks = [_cut(track, first) for track in tracks if track.frames.stop > first]
     return Survey(starts_s, times_s, in_range, tracks, watcher.references, watcher.detail, watcher.shots)
+
+
+def _cut(track: Track, first: int) -> Track:
+    """A track without its rows before frame `first`."""
+    rows = first - track.first
+    if rows <= 0:
+        return track
+    landmarks, confidence = track.landmarks[rows:], track.confidence[rows:]
+    return replace(track, first=first, landmarks=landmarks, confidence=confidence, opens_shot=False)
 
 
 def usable_rows(track: Track, config: FaceConfig) -> NDArray[np.bool_]:

@@ -37,17 +37,17 @@ def list_faces(
     config: Config | None = None,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> FacesReport:
-    """Find everybody in a video; their ids are those of `SyncOptions(face="id:N")` with the same range and settings.
+    """Find everybody in a video; their ids are those of `SyncOptions(face="id:N")`, whatever its range.
 
     Args:
         video: any file with a picture that FFmpeg reads.
         sheet: where a contact sheet goes, a .png or .jpg; None: nowhere.
         backend: builtin, face-alignment, or face-alignment:DETECTOR.
         device: auto, cpu, cuda, cuda:N or mps.
-        start_s: look only from here ...
+        start_s: list those who are seen from here ...
         end_s: ... to here.
         overwrite: whether an existing sheet may be replaced.
-        config: numbers behind it.
+        config: numbers behind it; ids may change with the section `face`.
         on_event: told about the stage and its progress.
 
     Raises:
@@ -70,6 +70,7 @@ def list_faces(
             config,
             start_s=start_s,
             end_s=end_s,
+            numbered=True,
             on_frame=lambda done: on_event(Progress(done, info.frames)),
         )
         if not found.tracks:

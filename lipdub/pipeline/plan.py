@@ -133,6 +133,7 @@ class _DryRun:
             given.config,
             start_s=options.start_s,
             end_s=options.end_s,
+            numbered=True,  # ids in the plan may be given to --face
             on_frame=lambda done: self._on_event(Progress(done, frames)),
         )
 

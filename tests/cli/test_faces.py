@@ -47,6 +47,15 @@ def test_each_person_of_each_shot_has_a_row(faces, video: Path, tmp_path: Path) 
     assert faces(video, "-q").stderr == ""
 
 
+def test_a_range_leaves_people_out_and_their_numbers_alone(faces, video: Path) -> None:
+    def rows(*args: str) -> list[list[str]]:
+        return [line.split() for line in faces(video, *args).stdout.splitlines()[1:]]
+
+    first, second, third = rows()
+    assert rows("--start", "0.5") == [[third[0], "1", "0:00.52", "0:00.80", "7", *third[5:]]]
+    assert [row[0] for row in rows("--end", "0.3")] == [first[0], second[0]]
+
+
 def test_json_ends_with_all_faces(faces, video: Path) -> None:
     result = faces(video, "--json")
     assert (result.exit_code, result.stderr) == (0, "")

@@ -110,7 +110,7 @@ def test_shots_are_told_by_their_time(plan, face_clip, speech) -> None:
     places = [FACE, (4, 4, 48), (100, 60, 56)]
     video = face_clip(lambda n: [places[n // 10]], n_frames=30, scenes=lambda n: n // 10)
     found = plan(video, speech(1.2), start_s=0.2)
-    assert found.shots == (0.2, 0.4, 0.8)
+    assert found.shots == (0.0, 0.4, 0.8)
     assert [(face.shot, face.first_s, face.last_s) for face in found.faces] == [
         (0, 0.2, 0.4),
         (1, 0.4, 0.8),
