@@ -1,7 +1,8 @@
 """What a running job tells its caller: the whole vocabulary, as plain records.
 
 A job calls `on_event(event)` in the order of time: `Stage` when a stage begins, `Progress` within it, `Warning_`
-at any moment, one `Done` at the end. A job that fails raises; there is no event for that.
+at any moment, one `Done` at the end, or one `Plan` where a dry run was asked for. A job that fails raises; there is no
+event for that.
 """
 
 from __future__ import annotations
@@ -45,7 +46,14 @@ class Done:
     report: Any  # a dataclass, for example pipeline.SyncReport
 
 
-Event: TypeAlias = Stage | Progress | Warning_ | Done
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A dry run has finished; nothing was written."""
+
+    plan: Any  # a dataclass, for example pipeline.SyncPlan
+
+
+Event: TypeAlias = Stage | Progress | Warning_ | Done | Plan
 OnEvent: TypeAlias = Callable[[Event], None]
 
 

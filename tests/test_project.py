@@ -23,7 +23,7 @@ LAYERS = (
     {"config", "errors", "events"},
     {"models", "mel", "losses", "metrics"},
     {"faces", "media", "weights", "weights_import"},
-    {"pipeline", "training", "evaluation"},
+    {"pipeline", "training", "evaluation", "doctor"},
     {"cli"},
     {"__init__", "__main__"},
 )

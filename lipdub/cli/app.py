@@ -23,6 +23,9 @@ from typer.core import TyperGroup
 from lipdub import __version__
 from lipdub.cli import console, weights
 from lipdub.cli.demo import demo
+from lipdub.cli.doctor import doctor
+from lipdub.cli.faces import faces
+from lipdub.cli.inspect import inspect
 from lipdub.cli.prepare import prepare
 from lipdub.cli.sync import sync
 from lipdub.cli.train import train
@@ -61,6 +64,9 @@ app = typer.Typer(
 )
 app.command()(sync)
 app.command()(demo)
+app.command()(doctor)
+app.command()(faces)
+app.command()(inspect)
 app.command()(prepare)
 app.command()(train)
 app.add_typer(weights.app, name="weights")
@@ -115,4 +121,4 @@ def _leave(number: int, frame: FrameType | None) -> None:
 def _report_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Stands in for Python's traceback; the exit code stays 1."""
     console.say(f"error: unexpected {kind.__name__}: {error}")
-    console.say("  this is a bug in lipdub; please report it with what `lipdub --debug ...` prints")
+    console.say("  this is a bug in lipdub; please report it with what `lipdub --debug ...` and `lipdub doctor` print")

@@ -23,7 +23,7 @@ from pathlib import PurePath
 from typing import Any, TextIO
 
 from lipdub.errors import LipdubError
-from lipdub.events import Done, Event, OnEvent, Progress, Stage, Warning_
+from lipdub.events import Done, Event, OnEvent, Plan, Progress, Stage, Warning_
 
 PLAIN_EVERY_S = 5.0  # between two lines of a log
 JSON_EVERY_S = 0.5  # between two progress events of a stage
@@ -168,7 +168,7 @@ class _Plain:
         self._last = -math.inf
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, Stage | Done):
+        if isinstance(event, Stage | Done | Plan):
             self._finish()
         if isinstance(event, Stage):
             self._pace.take(event)
@@ -214,6 +214,8 @@ class _JsonLines:
                 self.write("warning", dataclasses.asdict(event))
             case Done():
                 self.write("done", {"report": event.report})
+            case Plan():
+                self.write("plan", {"plan": event.plan})
 
     def _flush(self) -> None:
         if self._held is not None:
@@ -249,7 +251,7 @@ def _bars(clock: Clock) -> Iterator[OnEvent]:
             elif isinstance(event, Progress):
                 pace.take(event)
                 bars.update(task, completed=pace.done, total=pace.total, pace=str(pace))
-            elif isinstance(event, Done) and pace.stage is not None:
+            elif isinstance(event, Done | Plan) and pace.stage is not None:
                 bars.update(task, completed=1, total=1)
 
         yield on_event

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lipdub.cli import console
+from lipdub.cli.results import show_plan, show_report
+from lipdub.errors import InputError
+
+
+class OriginalAudio(StrEnum):
+    """What becomes of the sound that the video had."""
+
+    keep = "keep"
+    drop = "drop"
 
 
 def sync(
@@ -18,7 +28,11 @@ def sync(
         Path, typer.Option("-o", "--output", help="Where the dubbed video goes; its ending chooses the container.")
     ],
     face: Annotated[
-        str, typer.Option(help="Whom to dub: largest (in each shot), all, or x,y (a point on the face, in pixels).")
+        str,
+        typer.Option(
+            help="Whom to dub: largest (in each shot), all, x,y (a point on the face, in pixels), or id:N or id:N,M "
+            "(as `lipdub faces` lists them)."
+        ),
     ] = "largest",
     start: Annotated[str | None, typer.Option(help="Dub only from here, seconds or [h:]mm:ss.")] = None,
     end: Annotated[str | None, typer.Option(help="Dub only to here; the rest passes through untouched.")] = None,
@@ -39,13 +53,21 @@ def sync(
     codec: Annotated[
         str | None, typer.Option(help="h264, hevc, vp9, av1 or prores; the default follows the source.")
     ] = None,
-    drop_original_audio: Annotated[
-        bool, typer.Option("--drop-original-audio", help="Do not keep the old sound as a further track.")
-    ] = False,
+    language: Annotated[
+        str | None, typer.Option(help="Language tag of the new track: uk, uk-UA, ukr; the default is the dub's own.")
+    ] = None,
+    original_audio: Annotated[
+        OriginalAudio, typer.Option(help="keep the old sound as further tracks, or drop it.")
+    ] = OriginalAudio.keep,
+    drop_original_audio: Annotated[bool, typer.Option("--drop-original-audio", hidden=True)] = False,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="section.key=value", help="Change any number of config.py; may be repeated."),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Find faces and say what would be done, how long it takes, how large it gets."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Events as JSON lines on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only warnings and errors.")] = False,
@@ -55,12 +77,11 @@ def sync(
     Frames without a usable face pass through untouched; nothing is shortened or shifted.
     """
     where = parse_face(face)
-    start_s, end_s = parse_time(start, "--start"), parse_time(end, "--end")
-    if end_s is not None and end_s <= (start_s or 0.0):
-        raise typer.BadParameter(f"{end!r} does not come after the start", param_hint="--end")
+    start_s, end_s = parse_range(start, end)
+    check_language(language)
 
     from lipdub.config import load_config
-    from lipdub.pipeline import SyncOptions, sync_video
+    from lipdub.pipeline import SyncOptions, plan_sync, sync_video
 
     config = load_config(None, set_ or ())
     options = SyncOptions(
@@ -73,30 +94,52 @@ def sync(
         backend=faces,
         generator=weights,
         strength=strength,
-        keep_original_audio=not drop_original_audio,
+        keep_original_audio=original_audio is OriginalAudio.keep and not drop_original_audio,
+        language=language,
         crf=crf,
         codec=codec,
     )
     with console.progress(json_lines=json_, quiet=quiet) as on_event:
-        report = sync_video(video, audio, output, options, config=config, on_event=on_event)
-    if not json_ and not quiet:
-        console.say(
-            f"{report.output}: {report.dubbed} of {report.frames} frames dubbed, "
-            f"{report.faces} face track{'s' if report.faces != 1 else ''}, "
-            f"{report.seconds:.1f} s ({report.fps:.1f} fps on {report.device})"
-        )
-        for reason, count in report.passed.items():
-            console.say(f"  {count} frames left as they were: {reason}")
+        if dry_run:
+            plan = plan_sync(video, audio, output, options, config=config, on_event=on_event)
+        else:
+            report = sync_video(video, audio, output, options, config=config, on_event=on_event)
+    if dry_run and not json_:
+        show_plan(plan)
+    elif not dry_run and not json_ and not quiet:
+        show_report(report)
 
 
 def parse_face(text: str) -> str | tuple[float, float]:
-    """`largest`, `all`, or a point; usage error otherwise."""
-    if text in ("largest", "all"):
+    """`largest`, `all`, `id:N,...` (a plain number is an id, too), or a point; usage error otherwise."""
+    if text in ("largest", "all") or re.fullmatch(r"id:\d+(,\d+)*", text):
         return text
+    if re.fullmatch(r"\d+", text):
+        return f"id:{text}"
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*,\s*(\d+(?:\.\d+)?)\s*", text)
     if match is None:
-        raise typer.BadParameter(f"{text!r} is none of largest, all, x,y", param_hint="--face")
+        raise typer.BadParameter(f"{text!r} is none of largest, all, x,y, id:N", param_hint="--face")
     return float(match[1]), float(match[2])
+
+
+def check_language(tag: str | None) -> None:
+    """Usage error where `--language` is no language."""
+    if tag is None:
+        return
+    from lipdub.media.language import language_code
+
+    try:
+        language_code(tag)
+    except InputError as error:
+        raise typer.BadParameter(f"{error.what}; {error.remedy}", param_hint="--language") from error
+
+
+def parse_range(start: str | None, end: str | None) -> tuple[float | None, float | None]:
+    """Seconds of `--start` and `--end`; usage error where they make no range."""
+    start_s, end_s = parse_time(start, "--start"), parse_time(end, "--end")
+    if end_s is not None and end_s <= (start_s or 0.0):
+        raise typer.BadParameter(f"{end!r} does not come after the start", param_hint="--end")
+    return start_s, end_s
 
 
 def parse_time(text: str | None, option: str) -> float | None:

@@ -65,8 +65,7 @@ def match_colour(
         alpha: (S, S) of `paste_alpha`.
 
     Returns:
-        (S, S, 3) in [0, 255], changed in the rows from the top to the bottom of the ring; `generated` itself where
-        there is none.
+        (S, S, 3) in [0, 255]; `generated` itself where there is no ring.
 
     Raises:
         ValueError: shapes do not agree.
@@ -89,10 +88,8 @@ def match_colour(
     gain = np.clip(gain, 1 / MAX_GAIN, MAX_GAIN).astype(np.float32)
     mean = mean_made + np.clip(mean_real - mean_made, -MAX_SHIFT, MAX_SHIFT)
     plane = _plane(real - mean_real - gain * (made - mean_made), weight, rows, columns, alpha.shape[0])
-    seen = slice(int(rows.min()), int(rows.max()) + 1)  # a mouth's edge runs all round it: elsewhere nothing is pasted
-    matched = generated.copy()
-    np.clip(gain * (generated[seen] - mean_made) + mean + plane[seen], 0, 255, out=matched[seen])
-    return matched
+    matched: NDArray[np.floating] = np.clip(gain * (generated - mean_made) + mean + plane, 0, 255)
+    return matched.astype(np.float32, copy=False)
 
 
 def _plane(

@@ -104,6 +104,7 @@ class FaceFollower:
         self._next_id = 0
         self._since_detection = config.detect_every
         self.n_detections = 0
+        self.shots: list[int] = []  # the first frame pushed of each
         self.tracks: list[Track] = []  # those that have ended and were long enough
 
     @property
@@ -118,6 +119,9 @@ class FaceFollower:
             self._end(self._active, shot_over=True)
             self._shot, self._shot_start = self._shot + 1, index
             self._since_detection = self._config.detect_every
+            self.shots.append(index)
+        elif not self.shots:
+            self.shots.append(index)
         self._since_detection += 1
         if self._since_detection > self._config.detect_every or any(face.missing for face in self._active):
             self._detect(index, small, scale)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
@@ -14,6 +15,11 @@ RETURNING = 0.5  # least mean area, over that of a shot's largest face, of a tra
 
 class Followed(Protocol):
     """What the choice among tracks needs to know of one."""
+
+    @property
+    def id(self) -> int:
+        """Number of the track."""
+        ...
 
     @property
     def shot(self) -> int:
@@ -49,6 +55,12 @@ def _areas(boxes: NDArray[np.floating]) -> NDArray[np.float64]:
     return areas
 
 
+def ids_of(which: object) -> frozenset[int] | None:
+    """The numbers in "id:3" or "id:3,7"; None for anything else."""
+    match = re.fullmatch(r"id:(\d+(?:,\d+)*)", which) if isinstance(which, str) else None
+    return None if match is None else frozenset(map(int, match[1].split(",")))
+
+
 def choose_tracks(
     tracks: Sequence[AnyTrack], which: str | tuple[float, float], frame_size: tuple[int, int]
 ) -> list[AnyTrack]:
@@ -57,10 +69,11 @@ def choose_tracks(
     "largest": in each shot the one with the largest mean area x length, counted inside the picture; then those that
     do not share a frame with a chosen one and are at least half its size, which is how a person comes back who had
     turned away. A point: the same order, but by the number of frames whose box holds the point, at least one.
+    "id:3,7": those tracks.
 
     Args:
         tracks: of one video.
-        which: "largest", "all", or a point (x, y) in display pixels.
+        which: "largest", "all", "id:N" or "id:N,M,...", or a point (x, y) in display pixels.
         frame_size: width and height of the display picture.
 
     Returns:
@@ -69,10 +82,11 @@ def choose_tracks(
     Raises:
         ValueError: another word.
     """
-    if isinstance(which, str) and which not in ("largest", "all"):
-        raise ValueError(f'which must be "largest", "all" or a point, got {which!r}')
-    if which == "all":
-        return sorted(tracks, key=lambda track: track.first)
+    ids = ids_of(which)
+    if isinstance(which, str) and ids is None and which not in ("largest", "all"):
+        raise ValueError(f'which must be "largest", "all", "id:N" or a point, got {which!r}')
+    if which == "all" or ids is not None:
+        return sorted((track for track in tracks if ids is None or track.id in ids), key=lambda track: track.first)
     shots: dict[int, list[tuple[float, float, range, AnyTrack]]] = defaultdict(list)
     for track in tracks:
         boxes = track.boxes

@@ -33,6 +33,7 @@ class Container:
     pictures: str = ""  # how cover art is kept: "copy" as a stream, "attach" as a file
     attachments: bool = False
     chapters: bool = True
+    tags: bool = True  # takes tags of any name; else a comment, if that
 
     @property
     def is_mov(self) -> bool:
@@ -90,7 +91,13 @@ _WEBM = Container(
     text="webvtt",
 )
 _AVI = Container(
-    muxer="avi", video=("h264",), audio=frozenset({"mp3", "ac3", "mp2"}), pcm=True, fallback="pcm_s16le", chapters=False
+    muxer="avi",
+    video=("h264",),
+    audio=frozenset({"mp3", "ac3", "mp2"}),
+    pcm=True,
+    fallback="pcm_s16le",
+    chapters=False,
+    tags=False,
 )
 _TRANSPORT = Container(
     muxer="mpegts",
@@ -98,6 +105,7 @@ _TRANSPORT = Container(
     audio=frozenset({"aac", "mp3", "mp2", "ac3", "eac3", "dts", "opus"}),
     subtitles=frozenset({"dvb_subtitle"}),
     chapters=False,
+    tags=False,
 )
 CONTAINERS = {
     ".mp4": _MP4,

@@ -66,6 +66,16 @@ class AtomicOutput:
                 path.unlink(missing_ok=True)
             self._release_signals()
 
+    def check(self) -> None:
+        """What entering the block refuses, as far as it can be told without writing.
+
+        Raises:
+            OutputError: see the class.
+        """
+        self._check()
+        if not os.access(self._target.parent, os.W_OK):
+            raise OutputError(f"cannot write into {self._target.parent}", "check the folder's permissions")
+
     def scratch(self, name: str) -> Path:
         """A path beside the target, deleted at the end whatever happens. `name` is a plain file name."""
         if name != os.path.basename(name) or not name:

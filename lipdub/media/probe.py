@@ -326,6 +326,11 @@ def _light(frame: av.VideoFrame) -> tuple[int, int] | None:
     return None if data is None or data.size < 2 else (int(data[0]), int(data[1]))
 
 
+def layout_name(layout: av.AudioLayout) -> str:
+    """A layout as people call it; a WAV file tells only how many channels there are."""
+    return {"1 channels": "mono", "2 channels": "stereo"}.get(layout.name, layout.name)
+
+
 def _audio_info(container: InputContainer, stream: av.AudioStream) -> AudioInfo:
     context = stream.codec_context
     return AudioInfo(
@@ -333,7 +338,7 @@ def _audio_info(container: InputContainer, stream: av.AudioStream) -> AudioInfo:
         codec=context.codec.canonical_name,
         sample_rate=int(context.sample_rate or 0),
         channels=int(context.layout.nb_channels),
-        layout=str(context.layout.name),
+        layout=layout_name(context.layout),
         duration_s=_stream_duration(container, stream),
         language=stream.language,
     )

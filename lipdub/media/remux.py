@@ -20,7 +20,8 @@ from imageio_ffmpeg import get_ffmpeg_exe
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError, ResourceError, SetupError
 from lipdub.media.containers import Container, Item, container_of, movie_clock, planned
-from lipdub.media.marks import folded
+from lipdub.media.language import code_in, language_code
+from lipdub.media.marks import folded, read_marks
 from lipdub.media.output import AtomicOutput, verify
 from lipdub.media.probe import FORMATS, MediaInfo, VideoInfo, file_url, open_input, probe, require_video
 
@@ -43,6 +44,7 @@ class RemuxPlan:
     output: Path  # its ending chooses the container
     video_duration_s: float
     keep_original_audio: bool = True
+    language: str | None = None  # of the dub, as `language_code` takes it; None: what its own file says
     metadata: dict[str, str] = field(default_factory=dict)
 
 
@@ -75,7 +77,7 @@ def remux(plan: RemuxPlan, config: MediaConfig | None = None) -> list[str]:
         OutputError: unknown container, or FFmpeg failed: its last words are in the message.
         ResourceError: the disc is full.
         SetupError: no ffmpeg.
-        InputError: the dub or the source cannot be read.
+        InputError: the dub or the source cannot be read, or there is no such language.
     """
     config = config or MediaConfig()
     container = container_of(plan.output)
@@ -92,6 +94,11 @@ def remux(plan: RemuxPlan, config: MediaConfig | None = None) -> list[str]:
             _run(arguments(plan, items, Path(folder), config), config)
             warnings += [f"{item.kind} stream {item.index} ({item.codec}) cannot be copied by FFmpeg" for item in spare]
     _check_streams(plan.output, items)
+    if plan.language is not None and probe(plan.output).audio[0].language in (None, "und"):
+        code = language_code(plan.language)
+        warnings.append(f"{plan.output.suffix} has no place for the language {code}; .mkv and .mp4 have")
+    if plan.metadata and not read_marks(plan.output):
+        warnings.append(f"{plan.output.suffix} has no place for the marks that AI altered it; .mkv and .mp4 have")
     return warnings
 
 
@@ -116,9 +123,11 @@ def arguments(plan: RemuxPlan, items: Sequence[Item], folder: Path, config: Medi
     options = _picture_options(plan, container) | _dub_options(
         dub.audio[0].codec, container, config or MediaConfig(), source.origin_s, end_s=end_s, too_long=too_long
     )
+    if plan.language is not None:
+        options["metadata:s:1"] = f"language={code_in(container.muxer, language_code(plan.language))}"
     options |= _copied_options(copied, config or MediaConfig()) | _clock(source, container)
     options |= _attached(items, len(copied), folder)
-    own_keys = not any(item.kind == "picture" for item in items)
+    own_keys = container.tags and not (container.is_mov and any(item.kind == "picture" for item in items))
     if container.is_mov:
         # QuickTime's key list takes any tag, but FFmpeg then leaves cover art out; `_tags` knows another way.
         options["movflags"] = "+faststart+use_metadata_tags" if own_keys else "+faststart"
@@ -130,7 +139,15 @@ def arguments(plan: RemuxPlan, items: Sequence[Item], folder: Path, config: Medi
     # ffmpeg-python numbers inputs in an order of its own; tags and chapters need those numbers.
     order = [word for flag, word in pairwise(build({})) if flag == "-i"]
     numbers = (order.index(file_url(plan.source)), order.index(file_url(plan.dub)))
-    return build(_maps(source.index, copied, *numbers) | _tags(plan, fold=container.is_mov and not own_keys))
+    return build(_maps(source.index, copied, *numbers) | _tags(plan, fold=not own_keys))
+
+
+def dub_encoder(codec: str, container: Container, too_long: float) -> str:
+    """What FFmpeg is given for a dub that is `too_long` seconds longer than the picture: "copy", or an encoder."""
+    encoder = container.audio_encoder(codec)
+    if encoder == "copy" and abs(too_long) > _TOLERANCE and codec.startswith("pcm_"):
+        return codec  # decoded and written again without loss, which lets it be cut and filled to the sample
+    return encoder
 
 
 def _picture_options(plan: RemuxPlan, container: Container) -> dict[str, str]:
@@ -143,9 +160,7 @@ def _picture_options(plan: RemuxPlan, container: Container) -> dict[str, str]:
 def _dub_options(
     codec: str, container: Container, config: MediaConfig, origin_s: float, *, end_s: float, too_long: float
 ) -> dict[str, str]:
-    encoder = container.audio_encoder(codec)
-    if encoder == "copy" and abs(too_long) > _TOLERANCE and codec.startswith("pcm_"):
-        encoder = codec  # decoded and written again without loss, which lets it be cut and filled to the sample
+    encoder = dub_encoder(codec, container, too_long)
     options = {"c:1": encoder, "disposition:1": "default"}
     if encoder in ("aac", "libopus"):
         options["b:1"] = config.audio_bitrate
@@ -203,7 +218,7 @@ def _maps(index: int, items: Sequence[Item], source: int, dub: int) -> dict[str,
 
 
 def _tags(plan: RemuxPlan, *, fold: bool) -> dict[str, str]:
-    """Our tags on top of the source's; with `fold`, all of them in the one tag that every MP4 can hold."""
+    """Our tags on top of the source's; with `fold`, all of them in the comment, which nearly every file can hold."""
     tags = dict.fromkeys(_BRANDS, "") | plan.metadata
     if fold and plan.metadata:
         tags = dict.fromkeys(_BRANDS, "") | {"comment": folded(plan.metadata)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -44,7 +45,7 @@ class VideoWriter:
     write.
 
     Args:
-        path: the intermediate file; its name's ending does not matter.
+        path: the intermediate file; its name's ending does not matter. An open binary file, for a trial in memory.
         info: of the source's picture.
         crf: constant quality of the encoder's own scale; None: the one of `config`.
         codec: "h264", "hevc", "vp9", "av1" or "prores"; None: as the source.
@@ -59,7 +60,7 @@ class VideoWriter:
 
     def __init__(
         self,
-        path: Path,
+        path: Path | BytesIO,
         info: VideoInfo,
         *,
         crf: int | None = None,
@@ -67,10 +68,11 @@ class VideoWriter:
         output: Path | None = None,
         config: MediaConfig | None = None,
     ) -> None:
-        self.path = Path(path)
+        self.path = Path("memory") if isinstance(path, BytesIO) else Path(path)
         self.video = info
         self.n_frames = 0
-        self.encoder, self._pix_fmt = _choice(
+        self.sizes: dict[bool, list[int]] = {True: [], False: []}  # bytes of each packet; True: key frames
+        self.encoder, self.pix_fmt = _choice(
             info, codec, container_of(Path(output)).video if output is not None else ()
         )
         self._last: int | None = None
@@ -79,7 +81,7 @@ class VideoWriter:
         form = "mov" if self.encoder == "prores_ks" else "mp4"
         try:
             self._container: OutputContainer = av.open(
-                file_url(self.path),
+                path if isinstance(path, BytesIO) else file_url(self.path),
                 mode="w",
                 format=form,
                 options=movie_clock(self.video.time_base.denominator),
@@ -140,6 +142,7 @@ class VideoWriter:
             first_pts, first_dts = self._first
             packets[-1].duration = max(1, self._end - first_pts - (packets[-1].dts - first_dts))
         for packet in packets:
+            self.sizes[packet.is_keyframe].append(packet.size)
             self._container.mux(packet)
 
     def _add_stream(self, crf: int | None, config: MediaConfig) -> av.VideoStream:
@@ -148,7 +151,7 @@ class VideoWriter:
         assert isinstance(stream, av.VideoStream)
         context = stream.codec_context
         stream.width, stream.height = video.width, video.height
-        stream.pix_fmt = self._pix_fmt
+        stream.pix_fmt = self.pix_fmt
         stream.time_base = context.time_base = video.time_base
         context.sample_aspect_ratio = video.sar
         context.color_primaries = video.color_primaries

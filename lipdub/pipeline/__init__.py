@@ -1,6 +1,17 @@
-"""The main job: `sync_video` and what it reports."""
+"""The main job: `sync_video`, what it would do (`plan_sync`), whom it would find (`list_faces`), and their reports."""
 
-from lipdub.pipeline.report import SyncReport
+from lipdub.pipeline.faces import list_faces
+from lipdub.pipeline.plan import plan_sync
+from lipdub.pipeline.report import FacesReport, FaceSummary, SyncPlan, SyncReport
 from lipdub.pipeline.sync import SyncOptions, sync_video
 
-__all__ = ["SyncOptions", "SyncReport", "sync_video"]
+__all__ = [
+    "FaceSummary",
+    "FacesReport",
+    "SyncOptions",
+    "SyncPlan",
+    "SyncReport",
+    "list_faces",
+    "plan_sync",
+    "sync_video",
+]

@@ -15,18 +15,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lipdub.config import Config
+from lipdub.config import Config, FaceConfig
 from lipdub.errors import InputError, NoFaceError
 from lipdub.faces.align import SHAPE_SCALE, crop_detail, crop_matrices, crop_matrix, finer, mouth_shape, transform
 from lipdub.faces.backend import FaceBackend
 from lipdub.faces.follow import FaceFollower, Track
 from lipdub.faces.references import ReferencePool, Selection
-from lipdub.faces.track import choose_tracks, edge_fade
+from lipdub.faces.track import choose_tracks, edge_fade, ids_of
 from lipdub.media.probe import VideoInfo
 from lipdub.media.video import VideoReader
 from lipdub.media.view import PictureView
 
-Face = str | tuple[float, float]  # "largest", "all", or a point in display pixels
+Face = str | tuple[float, float]  # "largest", "all", "id:N" or "id:N,M,...", or a point in display pixels
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,19 @@ class FaceJob:
     references: Selection  # crops of side D = detail S
     shapes: NDArray[np.float32]  # (T, 8) the old mouths relative to `references.rest`, in units of SHAPE_SCALE
     detail: int = 1
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Everybody who was seen in the range, before a choice is made."""
+
+    starts_s: NDArray[np.float64]  # (F,) when every frame is shown
+    times_s: NDArray[np.float64]  # (F,) middle of every frame
+    in_range: NDArray[np.bool_]  # (F,)
+    tracks: list[Track]  # in order of appearance, cut to the range
+    references: dict[int, Selection]  # by track
+    detail: dict[int, int]  # by track
+    shots: list[int]  # first frame of each shot, or of what was looked at of it
 
 
 @dataclass(frozen=True)
@@ -61,11 +74,62 @@ def analyze(
     end_s: float | None = None,
     on_frame: Callable[[int], None] = lambda done: None,
 ) -> Analysis:
-    """Read the video once.
+    """Read the video once: `survey`, then `choose`.
 
     Raises:
         InputError: damaged video, or a range that holds no frame.
         NoFaceError: no usable face among the frames of the range.
+    """
+    numbered = ids_of(face) is not None
+    found = survey(video, info, backend, config, start_s=start_s, end_s=end_s, numbered=numbered, on_frame=on_frame)
+    return choose(found, video, info, config, face=face)
+
+
+def choose(found: Survey, video: Path, info: VideoInfo, config: Config, *, face: Face = "largest") -> Analysis:
+    """The faces to dub among all that were found.
+
+    Raises:
+        NoFaceError: none of them is asked for and usable, or a number that is asked for is not among them.
+    """
+    if absent := (ids_of(face) or frozenset()) - {track.id for track in found.tracks}:
+        there = ", ".join(str(track.id) for track in found.tracks) or "none"
+        what = f"no face with id {', '.join(map(str, sorted(absent)))} (there are: {there})"
+        raise NoFaceError(f"{_range_of(video, found)}: {what}", "list them with `lipdub faces`")
+    chosen = choose_tracks(found.tracks, face, (info.display_width, info.display_height))
+    jobs = [_job(track, found, config) for track in chosen]
+    jobs = [job for job in jobs if job.weight.any()]
+    if not jobs:
+        what = _what_was_seen(len(found.tracks), len(chosen), face, config)
+        raise NoFaceError(f"{_range_of(video, found)}: {what}", "give another --face, --start or --end")
+    return Analysis(found.times_s, jobs, _passed(jobs, found.tracks, found.in_range))
+
+
+def survey(
+    video: Path,
+    info: VideoInfo,
+    backend: FaceBackend,
+    config: Config,
+    *,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    numbered: bool = False,
+    on_frame: Callable[[int], None] = lambda done: None,
+) -> Survey:
+    """Find everybody in the range; frames outside of it are decoded, since only that tells their number.
+
+    Args:
+        video: the file.
+        info: its picture stream.
+        backend: finds the faces.
+        config: sections face, reference, generator and media.
+        start_s: where the range begins ...
+        end_s: ... and ends.
+        numbered: look at what lies before the range, too, so that ids and shots have the numbers that they have in
+            the whole video: both are given in the order of time.
+        on_frame: told how many frames are done.
+
+    Raises:
+        InputError: damaged video, or a range that holds no frame.
     """
     watcher = _Watcher(backend, config, float(info.average_rate))
     starts, wanted = [], []
@@ -73,21 +137,39 @@ def analyze(
         for frame in reader:
             starts.append(frame.time_s)
             wanted.append(frame.wanted)
-            if frame.wanted:
+            if frame.wanted or (numbered and start_s is not None and frame.time_s < start_s):
                 watcher.look(frame.index, PictureView(frame.picture, info))
             on_frame(frame.index + 1)
-    times_s, in_range = _middles(np.array(starts), float(info.average_rate)), np.array(wanted, bool)
+    starts_s, in_range = np.array(starts), np.array(wanted, bool)
     if not in_range.any():
         raise InputError(f"{video} has no frame between {start_s} s and {end_s} s", "check --start and --end")
     tracks = watcher.finish(shot_over=bool(in_range[-1]))
-    chosen = choose_tracks(tracks, face, (info.display_width, info.display_height))
-    jobs = [_job(track, watcher.references[track.id], watcher.detail[track.id], times_s, config) for track in chosen]
-    jobs = [job for job in jobs if job.weight.any()]
-    if not jobs:
-        what = _what_was_seen(len(tracks), len(chosen), face, config)
-        first, last = np.flatnonzero(in_range)[[0, -1]]
-        raise NoFaceError(f"{video}, frames {first} to {last}: {what}", "give another --face, --start or --end")
-    return Analysis(times_s, jobs, _passed(jobs, tracks, in_range))
+    times_s = _middles(starts_s, float(info.average_rate))
+    first = int(in_range.argmax())
+    tracks = [_cut(track, first) for track in tracks if track.frames.stop > first]
+    return Survey(starts_s, times_s, in_range, tracks, watcher.references, watcher.detail, watcher.shots)
+
+
+def _cut(track: Track, first: int) -> Track:
+    """A track without its rows before frame `first`."""
+    rows = first - track.first
+    if rows <= 0:
+        return track
+    landmarks, confidence = track.landmarks[rows:], track.confidence[rows:]
+    return replace(track, first=first, landmarks=landmarks, confidence=confidence, opens_shot=False)
+
+
+def usable_rows(track: Track, config: FaceConfig) -> NDArray[np.bool_]:
+    """(T,) whether a face is clear and large enough to be dubbed."""
+    box = track.boxes
+    large = (box[:, 2:] - box[:, :2]).max(1) >= config.min_face
+    usable: NDArray[np.bool_] = (track.confidence >= config.min_confidence) & large
+    return usable
+
+
+def _range_of(video: Path, found: Survey) -> str:
+    first, last = np.flatnonzero(found.in_range)[[0, -1]]
+    return f"{video}, frames {first} to {last}"
 
 
 class _Watcher:
@@ -113,6 +195,11 @@ class _Watcher:
             if pool.wants():
                 matrix = finer(matrix, detail)
                 pool.push(view.patch(matrix, self._size * detail), transform(seen.landmarks, matrix))
+
+    @property
+    def shots(self) -> list[int]:
+        """First frame of each shot."""
+        return self._follower.shots
 
     def finish(self, *, shot_over: bool) -> list[Track]:
         """Tracks that have references, in order of appearance."""
@@ -150,15 +237,14 @@ def _middles(starts: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
     return middles
 
 
-def _job(track: Track, references: Selection, detail: int, times_s: NDArray[np.float64], config: Config) -> FaceJob:
-    own_times = times_s[track.first : track.first + len(track.landmarks)]
+def _job(track: Track, found: Survey, config: Config) -> FaceJob:
+    references = found.references[track.id]
+    own_times = found.times_s[track.first : track.first + len(track.landmarks)]
     matrices = crop_matrices(track.landmarks, own_times, config.face, config.generator.size)
-    usable = track.confidence >= config.face.min_confidence
-    box = track.boxes
-    usable &= (box[:, 2:] - box[:, :2]).max(1) >= config.face.min_face
+    usable = usable_rows(track, config.face)
     fade = edge_fade(usable, config.face.fade_frames, fade_in=not track.opens_shot, fade_out=not track.closes_shot)
     shapes = ((mouth_shape(track.landmarks) - references.rest) / SHAPE_SCALE).astype(np.float32)
-    return FaceJob(track, matrices, fade, references, shapes, detail)
+    return FaceJob(track, matrices, fade, references, shapes, found.detail[track.id])
 
 
 def _passed(jobs: list[FaceJob], tracks: list[Track], in_range: NDArray[np.bool_]) -> dict[str, int]:

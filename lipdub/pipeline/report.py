@@ -1,4 +1,4 @@
-"""What a finished job did, in numbers that a person or a program can check."""
+"""What a job found, would do or did, in numbers that a person or a program can check."""
 
 from __future__ import annotations
 
@@ -25,3 +25,64 @@ class SyncReport:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return asdict(self) | {"warnings": list(self.warnings)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceSummary:
+    """One person through one shot; `id` is what `--face id:N` takes."""
+
+    id: int
+    shot: int  # from 0
+    first_s: float  # when its first frame is shown
+    last_s: float  # when its last one ends
+    frames: int
+    size_px: float  # mean of the landmarks' box: its larger side, in display pixels
+    usable: float  # share of the frames in which it is clear and large enough to be dubbed
+    dubbed: int = 0  # frames in which it would get a new mouth
+
+
+@dataclass(frozen=True, kw_only=True)
+class FacesReport:
+    """Everybody in a video."""
+
+    video: str
+    frames: int
+    shots: tuple[float, ...]  # when each begins
+    faces: tuple[FaceSummary, ...]  # in order of appearance
+    sheet: str | None  # path of the contact sheet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a job would cost, from what the dry run measured on this machine."""
+
+    seconds: dict[str, float]  # by stage; the last one, which copies streams, is not counted
+    output_bytes: int  # of the finished file
+    needed_bytes: int  # room that is taken beside the output while the job runs
+    free_bytes: int  # there
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncPlan:
+    """What one `sync` would do."""
+
+    output: str
+    frames: int  # in the video
+    video_s: float
+    audio_s: float
+    source: str  # the picture as it is: "h264 1280x720 yuv420p, 25 fps"
+    encoder: str  # of the new picture
+    pix_fmt: str
+    container: str
+    dub: str  # the new sound as it is: "pcm_s16le 44100 Hz mono"
+    dub_encoder: str  # "copy", or how it is encoded
+    language: str | None  # three letters; None: what the dub's own file says
+    kept: tuple[str, ...]  # further streams of the source
+    shots: tuple[float, ...]  # when each begins
+    faces: tuple[FaceSummary, ...]  # everybody, chosen or not
+    dubbed: int  # frames in which at least one mouth would be painted
+    passed: dict[str, int]  # frames that would be left as they are, by reason
+    device: str
+    generator: str
+    estimate: Estimate
+    warnings: tuple[str, ...]

@@ -19,9 +19,10 @@ from lipdub.events import Done, Event, Progress, Stage, Warning_
 from lipdub.faces.backend import FaceBackend
 from lipdub.faces.choose import face_backend
 from lipdub.media.audio import load_audio
+from lipdub.media.language import language_code
 from lipdub.media.marks import disclosure_tags
 from lipdub.media.output import AtomicOutput, verify
-from lipdub.media.probe import MediaInfo, probe, require_video
+from lipdub.media.probe import MediaInfo, VideoInfo, probe, require_video
 from lipdub.media.remux import RemuxPlan, remux
 from lipdub.media.writer import VideoWriter
 from lipdub.models.generator import Generator
@@ -41,7 +42,7 @@ class SyncOptions:
 
     device: str = "auto"  # auto | cpu | cuda | cuda:N | mps
     batch_size: int | None = None  # faces per generator call
-    face: Face = "largest"  # largest | all | (x, y) in display pixels
+    face: Face = "largest"  # largest | all | id:N | id:N,M | (x, y) in display pixels
     start_s: float | None = None  # dub only from here ...
     end_s: float | None = None  # ... to here; the rest passes through
     overwrite: bool = False
@@ -49,6 +50,7 @@ class SyncOptions:
     generator: str = "generator"  # a name in weights.toml or a path
     strength: float | None = None  # gain on the mouth's movement
     keep_original_audio: bool = True
+    language: str | None = None  # of the dub: uk, uk-UA, ukr; None: what its own file says
     crf: int | None = None  # quality of the one encode, lower is better
     codec: str | None = None  # encoder; default follows the source
 
@@ -67,6 +69,56 @@ def resolve_device(name: str) -> torch.device:
     if (colon and not number.isdecimal()) or int(number or 0) >= count:
         raise SetupError(f"device {name!r} is not available on this machine", "use --device auto or --device cpu")
     return torch.device(kind, int(number)) if colon else torch.device(kind)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What a job reads before its long work."""
+
+    source: MediaInfo
+    waveform: NDArray[np.float32]  # (n,) mono, at config.mel.sample_rate
+    device: torch.device
+    generator: Generator
+    backend: FaceBackend
+    config: Config  # with the sizes of the generator's weights
+
+    @property
+    def video(self) -> VideoInfo:
+        """The picture stream."""
+        return require_video(self.source)
+
+    def other_length(self) -> str:
+        """What becomes of a dub that is longer or shorter than the video; empty where it is neither."""
+        longer_s = len(self.waveform) / self.config.mel.sample_rate - self.video.duration_s
+        if longer_s > 0.1:
+            return f"the dub is {longer_s:.2f} s longer than the video; its end is cut"
+        if longer_s < -0.1:
+            return f"the dub is {-longer_s:.2f} s shorter than the video; the mouth rests then"
+        return ""
+
+
+def read_inputs(video: Path, audio: Path, options: SyncOptions, config: Config) -> Inputs:
+    """Look into both files, load the generator and the face backend.
+
+    Raises:
+        InputError, SetupError, WeightsError: a file, the device or the weights cannot be used.
+    """
+    if options.language is not None:
+        language_code(options.language)  # refuses a wrong one before the long work
+    source = probe(video, config.media)
+    require_video(source)
+    waveform = load_audio(audio, sample_rate=config.mel.sample_rate, config=config.media)
+    device = resolve_device(options.device)
+    generator, config = load_generator(options.generator, config, device)
+    for_inference(generator)
+    return Inputs(
+        source=source,
+        waveform=waveform,
+        device=device,
+        generator=generator,
+        backend=face_backend(options.backend, config.face, device),
+        config=config,
+    )
 
 
 def sync_video(
@@ -108,57 +160,43 @@ class _Job:
         self._started = time.monotonic()
         self._stages: dict[str, float] = {}
         self._warnings: list[str] = []
-        self._config = _adjusted(config, options)
+        self._config = adjusted(config, options)
 
     def run(self, video: Path, audio: Path, target: AtomicOutput) -> SyncReport:
         with self._stage("read", None):
-            media = self._config.media
-            source = probe(video, media)
-            info = require_video(source)
-            waveform = load_audio(audio, sample_rate=self._config.mel.sample_rate, config=media)
-            device = resolve_device(self._options.device)
-            generator, self._config = load_generator(self._options.generator, self._config, device)
-            for_inference(generator)
-            backend = face_backend(self._options.backend, self._config.face, device)
+            given = read_inputs(video, audio, self._options, self._config)
+            self._config, source, info = given.config, given.source, given.video
             picture, (crf, codec) = target.scratch("picture.mov"), (self._options.crf, self._options.codec)
             # Opened before the long work, since it refuses what this machine or the container cannot do.
-            writer = VideoWriter(picture, info, crf=crf, codec=codec, output=target.path, config=media)
+            writer = VideoWriter(picture, info, crf=crf, codec=codec, output=target.path, config=self._config.media)
         with writer:
-            self._warn_lengths(waveform, source)
+            if warning := given.other_length():
+                self._warn("length", warning)
             with self._stage("faces", info.frames):
-                analysis = self._analyze(video, source, backend)
+                analysis = self._analyze(video, given)
             with self._stage("dub", len(analysis.times_s)):
-                rendered = self._render(video, source, writer, analysis, waveform, generator, device)
+                rendered = self._render(video, given, writer, analysis)
         with self._stage("write", None):
             self._publish(video, source, audio, picture, target, rendered.frames)
-        return self._report(target.path, analysis, rendered, device)
+        return self._report(target.path, analysis, rendered, given.device)
 
-    def _analyze(self, video: Path, source: MediaInfo, backend: FaceBackend) -> Analysis:
-        info, options = require_video(source), self._options
+    def _analyze(self, video: Path, given: Inputs) -> Analysis:
+        options, frames = self._options, given.video.frames
         return analyze(
             video,
-            info,
-            backend,
+            given.video,
+            given.backend,
             self._config,
             face=options.face,
             start_s=options.start_s,
             end_s=options.end_s,
-            on_frame=lambda done: self._on_event(Progress(done, info.frames)),
+            on_frame=lambda done: self._on_event(Progress(done, frames)),
         )
 
-    def _render(
-        self,
-        video: Path,
-        source: MediaInfo,
-        writer: VideoWriter,
-        analysis: Analysis,
-        waveform: NDArray[np.float32],
-        generator: Generator,
-        device: torch.device,
-    ) -> Rendered:
-        info, config = require_video(source), self._config
-        speech = listen(waveform, config.mel, config.sync)
-        painter = MouthPainter(generator, analysis, speech, config, device)
+    def _render(self, video: Path, given: Inputs, writer: VideoWriter, analysis: Analysis) -> Rendered:
+        info, config = given.video, self._config
+        speech = listen(given.waveform, config.mel, config.sync)
+        painter = MouthPainter(given.generator, analysis, speech, config, given.device)
         total = len(analysis.times_s)
         rendered = render(
             video, info, writer, analysis, painter, config, on_frame=lambda n: self._on_event(Progress(n, total))
@@ -178,20 +216,13 @@ class _Job:
             dub=audio,
             output=target.temporary,
             keep_original_audio=self._options.keep_original_audio,
+            language=self._options.language,
             metadata=tags,
             video_duration_s=require_video(source).duration_s,
         )
         for warning in remux(plan, self._config.media):
             self._warn("stream", warning)
         verify(target.temporary, source, frames)
-
-    def _warn_lengths(self, waveform: NDArray[np.float32], source: MediaInfo) -> None:
-        sound_s = len(waveform) / self._config.mel.sample_rate
-        video_s = require_video(source).duration_s
-        if sound_s > video_s + 0.1:
-            self._warn("length", f"the dub is {sound_s - video_s:.2f} s longer than the video; its end is cut")
-        elif sound_s < video_s - 0.1:
-            self._warn("length", f"the dub is {video_s - sound_s:.2f} s shorter than the video; the mouth rests then")
 
     def _warn(self, code: str, message: str) -> None:
         self._warnings.append(message)
@@ -222,7 +253,8 @@ class _Job:
         )
 
 
-def _adjusted(config: Config, options: SyncOptions) -> Config:
+def adjusted(config: Config, options: SyncOptions) -> Config:
+    """`config` with those options that are numbers of it."""
     sync = config.sync
     if options.batch_size is not None:
         sync = replace(sync, batch_size=options.batch_size)

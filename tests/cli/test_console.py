@@ -11,7 +11,7 @@ import pytest
 
 from lipdub.cli import console
 from lipdub.errors import InputError
-from lipdub.events import Done, Progress, Stage, Warning_
+from lipdub.events import Done, Plan, Progress, Stage, Warning_
 
 
 class Clock:
@@ -108,6 +108,17 @@ def test_an_error_becomes_the_last_json_line(capsys: pytest.CaptureFixture[str])
         raise InputError("no audio", "give one")
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert last == {"type": "error", "code": 3, "what": "no audio", "remedy": "give one"}
+
+
+def test_a_plan_ends_a_dry_run(capsys: pytest.CaptureFixture[str]) -> None:
+    for json_lines in (False, True):
+        with console.progress(clock=Clock(), json_lines=json_lines) as on_event:
+            on_event(Stage("faces", 1, 1, 5))
+            on_event(Progress(5))
+            on_event(Plan({"frames": 5}))
+    out, err = capsys.readouterr()
+    assert err.splitlines()[-1] == "[1/1] faces  5 frames, 0.0 fps, 0:00"
+    assert json.loads(out.splitlines()[-1]) == {"type": "plan", "plan": {"frames": 5}}
 
 
 def test_a_terminal_gets_bars(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

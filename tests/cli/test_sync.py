@@ -77,6 +77,41 @@ def test_json_is_one_object_a_line_that_ends_with_the_report(sync, speech, outpu
     assert (report["passed"], report["device"]) == ({}, "cpu")
 
 
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(sync, face_clip, output: Path) -> None:
+    result = sync("--dry-run", "--end", "0.2")
+    assert result.exit_code == 0, result.output
+    assert not list(output.parent.iterdir())
+    text = result.stdout.splitlines()
+    assert text[0] == "dry run: nothing was written"
+    assert "picture  h264 160x120 yuv420p, 25 fps, 10 frames, 0.40 s -> libx264 yuv420p" in text
+    assert text[text.index("frames   5 of 10 would be dubbed") + 1].strip() == (
+        "5 would be left as they are: outside the range"
+    )
+    table = next(number for number, line in enumerate(text) if line.startswith("ID  SHOT"))
+    assert text[table + 1].split()[:2] == ["0", "0"] and text[table + 1].split()[-1] == "5"
+    assert text[-2].startswith("time     about 0:") and text[-1].startswith("disc     about ")
+    assert "[3/3] trial" in result.stderr
+    quiet = sync("--dry-run", "-q")
+    assert quiet.stderr == "" and quiet.stdout.startswith("dry run")
+
+
+def test_a_dry_run_with_json_ends_with_the_plan(sync, output: Path) -> None:
+    result = sync("--dry-run", "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [event["type"] for event in events if event["type"] != "progress"] == ["start", *["stage"] * 3, "plan"]
+    plan = events[-1]["plan"]
+    assert (plan["output"], plan["frames"], plan["dubbed"], plan["passed"]) == (str(output), 10, 10, {})
+    assert plan["faces"][0]["id"] == 0 and plan["estimate"]["output_bytes"] > 0
+    assert not list(output.parent.iterdir())
+
+
+def test_a_dry_run_has_the_exit_codes_of_the_run(sync, face_clip, output: Path) -> None:
+    assert sync("--dry-run", video=face_clip(lambda number: [])).exit_code == 4
+    output.write_bytes(b"precious")
+    assert sync("--dry-run").exit_code == 5 and output.read_bytes() == b"precious"
+
+
 def test_json_ends_with_the_error(sync, face_clip) -> None:
     result = sync("--json", video=face_clip(lambda number: []))
     assert result.exit_code == 4
@@ -95,6 +130,8 @@ def test_json_ends_with_the_error(sync, face_clip) -> None:
         (["--start", "0.3", "--end", "0.2"], "--end"),
         (["--batch-size", "0"], "--batch-size"),
         (["--strength", "9"], "--strength"),
+        (["--language", "english"], "--language"),
+        (["--original-audio", "none"], "--original-audio"),
         (["--nosuch"], "--nosuch"),
     ],
 )
@@ -194,7 +231,7 @@ def test_every_option_reaches_the_job(sync, monkeypatch) -> None:
 
     monkeypatch.setattr("lipdub.pipeline.sync_video", sync_video)
     words = "--face 12,34.5 --start 1:02.5 --end 1:00:00 --batch-size 3 --strength 1.5 --faces face-alignment:yunet"
-    words += " --crf 20 --codec hevc --drop-original-audio -y --set face.min_face=40"
+    words += " --crf 20 --codec hevc --original-audio drop --language uk -y --set face.min_face=40"
     assert sync(*words.split(), weights="mine").exit_code == 8
     assert asked == [
         SyncOptions(
@@ -208,10 +245,25 @@ def test_every_option_reaches_the_job(sync, monkeypatch) -> None:
             generator="mine",
             strength=1.5,
             keep_original_audio=False,
+            language="uk",
             crf=20,
             codec="hevc",
         )
     ]
+
+
+def test_the_old_sound_is_kept_unless_told_otherwise(sync, face_clip, output: Path) -> None:
+    video = face_clip(lambda number: [FACE], languages=("eng",))
+    for words, kept in [
+        ([], ["ukr", "eng"]),
+        (["--original-audio", "keep"], ["ukr", "eng"]),
+        (["--original-audio", "drop"], ["ukr"]),
+        (["--drop-original-audio"], ["ukr"]),  # its name before 0.2
+    ]:
+        assert sync("-y", "--language", "uk", *words, video=video).exit_code == 0
+        with av.open(str(output)) as made:
+            assert [stream.language for stream in made.streams.audio] == kept
+    assert "--drop-original-audio" not in CliRunner().invoke(app, ["sync", "--help"]).stdout
 
 
 def test_faces_and_times_are_read() -> None:
@@ -221,12 +273,19 @@ def test_faces_and_times_are_read() -> None:
     for text in ("", "-1", "1:", ":3", "1,5", "nan"):
         with pytest.raises(typer.BadParameter):
             parse_time(text, "--end")
-    for text in ("", "1", "1,2,3", "-1,2", "LARGEST"):
+    assert [parse_face(text) for text in ("7", "id:7", "id:7,12")] == ["id:7", "id:7", "id:7,12"]
+    for text in ("", "1.5", "1,2,3", "-1,2", "LARGEST", "id:", "id:a", "id:1,", "id7"):
         with pytest.raises(typer.BadParameter):
             parse_face(text)
 
 
 def test_the_help_names_what_a_person_looks_for() -> None:
     text = " ".join(CliRunner().invoke(app, ["sync", "--help"]).stdout.split())
-    for words in ("largest (in each shot), all, or x,y", "[h:]mm:ss", "h264, hevc, vp9, av1 or prores", "--overwrite"):
+    for words in (
+        "largest (in each shot), all, x,y",
+        "id:N",
+        "[h:]mm:ss",
+        "h264, hevc, vp9, av1 or prores",
+        "--overwrite",
+    ):
         assert words in text

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lipdub.faces.track import choose_tracks, edge_fade, overlap, smooth
+from lipdub.faces.track import choose_tracks, edge_fade, ids_of, overlap, smooth
 
 Box = tuple[float, float, float, float]
 
@@ -44,6 +44,16 @@ def test_largest_is_chosen_per_shot() -> None:
     ]
     assert [t.id for t in choose_tracks(tracks, "largest", (640, 360))] == [0, 2]
     assert [t.id for t in choose_tracks(tracks, "all", (640, 360))] == [0, 1, 2, 3]
+
+
+def test_tracks_are_chosen_by_their_ids() -> None:
+    tracks = [track(4, 0, 0, 50, face(0)), track(7, 0, 0, 50, face(200)), track(9, 1, 50, 50, face(0))]
+    for which, wanted in [("id:7", [7]), ("id:9,4", [4, 9]), ("id:5", []), ("id:5,9", [9])]:
+        assert [t.id for t in choose_tracks(tracks, which, (640, 360))] == wanted
+    assert (ids_of("id:9,4"), ids_of("largest"), ids_of((9.0, 4.0))) == ({4, 9}, None, None)
+    for wrong in ("id:", "id:a", "id:1,", "7", "id:-1"):
+        with pytest.raises(ValueError, match="id:N"):
+            choose_tracks(tracks, wrong, (640, 360))
 
 
 def test_largest_counts_only_what_is_in_the_picture() -> None:

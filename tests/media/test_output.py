@@ -139,3 +139,21 @@ def test_signals_leave_nothing(tmp_path, number):
     assert status in (128 + number, -number)
     assert left(tmp_path) == ["a.mp4"]
     assert (tmp_path / "a.mp4").read_text() == "old"
+
+
+def test_a_check_refuses_the_same_and_writes_nothing(tmp_path):
+    AtomicOutput(tmp_path / "a.mp4", overwrite=False).check()
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "a.mp4").write_bytes(b"old")
+    with pytest.raises(OutputError, match="exists"):
+        AtomicOutput(tmp_path / "a.mp4", overwrite=False).check()
+    AtomicOutput(tmp_path / "a.mp4", overwrite=True).check()
+    with pytest.raises(OutputError, match="is the input"):
+        AtomicOutput(tmp_path / "a.mp4", overwrite=True, inputs=[tmp_path / "a.mp4"]).check()
+    assert (tmp_path / "a.mp4").read_bytes() == b"old"
+
+
+def test_a_check_notices_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("lipdub.media.output.os.access", lambda folder, mode: False)
+    with pytest.raises(OutputError, match="cannot write into"):
+        AtomicOutput(tmp_path / "a.mp4", overwrite=False).check()

@@ -8,6 +8,8 @@ import pytest
 from lipdub.errors import InputError, OutputError, ResourceError
 from lipdub.media import remux as module
 from lipdub.media.audio import load_audio
+from lipdub.media.containers import CONTAINERS
+from lipdub.media.listing import list_file
 from lipdub.media.marks import disclosure_tags, read_marks
 from lipdub.media.probe import probe, require_video
 from lipdub.media.remux import RemuxPlan, ffmpeg_binary, remux, verify
@@ -134,6 +136,39 @@ def test_original_audio_can_go(clip, sound, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("suffix", "tag", "kept"),
+    [
+        *(("mp4", "uk", "ukr"), ("mp4", "de-AT", "deu"), ("mov", "uk", "ukr"), ("mov", "de", "ger")),
+        *(("mov", "fr", "fra"), ("mkv", "uk", "ukr"), ("mkv", "de", "ger"), ("webm", "uk", "ukr"), ("ts", "uk", "ukr")),
+    ],
+)
+def test_the_dub_has_the_language_that_was_asked_for(clip, sound, tmp_path, suffix, tag, kept):
+    codec = "libvpx-vp9" if suffix == "webm" else "libx264"
+    clip(tmp_path / "a.mkv", codec=codec, n_audio=1, time_base=Fraction(1, 1000), n_b=0)
+    output = tmp_path / f"out.{suffix}"
+    assert dubbed(tmp_path / "a.mkv", sound(tmp_path / "d.wav"), output, language=tag) == []
+    first, second = (stream for stream in list_file(output).streams if stream.kind == "audio")
+    assert (first.language, second.language) == (kept, "eng")
+    assert (first.default, second.default) == (suffix != "ts", False)  # a transport stream has no such flag
+
+
+def test_the_language_of_the_dubs_own_file_is_kept(clip, sound, tmp_path):
+    clip(tmp_path / "a.mp4")
+    clip(tmp_path / "d.mp4", n_audio=2)
+    dubbed(tmp_path / "a.mp4", tmp_path / "d.mp4", tmp_path / "out.mp4")
+    assert probe(tmp_path / "out.mp4").audio[0].language == "eng"
+    dubbed(tmp_path / "a.mp4", tmp_path / "d.mp4", tmp_path / "again.mp4", language="uk")
+    assert probe(tmp_path / "again.mp4").audio[0].language == "ukr"
+
+
+@pytest.mark.parametrize(("suffix", "tag"), [("avi", "uk"), ("mov", "sv")])
+def test_a_language_that_finds_no_place_is_told(clip, sound, tmp_path, suffix, tag):
+    clip(tmp_path / "a.mp4", n_b=0)
+    (warning,) = dubbed(tmp_path / "a.mp4", sound(tmp_path / "d.wav"), tmp_path / f"out.{suffix}", language=tag)
+    assert warning.startswith(f".{suffix} has no place for the language ")
+
+
+@pytest.mark.parametrize(
     ("suffix", "codec", "rate", "layout", "made"),
     [
         ("mp4", "pcm_s16le", 22050, "mono", "aac"),
@@ -235,6 +270,17 @@ def test_text_subtitles_change_with_the_container(clip, sound, subtitled, tmp_pa
     subtitled(tmp_path / "plain.mp4", tmp_path / "a.mp4", ffmpeg_binary())
     assert dubbed(tmp_path / "a.mp4", sound(tmp_path / "d.wav"), tmp_path / "out.mkv") == []
     assert probe(tmp_path / "out.mkv").streams[-1] == "subtitle"
+
+
+@pytest.mark.parametrize("suffix", [name.removeprefix(".") for name in CONTAINERS])
+def test_no_file_is_without_marks_unless_that_is_told(clip, sound, tmp_path, suffix):
+    clip(tmp_path / "a.mkv", codec="libvpx-vp9" if suffix == "webm" else "libx264", time_base=Fraction(1, 1000), n_b=0)
+    marks, output = disclosure_tags("1.2.3", "ab" * 32), tmp_path / f"out.{suffix}"
+    warnings = dubbed(tmp_path / "a.mkv", sound(tmp_path / "d.wav"), output, metadata=marks)
+    if suffix in ("ts", "m2ts", "mts"):
+        assert (read_marks(output), len(warnings)) == ({}, 1) and "marks that AI altered it" in warnings[0]
+    else:
+        assert (read_marks(output), warnings) == (marks, [])
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])

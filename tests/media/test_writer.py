@@ -1,5 +1,6 @@
 from dataclasses import replace
 from fractions import Fraction
+from io import BytesIO
 
 import av
 import numpy as np
@@ -207,3 +208,14 @@ def test_a_full_disc(clip, tmp_path):
         for frame in reader:
             writer.write(frame.picture, frame.pts)
     assert caught.value.exit_code == 8
+
+
+def test_a_trial_in_memory(clip, tmp_path):
+    """The same encode, nowhere on the disc, with the size of every packet."""
+    clip(tmp_path / "a.mp4")
+    file, before = BytesIO(), {*tmp_path.iterdir()}
+    writer = copy(tmp_path / "a.mp4", file)
+    assert {*tmp_path.iterdir()} == before
+    on_disc = copy(tmp_path / "a.mp4", tmp_path / "b.mov")
+    assert writer.sizes == on_disc.sizes and (len(writer.sizes[True]), len(writer.sizes[False])) == (1, 9)
+    assert len(file.getvalue()) == (tmp_path / "b.mov").stat().st_size > sum(map(sum, writer.sizes.values()))

@@ -147,3 +147,22 @@ def test_progress_counts_frames(look, face_clip) -> None:
     seen: list[int] = []
     look(face_clip(lambda number: [FACE], n_frames=6), on_frame=seen.append)
     assert seen == [1, 2, 3, 4, 5, 6]
+
+
+def test_ids_are_those_of_the_whole_video_whatever_the_range(look, face_clip) -> None:
+    places = [FACE, (4, 4, 48), (100, 60, 56)]
+    video = face_clip(lambda number: [places[number // 10]], n_frames=30, scenes=lambda number: number // 10)
+    whole = {job.track.shot: job.track for job in look(video, face="all").jobs}
+    middle, last = whole[1], whole[2]
+    assert len({track.id for track in whole.values()}) == 3
+    (job,) = look(video, face=f"id:{last.id}", start_s=0.6).jobs
+    assert (job.track.id, job.track.shot, job.track.frames) == (last.id, 2, range(20, 30))
+    assert job.track.opens_shot and (job.weight == 1).all()
+    analysis = look(video, face=f"id:{middle.id}", start_s=0.6, end_s=0.76)
+    (job,) = analysis.jobs
+    assert job.track.frames == range(15, 19) and not job.track.opens_shot
+    np.testing.assert_array_equal(job.track.landmarks, middle.landmarks[5:9])
+    assert job.weight[0] < 1 and len(job.matrices) == len(job.shapes) == len(job.weight) == 4
+    assert analysis.passed == {"outside the range": 26}
+    with pytest.raises(NoFaceError, match=f"frames 20 to 29: no face with id {middle.id} .there are: {last.id}"):
+        look(video, face=f"id:{middle.id}", start_s=0.8)

@@ -82,6 +82,14 @@ def test_everything_else_of_the_file_is_kept(dub, face_clip, speech, tmp_path: P
     assert probe(dub.output).streams.count("audio") == 1
 
 
+def test_the_language_of_the_new_track(dub, face_clip, speech) -> None:
+    video = face_clip(one, languages=("eng",))
+    report = dub(video, speech(), language="uk-UA")
+    assert [stream.language for stream in probe(dub.output).audio] == ["ukr", "eng"] and report.warnings == ()
+    with pytest.raises(InputError, match="'klingon' is no language"):
+        dub(video, speech(), language="klingon", overwrite=True)
+
+
 def test_nothing_changes_away_from_the_face(dub, face_clip, speech, pictures) -> None:
     video = face_clip(one, n_frames=6)
     dub(video, speech())

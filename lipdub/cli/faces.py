@@ -1,0 +1,63 @@
+"""`lipdub faces`: who is in a video?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lipdub.cli import console
+from lipdub.cli.results import show_faces
+from lipdub.cli.sync import parse_range
+
+
+def faces(
+    video: Annotated[Path, typer.Argument(help="The video to look through.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Contact sheet with a picture of each, .png or .jpg.")
+    ] = None,
+    start: Annotated[str | None, typer.Option(help="List those seen from here, seconds or [h:]mm:ss.")] = None,
+    end: Annotated[str | None, typer.Option(help="List those seen to here.")] = None,
+    device: Annotated[str, typer.Option(help="auto (the fastest there is), cpu, cuda, cuda:N or mps.")] = "auto",
+    finder: Annotated[
+        str, typer.Option("--faces", help="Face finder: builtin, face-alignment, or face-alignment:DETECTOR.")
+    ] = "builtin",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="section.key=value", help="Change any number of config.py; may be repeated."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing sheet.")] = False,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Events as JSON lines on stdout; the last lists the faces.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="The table only.")] = False,
+) -> None:
+    """List the people in VIDEO, for `lipdub sync --face id:N`.
+
+    A row is one person through one shot: whoever comes back after a cut has another id. SIZE is the mean of the larger
+    side of the face, USABLE the share of the frames in which it is clear and large enough to be dubbed. Ids hold for
+    any --start and --end, and for the same --faces and --set.
+    """
+    start_s, end_s = parse_range(start, end)
+
+    from lipdub.config import load_config
+    from lipdub.pipeline import list_faces
+
+    config = load_config(None, set_ or ())
+    with console.progress(json_lines=json_, quiet=quiet) as on_event:
+        report = list_faces(
+            video,
+            output,
+            backend=finder,
+            device=device,
+            start_s=start_s,
+            end_s=end_s,
+            overwrite=overwrite,
+            config=config,
+            on_event=on_event,
+        )
+    if not json_:
+        show_faces(report.faces)
+        if not quiet:
+            console.say("dub one of them with: lipdub sync ... --face id:N")

@@ -1,0 +1,77 @@
+"""What a job found, would do and did, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lipdub.cli import console
+
+if TYPE_CHECKING:
+    from lipdub.pipeline import FaceSummary, SyncPlan, SyncReport
+
+
+def show_plan(plan: SyncPlan) -> None:
+    """What a dry run found, on stdout; its warnings were said before."""
+    console.data("dry run: nothing was written")
+    how = "copied" if plan.dub_encoder == "copy" else f"as {plan.dub_encoder}"
+    language = f", language {plan.language}" if plan.language else ""
+    rows = [
+        ("output", f"{plan.output} ({plan.container})"),
+        ("picture", f"{plan.source}, {plan.frames} frames, {plan.video_s:.2f} s -> {plan.encoder} {plan.pix_fmt}"),
+        ("sound", f"{plan.dub}, {plan.audio_s:.2f} s -> {how}, first and default track{language}"),
+        *(("kept", kept) for kept in plan.kept),
+        ("shots", f"{len(plan.shots)}, from {', '.join(clock(start) for start in plan.shots)}"),
+        ("faces", f"{len(plan.faces)} found, {sum(face.dubbed > 0 for face in plan.faces)} to be dubbed"),
+    ]
+    for name, text in rows:
+        console.data(f"{name:8} {text}")
+    show_faces(plan.faces, dubbed=True)
+    console.data(f"{'frames':8} {plan.dubbed} of {plan.frames} would be dubbed")
+    for reason, count in plan.passed.items():
+        console.data(f"{'':8} {count} would be left as they are: {reason}")
+    estimate = plan.estimate
+    stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in estimate.seconds.items())
+    total = console.duration(sum(estimate.seconds.values()))
+    console.data(f"{'time':8} about {total} on {plan.device} ({stages}; the last copy is not counted)")
+    made, room = estimate.output_bytes, estimate.output_bytes + estimate.needed_bytes
+    console.data(f"{'disc':8} about {size(made)}, {size(room)} while it is made; {size(estimate.free_bytes)} free")
+
+
+def show_report(report: SyncReport) -> None:
+    """What a job did, on stderr."""
+    console.say(
+        f"{report.output}: {report.dubbed} of {report.frames} frames dubbed, "
+        f"{report.faces} face track{'s' if report.faces != 1 else ''}, "
+        f"{report.seconds:.1f} s ({report.fps:.1f} fps on {report.device})"
+    )
+    for reason, count in report.passed.items():
+        console.say(f"  {count} frames left as they were: {reason}")
+
+
+def show_faces(faces: Sequence[FaceSummary], *, dubbed: bool = False) -> None:
+    """A table of people: a row for each track."""
+    header = ["ID", "SHOT", "FIRST", "LAST", "FRAMES", "SIZE", "USABLE", *(["DUBBED"] if dubbed else [])]
+    rows = []
+    for face in faces:
+        row = [str(face.id), str(face.shot), clock(face.first_s), clock(face.last_s), str(face.frames)]
+        row += [f"{face.size_px:.0f} px", f"{100 * face.usable:.0f} %"]
+        rows.append(row + ([str(face.dubbed)] if dubbed else []))
+    console.table(header, rows)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss.cc or h:mm:ss.cc, which --start and --end take."""
+    hundredths = round(100 * seconds)
+    whole, rest = divmod(hundredths, 100)
+    hours, minutes = divmod(whole // 60, 60)
+    text = f"{minutes:02}:{whole % 60:02}.{rest:02}" if hours else f"{minutes}:{whole % 60:02}.{rest:02}"
+    return f"{hours}:{text}" if hours else text
+
+
+def size(n_bytes: float) -> str:
+    """Bytes as kB, MB or GB, powers of 1000."""
+    for unit, power in (("GB", 9), ("MB", 6)):
+        if n_bytes >= 10**power:
+            return f"{n_bytes / 10**power:.1f} {unit}"
+    return f"{n_bytes / 1000:.0f} kB"

@@ -1,0 +1,133 @@
+"""Everybody in a video, as `lipdub faces` lists them and `--face id:N` takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lipdub.config import Config, FaceConfig
+from lipdub.errors import NoFaceError
+from lipdub.events import Done, Event, Progress, Stage
+from lipdub.faces.choose import face_backend
+from lipdub.faces.follow import Track
+from lipdub.faces.sheet import contact_sheet, encode_picture
+from lipdub.media.output import AtomicOutput
+from lipdub.media.probe import probe, require_video
+from lipdub.pipeline.analyze import FaceJob, Survey, survey, usable_rows
+from lipdub.pipeline.report import FacesReport, FaceSummary
+from lipdub.pipeline.sync import resolve_device
+
+SIDE = 192  # pixels of a picture on the contact sheet
+
+
+def list_faces(
+    video: str | Path,
+    sheet: str | Path | None = None,
+    *,
+    backend: str = "builtin",
+    device: str = "auto",
+    start_s: float | None = None,
+    end_s: float | None = None,
+    overwrite: bool = False,
+    config: Config | None = None,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> FacesReport:
+    """Find everybody in a video; their ids are those of `SyncOptions(face="id:N")`, whatever its range.
+
+    Args:
+        video: any file with a picture that FFmpeg reads.
+        sheet: where a contact sheet goes, a .png or .jpg; None: nowhere.
+        backend: builtin, face-alignment, or face-alignment:DETECTOR.
+        device: auto, cpu, cuda, cuda:N or mps.
+        start_s: list those who are seen from here ...
+        end_s: ... to here.
+        overwrite: whether an existing sheet may be replaced.
+        config: numbers behind it; ids may change with the section `face`.
+        on_event: told about the stage and its progress.
+
+    Raises:
+        NoFaceError: nobody is in the range.
+        LipdubError: one of its other kinds, see errors.py.
+    """
+    video, config = Path(video), _for_a_look(config or Config())
+    with ExitStack() as stack:
+        target = None
+        if sheet is not None:
+            encode_picture(np.zeros((1, 1, 3), np.uint8), Path(sheet).suffix)  # refuses before the long work
+            target = stack.enter_context(AtomicOutput(Path(sheet), overwrite=overwrite, inputs=(video,)))
+        info = require_video(probe(video, config.media))
+        finder = face_backend(backend, config.face, resolve_device(device))
+        on_event(Stage("faces", 1, 1, info.frames))
+        found = survey(
+            video,
+            info,
+            finder,
+            config,
+            start_s=start_s,
+            end_s=end_s,
+            numbered=True,
+            on_frame=lambda done: on_event(Progress(done, info.frames)),
+        )
+        if not found.tracks:
+            raise NoFaceError(f"{video}: no face that can be followed", "give another --start or --end")
+        faces = summarize(found, config.face, float(info.average_rate))
+        if target is not None:
+            pictures = [found.references[track.id].crops[0] for track in found.tracks]
+            page = contact_sheet(pictures, [_caption(face) for face in faces])
+            target.temporary.write_bytes(encode_picture(page, Path(sheet or "").suffix))
+    report = FacesReport(
+        video=str(video),
+        frames=len(found.times_s),
+        shots=tuple(round(float(found.starts_s[first]), 3) for first in found.shots),
+        faces=tuple(faces),
+        sheet=None if sheet is None else str(sheet),
+    )
+    on_event(Done(report))
+    return report
+
+
+def _for_a_look(config: Config) -> Config:
+    """Settings with which the one reference of a track is its sharpest picture, large enough to be looked at.
+
+    Sections that decide who is found, and in which order, are left alone.
+    """
+    look = replace(config.reference, sampling="kmeans", count=1, pool=32, closed_mouth=False, augment=False)
+    return replace(config, reference=look, generator=replace(config.generator, size=SIDE, warp=False))
+
+
+def _caption(face: FaceSummary) -> tuple[str, str]:
+    span = f"{face.first_s:.1f}-{face.last_s:.1f} s"
+    return f"id {face.id}", f"shot {face.shot}, {span}, {face.size_px:.0f} px"
+
+
+def summarize(found: Survey, config: FaceConfig, rate: float, jobs: list[FaceJob] | None = None) -> list[FaceSummary]:
+    """A summary of each track, in order of appearance.
+
+    Args:
+        found: who was seen.
+        config: thresholds of what is usable.
+        rate: frames a second; the last frame lasts as long as the average one.
+        jobs: what was chosen to be dubbed.
+    """
+    dubbed = {job.track.id: int((job.weight > 0).sum()) for job in jobs or ()}
+    edges_s = np.append(found.starts_s, found.starts_s[-1] + 1 / rate)
+    return [_summary(track, config, edges_s, dubbed.get(track.id, 0)) for track in found.tracks]
+
+
+def _summary(track: Track, config: FaceConfig, edges_s: NDArray[np.float64], dubbed: int) -> FaceSummary:
+    boxes = track.boxes
+    return FaceSummary(
+        id=track.id,
+        shot=track.shot,
+        first_s=round(float(edges_s[track.frames.start]), 3),
+        last_s=round(float(edges_s[track.frames.stop]), 3),
+        frames=len(boxes),
+        size_px=round(float((boxes[:, 2:] - boxes[:, :2]).max(1).mean()), 1),
+        usable=round(float(usable_rows(track, config).mean()), 3),
+        dubbed=dubbed,
+    )
