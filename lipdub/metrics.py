@@ -3,6 +3,7 @@
     psnr_masked, laplacian_variance, ring_jitter    pictures, inside a mask
     landmark_distance, mouth_opening                landmarks in iBUG order
     agreement, articulation, silence_motion         curves of mouth opening against time
+    silent_frames                                   the sound beside them
 
 The perceptual metric is `losses.perceptual`, the expert's is `losses.expert_loss`. What has no value (an empty mask, no
 silence in the sound) is NaN, to be counted and left out of means.
@@ -22,6 +23,10 @@ LAG = 1  # frames that two curves may lie apart and still agree
 FAR = 6  # frames from which on a shift counts as chance
 SHORTEST = 2 * FAR + LAG + 1  # frames that `agreement` needs
 FEW = 5  # pairs of neighbouring frames below which motion is not measured
+SILENT_DB = -30.0  # below the sound's loud parts (95th percentile of its blocks): a pause in a quiet room
+SILENT_S = 0.1  # to either side of a silent frame there is no sound for so long
+BLOCK_S = 0.02  # of the sound's level
+FAINT_DB = -75.0  # of full scale: silence in any recording
 FLAT = 1e-9  # opening (in eye distances) below which a mouth does not move at all
 MOUTH = slice(48, 68)
 STEADY = slice(17, 48)  # brows, nose, eyes: what a dub leaves alone
@@ -90,9 +95,9 @@ def laplacian_variance(images: Tensor, mask: Tensor) -> Tensor:
 def ring_jitter(faces: Tensor, ring: Tensor) -> Tensor:
     """How much the skin round the lips flickers: mean change between neighbouring frames of an aligned face.
 
-        J = 1 / (T - 1) sum_t [ sum_ij R(i, j) | I_t(i, j) - I_{t-1}(i, j) | / sum_ij R(i, j) ]
+        J = 1 / (T - 1) sum_t [ sum_ij R(i, j) | I_t(i, j) - I_{t-1}(i, j) | / sum_ij R(i, j) ],   R = R_t R_{t-1}
 
-    I is grey, 0..255; R of frame t. Skin moves a little by itself and encoders add noise: only the distance from the
+    I is grey, 0..255. Skin moves a little by itself and encoders add noise: only the distance from the
     real video's own value says something.
 
     Args:
@@ -107,7 +112,8 @@ def ring_jitter(faces: Tensor, ring: Tensor) -> Tensor:
     """
     _check(faces, ring)
     change = _grey(faces).diff(dim=0).abs()
-    value = (ring[1:] * change).sum((1, 2, 3)) / ring[1:].sum((1, 2, 3))
+    both = ring[1:] * ring[:-1]
+    value = (both * change).sum((1, 2, 3)) / both.sum((1, 2, 3))
     return value.nanmean()
 
 
@@ -244,6 +250,32 @@ def silence_motion(curve: NDArray[np.floating], silent: NDArray[np.bool_]) -> fl
     if min(quiet.sum(), loud.sum()) < FEW or change[loud].mean() < FLAT:
         return float("nan")
     return float(100 * change[quiet].mean() / change[loud].mean())
+
+
+def silent_frames(waveform: NDArray[np.floating], sample_rate: int, times_s: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Which frames fall into a pause of the sound.
+
+    Silent: every block of BLOCK_S within SILENT_S of the frame lies SILENT_DB or more below the 95th percentile of the
+    blocks that are not faint. Not the gate that `lipdub sync` closes the mouth by: a judge measures for itself.
+
+    Args:
+        waveform: (n,) mono in [-1, 1]; before and after it there is silence.
+        sample_rate: Hz.
+        times_s: (T,) of the frames.
+
+    Returns:
+        (T,), True = silent.
+    """
+    step = round(BLOCK_S * sample_rate)
+    blocks = np.pad(np.asarray(waveform, np.float64), (0, -len(waveform) % step)).reshape(-1, step)
+    level = 10 * np.log10(np.square(blocks).mean(1) + 1e-12)
+    audible = level[level > FAINT_DB]
+    limit = max(float(np.percentile(audible, 95)) + SILENT_DB, FAINT_DB) if audible.size else np.inf
+    loud = np.concatenate([[0], np.cumsum(level > limit)])  # number of loud blocks before each
+    first = np.clip(np.floor((times_s - SILENT_S) / BLOCK_S), 0, len(level)).astype(int)
+    last = np.clip(np.ceil((times_s + SILENT_S) / BLOCK_S), 0, len(level)).astype(int)
+    silent: NDArray[np.bool_] = loud[last] == loud[first]
+    return silent
 
 
 def _grey(images: Tensor) -> Tensor:

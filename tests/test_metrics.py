@@ -22,6 +22,7 @@ from lipdub.metrics import (
     psnr_masked,
     ring_jitter,
     silence_motion,
+    silent_frames,
 )
 
 
@@ -130,6 +131,7 @@ class TestRingJitter:
         faces[2, :, 0, 0] = 10 / 255
         faces[2, :, 0, 1] = 2 / 255  # 0 and 2: mean 1
         faces[2, :, 3, 3] = 1  # outside
+        faces[2, :, 2, 2], ring[2, :, 2, 2] = 1, 1  # inside in one of the two frames only
         assert ring_jitter(faces, ring).item() == pytest.approx(3.0, rel=1e-5)
 
     def test_no_value(self):
@@ -253,3 +255,16 @@ class TestSilenceMotion:
     def test_wrong_shapes(self):
         with pytest.raises(ValueError, match="silent"):
             silence_motion(np.zeros(4), np.zeros(5, bool))
+
+
+class TestSilentFrames:
+    def test_known_value(self):
+        t = np.arange(16000) / 16000
+        sound = np.where((t >= 0.4) & (t < 0.6), np.sin(2 * np.pi * 200 * t), 0.001 * np.sin(2 * np.pi * 200 * t))
+        times = np.array([0.0, 0.2, 0.28, 0.35, 0.5, 0.65, 0.72, 0.9, 1.5])
+        assert silent_frames(sound, 16000, times).tolist() == [True, True, True, *[False] * 3, True, True, True]
+
+    def test_digital_silence_and_steady_sound(self):
+        times = np.arange(10) / 10
+        assert silent_frames(np.zeros(16000), 16000, times).all()
+        assert not silent_frames(0.1 * np.sin(np.arange(16000)), 16000, times).any()

@@ -23,6 +23,7 @@ from typer.core import TyperGroup
 from lipdub import __version__
 from lipdub.cli import console, weights
 from lipdub.cli.demo import demo
+from lipdub.cli.eval import eval_
 from lipdub.cli.prepare import prepare
 from lipdub.cli.sync import sync
 from lipdub.cli.train import train
@@ -63,6 +64,7 @@ app.command()(sync)
 app.command()(demo)
 app.command()(prepare)
 app.command()(train)
+app.command("eval")(eval_)
 app.add_typer(weights.app, name="weights")
 
 

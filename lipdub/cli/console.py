@@ -63,6 +63,24 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         data("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
+def grid(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table with a title on stdout: drawn in a terminal, plain columns in a pipe or file."""
+    if not is_fancy(sys.stdout):
+        data(title)
+        table(header, rows)
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(title=Text(title), title_justify="left")
+    for number, name in enumerate(header):
+        drawn.add_column(Text(name), justify="left" if number == 0 else "right")
+    for row in rows:
+        drawn.add_row(*(Text(cell) for cell in row))
+    Console(highlight=False).print(drawn)
+
+
 def report_error(error: LipdubError) -> None:
     """What happened, and what to do next: two lines on stderr."""
     say(f"error: {_one_line(error.what)}")

@@ -1,16 +1,66 @@
-"""Means that say how sure they are: bootstrap intervals over clips, and paired differences between rows."""
+"""The table: what its columns are, and means that say how sure they are.
+
+A verdict is what one row of the table got for one pair of picture and sound: values, or the reason of its failure. A
+table holds, per pairing and row, the mean of each column with its bootstrap interval over the clips, the number of
+verdicts and of failures among them, and paired differences between rows.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 DRAWS = 2000  # bootstrap samples
 COVERAGE = 95.0  # percent
 SEED = 0
+
+
+@dataclass(frozen=True)
+class Column:
+    """One measure: its key in the per-clip file, its head, which way is better, decimals."""
+
+    key: str
+    title: str
+    better: str  # "up", "down", or "" where nearer to the real row is better
+    digits: int
+
+
+COLUMNS = (
+    Column("expert", "expert loss (8)", "down", 3),
+    Column("perceptual", "perceptual (7)", "down", 3),
+    Column("psnr", "masked PSNR (15, 16), dB", "up", 2),
+    Column("sharpness", "masked vL", "up", 1),
+    Column("lmd", "LMD, %", "down", 2),
+    Column("follows_r", "opening r", "up", 2),
+    Column("follows_z", "opening z", "up", 2),
+    Column("replaced_z", "z of the replaced mouth", "down", 2),
+    Column("articulation", "articulation", "", 2),
+    Column("silence", "motion in silence, %", "down", 0),
+    Column("jitter", "skin jitter", "", 2),
+    Column("dubbed", "frames dubbed, %", "up", 1),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """One row's result for one pair."""
+
+    row: str
+    pairing: str
+    picture: str
+    sound: str
+    error: str = ""  # why there are no values
+    frames: int = 0  # that were judged
+    seen: float = 0.0  # share of them in which the judge saw a face
+    values: Mapping[str, float] = field(default_factory=dict)  # column -> finite value; absent: not defined
+
+    @property
+    def pair(self) -> str:
+        """What verdicts of different rows share."""
+        return f"{self.picture} <- {self.sound}"
 
 
 @dataclass(frozen=True)
@@ -61,3 +111,54 @@ def paired_difference(ours: Mapping[str, float], theirs: Mapping[str, float], *,
     """
     both = [key for key in ours if key in theirs and math.isfinite(ours[key]) and math.isfinite(theirs[key])]
     return interval([ours[key] - theirs[key] for key in both], seed=seed) if both else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One row of the table in one pairing."""
+
+    pairing: str
+    row: str
+    n: int  # verdicts, failures among them
+    failed: int
+    cells: Mapping[str, Interval]  # column -> mean over the verdicts that have a value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One row minus another, clip by clip, in one pairing."""
+
+    pairing: str
+    row: str
+    against: str
+    cells: Mapping[str, Interval]
+
+
+def tabulate(verdicts: Sequence[Verdict]) -> list[Line]:
+    """Means of every row in every pairing, in the order in which they first appear."""
+    groups: dict[tuple[str, str], list[Verdict]] = {}
+    for verdict in verdicts:
+        groups.setdefault((verdict.pairing, verdict.row), []).append(verdict)
+    lines = []
+    for (pairing, row), group in groups.items():
+        values = {c.key: [v.values[c.key] for v in group if c.key in v.values] for c in COLUMNS}
+        cells = {key: interval(numbers) for key, numbers in values.items() if numbers}
+        failed = sum(bool(verdict.error) for verdict in group)
+        lines.append(Line(pairing=pairing, row=row, n=len(group), failed=failed, cells=cells))
+    return lines
+
+
+def compare(verdicts: Sequence[Verdict], row: str, against: str) -> list[Difference]:
+    """Paired differences of two rows in every pairing that has both, column by column."""
+    found = []
+    for pairing in dict.fromkeys(verdict.pairing for verdict in verdicts):
+        mine, theirs = ([v for v in verdicts if (v.pairing, v.row) == (pairing, name)] for name in (row, against))
+        cells = {}
+        for column in COLUMNS:
+            a, b = ({v.pair: v.values[column.key] for v in group if column.key in v.values} for group in (mine, theirs))
+            difference = paired_difference(a, b)
+            if difference is not None:
+                cells[column.key] = difference
+        if cells:
+            found.append(Difference(pairing=pairing, row=row, against=against, cells=cells))
+    return found
