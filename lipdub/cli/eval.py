@@ -117,19 +117,19 @@ def eval_(
         if path is not None:
             _write(path, text(report))
     if strict and report.failures:
-        raise StrictError(f"{len(report.failures)} clips failed", f"see error in {report.verdicts}")
+        raise StrictError(f"{len(report.failures)} results failed", f"each with its reason in {report.verdicts}")
 
 
 def _show(report: EvalReport) -> None:
-    from lipdub.evaluation.report import blocks, failure
+    from lipdub.evaluation.report import blocks, failures
 
     for block in blocks(report):
         console.grid(block.title, block.header, block.rows)
         console.data("")
     for line in report.protocol:
         console.data(line)
-    for verdict in report.failures:
-        console.warn(failure(verdict))
+    for line in failures(report):
+        console.warn(line)
 
 
 def _write(path: Path, text: str) -> None:

@@ -113,12 +113,12 @@ def draw_pairs(
     unknown = set(pairings) - set(PAIRINGS)
     if unknown:
         raise ValueError(f"unknown pairings {sorted(unknown)}; there are {', '.join(PAIRINGS)}")
-    rng = np.random.default_rng(seed)
     pictures = list(clips)
     if limit is not None and limit < len(clips):
-        pictures = [clips[i] for i in sorted(rng.permutation(len(clips))[:limit])]
+        pictures = [clips[i] for i in sorted(np.random.default_rng(seed).permutation(len(clips))[:limit])]
     pairs, without = [], dict.fromkeys(pairings, 0)
     for pairing in pairings:
+        rng = np.random.default_rng([seed, list(PAIRINGS).index(pairing)])  # whatever other pairings are asked for
         for picture in pictures:
             sound = _draw([c for c in clips if _fits(pairing, picture, c)], rng)
             if sound is None:

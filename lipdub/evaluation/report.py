@@ -60,12 +60,13 @@ def judged(line: Line) -> str:
 
 
 def cell(value: Interval | None, column: Column, line: Line | None = None) -> str:
-    """Mean and interval; the number of clips where it is another than that of the row."""
+    """Mean and interval; the number of clips where it is another than that of the row. One clip has no interval."""
     if value is None:
         return NONE
     digits = column.digits
-    text = f"{value.mean:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
-    return text + (f" n={value.n}" if line is not None and value.n != line.n - line.failed else "")
+    bounds = f"{value.low:.{digits}f}, {value.high:.{digits}f}" if value.n > 1 else "one clip"
+    text = f"{value.mean:.{digits}f} [{bounds}]"
+    return text + (f" n={value.n}" if line is not None and 1 < value.n != line.n - line.failed else "")
 
 
 def _difference(value: Interval | None, column: Column) -> str:
@@ -93,14 +94,20 @@ def markdown(report: EvalReport) -> str:
             _grid(("rows", *map(_title, columns)), found),
         ]
     if report.failures:
-        parts += ["### Failures", "\n".join(f"- {failure(verdict)}" for verdict in report.failures)]
+        parts += ["### Failures", "\n".join(f"- {line}" for line in failures(report))]
     parts += ["### Protocol", "\n".join(f"- {line}" for line in report.protocol)]
     return "\n\n".join(parts) + "\n"
 
 
-def failure(verdict: Verdict) -> str:
-    """One failed verdict in one line."""
-    return f"{verdict.row}, {verdict.pairing}, {verdict.picture} with the sound of {verdict.sound}: {verdict.error}"
+def failures(report: EvalReport) -> list[str]:
+    """Every failed pair in one line, with the rows that failed on it and why."""
+    groups: dict[tuple[str, str, str, str], list[str]] = {}
+    for verdict in report.failures:
+        groups.setdefault((verdict.pairing, verdict.picture, verdict.sound, verdict.error), []).append(verdict.row)
+    return [
+        f"{pairing}, {picture} with the sound of {sound}, failed for {', '.join(rows)}: {error}"
+        for (pairing, picture, sound, error), rows in groups.items()
+    ]
 
 
 def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -169,7 +176,8 @@ def protocol(setting: Setting) -> tuple[str, ...]:
         "Expert, vL, jitter: every row. PSNR, perceptual, LMD: own sound only, where the true frames are known.",
         f"Silence: {-SILENT_DB:g} dB below the loud parts; motion there is in percent of the same mouth's in speech.",
         f"Cells: mean and {COVERAGE:g} % bootstrap interval ({DRAWS} draws of clips) over the clips that could be "
-        "judged; failures are counted beside them, and a mean over fewer clips than judged says its n.",
+        "judged; failures are counted beside them, and a mean over fewer clips than judged says its n. Below some ten "
+        "clips the intervals are too narrow.",
     ]
     return tuple(lines)
 

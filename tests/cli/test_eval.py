@@ -74,7 +74,9 @@ def test_strict_is_exit_code_10_when_a_clip_failed(run, face_clip) -> None:
     result = run("--pairing", "own", "--strict", "-y", "-q")
     assert result.exit_code == 10
     assert "2 of 3, 1 FAILED" in result.stdout
-    assert "warning: tiny, own, faceless.mp4" in result.stderr and "clips failed" in result.stderr
+    rows = "real, real, other sound, source untouched, tiny"
+    assert f"warning: own, faceless.mp4 with the sound of faceless.mp4, failed for {rows}: " in result.stderr
+    assert "error: 6 results failed" in result.stderr  # and twice it is the third clip of another pair
     assert run("--pairing", "own", "-y", "-q").exit_code == 0
 
 

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from lipdub.evaluation.table import interval, paired_difference
+from lipdub.evaluation.report import cell
+from lipdub.evaluation.table import COLUMNS, Interval, Line, Verdict, compare, interval, paired_difference, tabulate
 
 
 def test_interval_of_two_values_is_known() -> None:
@@ -42,3 +43,39 @@ def test_paired_difference_known_value() -> None:
     assert found is not None
     assert (found.mean, found.low, found.high, found.n) == (0.5, 0.5, 0.5, 3)
     assert paired_difference({"x": 1.0}, {"y": 1.0}) is None
+
+
+def verdict(row: str, clip: str, error: str = "", **values: float) -> Verdict:
+    return Verdict(row=row, pairing="own", picture=clip, sound=clip, error=error, values=values)
+
+
+VERDICTS = [
+    verdict("real", "a", psnr=30.0, lmd=1.0),
+    verdict("real", "b", psnr=20.0),
+    verdict("ours", "a", psnr=28.0, lmd=3.0),
+    verdict("ours", "b", "no face"),
+]
+
+
+def test_failures_are_counted_and_values_that_are_absent_are_not() -> None:
+    real, ours = tabulate(VERDICTS)
+    assert (real.row, real.n, real.failed, ours.row, ours.n, ours.failed) == ("real", 2, 0, "ours", 2, 1)
+    assert (real.cells["psnr"].mean, real.cells["psnr"].n, real.cells["lmd"].n) == (25.0, 2, 1)
+    assert (ours.cells["psnr"].mean, ours.cells["psnr"].n) == (28.0, 1)
+    assert set(ours.cells) == {"psnr", "lmd"}
+
+
+def test_rows_are_compared_on_the_clips_that_both_have() -> None:
+    (found,) = compare(VERDICTS, "ours", "real")
+    assert (found.pairing, found.row, found.against) == ("own", "ours", "real")
+    assert (found.cells["psnr"].mean, found.cells["psnr"].n, found.cells["lmd"].mean) == (-2.0, 1, 2.0)
+    assert compare(VERDICTS, "ours", "nosuch") == []
+
+
+def test_a_cell_says_what_it_rests_on() -> None:
+    column = next(column for column in COLUMNS if column.key == "psnr")
+    line = Line(pairing="own", row="ours", n=5, failed=1, cells={})
+    assert cell(None, column, line) == "-"
+    assert cell(Interval(1.234, 1.0, 2.0, 4), column, line) == "1.23 [1.00, 2.00]"
+    assert cell(Interval(1.234, 1.0, 2.0, 3), column, line) == "1.23 [1.00, 2.00] n=3"
+    assert cell(Interval(1.234, 1.234, 1.234, 1), column, line) == "1.23 [one clip]"
