@@ -64,21 +64,28 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def grid(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table with a title on stdout: drawn in a terminal, plain columns in a pipe or file."""
+    """A table with a title on stdout: drawn in a terminal, plain columns in a pipe or file.
+
+    Where the terminal is too narrow, what a cell has in brackets goes to a second line.
+    """
+    lines = [tuple(row) for row in rows]
+    data(title)
     if not is_fancy(sys.stdout):
-        data(title)
-        table(header, rows)
+        table(header, lines)
         return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(title=Text(title), title_justify="left")
+    console = Console(highlight=False)
+    widths = [max(len(line[i]) for line in [tuple(header), *lines]) for i in range(len(header))]
+    narrow = sum(width + 3 for width in widths) + 1 > console.width
+    drawn = Table()
     for number, name in enumerate(header):
-        drawn.add_column(Text(name), justify="left" if number == 0 else "right")
-    for row in rows:
-        drawn.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False).print(drawn)
+        drawn.add_column(Text(name), justify="right" if number else "left")
+    for first, *cells in lines:
+        drawn.add_row(Text(first), *(Text(cell.replace(" [", "\n[") if narrow else cell) for cell in cells))
+    console.print(drawn)
 
 
 def report_error(error: LipdubError) -> None:

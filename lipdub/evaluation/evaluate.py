@@ -215,7 +215,9 @@ class _Job:
             files[f"perceptual by {type(self._networks.features).__name__}"] = _file(options.features)
         source = str(options.clips)
         return Setting(
-            source=source if options.dataset is None else f"{source}, split {options.split} of {options.dataset}",
+            source=source
+            if options.dataset is None
+            else f"{source}, split {options.split} of {options.dataset} (without what prepare dropped)",
             clips=len(self._clips),
             speakers=len({clip.speaker for clip in self._clips}),
             pairs=dict(Counter(pair.pairing for pair in self._pairs)),

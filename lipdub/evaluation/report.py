@@ -172,6 +172,7 @@ def protocol(setting: Setting) -> tuple[str, ...]:
         f"Judge: {setting.judge}. It runs in none of our networks, but labelled the footage that they learnt from.",
         f"Mouth opening: inner lips over outer eye corners. r, z: on curves minus their mean over {HIGH_PASS} frames; "
         f"r is the best within +-{LAG} frame, z its distance from circular shifts of {FAR} frames and more.",
+        "Clips are taken as they are: where a source's own sound and lips lie apart, that is not corrected.",
         f"Pictures: aligned crops of {setting.size} pixels, placed by the judge's landmarks of the real picture. "
         "Expert, vL, jitter: every row. PSNR, perceptual, LMD: own sound only, where the true frames are known.",
         f"Silence: {-SILENT_DB:g} dB below the loud parts; motion there is in percent of the same mouth's in speech.",

@@ -166,4 +166,8 @@ def test_a_grid_is_drawn_in_a_terminal_and_plain_elsewhere(monkeypatch, capsys: 
     monkeypatch.setattr(console, "is_fancy", lambda stream: True)
     console.grid("own sound", ("", "generator"), rows)
     out = capsys.readouterr().out
-    assert "own sound" in out and "┃" in out and "27.52 [26.60, 28.44]" in out
+    assert out.startswith("own sound\n") and "┃" in out and "27.52 [26.60, 28.44]" in out
+    monkeypatch.setenv("COLUMNS", "30")
+    console.grid("own sound", ("", "generator"), rows)
+    out = capsys.readouterr().out
+    assert "27.52 │" in out and "│ [26.60, 28.44] │" in out and "│ PSNR [dB] │" in out
