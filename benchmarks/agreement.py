@@ -4,9 +4,8 @@
 
 A pair is a picture clip and a sound clip (a line `picture<TAB>sound`, paths below CLIPS_DIR). The picture is dubbed
 with the sound of the other clip by `lipdub.sync`; then inner-lip opening over the distance of the outer eye corners is
-read off the dub, off the sound clip's own video and off the untouched picture, each frame. Curves are high-passed
-(minus their moving mean over 17 frames). r is the best Pearson correlation within +-1 frame; z is its distance from
-the correlations with circular shifts of the reference curve by at least 6 frames, in their standard deviations.
+read off the dub, off the sound clip's own video and off the untouched picture, each frame. r, z and the movement are
+`agreement` and `articulation` of lipdub/metrics.py.
 
     follows    dub against the sound's own video: should be high
     replaced   dub against the mouth that was replaced: should be near 0
@@ -24,14 +23,11 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-from scipy.ndimage import uniform_filter1d
 
 from lipdub import SyncOptions, sync
+from lipdub.evaluation.table import interval
 from lipdub.evaluation.teachers import FaceMesh, YuNet, opening
-
-HIGH_PASS = 17  # frames
-LAG = 1  # frames
-FAR = 6  # frames
+from lipdub.metrics import agreement, articulation
 
 PAIRS = """
 grid/brbk7n.mpg grid/lbax4n.mpg
@@ -84,30 +80,10 @@ class Curves:
         return at - at[0], np.interp(at, at[known], curve[known]) if known.any() else np.zeros(len(at))
 
 
-def high_pass(curve: np.ndarray) -> np.ndarray:
-    return curve - uniform_filter1d(curve, HIGH_PASS, mode="nearest")
-
-
-def pearson(a: np.ndarray, b: np.ndarray) -> float:
-    a, b = a - a.mean(), b - b.mean()
-    return float((a * b).sum() / max(1e-12, np.sqrt((a * a).sum() * (b * b).sum())))
-
-
-def agreement(curve: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
-    """Best r within +-LAG frames, and its z against far circular shifts."""
-    a, b = high_pass(curve), high_pass(reference)
-    r = max(
-        pearson(a[max(0, k) : len(a) + min(0, k)], b[max(0, -k) : len(b) + min(0, -k)]) for k in range(-LAG, LAG + 1)
-    )
-    null = [pearson(a, np.roll(b, shift)) for shift in range(FAR, len(b) - FAR + 1)]
-    return r, (r - float(np.mean(null))) / float(np.std(null))
-
-
-def interval(values: list[float], seed: int = 0) -> str:
+def shown(values: list[float]) -> str:
     """Mean and 95 % bootstrap interval."""
-    draws = np.random.default_rng(seed).choice(values, (2000, len(values))).mean(1)
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return f"{np.mean(values):.2f} [{low:.2f}, {high:.2f}]"
+    found = interval(values)
+    return f"{found.mean:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 
 def main() -> None:
@@ -145,12 +121,12 @@ def main() -> None:
         row["follows_r"], row["follows_z"] = agreement(made[:count], reference)
         old = np.interp(times[:count], picture_times, replaced)
         row["replaced_r"], row["replaced_z"] = agreement(made[:count], old)
-        row["movement"] = float(np.std(high_pass(made[:count])) / np.std(high_pass(reference)))
+        row["movement"] = articulation(made[:count], reference)
         rows.append(row)
         print(" ".join(f"{k} {v:.2f}" if isinstance(v, float) else f"{v}" for k, v in row.items()), flush=True)
     (args.output / "agreement.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for key in ("follows_r", "follows_z", "replaced_r", "replaced_z", "movement"):
-        print(f"{key}: {interval([float(row[key]) for row in rows])}  (n = {len(rows)})")  # type: ignore[arg-type]
+        print(f"{key}: {shown([float(row[key]) for row in rows])}  (n = {len(rows)})")  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

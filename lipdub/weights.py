@@ -16,7 +16,7 @@ import os
 import secrets
 import struct
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from http.client import HTTPException
@@ -245,7 +245,7 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     from safetensors import SafetensorError, safe_open
 
-    if path.suffix in {".pth", ".pt", ".ckpt", ".bin", ".tar"}:
+    if path.suffix in {".pth", ".pt", ".ckpt", ".bin", ".tar", ".model"}:
         raise WeightsError(f"{path} is not a .safetensors file", f"run `lipdub weights import {path}`")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
@@ -340,18 +340,17 @@ def bind(config: Config, metadata: Mapping[str, str], source: str) -> Config:
 
 
 def _build(kind: str, config: Config) -> nn.Module:
-    from lipdub.models import expert, facenets, generator
+    from lipdub.models import expert, facenets, generator, syncnet, wav2lip
 
-    match kind:
-        case "generator":
-            return generator.Generator(config.generator)
-        case "expert":
-            return expert.Expert(config.expert)
-        case "faces-detector":
-            return facenets.FaceDetector()
-        case "faces-landmarks":
-            return facenets.LandmarkNet()
-    raise ValueError(f"no network of kind {kind!r}")
+    builders: dict[str, Callable[[], nn.Module]] = {
+        "generator": lambda: generator.Generator(config.generator),
+        "expert": lambda: expert.Expert(config.expert),
+        "faces-detector": facenets.FaceDetector,
+        "faces-landmarks": facenets.LandmarkNet,
+        "syncnet": syncnet.SyncNet,
+        "wav2lip": wav2lip.Wav2Lip,
+    }
+    return builders[kind]()
 
 
 def load_bound(
@@ -361,7 +360,7 @@ def load_bound(
 
     Args:
         name: in weights.toml, or a .safetensors file.
-        kind: generator, expert, faces-detector or faces-landmarks.
+        kind: generator, expert, faces-detector, faces-landmarks, syncnet or wav2lip.
         config: the caller's; see `bind`.
         device: where the network goes.
 

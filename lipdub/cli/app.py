@@ -24,6 +24,7 @@ from lipdub import __version__
 from lipdub.cli import console, weights
 from lipdub.cli.demo import demo
 from lipdub.cli.doctor import doctor
+from lipdub.cli.eval import eval_
 from lipdub.cli.faces import faces
 from lipdub.cli.inspect import inspect
 from lipdub.cli.prepare import prepare
@@ -69,6 +70,7 @@ app.command()(faces)
 app.command()(inspect)
 app.command()(prepare)
 app.command()(train)
+app.command("eval")(eval_)
 app.add_typer(weights.app, name="weights")
 
 

@@ -63,6 +63,31 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         data("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
+def grid(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table with a title on stdout: drawn in a terminal, plain columns in a pipe or file.
+
+    Where the terminal is too narrow, what a cell has in brackets goes to a second line.
+    """
+    lines = [tuple(row) for row in rows]
+    data(title)
+    if not is_fancy(sys.stdout):
+        table(header, lines)
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    widths = [max(len(line[i]) for line in [tuple(header), *lines]) for i in range(len(header))]
+    narrow = sum(width + 3 for width in widths) + 1 > console.width
+    drawn = Table()
+    for number, name in enumerate(header):
+        drawn.add_column(Text(name), justify="right" if number else "left")
+    for first, *cells in lines:
+        drawn.add_row(Text(first), *(Text(cell.replace(" [", "\n[") if narrow else cell) for cell in cells))
+    console.print(drawn)
+
+
 def report_error(error: LipdubError) -> None:
     """What happened, and what to do next: two lines on stderr."""
     say(f"error: {_one_line(error.what)}")

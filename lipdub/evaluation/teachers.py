@@ -14,8 +14,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lipdub.errors import SetupError, WeightsError
+
 Frame = NDArray[np.uint8]
 Points = NDArray[np.float32]
+
+TEACHERS = 'pip install "lipdub[teachers]"'
 
 # MediaPipe's 478-point mesh -> the 68 points of iBUG, in iBUG order.
 MESH_TO_IBUG = np.concatenate(
@@ -55,15 +59,28 @@ class YuNet:
 
 
 class FaceMesh:
-    """Landmark teacher: the mesh network of MediaPipe's Face Landmarker bundle, run by LiteRT."""
+    """Landmark teacher: the mesh network of MediaPipe's Face Landmarker bundle, run by LiteRT.
+
+    Raises:
+        SetupError: the extra `teachers` is not installed.
+        WeightsError: a file that is no such bundle.
+    """
 
     size = 256
 
     def __init__(self, bundle: Path) -> None:
-        from ai_edge_litert.interpreter import Interpreter
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError as error:
+            raise SetupError("the landmark teacher needs the package ai-edge-litert", TEACHERS) from error
 
-        with zipfile.ZipFile(bundle) as archive:
-            model = archive.read("face_landmarks_detector.tflite")
+        try:
+            with zipfile.ZipFile(bundle) as archive:
+                model = archive.read("face_landmarks_detector.tflite")
+        except (zipfile.BadZipFile, KeyError) as error:
+            raise WeightsError(
+                f"{bundle} is no face landmarker bundle", "lipdub weights pull face-landmarker"
+            ) from error
         self._net: Any = Interpreter(model_content=model, num_threads=1)
         self._net.allocate_tensors()
         self._input = self._net.get_input_details()[0]["index"]

@@ -163,3 +163,22 @@ def test_durations(seconds: float, text: str) -> None:
 def test_tables_are_aligned(capsys: pytest.CaptureFixture[str]) -> None:
     console.table(("NAME", "KIND"), [("a", "long kind"), ("longer", "x")])
     assert capsys.readouterr().out == "NAME    KIND\na       long kind\nlonger  x\n"
+
+
+def test_a_grid_is_drawn_in_a_terminal_and_plain_elsewhere(monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [("judged", "3 of 3"), ("PSNR [dB]", "27.52 [26.60, 28.44]")]
+    console.grid("own sound", ("", "generator"), rows)
+    assert capsys.readouterr().out.splitlines() == [
+        "own sound",
+        "           generator",
+        "judged     3 of 3",
+        "PSNR [dB]  27.52 [26.60, 28.44]",
+    ]
+    monkeypatch.setattr(console, "is_fancy", lambda stream: True)
+    console.grid("own sound", ("", "generator"), rows)
+    out = capsys.readouterr().out
+    assert out.startswith("own sound\n") and "┃" in out and "27.52 [26.60, 28.44]" in out
+    monkeypatch.setenv("COLUMNS", "30")
+    console.grid("own sound", ("", "generator"), rows)
+    out = capsys.readouterr().out
+    assert "27.52 │" in out and "│ [26.60, 28.44] │" in out and "│ PSNR [dB] │" in out

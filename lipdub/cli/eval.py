@@ -1,0 +1,139 @@
+"""`lipdub eval`: weights, judged on real clips."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lipdub.cli import console
+from lipdub.errors import OutputError, StrictError
+
+if TYPE_CHECKING:
+    from lipdub.evaluation.report import EvalReport
+
+
+class Pairing(StrEnum):
+    """Which sound a picture gets."""
+
+    own = "own"
+    other = "other"
+    speaker = "speaker"
+
+
+def eval_(
+    clips: Annotated[Path, typer.Argument(help="Folder of real talking-face videos with their own sound.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the per-clip results, clips.jsonl.")],
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="Generator weights to judge, one row each; may be repeated (default: generator)."),
+    ] = None,
+    pairing: Annotated[
+        list[Pairing] | None,
+        typer.Option(
+            help="Which sound: own, other (of the same speaker), speaker (another's); may be repeated (default: all)."
+        ),
+    ] = None,
+    speakers: Annotated[
+        Path | None,
+        typer.Option(
+            help="TSV with the columns path and speaker. Without it a sub-folder counts as one speaker, and so does a "
+            "file outside of any."
+        ),
+    ] = None,
+    dataset: Annotated[
+        Path | None,
+        typer.Option(help="A data set that `lipdub prepare` made from CLIPS: judge the files of its --split only."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, val or test; with --dataset.")] = "test",
+    expert: Annotated[
+        str | None, typer.Option(help="Expert weights for the expert loss (8). Without it the column is left out.")
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(help="VGG weights of the perceptual metric (7): vgg16, or a file. Without it it is left out."),
+    ] = None,
+    yunet: Annotated[
+        str, typer.Option(help="The judge's face detector: a name of `lipdub weights list` or a file.")
+    ] = ("yunet"),
+    mesh: Annotated[str, typer.Option(help="The judge's landmarks: a name of `lipdub weights list` or a file.")] = (
+        "face-landmarker"
+    ),
+    seconds: Annotated[float, typer.Option(min=1.0, help="How much of each video is dubbed and judged.")] = 20.0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Most pictures, drawn by the seed.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the pairs.")] = 0,
+    device: Annotated[str, typer.Option(help="auto (the fastest there is), cpu, cuda, cuda:N or mps.")] = "auto",
+    csv: Annotated[Path | None, typer.Option(help="Write means, intervals and differences here.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the table and its protocol here.")] = None,
+    keep_dubs: Annotated[bool, typer.Option("--keep-dubs", help="Keep the dubbed videos, in OUTPUT/dubs.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit code 10 if a clip failed.")] = False,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, any number of config.py.")] = None,
+    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace existing results.")] = False,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Events as JSON lines on stdout, the last with the table.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
+) -> None:
+    """Dub CLIPS and judge the result: picture, lips against sound, pauses; beside real and untouched videos.
+
+    The judge is MediaPipe's face mesh, not a network that dubs: pip install "lipdub[teachers]", then lipdub weights
+    pull yunet face-landmarker. A clip that cannot be dubbed or judged is counted as failed, with its reason.
+    """
+    for path in (csv, markdown):
+        if path is not None and path.exists() and not overwrite:
+            raise OutputError(f"{path} exists", "choose another name, or -y to replace it")
+
+    from lipdub.config import load_config
+    from lipdub.evaluation.evaluate import EvalOptions, evaluate
+    from lipdub.evaluation.report import as_csv
+    from lipdub.evaluation.report import markdown as as_markdown
+
+    options = EvalOptions(
+        clips=clips,
+        output=output,
+        weights=tuple(weights or ["generator"]),
+        pairings=tuple(one.value for one in dict.fromkeys(pairing or Pairing)),
+        speakers=speakers,
+        dataset=dataset,
+        split=split,
+        expert=expert,
+        features=features,
+        yunet=yunet,
+        mesh=mesh,
+        seconds=seconds,
+        limit=limit,
+        seed=seed,
+        device=device,
+        keep_dubs=keep_dubs,
+        overwrite=overwrite,
+    )
+    with console.progress(json_lines=json_, quiet=quiet) as on_event:
+        report = evaluate(options, load_config(None, set_ or ()), on_event=on_event)
+    if not json_:
+        _show(report)
+    for path, text in ((csv, as_csv), (markdown, as_markdown)):
+        if path is not None:
+            _write(path, text(report))
+    if strict and report.failures:
+        raise StrictError(f"{len(report.failures)} results failed", f"each with its reason in {report.verdicts}")
+
+
+def _show(report: EvalReport) -> None:
+    from lipdub.evaluation.report import blocks, failures
+
+    for block in blocks(report):
+        console.grid(block.title, block.header, block.rows)
+        console.data("")
+    for line in report.protocol:
+        console.data(line)
+    for line in failures(report):
+        console.warn(line)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}", "choose another name") from error

@@ -1,0 +1,281 @@
+"""`lipdub eval` as a function: dub real files through `sync_video`, let a landmark judge look, fill the table.
+
+Rows, all on the same pairs of picture and sound:
+
+    real                the sound's own video: the ceiling (against itself, r is 1 by definition)
+    real, other sound   a third real video under that sound: what a mouth earns that has nothing to do with it
+    source untouched    the picture as it was, under the new sound: what doing nothing earns
+    WEIGHTS             the picture, dubbed
+
+A pair that cannot be dubbed or judged is a failure of that row, with its reason; it is never left out.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TextIO
+
+from lipdub.config import Config
+from lipdub.errors import InputError, LipdubError, NoFaceError, OutputError, ResourceError
+from lipdub.evaluation.judge import Judge, MeshJudge, Watched, watch
+from lipdub.evaluation.measure import Networks, Real, measure
+from lipdub.evaluation.pairs import Clip, Pair, clips_of_split, draw_pairs, find_clips
+from lipdub.evaluation.report import EvalReport, Setting, json_line, protocol
+from lipdub.evaluation.table import Verdict, compare, tabulate
+from lipdub.events import Done, OnEvent, Progress, Stage, ignore
+from lipdub.media.audio import load_audio
+from lipdub.pipeline.sync import SyncOptions, resolve_device, sync_video
+from lipdub.training.prepare import speaker_table
+from lipdub.weights import load_expert, load_generator, locate, sha256_of
+
+REAL, FOREIGN, UNTOUCHED = "real", "real, other sound", "source untouched"
+VERDICTS = "clips.jsonl"
+DUBS = "dubs"
+OF_THE_CLIP = (InputError, NoFaceError, ResourceError)  # failures that another clip need not have
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalOptions:
+    """Everything that `lipdub eval` can be told."""
+
+    clips: Path
+    output: Path  # folder: clips.jsonl, and the dubs if they are kept
+    weights: tuple[str, ...] = ("generator",)
+    pairings: tuple[str, ...] = ("own", "other", "speaker")
+    speakers: Path | None = None  # TSV with columns path and speaker
+    dataset: Path | None = None  # prepared from `clips`; judge its `split` only
+    split: str = "test"
+    expert: str | None = None
+    features: str | None = None
+    yunet: str = "yunet"  # a name in weights.toml or a file
+    mesh: str = "face-landmarker"
+    seconds: float = 20.0  # of each video
+    limit: int | None = None  # most pictures
+    seed: int = 0
+    device: str = "auto"
+    keep_dubs: bool = False
+    overwrite: bool = False
+
+
+def evaluate(
+    options: EvalOptions,
+    config: Config | None = None,
+    *,
+    judge: Judge | None = None,
+    on_event: OnEvent = ignore,
+) -> EvalReport:
+    """Judge weights on real clips.
+
+    Args:
+        options: what to do.
+        config: numbers behind it.
+        judge: looks at the videos; MediaPipe's mesh if None.
+        on_event: told about stages and progress.
+
+    Raises:
+        InputError: no clips, no pair, or clips that all fail; a data set that does not fit the clips.
+        OutputError: results are there already.
+        SetupError: no such device, or the extra `teachers` is missing.
+        WeightsError: a network that was named cannot be had.
+    """
+    job = _Job(options, config or Config(), judge, on_event)
+    report = job.run()
+    on_event(Done(report))
+    return report
+
+
+class _Job:
+    """One run: its clips, its pairs, its judge."""
+
+    def __init__(self, options: EvalOptions, config: Config, judge: Judge | None, on_event: OnEvent) -> None:
+        self._options, self._config, self._on_event = options, config, on_event
+        self._rows = names_of(options.weights)
+        for weights in options.weights:
+            load_generator(weights, config)  # what cannot be loaded stops everything, before the first dub
+        resolve_device(options.device)
+        self._networks, self._judged_by = self._load_networks()
+        self._judge = judge or MeshJudge(locate(options.yunet), locate(options.mesh))
+        self._clips = _clips(options)
+        self._pairs, self._without = draw_pairs(self._clips, options.pairings, options.seed, options.limit)
+        if not self._pairs:
+            raise InputError(
+                f"no picture in {options.clips} has a fitting sound for: {', '.join(options.pairings)}",
+                "give more clips, --speakers, or another --pairings",
+            )
+        self._real: dict[Clip, Real | LipdubError] = {}
+
+    def _load_networks(self) -> tuple[Networks, Config]:
+        options, config = self._options, self._config
+        expert = features = None
+        if options.expert is not None:
+            expert, config = load_expert(options.expert, config)
+        if options.features is not None:
+            from lipdub.training.stages import load_features  # pulls the training engine in, which few calls need
+
+            features = load_features(options.features)
+        return Networks(expert, features), config
+
+    def run(self) -> EvalReport:
+        """Watch the real clips, then every row on every pair; each verdict is written when it is known."""
+        with _written(self._options) as (file, dubs):
+            self._watch_clips()
+            verdicts = []
+            for verdict in self._verdicts(dubs):
+                verdicts.append(verdict)
+                print(json_line(verdict), file=file, flush=True)
+        if all(verdict.error for verdict in verdicts):
+            reasons = Counter(verdict.error for verdict in verdicts)
+            raise InputError(f"nothing could be judged; most often: {reasons.most_common(1)[0][0]}")
+        return self._report(verdicts)
+
+    def _watch_clips(self) -> None:
+        wanted = dict.fromkeys(
+            clip for pair in self._pairs for clip in (pair.picture, pair.sound, pair.foreign) if clip is not None
+        )
+        self._on_event(Stage("clips", 1, 2, len(wanted), "clips"))
+        for done, clip in enumerate(wanted, 1):
+            try:
+                self._real[clip] = self._watch_clip(clip)
+            except OF_THE_CLIP as error:
+                self._real[clip] = error
+            self._on_event(Progress(done))
+
+    def _watch_clip(self, clip: Clip) -> Real:
+        config = self._config
+        watched = watch(clip.path, self._judge, self._options.seconds, config.media)
+        waveform = load_audio(clip.path, sample_rate=config.mel.sample_rate, config=config.media)
+        return Real(watched, waveform)
+
+    def _verdicts(self, dubs: Path) -> Iterator[Verdict]:
+        rows = (REAL, FOREIGN, UNTOUCHED, *self._rows)
+        work = [(row, pair) for pair in self._pairs for row in rows if row != FOREIGN or pair.foreign is not None]
+        self._on_event(Stage("judge", 2, 2, len(work), "videos"))
+        for done, (row, pair) in enumerate(work, 1):
+            yield self._verdict(row, pair, dubs)
+            self._on_event(Progress(done))
+
+    def _verdict(self, row: str, pair: Pair, dubs: Path) -> Verdict:
+        verdict = Verdict(row=row, pairing=pair.pairing, picture=pair.picture.name, sound=pair.sound.name)
+        try:
+            video, values = self._judge_pair(row, pair, dubs)
+        except OF_THE_CLIP as error:
+            return replace(verdict, error=error.what)
+        return replace(verdict, frames=len(video.seen), seen=float(video.seen.mean()), values=values)
+
+    def _judge_pair(self, row: str, pair: Pair, dubs: Path) -> tuple[Watched, dict[str, float]]:
+        picture, sound = self._known(pair.picture), self._known(pair.sound)
+        own = pair.pairing == "own"
+        replaced = None if own else picture
+        if row not in self._rows:
+            shown = {REAL: pair.sound, FOREIGN: pair.foreign, UNTOUCHED: pair.picture}[row]
+            assert shown is not None  # _verdicts
+            real = self._known(shown)
+            values = measure(real.watched, real, sound, self._judged_by, self._networks, replaced=replaced)
+            return real.watched, values
+        dub = dubs / row / pair.pairing / f"{_flat(pair.picture)}__{_flat(pair.sound)}.mp4"
+        dub.parent.mkdir(parents=True, exist_ok=True)
+        wanted = SyncOptions(
+            device=self._options.device, generator=self._rows[row], end_s=self._options.seconds, overwrite=True
+        )
+        done = sync_video(pair.picture.path, pair.sound.path, dub, wanted, config=self._config)
+        video = watch(dub, self._judge, self._options.seconds, self._config.media)
+        values = measure(video, picture, sound, self._judged_by, self._networks, replaced=replaced, truth=own)
+        if not self._options.keep_dubs:
+            dub.unlink()
+        return video, values | {"dubbed": 100 * done.dubbed / len(video.times_s)}
+
+    def _known(self, clip: Clip) -> Real:
+        real = self._real[clip]
+        if isinstance(real, LipdubError):
+            raise InputError(f"{clip.name} cannot be judged: {real.what}") from real
+        return real
+
+    def _report(self, verdicts: list[Verdict]) -> EvalReport:
+        first, *others = self._rows
+        compared = [(row, UNTOUCHED) for row in self._rows] + [(row, first) for row in others]
+        return EvalReport(
+            lines=tuple(tabulate(verdicts)),
+            differences=tuple(difference for rows in compared for difference in compare(verdicts, *rows)),
+            failures=tuple(verdict for verdict in verdicts if verdict.error),
+            protocol=protocol(self._setting()),
+            verdicts=str(self._options.output / VERDICTS),
+        )
+
+    def _setting(self) -> Setting:
+        options = self._options
+        files = {row: _file(weights) for row, weights in self._rows.items()}
+        if options.expert is not None:
+            files["expert"] = _file(options.expert)
+        if options.features is not None:
+            files[f"perceptual by {type(self._networks.features).__name__}"] = _file(options.features)
+        source = str(options.clips)
+        return Setting(
+            source=source
+            if options.dataset is None
+            else f"{source}, split {options.split} of {options.dataset} (without what prepare dropped)",
+            clips=len(self._clips),
+            speakers=len({clip.speaker for clip in self._clips}),
+            pairs=dict(Counter(pair.pairing for pair in self._pairs)),
+            without=self._without,
+            no_third=sum(pair.foreign is None for pair in self._pairs),
+            seed=options.seed,
+            seconds=options.seconds,
+            size=self._config.face.size,
+            judge=self._judge.name,
+            files=files,
+        )
+
+
+def names_of(weights: Sequence[str]) -> dict[str, str]:
+    """Row -> weights: the name in weights.toml or the file's stem, or the whole path where stems are alike.
+
+    Raises:
+        InputError: the same weights twice, or none.
+    """
+    if not weights or len(set(weights)) != len(weights):
+        raise InputError(f"--weights must be one or more different ones, got {', '.join(weights) or 'none'}")
+    stems = [Path(name).stem for name in weights]
+    reserved = {REAL, FOREIGN, UNTOUCHED}
+    return {
+        name if stems.count(stem) > 1 or stem in reserved else stem: name
+        for name, stem in zip(weights, stems, strict=True)
+    }
+
+
+def _clips(options: EvalOptions) -> list[Clip]:
+    if options.dataset is not None:
+        return clips_of_split(options.clips, options.dataset, options.split)
+    return find_clips(options.clips, speaker_table(options.speakers) if options.speakers else {})
+
+
+def _flat(clip: Clip) -> str:
+    return Path(clip.name).with_suffix("").as_posix().replace("/", "-")
+
+
+def _file(weights: str) -> str:
+    path = locate(weights)
+    return f"{path.name}, sha256 {sha256_of(path)[:16]}"
+
+
+@contextmanager
+def _written(options: EvalOptions) -> Iterator[tuple[TextIO, Path]]:
+    """The per-clip file, open, and a folder for dubs that is gone afterwards unless they are kept."""
+    target = options.output / VERDICTS
+    if target.exists() and not options.overwrite:
+        raise OutputError(f"{target} exists", "choose another --output, or -y to replace it")
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+        file = target.open("w", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror}", "choose another --output") from error
+    with file:
+        if options.keep_dubs:
+            yield file, options.output / DUBS
+        else:
+            with tempfile.TemporaryDirectory(prefix=f".{DUBS}-", dir=options.output) as folder:
+                yield file, Path(folder)

@@ -1,0 +1,168 @@
+"""Who looks at the videos: a landmark judge that is none of the networks that dub, and what it saw of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lipdub.config import FaceConfig, MediaConfig
+from lipdub.errors import InputError, NoFaceError, WeightsError
+from lipdub.evaluation.teachers import MESH_TO_IBUG, FaceMesh, YuNet
+from lipdub.faces.align import crop_matrices, mouth_mask, parted_lips, transform
+from lipdub.faces.backend import Frame, Landmarks
+from lipdub.media.probe import VideoInfo, probe, require_video
+from lipdub.media.video import VideoReader, upright_rgb
+from lipdub.media.view import PictureView
+from lipdub.metrics import mouth_opening
+
+PRESENT = 0.5  # presence below which the mesh has lost its face
+MIN_SEEN = 0.5  # share of a video's frames in which the judge must see a face
+LIPS = slice(48, 60)  # outer lips
+
+
+class Judge(Protocol):
+    """Finds the landmarks of one person in the frames of a video, one after the other."""
+
+    name: str
+
+    def begin(self) -> None:
+        """A new video."""
+
+    def look(self, frame: Frame) -> Landmarks | None:
+        """(68, 2) pixels of `frame` (H, W, 3) RGB, iBUG order; None where no face is seen."""
+
+
+class MeshJudge:
+    """YuNet's largest face, then MediaPipe's mesh from frame to frame; found again where it is lost.
+
+    Args:
+        yunet: face_detection_yunet_2023mar.onnx.
+        mesh: face_landmarker.task.
+
+    Raises:
+        WeightsError: a file that is none of these.
+        SetupError: the extra `teachers` is not installed.
+    """
+
+    name = "MediaPipe Face Landmarker (478 points, 68 used) in YuNet's box"
+
+    def __init__(self, yunet: Path, mesh: Path) -> None:
+        try:
+            self._detector = YuNet(yunet)
+        except cv2.error as error:
+            raise WeightsError(f"{yunet} is no YuNet detector", "lipdub weights pull yunet") from error
+        self._mesh = FaceMesh(mesh)
+        self._points: NDArray[np.float32] | None = None
+
+    def begin(self) -> None:
+        """Forget the last video's face."""
+        self._points = None
+
+    def look(self, frame: Frame) -> Landmarks | None:
+        """As `Judge` says."""
+        points, presence = self._points, 0.0
+        if points is not None:
+            points, presence = self._mesh.follow(frame, points)
+        if presence < PRESENT and len(found := self._detector.detect(frame)):
+            points, presence = self._mesh.from_box(frame, found[int(np.argmax(found[:, 2] * found[:, 3]))])
+        self._points = points if presence >= PRESENT else None
+        return None if self._points is None else np.asarray(self._points[MESH_TO_IBUG], np.float32)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A video as the judge saw it."""
+
+    path: Path
+    info: VideoInfo
+    times_s: NDArray[np.float64]  # (T,)
+    landmarks: NDArray[np.float32]  # (T, 68, 2) display pixels; interpolated where no face was seen
+    seen: NDArray[np.bool_]  # (T,)
+
+    @property
+    def openings(self) -> NDArray[np.float64]:
+        """Mouth opening (T,)."""
+        return mouth_opening(self.landmarks)
+
+
+def watch(path: Path, judge: Judge, end_s: float, config: MediaConfig) -> Watched:
+    """Landmarks of every frame before `end_s`.
+
+    Raises:
+        InputError: a file that cannot be read, or that has no frames there.
+        NoFaceError: the judge sees a face in less than MIN_SEEN of the frames.
+    """
+    info = require_video(probe(path, config))
+    times: list[float] = []
+    found: list[Landmarks | None] = []
+    judge.begin()
+    with VideoReader(path, info, config=config) as reader:
+        for frame in reader:
+            if frame.time_s >= end_s:
+                break
+            times.append(frame.time_s)
+            found.append(judge.look(upright_rgb(frame.picture, info)))
+    if not times:
+        raise InputError(f"{path} has no frame before {end_s:g} s")
+    seen = np.array([points is not None for points in found])
+    if seen.mean() < MIN_SEEN:
+        raise NoFaceError(f"{path}: the judge sees a face in {seen.sum()} of {len(seen)} frames")
+    known = np.stack([points for points in found if points is not None]).reshape(-1, 136)
+    at = np.array(times)
+    filled = np.stack([np.interp(at, at[seen], column) for column in known.T], 1).reshape(-1, 68, 2)
+    return Watched(path, info, at, filled.astype(np.float32), seen)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the real video's face and mouth are; dubs of it are looked at in the same places."""
+
+    matrices: NDArray[np.float64]  # (T, 2, 3) display pixels -> crop
+    size: int
+
+    @classmethod
+    def of(cls, real: Watched, config: FaceConfig, size: int) -> Geometry:
+        """From the judge's landmarks, by the crop that training and `lipdub sync` use."""
+        return cls(crop_matrices(real.landmarks, real.times_s, config, size), size)
+
+    def masks(self, real: Watched, video: Watched) -> tuple[Tensor, Tensor]:
+        """Mouth mask of the real video and the skin in it, (N, 1, S, S) each, in {0, 1}.
+
+        Skin is what belongs to the lips in neither of the two videos.
+        """
+        count = min(len(real.times_s), len(video.times_s))
+        mouth, skin = np.zeros((2, count, self.size, self.size), np.float32)
+        for i, matrix in enumerate(self.matrices[:count]):
+            before, after = (transform(watched.landmarks[i], matrix) for watched in (real, video))
+            mouth[i] = mouth_mask(before, self.size)
+            skin[i] = mouth[i] * (1 - _lips(before, self.size)) * (1 - _lips(after, self.size))
+        return torch.from_numpy(mouth)[:, None], torch.from_numpy(skin)[:, None]
+
+    def faces(self, video: Path, info: VideoInfo, config: MediaConfig) -> Tensor:
+        """Crops (N, 3, S, S) in [0, 1] of a video's first N <= T frames: fewer only if it has fewer."""
+        crops = list(self._crops(video, info, config))
+        return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255
+
+    def _crops(self, video: Path, info: VideoInfo, config: MediaConfig) -> Iterator[Frame]:
+        with VideoReader(video, info, config=config) as reader:
+            for frame in reader:
+                if frame.index >= len(self.matrices):
+                    break
+                yield PictureView(frame.picture, info).patch(self.matrices[frame.index], self.size)
+
+
+def _lips(points: NDArray[np.floating], size: int) -> NDArray[np.float32]:
+    """Hull of the outer lips and what shows between them, 1 inside."""
+    mask = np.zeros((size, size), np.uint8)
+    corners = np.rint(np.clip(points[LIPS], -2 * size, 3 * size)).astype(np.int32)
+    cv2.fillConvexPoly(mask, cv2.convexHull(corners), 1)
+    lips: NDArray[np.float32] = np.maximum(mask.astype(np.float32), parted_lips(points, size))
+    return lips

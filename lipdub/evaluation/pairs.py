@@ -1,0 +1,140 @@
+"""What is judged with what: the clips of a folder, their speakers, and which picture gets which sound.
+
+    own        its own sound: the real frames are known, so pictures can be compared with them
+    other      another sound of the same speaker
+    speaker    the sound of another speaker
+
+The pairs depend on the clips and the seed alone, and every row of the table is judged on the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from lipdub.errors import InputError
+from lipdub.training.prepare import VIDEO_SUFFIXES
+from lipdub.training.store import read_manifest
+
+PAIRINGS = {"own": "own sound", "other": "other sound of the speaker", "speaker": "sound of another speaker"}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One real video with its real sound."""
+
+    path: Path
+    name: str  # below the folder
+    speaker: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A picture, the sound it gets, and a third clip whose real mouth belongs to neither."""
+
+    pairing: str
+    picture: Clip
+    sound: Clip
+    foreign: Clip | None
+
+    @property
+    def key(self) -> str:
+        """What rows are paired by."""
+        return f"{self.pairing}: {self.picture.name} <- {self.sound.name}"
+
+
+def find_clips(folder: Path, speakers: Mapping[str, str] | None = None) -> list[Clip]:
+    """Every video below a folder, in the order of names.
+
+    Args:
+        folder: is searched with its sub-folders.
+        speakers: path -> speaker; a path that ends like the file's counts. Else a sub-folder is one speaker, and so is
+            a file outside of any, as in `lipdub prepare`.
+
+    Raises:
+        InputError: no such folder, or no video in it.
+    """
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
+    if not paths:
+        raise InputError(f"no video below {folder}", f"known: {', '.join(sorted(VIDEO_SUFFIXES))}")
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    return [Clip(path, name, _speaker(name, speakers or {})) for path, name in zip(paths, names, strict=True)]
+
+
+def _speaker(name: str, speakers: Mapping[str, str]) -> str:
+    for path, speaker in speakers.items():
+        if path == name or path.endswith(f"/{name}"):
+            return speaker
+    folder, _, file = name.rpartition("/")
+    return folder or PurePosixPath(file).stem
+
+
+def clips_of_split(footage: Path, dataset: Path, split: str) -> list[Clip]:
+    """The source files of one split of a prepared data set, with its speakers.
+
+    A data set holds faces and mel only: to be dubbed as a user would, its clips are judged in the footage itself.
+
+    Args:
+        footage: the folder that was prepared.
+        dataset: what `lipdub prepare` made of it.
+        split: train, val or test.
+
+    Raises:
+        InputError: no data set, an empty split, or a source that is not in `footage`.
+    """
+    entries, _ = read_manifest(dataset, split)
+    speakers = {entry.source: entry.speaker for entry in entries}
+    for name in sorted(speakers):
+        if not (footage / name).is_file():
+            raise InputError(f"{name} of {dataset} is not in {footage}", "give the folder that was prepared")
+    return [Clip(footage / name, name, speakers[name]) for name in sorted(speakers)]
+
+
+def draw_pairs(
+    clips: Sequence[Clip], pairings: Sequence[str], seed: int, limit: int | None = None
+) -> tuple[list[Pair], dict[str, int]]:
+    """One pair per pairing and picture, where there is a fitting sound.
+
+    Args:
+        clips: all that may give a picture or a sound.
+        pairings: of PAIRINGS, in the order of the result.
+        seed: of every draw.
+        limit: most pictures; a drawn sample of them.
+
+    Returns:
+        The pairs, and for each pairing how many pictures found no fitting sound.
+
+    Raises:
+        ValueError: a pairing that does not exist.
+    """
+    unknown = set(pairings) - set(PAIRINGS)
+    if unknown:
+        raise ValueError(f"unknown pairings {sorted(unknown)}; there are {', '.join(PAIRINGS)}")
+    pictures = list(clips)
+    if limit is not None and limit < len(clips):
+        pictures = [clips[i] for i in sorted(np.random.default_rng(seed).permutation(len(clips))[:limit])]
+    pairs, without = [], dict.fromkeys(pairings, 0)
+    for pairing in pairings:
+        rng = np.random.default_rng([seed, list(PAIRINGS).index(pairing)])  # whatever other pairings are asked for
+        for picture in pictures:
+            sound = _draw([c for c in clips if _fits(pairing, picture, c)], rng)
+            if sound is None:
+                without[pairing] += 1
+                continue
+            foreign = _draw([c for c in clips if c not in (picture, sound)], rng)
+            pairs.append(Pair(pairing, picture, sound, foreign))
+    return pairs, without
+
+
+def _fits(pairing: str, picture: Clip, sound: Clip) -> bool:
+    if pairing == "own":
+        return sound == picture
+    same = sound.speaker == picture.speaker
+    return sound != picture and (same if pairing == "other" else not same)
+
+
+def _draw(choices: Sequence[Clip], rng: np.random.Generator) -> Clip | None:
+    return choices[int(rng.integers(len(choices)))] if choices else None

@@ -1,0 +1,198 @@
+"""The finished table as text: blocks for a terminal, Markdown, CSV, a line of JSON per verdict; and its protocol."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TypeVar
+
+from lipdub import __version__
+from lipdub.evaluation.pairs import PAIRINGS
+from lipdub.evaluation.table import COLUMNS, COVERAGE, DRAWS, Column, Difference, Interval, Line, Verdict
+from lipdub.metrics import FAR, HIGH_PASS, LAG, SILENT_DB
+
+NONE = "-"  # not defined, or not measured
+ARROWS = {"up": " ↑", "down": " ↓", "": ""}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalReport:
+    """The outcome of one `lipdub eval`."""
+
+    lines: tuple[Line, ...]
+    differences: tuple[Difference, ...]
+    failures: tuple[Verdict, ...]
+    protocol: tuple[str, ...]
+    verdicts: str  # the per-clip file
+
+
+@dataclass(frozen=True)
+class Block:
+    """A table to be printed: one pairing, or one comparison of rows in it."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def blocks(report: EvalReport) -> list[Block]:
+    """One block per pairing, one line of text per measure, so that it fits into a terminal; then the differences."""
+    made = []
+    for pairing, lines in _by_pairing(report.lines).items():
+        columns = _used(line.cells for line in lines)
+        rows = [("judged", *(judged(line) for line in lines))]
+        rows += [(_title(c), *(cell(line.cells.get(c.key), c, line) for line in lines)) for c in columns]
+        made.append(Block(PAIRINGS[pairing], ("", *(line.row for line in lines)), tuple(rows)))
+    for pairing, differences in _by_pairing(report.differences).items():
+        columns = _used(d.cells for d in differences)
+        rows = [(_title(c), *(_difference(d.cells.get(c.key), c) for d in differences)) for c in columns]
+        header = ("", *(f"{d.row} - {d.against}" for d in differences))
+        made.append(Block(f"{PAIRINGS[pairing]}: paired differences (* = not chance)", header, tuple(rows)))
+    return made
+
+
+def judged(line: Line) -> str:
+    """How many of a row's pairs could be judged."""
+    return f"{line.n - line.failed} of {line.n}" + (f", {line.failed} FAILED" if line.failed else "")
+
+
+def cell(value: Interval | None, column: Column, line: Line | None = None) -> str:
+    """Mean and interval; the number of clips where it is another than that of the row. One clip has no interval."""
+    if value is None:
+        return NONE
+    digits = column.digits
+    bounds = f"{value.low:.{digits}f}, {value.high:.{digits}f}" if value.n > 1 else "one clip"
+    text = f"{value.mean:.{digits}f} [{bounds}]"
+    return text + (f" n={value.n}" if line is not None and 1 < value.n != line.n - line.failed else "")
+
+
+def _difference(value: Interval | None, column: Column) -> str:
+    return cell(value, column) + (" *" if value is not None and value.n > 1 and value.excludes_zero else "")
+
+
+def _title(column: Column) -> str:
+    return column.title + ARROWS[column.better]
+
+
+def markdown(report: EvalReport) -> str:
+    """Tables with one line per row, as Table 4.1 has them, the failures and the protocol."""
+    parts = []
+    for pairing, lines in _by_pairing(report.lines).items():
+        columns = _used(line.cells for line in lines)
+        rows = [(line.row, judged(line), *(cell(line.cells.get(c.key), c, line) for c in columns)) for line in lines]
+        parts += [f"### {PAIRINGS[pairing]}", _grid(("row", "judged", *map(_title, columns)), rows)]
+    for pairing, differences in _by_pairing(report.differences).items():
+        columns = _used(d.cells for d in differences)
+        found = [
+            (f"{d.row} - {d.against}", *(_difference(d.cells.get(c.key), c) for c in columns)) for d in differences
+        ]
+        parts += [
+            f"### {PAIRINGS[pairing]}: paired differences (* = interval without 0)",
+            _grid(("rows", *map(_title, columns)), found),
+        ]
+    if report.failures:
+        parts += ["### Failures", "\n".join(f"- {line}" for line in failures(report))]
+    parts += ["### Protocol", "\n".join(f"- {line}" for line in report.protocol)]
+    return "\n\n".join(parts) + "\n"
+
+
+def failures(report: EvalReport) -> list[str]:
+    """Every failed pair in one line, with the rows that failed on it and why."""
+    groups: dict[tuple[str, str, str, str], list[str]] = {}
+    for verdict in report.failures:
+        groups.setdefault((verdict.pairing, verdict.picture, verdict.sound, verdict.error), []).append(verdict.row)
+    return [
+        f"{pairing}, {picture} with the sound of {sound}, failed for {', '.join(rows)}: {error}"
+        for (pairing, picture, sound, error), rows in groups.items()
+    ]
+
+
+def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)
+
+
+def as_csv(report: EvalReport) -> str:
+    """One line per mean and per difference, for other programs."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["pairing", "kind", "row", "against", "measure", "pairs", "failed", "n", "mean", "low", "high"])
+    for line in report.lines:
+        for column in COLUMNS:
+            head = [line.pairing, "mean", line.row, "", column.key, line.n, line.failed]
+            writer.writerow([*head, *_numbers(line.cells.get(column.key))])
+    for difference in report.differences:
+        for key, value in difference.cells.items():
+            head = [difference.pairing, "difference", difference.row, difference.against, key, "", ""]
+            writer.writerow([*head, *_numbers(value)])
+    return file.getvalue()
+
+
+def _numbers(value: Interval | None) -> list[object]:
+    return [0, "", "", ""] if value is None else [value.n, *(f"{x:.6g}" for x in (value.mean, value.low, value.high))]
+
+
+def json_line(verdict: Verdict) -> str:
+    """A verdict for the per-clip file; columns without a value are null."""
+    values = {column.key: verdict.values.get(column.key) for column in COLUMNS}
+    return json.dumps(asdict(verdict) | {"values": values}, allow_nan=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a table depends on, for its protocol."""
+
+    source: str  # of the clips
+    clips: int
+    speakers: int
+    pairs: Mapping[str, int]  # pairing -> pairs
+    without: Mapping[str, int]  # pairing -> pictures that no sound fits
+    no_third: int  # pairs without a third clip
+    seed: int
+    seconds: float
+    size: int  # pixels of the judged crops
+    judge: str
+    files: Mapping[str, str]  # row, "expert" or "perceptual (...)" -> file and sum
+
+
+def protocol(setting: Setting) -> tuple[str, ...]:
+    """How the figures came about, in sentences; printed with every table."""
+    counts = ", ".join(f"{key} {n}" for key, n in setting.pairs.items())
+    lost = "; ".join(f"{key}: {n} pictures have no fitting sound" for key, n in setting.without.items() if n)
+    lines = [
+        f"lipdub {__version__}; {setting.clips} clips of {setting.speakers} speakers from {setting.source}; "
+        f"first {setting.seconds:g} s of each; seed {setting.seed}; pairs: {counts}" + (f"; {lost}" if lost else ""),
+        *(f"{name}: {text}" for name, text in setting.files.items()),
+        "Rows of one pairing are judged on the same pairs. real = the sound's own video (r against itself is 1 by "
+        "definition); real, other sound = a third real video; source untouched = the picture before dubbing."
+        + (f" {setting.no_third} pairs have no third clip." if setting.no_third else ""),
+        f"Judge: {setting.judge}. It runs in none of our networks, but labelled the footage that they learnt from.",
+        f"Mouth opening: inner lips over outer eye corners. r, z: on curves minus their mean over {HIGH_PASS} frames; "
+        f"r is the best within +-{LAG} frame, z its distance from circular shifts of {FAR} frames and more.",
+        "Clips are taken as they are: where a source's own sound and lips lie apart, that is not corrected.",
+        f"Pictures: aligned crops of {setting.size} pixels, placed by the judge's landmarks of the real picture. "
+        "Expert, vL, jitter: every row. PSNR, perceptual, LMD: own sound only, where the true frames are known.",
+        f"Silence: {-SILENT_DB:g} dB below the loud parts; motion there is in percent of the same mouth's in speech.",
+        f"Cells: mean and {COVERAGE:g} % bootstrap interval ({DRAWS} draws of clips) over the clips that could be "
+        "judged; failures are counted beside them, and a mean over fewer clips than judged says its n. Below some ten "
+        "clips the intervals are too narrow.",
+    ]
+    return tuple(lines)
+
+
+Entry = TypeVar("Entry", Line, Difference)
+
+
+def _by_pairing(items: Sequence[Entry]) -> dict[str, list[Entry]]:
+    groups: dict[str, list[Entry]] = {}
+    for item in items:
+        groups.setdefault(item.pairing, []).append(item)
+    return groups
+
+
+def _used(cells: Iterable[Mapping[str, Interval]]) -> list[Column]:
+    keys = {key for each in cells for key in each}
+    return [column for column in COLUMNS if column.key in keys]

@@ -1,0 +1,164 @@
+"""The table: what its columns are, and means that say how sure they are.
+
+A verdict is what one row of the table got for one pair of picture and sound: values, or the reason of its failure. A
+table holds, per pairing and row, the mean of each column with its bootstrap interval over the clips, the number of
+verdicts and of failures among them, and paired differences between rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+DRAWS = 2000  # bootstrap samples
+COVERAGE = 95.0  # percent
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Column:
+    """One measure: its key in the per-clip file, its head, which way is better, decimals."""
+
+    key: str
+    title: str
+    better: str  # "up", "down", or "" where nearer to the real row is better
+    digits: int
+
+
+COLUMNS = (
+    Column("expert", "expert loss (8)", "down", 3),
+    Column("perceptual", "perceptual (7)", "down", 3),
+    Column("psnr", "masked PSNR (15, 16), dB", "up", 2),
+    Column("sharpness", "masked vL", "up", 1),
+    Column("lmd", "LMD, %", "down", 2),
+    Column("follows_r", "opening r", "up", 2),
+    Column("follows_z", "opening z", "up", 2),
+    Column("replaced_z", "z of the replaced mouth", "down", 2),
+    Column("articulation", "articulation", "", 2),
+    Column("silence", "motion in silence, %", "down", 0),
+    Column("jitter", "skin jitter", "", 2),
+    Column("dubbed", "frames dubbed, %", "up", 1),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """One row's result for one pair."""
+
+    row: str
+    pairing: str
+    picture: str
+    sound: str
+    error: str = ""  # why there are no values
+    frames: int = 0  # that were judged
+    seen: float = 0.0  # share of them in which the judge saw a face
+    values: Mapping[str, float] = field(default_factory=dict)  # column -> finite value; absent: not defined
+
+    @property
+    def pair(self) -> str:
+        """What verdicts of different rows share."""
+        return f"{self.picture} <- {self.sound}"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The mean of n values and the bootstrap interval of that mean."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether 0 lies outside: for a difference, that it is more than chance."""
+        return self.low > 0 or self.high < 0
+
+
+def interval(values: Sequence[float], *, seed: int = SEED) -> Interval:
+    """Mean and 95 % percentile bootstrap interval: n of the n values are drawn with replacement, DRAWS times.
+
+        low, high = 2.5th and 97.5th percentile of the means of the draws
+
+    Args:
+        values: one a clip, finite; clips count as independent.
+        seed: of the draws.
+
+    Raises:
+        ValueError: no values, or one that is not finite.
+    """
+    numbers = np.asarray(values, np.float64)
+    if numbers.ndim != 1 or numbers.size == 0 or not np.isfinite(numbers).all():
+        raise ValueError(f"need one or more finite values, got {values!r}")
+    draws = np.random.default_rng(seed).choice(numbers, (DRAWS, numbers.size)).mean(1)
+    low, high = np.percentile(draws, [(100 - COVERAGE) / 2, (100 + COVERAGE) / 2])
+    return Interval(float(numbers.mean()), float(low), float(high), numbers.size)
+
+
+def paired_difference(ours: Mapping[str, float], theirs: Mapping[str, float], *, seed: int = SEED) -> Interval | None:
+    """`interval` of ours - theirs over the clips that both have a value for; None if there is no such clip.
+
+    What one clip adds to both rows (a hard face, a noisy sound) falls out of the difference, so that it is known more
+    exactly than either mean.
+
+    Args:
+        ours: clip or pair of clips -> value.
+        theirs: likewise.
+        seed: of the draws.
+    """
+    both = [key for key in ours if key in theirs and math.isfinite(ours[key]) and math.isfinite(theirs[key])]
+    return interval([ours[key] - theirs[key] for key in both], seed=seed) if both else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One row of the table in one pairing."""
+
+    pairing: str
+    row: str
+    n: int  # verdicts, failures among them
+    failed: int
+    cells: Mapping[str, Interval]  # column -> mean over the verdicts that have a value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One row minus another, clip by clip, in one pairing."""
+
+    pairing: str
+    row: str
+    against: str
+    cells: Mapping[str, Interval]
+
+
+def tabulate(verdicts: Sequence[Verdict]) -> list[Line]:
+    """Means of every row in every pairing, in the order in which they first appear."""
+    groups: dict[tuple[str, str], list[Verdict]] = {}
+    for verdict in verdicts:
+        groups.setdefault((verdict.pairing, verdict.row), []).append(verdict)
+    lines = []
+    for (pairing, row), group in groups.items():
+        values = {c.key: [v.values[c.key] for v in group if c.key in v.values] for c in COLUMNS}
+        cells = {key: interval(numbers) for key, numbers in values.items() if numbers}
+        failed = sum(bool(verdict.error) for verdict in group)
+        lines.append(Line(pairing=pairing, row=row, n=len(group), failed=failed, cells=cells))
+    return lines
+
+
+def compare(verdicts: Sequence[Verdict], row: str, against: str) -> list[Difference]:
+    """Paired differences of two rows in every pairing that has both, column by column."""
+    found = []
+    for pairing in dict.fromkeys(verdict.pairing for verdict in verdicts):
+        mine, theirs = ([v for v in verdicts if (v.pairing, v.row) == (pairing, name)] for name in (row, against))
+        cells = {}
+        for column in COLUMNS:
+            a, b = ({v.pair: v.values[column.key] for v in group if column.key in v.values} for group in (mine, theirs))
+            difference = paired_difference(a, b)
+            if difference is not None:
+                cells[column.key] = difference
+        if cells:
+            found.append(Difference(pairing=pairing, row=row, against=against, cells=cells))
+    return found

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from lipdub.cli.app import app
+from lipdub.errors import ResourceError
+from lipdub.evaluation.evaluate import EvalOptions
+from lipdub.faces.align import TEMPLATE
+
+
+@pytest.fixture
+def run(face_clip, fake_faces, generator_file: Path, tmp_path: Path, monkeypatch) -> Callable[..., Result]:
+    """`lipdub eval` on two drawn clips, with a judge of squares."""
+
+    class SquareJudge:
+        name = "squares"
+
+        def __init__(self, *files: Path) -> None:
+            assert all(path.is_file() for path in files)
+
+        def begin(self) -> None:
+            pass
+
+        def look(self, frame: np.ndarray) -> np.ndarray | None:
+            boxes = fake_faces().detect([frame])[0].boxes
+            if not len(boxes):
+                return None
+            side = boxes[0, 2] - boxes[0, 0]
+            points = (boxes[0, :2] + TEMPLATE * side).astype(np.float32)
+            points[66, 1] += side - 50
+            return points
+
+    monkeypatch.setattr("lipdub.pipeline.sync.face_backend", lambda name, config, device: fake_faces())
+    monkeypatch.setattr("lipdub.evaluation.evaluate.MeshJudge", SquareJudge)
+    (tmp_path / "clips").mkdir()
+    for name, phase in (("a", 0), ("b", 1)):
+        face_clip(
+            lambda t, phase=phase: [(50, 20, 56 + 3 * np.sin(t * (1 + phase / 3)))],
+            f"clips/{name}.mp4",
+            n_frames=30,
+            languages=("eng",),
+        )
+    words = ["eval", tmp_path / "clips", "-o", tmp_path / "out", "--yunet", generator_file, "--mesh", generator_file]
+    words += ["--weights", generator_file, "--device", "cpu", "--set", "media.preset=ultrafast"]
+
+    def invoke(*args: str) -> Result:
+        return CliRunner().invoke(app, [str(word) for word in (*words, *args)])
+
+    return invoke
+
+
+def test_the_table_and_its_protocol_are_data(run, tmp_path: Path) -> None:
+    result = run("--pairing", "own", "--csv", str(tmp_path / "t.csv"), "--markdown", str(tmp_path / "t.md"))
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0] == "own sound"
+    assert lines[1].split() == ["real", "real,", "other", "sound", "source", "untouched", "tiny"]
+    assert any(line.startswith("opening z ↑") for line in lines) and "Judge: squares" in result.stdout
+    assert result.stderr.startswith("[1/2] clips\n") and "[2/2] judge" in result.stderr
+    assert (tmp_path / "t.csv").read_text(encoding="utf-8").startswith("pairing,kind,row,")
+    assert (tmp_path / "t.md").read_text(encoding="utf-8").startswith("### own sound\n")
+    assert len((tmp_path / "out" / "clips.jsonl").read_text(encoding="utf-8").splitlines()) == 8
+
+
+def test_strict_is_exit_code_10_when_a_clip_failed(run, face_clip) -> None:
+    assert run("--pairing", "own", "--strict", "-q").exit_code == 0
+    face_clip(lambda t: [], "clips/faceless.mp4", n_frames=30, languages=("eng",))
+    result = run("--pairing", "own", "--strict", "-y", "-q")
+    assert result.exit_code == 10
+    assert "2 of 3, 1 FAILED" in result.stdout
+    rows = "real, real, other sound, source untouched, tiny"
+    assert f"warning: own, faceless.mp4 with the sound of faceless.mp4, failed for {rows}: " in result.stderr
+    assert "error: 6 results failed" in result.stderr  # and twice it is the third clip of another pair
+    assert run("--pairing", "own", "-y", "-q").exit_code == 0
+
+
+def test_json_ends_with_the_table(run) -> None:
+    result = run("--pairing", "own", "--json")
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert events[-1]["type"] == "done"
+    assert [line["row"] for line in events[-1]["report"]["lines"]][-1] == "tiny"
+
+
+def test_existing_tables_are_not_replaced_unasked(run, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("precious", encoding="utf-8")
+    result = run("--csv", str(tmp_path / "t.csv"))
+    assert result.exit_code == 5 and not (tmp_path / "out").exists()
+    assert (tmp_path / "t.csv").read_text(encoding="utf-8") == "precious"
+
+
+@pytest.mark.parametrize("args", [["--pairing", "nosuch"], ["--limit", "0"], ["--seconds", "0"]])
+def test_wrong_usage_is_exit_code_2(run, args: list[str]) -> None:
+    assert run(*args).exit_code == 2
+
+
+def test_absent_judges_are_exit_code_7(run) -> None:
+    result = run("--mesh", "face-landmarker")
+    assert result.exit_code == 7 and "lipdub weights pull face-landmarker" in result.stderr
+
+
+def test_every_option_reaches_the_job(run, monkeypatch, tmp_path: Path, generator_file: Path) -> None:
+    asked: list[EvalOptions] = []
+
+    def evaluate(options, config, *, on_event):
+        asked.append(options)
+        raise ResourceError("stop here")
+
+    monkeypatch.setattr("lipdub.evaluation.evaluate.evaluate", evaluate)
+    words = "--weights b --pairing other --pairing own --speakers s.tsv --dataset d --split val --expert e --features f"
+    words += " --seconds 3 --limit 4 --seed 5 --keep-dubs -y"
+    assert run(*words.split()).exit_code == 8
+    assert asked == [
+        EvalOptions(
+            clips=tmp_path / "clips",
+            output=tmp_path / "out",
+            weights=(str(generator_file), "b"),
+            pairings=("other", "own"),
+            speakers=Path("s.tsv"),
+            dataset=Path("d"),
+            split="val",
+            expert="e",
+            features="f",
+            yunet=str(generator_file),
+            mesh=str(generator_file),
+            seconds=3.0,
+            limit=4,
+            seed=5,
+            device="cpu",
+            keep_dubs=True,
+            overwrite=True,
+        )
+    ]

@@ -1,0 +1,70 @@
+"""Drawn talking squares, and a judge that can read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lipdub.faces.align import TEMPLATE
+from lipdub.faces.backend import Frame, Landmarks
+
+N_FRAMES = 40
+
+
+def mouth(seed: int) -> np.ndarray:
+    """Widths (T,) of a square in pixels: it speaks by growing."""
+    noise = np.random.default_rng(seed).uniform(0, 1, N_FRAMES + 2)
+    return np.rint(52 + 8 * np.convolve(noise, np.ones(3) / 3, "valid"))
+
+
+@pytest.fixture
+def square_judge(fake_faces) -> Callable[[], object]:
+    """Maker of a judge that takes the width of a bright square for its mouth's opening."""
+
+    class SquareJudge:
+        name = "the width of squares"
+
+        def __init__(self) -> None:
+            self._finder = fake_faces()
+
+        def begin(self) -> None:
+            pass
+
+        def look(self, frame: Frame) -> Landmarks | None:
+            boxes = self._finder.detect([frame])[0].boxes
+            if not len(boxes):
+                return None
+            side = boxes[0, 2] - boxes[0, 0]
+            points = (boxes[0, :2] + TEMPLATE * side).astype(np.float32)
+            points[66, 1] += (side - 50) / 50 * side
+            return points
+
+    return SquareJudge
+
+
+@pytest.fixture
+def talking(face_clip, tmp_path: Path) -> Callable[..., Path]:
+    """Maker of a folder of clips, each a square that grows and shrinks, with a hum. `silent` ones show no square."""
+
+    def make(names: Sequence[str] = ("a/1.mp4", "a/2.mp4", "b/3.mp4"), faceless: Sequence[str] = ()) -> Path:
+        for number, name in enumerate(names):
+            (tmp_path / "footage" / name).parent.mkdir(parents=True, exist_ok=True)
+            widths = [] if name in faceless else mouth(number)
+            face_clip(
+                lambda t, widths=widths: [(50, 20, widths[t])] if len(widths) else [],
+                f"footage/{name}",
+                n_frames=N_FRAMES,
+                languages=("eng",),
+            )
+        return tmp_path / "footage"
+
+    return make
+
+
+@pytest.fixture
+def found_by_squares(fake_faces, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`lipdub sync` sees squares, too."""
+    monkeypatch.setattr("lipdub.pipeline.sync.face_backend", lambda name, config, device: fake_faces())

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lipdub.config import load_config
+from lipdub.errors import InputError
+from lipdub.evaluation.judge import Geometry, watch
+from lipdub.evaluation.measure import Networks, Real, measure, shared_frames
+from lipdub.losses import expert_loss
+from lipdub.media.audio import load_audio
+from lipdub.mel import log_mel, mel_windows
+from lipdub.metrics import agreement
+from lipdub.models.expert import Expert, lower_halves
+
+CONFIG = load_config("debug")
+
+
+@pytest.fixture
+def clips(talking, square_judge) -> list[Real]:
+    folder = talking(("a.mp4", "b.mp4"))
+    paths = [folder / name for name in ("a.mp4", "b.mp4")]
+    return [Real(watch(path, square_judge(), 60.0, CONFIG.media), load_audio(path)) for path in paths]
+
+
+def test_a_real_video_against_itself_and_another(clips) -> None:
+    a, b = clips
+    values = measure(a.watched, a, b, CONFIG, Networks(), replaced=a)
+    assert (values["follows_r"], values["follows_z"]) == pytest.approx(
+        agreement(a.watched.openings, b.watched.openings)
+    )
+    assert values["replaced_z"] == pytest.approx(agreement(a.watched.openings, a.watched.openings)[1])
+    assert set(values) == {
+        "follows_r",
+        "follows_z",
+        "replaced_z",
+        "articulation",
+        "sharpness",
+        "jitter",
+    }  # hum: no pause
+    values = measure(a.watched, a, a, CONFIG, Networks(), truth=True)
+    assert values["lmd"] == 0 and "psnr" not in values  # infinite
+
+
+def test_pauses_of_the_sound_count(clips) -> None:
+    a, _ = clips
+    quiet = a.waveform.copy()
+    quiet[len(quiet) // 2 :] = 0
+    values = measure(a.watched, a, Real(a.watched, quiet), CONFIG, Networks())
+    assert 50 < values["silence"] < 200  # the mouth goes on as if nothing were
+
+
+def test_expert_loss_is_that_of_windows_every_five_frames(clips) -> None:
+    a, _ = clips
+    torch.manual_seed(0)
+    expert = Expert(CONFIG.expert).eval()
+    found = measure(a.watched, a, a, CONFIG, Networks(expert=expert))["expert"]
+    geometry = Geometry.of(a.watched, CONFIG.face, CONFIG.expert.size)
+    faces = geometry.faces(a.watched.path, a.watched.info, CONFIG.media)
+    mel = log_mel(a.waveform, CONFIG.mel)
+    each = []
+    with torch.no_grad():
+        for first in range(0, 36, 5):
+            middle = np.array([(first + 2.5) / 25])
+            window = mel_windows(mel, middle, CONFIG.mel, width=CONFIG.expert.window)
+            each.append(expert(lower_halves(faces[None, first : first + 5]), torch.from_numpy(window)[:, None]))
+    assert len(each) == 8
+    assert found == pytest.approx(float(expert_loss(torch.cat(each), floor=1e-3)), rel=1e-4)
+
+
+def test_too_little_in_common(clips, face_clip, square_judge) -> None:
+    a, _ = clips
+    short = watch(face_clip(lambda t: [(50, 20, 56)], "short.mp4", n_frames=8), square_judge(), 60.0, CONFIG.media)
+    with pytest.raises(InputError, match="only 8 frames"):
+        shared_frames(short, a.watched)
