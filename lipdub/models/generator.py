@@ -323,7 +323,7 @@ def _check(config: GeneratorConfig) -> None:
         raise ValueError(f"size {config.size} cannot be halved {scales - 1} times (widths {config.widths})")
     if not 0 <= config.skip_free_scales <= scales:
         raise ValueError(f"skip_free_scales must lie in [0, {scales}], got {config.skip_free_scales}")
-    if config.warp and (scales < 3 or config.size >> (scales - 1) & 1):
+    if config.warp and config.size >> (scales - 1) & 1:
         raise ValueError(f"a warp halves the coarsest scale: {config.size} / 2 ** {scales - 1} must be even")
     if config.own_frame and not config.warp:
         raise ValueError("own_frame needs a warp: to a network that paints, the old mouth is a leak")
