@@ -10,8 +10,8 @@ read off the dub, off the sound clip's own video and off the untouched picture, 
     follows    dub against the sound's own video: should be high
     replaced   dub against the mouth that was replaced: should be near 0
 
-`--own` dubs each picture with its own sound instead, `--pairs FILE` takes other pairs than those below. Per-pair values
-go to OUT/agreement.jsonl.
+`--own` dubs each picture with its own sound instead, `--pairs FILE` takes other pairs than those below, `--set` changes
+config.py. Per-pair values go to OUT/agreement.jsonl.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 
 from lipdub import SyncOptions, sync
+from lipdub.config import load_config
 from lipdub.evaluation.table import interval
 from lipdub.evaluation.teachers import FaceMesh, YuNet, opening
 from lipdub.metrics import agreement, articulation
@@ -96,6 +97,7 @@ def main() -> None:
     parser.add_argument("--own", action="store_true")
     parser.add_argument("--weights", default="generator")
     parser.add_argument("--strength", type=float)
+    parser.add_argument("--set", action="append", default=[], help="section.key=value of config.py")
     args = parser.parse_args()
     cv2.setNumThreads(1)
     args.output.mkdir(parents=True, exist_ok=True)
@@ -108,7 +110,7 @@ def main() -> None:
         sound = picture if args.own else args.clips / sound_name
         dub = args.output / f"{picture.stem}__{sound.stem}.mp4"
         options = SyncOptions(overwrite=True, generator=args.weights, strength=args.strength)
-        sync(picture, sound, dub, options)
+        sync(picture, sound, dub, options, config=load_config(None, args.set))
         for path in (picture, sound):
             if path not in cache:
                 cache[path] = curves.read(path)

@@ -22,9 +22,14 @@ from lipdub.media.remux import ffmpeg_binary
 from lipdub.media.video import VideoReader
 from lipdub.media.writer import VideoWriter
 
-CHILD = "import resource, sys; from lipdub.cli.app import main; code = main(sys.argv[1:]); "
-CHILD += "print(max(resource.getrusage(w).ru_maxrss for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)), "
-CHILD += "file=sys.stderr); sys.exit(code)"
+CHILD = """
+import atexit, resource, sys
+from lipdub.cli.app import main
+
+most = lambda: max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+atexit.register(lambda: print(most(), file=sys.stderr))
+main(sys.argv[1:])
+"""
 
 
 def looped(source: Path, target: Path, seconds: float, size: str | None) -> Path:

@@ -169,10 +169,11 @@ class SyncConfig:
     """What `lipdub sync` does around the network."""
 
     batch_size: int = 16  # faces per generator call
-    strength: float = (
-        2.5  # gain on the mouth movement that is heard; by itself (1) the bundled generator moves too little
-    )
+    # Gain on the mouth movement that is heard: the mean of all mouths that fit a sound moves too little. With the
+    # bundled weights 2.5 makes dubbed mouths open as far as spoken ones (benchmarks/RESULTS.md, movement).
+    strength: float = 2.5
     detail: int = 3  # most times that a warp works finer than the generator's faces, where the picture is that fine
+    own_lips: float = 0.0  # how much of the frame itself is seen at the lips; with 1 its old mouth shines through
     top: float = 0.53  # y in the unit crop above which nothing is painted: the nose stays as it is (its base: .55)
     feather: float = 0.06  # softness of the mask's edge, share of the crop side
     silence_db: float = -45.0  # below this, relative to the track's loud parts, the mouth rests ...

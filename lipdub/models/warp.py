@@ -96,6 +96,26 @@ def one_of(warp: Warp, item: int, count: int) -> Warp:
     return Warp(places, warp.flow[item, :count][None], share[None])
 
 
+def without_lips(warp: Warp, place: int, keep: float) -> Warp:
+    """The same, with less of one reference at the lips; the others take its share there, in their proportions.
+
+        share_p' = share_p (1 - (1 - keep) m),   m = exp(-((x - 1/2) / 0.2)^4 - ((y - 0.73) / 0.13)^4)
+
+    Args:
+        warp: of N faces.
+        place: which of the K references.
+        keep: share of it that stays in the middle of the mouth, in [0, 1].
+    """
+    height, width = warp.share.shape[-2:]
+    x = (torch.arange(width, device=warp.share.device) + 0.5) / width - 0.5
+    y = 0.5 + (torch.arange(height, device=warp.share.device) + 0.5) / width - 0.73
+    mouth = torch.exp(-((x / 0.2) ** 4)[None] - ((y / 0.13) ** 4)[:, None])
+    factor = torch.ones_like(warp.share)
+    factor[:, place] = 1 - (1 - keep) * mouth
+    share = warp.share * factor + 1e-6
+    return Warp(warp.places, warp.flow, share / share.sum(1, keepdim=True))
+
+
 def compose(warp: Warp, painted: Tensor, pictures: Tensor) -> Tensor:
     """The hidden halves of the faces, in the resolution of the references' pictures.
 

@@ -26,7 +26,7 @@ from lipdub.media.video import SourceFrame, VideoReader, paste_patch, read_patch
 from lipdub.media.writer import VideoWriter
 from lipdub.models.generator import Audio, Generated, Generator, References
 from lipdub.models.layers import mask_lower_half
-from lipdub.models.warp import compose, one_of
+from lipdub.models.warp import compose, one_of, without_lips
 from lipdub.pipeline.analyze import Analysis, FaceJob
 from lipdub.pipeline.speech import Speech, mouth_shapes, windows_at
 
@@ -135,12 +135,15 @@ class MouthPainter:
     def _detailed(self, made: Generated, n: int, target: Target) -> NDArray[np.float32]:
         """Face n as fine as its target's picture (D, D, 3), in [0, 255]."""
         face, detail = made.face[n], self._analysis.jobs[target.job].detail
-        if made.warp is not None and made.painted is not None and detail > 1:
+        own, keep = self._generator.config.own_frame, self._config.sync.own_lips
+        if made.warp is not None and made.painted is not None and (detail > 1 or (own and keep < 1)):
             picture = self._tensor(target.picture[None])
             pictures = self._pictures[target.job]
-            if self._generator.config.own_frame:
+            warp = one_of(made.warp, n, len(pictures) + own)
+            if own:
+                warp = without_lips(warp, len(pictures), keep)
                 pictures = torch.cat([pictures, picture])
-            lower = compose(one_of(made.warp, n, len(pictures)), made.painted[n : n + 1], pictures)
+            lower = compose(warp, made.painted[n : n + 1], pictures)
             face = torch.cat([picture[0, :, : picture.shape[2] // 2], lower[0]], 1)
         fine: NDArray[np.float32] = (face.float() * 255).permute(1, 2, 0).cpu().numpy()
         return fine

@@ -200,6 +200,9 @@ def test_the_frame_itself_is_a_reference_where_the_weights_say_so(tiny_config: C
     for own, differs in ((False, False), (True, True)):
         painter = painter_for(bent(tiny_config, own_frame=own), tiny_config, [fine])
         a, b = painter.paint([first, second])
+        lips, cheek = (slice(len(a.face) * 7 // 10, None), slice(28, 36)), (slice(half, None), slice(0, 6))
+        if own:  # it lends its skin, and not its old lips
+            assert np.abs(a.face - b.face)[cheek].mean() > 3 * np.abs(a.face - b.face)[lips][:6].mean()
         assert bool(np.abs(a.face - b.face).max() > 1) is differs
         again = painter.paint([second])[0]  # nobody's own frame is a reference of another face
         np.testing.assert_allclose(again.face, b.face, atol=0.05)
