@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lipdub.config import ReferenceConfig
-from lipdub.faces.align import CHIN, mouth_shape, rest_shape, to_unit_crop, transform
+from lipdub.faces.align import CHIN, closed_rest, mouth_shape, rest_shape, to_unit_crop, transform
 from lipdub.faces.backend import Frame
 
 LIPS = slice(48, 68)
@@ -29,7 +29,7 @@ class Selection:
     landmarks: NDArray[np.float32]  # (K, 68, 2) crop pixels
     shapes: NDArray[np.float32]  # (K, 8) mouth-shape code of each
     frames: NDArray[np.int64]  # (K,) how many faces were offered before this one; a copy has its original's
-    rest: NDArray[np.float32]  # (8,) the mouth at rest, over all that were kept
+    rest: NDArray[np.float32]  # (8,) the mouth at rest, over all that were kept; closed if it never was
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class ReferencePool:
                 points.append(moved)
                 shapes.append(shapes[source])
                 frames.append(frames[source])
-        rest = rest_shape(mouth_shape(np.stack([face.landmarks for face in self._kept])))
+        rest = closed_rest(rest_shape(mouth_shape(np.stack([face.landmarks for face in self._kept]))))
         return Selection(np.stack(crops), np.stack(points), np.stack(shapes), np.array(frames, np.int64), rest)
 
     def _choose(self, rng: np.random.Generator, seed: int) -> list[int]:

@@ -11,6 +11,7 @@ from lipdub.faces.align import (
     SHAPE_NAMES,
     SHAPE_SCALE,
     TEMPLATE,
+    closed_rest,
     crop_detail,
     crop_matrices,
     crop_matrix,
@@ -192,6 +193,17 @@ def test_detail_is_that_of_the_picture_and_has_a_bound() -> None:
 def test_rest_is_the_mean_of_the_calmest_fifth() -> None:
     shapes = np.tile(np.arange(10, dtype=np.float32)[::-1, None], (1, 8))
     np.testing.assert_allclose(rest_shape(shapes), np.full(8, 0.5))
+
+
+def test_a_mouth_that_never_closed_rests_closed_and_another_as_it_does() -> None:
+    rest = np.array([0.02, 0.01, 0.01, 0.2, 0.5, 0.4, 0.6, 0.1], np.float32)
+    np.testing.assert_array_equal(closed_rest(rest), rest)
+    smile = rest.copy()
+    smile[:3] = (0.12, 0.1, 0.11)
+    found = closed_rest(smile)
+    assert found[:3].mean() == pytest.approx(0.045)
+    np.testing.assert_allclose(found[[3, 6]], [0.2 - 1.15 * 0.065, 0.6 - 0.9 * 0.065], atol=1e-6)
+    np.testing.assert_array_equal(found[[4, 5, 7]], rest[[4, 5, 7]])
 
 
 def test_parted_lips_cover_the_opening_and_little_else() -> None:
