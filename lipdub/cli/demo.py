@@ -33,4 +33,4 @@ def demo(
         with console.progress() as on_event:
             report = sync_video(video, audio, output, options, on_event=on_event)
     console.say(f"{report.output}: {report.dubbed} of {report.frames} frames dubbed in {report.seconds:.1f} s")
-    console.say("Play it: the mouth opens with each syllable and rests in the pauses.")
+    console.say("Play it: the mouth moves with each syllable and rests in the pauses.")
