@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 FLOW_UNIT = 0.1  # crop sides that a raw output of 1 moves a pixel by
 START_SCALE = 0.1  # of the head's first weights: a new network leaves every pixel nearly where it is
+OTHERS_SKIN = 0.1  # what other references keep of their share where the frame itself lends its skin
 UNUSED = -1e4  # score of a place without a reference: its share is exactly 0
 
 
@@ -96,14 +97,17 @@ def one_of(warp: Warp, item: int, count: int) -> Warp:
     return Warp(places, warp.flow[item, :count][None], share[None])
 
 
-def without_lips(warp: Warp, place: int, keep: float) -> Warp:
-    """The same, with less of one reference at the lips; the others take its share there, in their proportions.
+def lend_skin(warp: Warp, place: int, keep: float) -> Warp:
+    """The same, with one reference, the frame itself, for the skin, and the others for the lips.
 
-        share_p' = share_p (1 - (1 - keep) m),   m = exp(-((x - 1/2) / 0.2)^4 - ((y - 0.73) / 0.13)^4)
+        m = exp(-((x - 1/2) / 0.2)^4 - ((y - 0.73) / 0.13)^4)
+        share_p' ~ share_p (1 - (1 - keep) m),   share_k' ~ share_k (m + OTHERS_SKIN (1 - m)),   k other references
+
+    Its pose and light are the face's own, so that jaw and cheeks cannot show two heads; its lips are the old ones.
 
     Args:
         warp: of N faces.
-        place: which of the K references.
+        place: which of the K references is the frame itself.
         keep: share of it that stays in the middle of the mouth, in [0, 1].
     """
     height, width = warp.share.shape[-2:]
@@ -111,6 +115,7 @@ def without_lips(warp: Warp, place: int, keep: float) -> Warp:
     y = 0.5 + (torch.arange(height, device=warp.share.device) + 0.5) / width - 0.73
     mouth = torch.exp(-((x / 0.2) ** 4)[None] - ((y / 0.13) ** 4)[:, None])
     factor = torch.ones_like(warp.share)
+    factor[:, :-1] = mouth + OTHERS_SKIN * (1 - mouth)
     factor[:, place] = 1 - (1 - keep) * mouth
     share = warp.share * factor + 1e-6
     return Warp(warp.places, warp.flow, share / share.sum(1, keepdim=True))

@@ -26,7 +26,7 @@ from lipdub.media.video import SourceFrame, VideoReader, paste_patch, read_patch
 from lipdub.media.writer import VideoWriter
 from lipdub.models.generator import Audio, Generated, Generator, References
 from lipdub.models.layers import mask_lower_half
-from lipdub.models.warp import compose, one_of, without_lips
+from lipdub.models.warp import compose, lend_skin, one_of
 from lipdub.pipeline.analyze import Analysis, FaceJob
 from lipdub.pipeline.speech import Speech, mouth_shapes, windows_at
 
@@ -136,12 +136,12 @@ class MouthPainter:
         """Face n as fine as its target's picture (D, D, 3), in [0, 255]."""
         face, detail = made.face[n], self._analysis.jobs[target.job].detail
         own, keep = self._generator.config.own_frame, self._config.sync.own_lips
-        if made.warp is not None and made.painted is not None and (detail > 1 or (own and keep < 1)):
+        if made.warp is not None and made.painted is not None and (detail > 1 or own):
             picture = self._tensor(target.picture[None])
             pictures = self._pictures[target.job]
             warp = one_of(made.warp, n, len(pictures) + own)
             if own:
-                warp = without_lips(warp, len(pictures), keep)
+                warp = lend_skin(warp, len(pictures), keep)
                 pictures = torch.cat([pictures, picture])
             lower = compose(warp, made.painted[n : n + 1], pictures)
             face = torch.cat([picture[0, :, : picture.shape[2] // 2], lower[0]], 1)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lipdub.models.warp import Warp, compose, enlarged, one_of, places_of, shares, without_lips
+from lipdub.models.warp import OTHERS_SKIN, Warp, compose, enlarged, lend_skin, one_of, places_of, shares
 
 SIDE = 16
 
@@ -71,15 +71,15 @@ def test_one_of_leaves_the_others_places_out():
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.4, 1.0])
-def test_without_lips_takes_one_reference_out_of_the_mouth_alone(keep: float):
+def test_one_reference_lends_its_skin_and_leaves_the_lips_to_the_others(keep: float):
     share = torch.tensor([0.6, 0.3, 0.1]).view(1, 3, 1, 1).expand(1, 3, 24, 48)
     made = Warp(torch.tensor([[0, 1]]), torch.zeros(1, 2, 2, 24, 48), share)
-    less = without_lips(made, 0, keep).share
-    torch.testing.assert_close(less.sum(1), torch.ones(1, 24, 48))
-    lips = less[0, :, 11, 24]  # the middle of the mouth
-    rest = 0.6 * keep + 0.4
-    torch.testing.assert_close(lips, torch.tensor([0.6 * keep, 0.3, 0.1]) / rest, atol=1e-3, rtol=0)
-    torch.testing.assert_close(less[0, :, 11, 2], share[0, :, 11, 2], atol=1e-3, rtol=0)  # a cheek
+    found = lend_skin(made, 0, keep).share
+    torch.testing.assert_close(found.sum(1), torch.ones(1, 24, 48))
+    lips = torch.tensor([0.6 * keep, 0.3, 0.1])  # the middle of the mouth; the last is painted
+    torch.testing.assert_close(found[0, :, 11, 24], lips / lips.sum(), atol=1e-3, rtol=0)
+    cheek = torch.tensor([0.6, 0.3 * OTHERS_SKIN, 0.1])
+    torch.testing.assert_close(found[0, :, 11, 2], cheek / cheek.sum(), atol=1e-3, rtol=0)
 
 
 def test_gradient_reaches_flow_shares_and_paint():
