@@ -179,11 +179,7 @@ def mouth_mask(landmarks: NDArray[np.floating], size: int) -> NDArray[np.float32
     points = np.vstack([landmarks[CHIN], landmarks[NOSE_TIP]]) if np.shape(landmarks) == (68, 2) else np.empty(0)
     if points.size == 0 or not np.isfinite(points).all():
         raise ValueError(f"landmarks must be finite and (68, 2), got {np.shape(landmarks)}")
-    corners = np.rint(np.clip(points, -2 * size, 3 * size)).astype(np.int32)
-    mask = np.zeros((size, size), np.uint8)
-    cv2.fillConvexPoly(mask, cv2.convexHull(corners), 1)
-    side = 2 * round((MASK_DILATION * size - 1) / 2) + 1  # odd, so that the mask grows alike on all sides
-    return cv2.dilate(mask, np.ones((side, side), np.uint8)).astype(np.float32)
+    return _hull(points, size, MASK_DILATION)
 
 
 def mouth_shape(landmarks: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -231,11 +227,16 @@ def closed_rest(rest: NDArray[np.floating]) -> NDArray[np.float32]:
     return closed
 
 
+def relative_shape(shapes: NDArray[np.floating], rest: NDArray[np.floating]) -> NDArray[np.float32]:
+    """`mouth_shape` codes (N, 8) measured from a mouth at rest (8,), in units of SHAPE_SCALE, as networks see them."""
+    code: NDArray[np.float32] = ((shapes - rest) / SHAPE_SCALE).astype(np.float32)
+    return code
+
+
 def shape_code(landmarks: NDArray[np.floating]) -> NDArray[np.float32]:
     """Mouth shapes (T, 8) of one clip relative to its own mouth at rest, in units of SHAPE_SCALE."""
     shapes = mouth_shape(landmarks)
-    code: NDArray[np.float32] = ((shapes - rest_shape(shapes)) / SHAPE_SCALE).astype(np.float32)
-    return code
+    return relative_shape(shapes, rest_shape(shapes))
 
 
 def parted_lips(landmarks: NDArray[np.floating], size: int) -> NDArray[np.float32]:
@@ -248,10 +249,15 @@ def parted_lips(landmarks: NDArray[np.floating], size: int) -> NDArray[np.float3
     Returns:
         (S, S), 1 between the lips, 0 elsewhere.
     """
-    corners = np.rint(np.clip(landmarks[INNER_LIPS], -2 * size, 3 * size)).astype(np.int32)
+    return _hull(landmarks[INNER_LIPS], size, LIPS_DILATION)
+
+
+def _hull(points: NDArray[np.floating], size: int, dilation: float) -> NDArray[np.float32]:
+    """(S, S), 1 in the convex hull of crop points (P, 2), dilated by a square of `dilation` crop sides."""
+    corners = np.rint(np.clip(points, -2 * size, 3 * size)).astype(np.int32)
     mask = np.zeros((size, size), np.uint8)
     cv2.fillConvexPoly(mask, cv2.convexHull(corners), 1)
-    side = 2 * round((LIPS_DILATION * size - 1) / 2) + 1
+    side = 2 * round((dilation * size - 1) / 2) + 1  # odd, so that the mask grows alike on all sides
     return cv2.dilate(mask, np.ones((side, side), np.uint8)).astype(np.float32)
 
 

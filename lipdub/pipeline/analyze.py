@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lipdub.config import Config, FaceConfig
 from lipdub.errors import InputError, NoFaceError
-from lipdub.faces.align import SHAPE_SCALE, crop_detail, crop_matrices, crop_matrix, finer, mouth_shape, transform
+from lipdub.faces.align import crop_detail, crop_matrices, crop_matrix, finer, mouth_shape, relative_shape, transform
 from lipdub.faces.backend import FaceBackend
 from lipdub.faces.follow import FaceFollower, Track
 from lipdub.faces.references import ReferencePool, Selection
@@ -38,7 +38,7 @@ class FaceJob:
     weight: NDArray[np.float32]  # (T,) 0 = leave the frame alone, 1 = dub it; fades in and out
     references: Selection  # crops of side D = detail S
     shapes: NDArray[np.float32]  # (T, 8) the old mouths relative to `references.rest`, in units of SHAPE_SCALE
-    detail: int = 1
+    detail: int = 1  # D / S: how much finer than the generator's faces a warp works
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ def _job(track: Track, found: Survey, config: Config) -> FaceJob:
     matrices = crop_matrices(track.landmarks, own_times, config.face, config.generator.size)
     usable = usable_rows(track, config.face)
     fade = edge_fade(usable, config.face.fade_frames, fade_in=not track.opens_shot, fade_out=not track.closes_shot)
-    shapes = ((mouth_shape(track.landmarks) - references.rest) / SHAPE_SCALE).astype(np.float32)
+    shapes = relative_shape(mouth_shape(track.landmarks), references.rest)
     return FaceJob(track, matrices, fade, references, shapes, found.detail[track.id])
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lipdub.config import Config
 from lipdub.errors import ResourceError, WeightsError
-from lipdub.faces.align import SHAPE_SCALE, finer
+from lipdub.faces.align import finer, relative_shape
 from lipdub.faces.blend import match_colour, paste_alpha
 from lipdub.media.probe import VideoInfo
 from lipdub.media.video import SourceFrame, VideoReader, paste_patch, read_patch
@@ -184,7 +184,7 @@ class MouthPainter:
         crops = self._tensor(np.stack([_shrunk(crop, config.size) for crop in given.crops]))
         if not config.whole_references:
             crops[:, :, : config.size // 2] = 0  # lower halves only, as in training
-        shapes = torch.from_numpy((given.shapes - given.rest) / SHAPE_SCALE).to(self._device)
+        shapes = torch.from_numpy(relative_shape(given.shapes, given.rest)).to(self._device)
         self._encoded[job] = self._generator.encode_references(crops, shapes)
 
 
