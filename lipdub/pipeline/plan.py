@@ -105,7 +105,7 @@ class _DryRun:
             output=str(self._output),
             frames=len(analysis.times_s),
             video_s=round(info.duration_s, 3),
-            audio_s=round(len(given.waveform) / given.config.mel.sample_rate, 3),
+            audio_s=round(given.speech.duration_s, 3),
             source=f"{info.codec} {info.width}x{info.height} {info.pix_fmt}, {float(info.average_rate):.6g} fps",
             encoder=writer.encoder,
             pix_fmt=writer.pix_fmt,

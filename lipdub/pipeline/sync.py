@@ -8,9 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lipdub import __version__
 from lipdub.config import Config
@@ -30,7 +28,7 @@ from lipdub.models.layers import for_inference
 from lipdub.pipeline.analyze import Analysis, Face, analyze
 from lipdub.pipeline.render import MouthPainter, Rendered, render
 from lipdub.pipeline.report import SyncReport
-from lipdub.pipeline.speech import listen
+from lipdub.pipeline.speech import Speech, listen
 from lipdub.weights import load_generator, locate, sha256_of
 
 STAGES = ("read", "faces", "dub", "write")
@@ -76,7 +74,7 @@ class Inputs:
     """What a job reads before its long work."""
 
     source: MediaInfo
-    waveform: NDArray[np.float32]  # (n,) mono, at config.mel.sample_rate
+    speech: Speech  # the dub, as the analysis hears it
     device: torch.device
     generator: Generator
     backend: FaceBackend
@@ -89,7 +87,7 @@ class Inputs:
 
     def other_length(self) -> str:
         """What becomes of a dub that is longer or shorter than the video; empty where it is neither."""
-        longer_s = len(self.waveform) / self.config.mel.sample_rate - self.video.duration_s
+        longer_s = self.speech.duration_s - self.video.duration_s
         if longer_s > 0.1:
             return f"the dub is {longer_s:.2f} s longer than the video; its end is cut"
         if longer_s < -0.1:
@@ -98,7 +96,7 @@ class Inputs:
 
 
 def read_inputs(video: Path, audio: Path, options: SyncOptions, config: Config) -> Inputs:
-    """Look into both files, load the generator and the face backend.
+    """Look into both files, hear the dub, load the generator and the face backend.
 
     Raises:
         InputError, SetupError, WeightsError: a file, the device or the weights cannot be used.
@@ -113,7 +111,7 @@ def read_inputs(video: Path, audio: Path, options: SyncOptions, config: Config) 
     for_inference(generator)
     return Inputs(
         source=source,
-        waveform=waveform,
+        speech=listen(waveform, config.mel, config.sync),
         device=device,
         generator=generator,
         backend=face_backend(options.backend, config.face, device),
@@ -195,8 +193,7 @@ class _Job:
 
     def _render(self, video: Path, given: Inputs, writer: VideoWriter, analysis: Analysis) -> Rendered:
         info, config = given.video, self._config
-        speech = listen(given.waveform, config.mel, config.sync)
-        painter = MouthPainter(given.generator, analysis, speech, config, given.device)
+        painter = MouthPainter(given.generator, analysis, given.speech, config, given.device)
         total = len(analysis.times_s)
         rendered = render(
             video, info, writer, analysis, painter, config, on_frame=lambda n: self._on_event(Progress(n, total))
