@@ -46,8 +46,16 @@ def paste_alpha(mask: NDArray[np.floating], feather: float, top: float = 0.0) ->
     return _smoothstep((soft - LOW) / (HIGH - LOW)) * _border_ramp(size, feather, top)
 
 
+def extent(alpha: NDArray[np.floating]) -> tuple[slice, slice]:
+    """The smallest rectangle (rows, columns) of an opacity (H, W) that holds all that is not 0; empty where all is."""
+    rows, columns = np.flatnonzero(alpha.any(1)), np.flatnonzero(alpha.any(0))
+    if rows.size == 0:
+        return slice(0, 0), slice(0, 0)
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
 def match_colour(
-    generated: NDArray[np.float32], original: NDArray[np.float32], alpha: NDArray[np.float32]
+    generated: NDArray[np.float32], original: NDArray[np.float32], alpha: NDArray[np.float32], side: int | None = None
 ) -> NDArray[np.float32]:
     """The generated face in the light of the picture that it goes into.
 
@@ -60,12 +68,13 @@ def match_colour(
     An affine difference of colours is removed (within the limits above); equal pictures come back unchanged.
 
     Args:
-        generated: (S, S, 3) in [0, 255].
-        original: the same crop of the picture.
-        alpha: (S, S) of `paste_alpha`.
+        generated: (H, W, 3) in [0, 255], a face crop or a part of it.
+        original: the same part of the picture's crop.
+        alpha: (H, W) of `paste_alpha`.
+        side: S, of the whole crop, in pixels; W if None.
 
     Returns:
-        (S, S, 3) in [0, 255]; `generated` itself where there is no ring.
+        (H, W, 3) in [0, 255]; `generated` itself where there is no ring.
 
     Raises:
         ValueError: shapes do not agree.
@@ -87,7 +96,7 @@ def match_colour(
     gain = np.sqrt((spread_real + NOISE) / (spread_made + NOISE))
     gain = np.clip(gain, 1 / MAX_GAIN, MAX_GAIN).astype(np.float32)
     mean = mean_made + np.clip(mean_real - mean_made, -MAX_SHIFT, MAX_SHIFT)
-    plane = _plane(real - mean_real - gain * (made - mean_made), weight, rows, columns, alpha.shape[0])
+    plane = _plane(real - mean_real - gain * (made - mean_made), weight, rows, columns, alpha.shape, side)
     matched: NDArray[np.floating] = np.clip(gain * (generated - mean_made) + mean + plane, 0, 255)
     return matched.astype(np.float32, copy=False)
 
@@ -97,17 +106,19 @@ def _plane(
     weight: NDArray[np.floating],
     rows: NDArray[np.int64],
     columns: NDArray[np.int64],
-    size: int,
+    shape: tuple[int, ...],
+    side: int | None,
 ) -> NDArray[np.float32]:
-    """(S, S, 3): the tilted plane, 0 at the ring's middle, nearest to `rest` (P, 3) at the ring's pixels."""
-    at = np.stack([columns, rows], 1).astype(np.float32) / size
+    """(H, W, 3): the tilted plane, 0 at the ring's middle, nearest to `rest` (P, 3) at the ring's pixels."""
+    side = side or shape[1]
+    at = np.stack([columns, rows], 1).astype(np.float32) / side
     middle = weight @ at
     away = at - middle
     weighted = away * weight[:, None]
     slopes = np.linalg.solve(weighted.T @ away + RIDGE * np.eye(2, dtype=np.float32), weighted.T @ rest)  # (2, 3)
     slopes = np.clip(slopes, -MAX_TILT, MAX_TILT)
-    line = np.arange(size, dtype=np.float32)[:, None] / size
-    plane: NDArray[np.floating] = (line - middle[0]) * slopes[0] + ((line - middle[1]) * slopes[1])[:, None]
+    across, down = (np.arange(length, dtype=np.float32)[:, None] / side for length in shape[::-1])
+    plane: NDArray[np.floating] = (across - middle[0]) * slopes[0] + ((down - middle[1]) * slopes[1])[:, None]
     return plane.astype(np.float32)
 
 

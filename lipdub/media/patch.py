@@ -66,16 +66,17 @@ def paste_patch(
         picture: a decoded frame; its memory is copied first when the decoder still refers to it.
         info: of its stream.
         matrix: (2, 3) upright display pixels -> crop pixels.
-        face: (S, S, 3) R'G'B' in 0..255.
-        alpha: (S, S) in 0..1; taken as 0 outside the crop.
+        face: (H, W, 3) R'G'B' in 0..255, the crop or a part of it.
+        alpha: (H, W) in 0..1; taken as 0 outside of it.
 
     Raises:
         InputError: a pixel format without support.
         ValueError: shapes that do not fit, a bad matrix, or values that are not finite.
     """
-    size = face.shape[0]
-    if face.shape != (size, size, 3) or alpha.shape != (size, size):
-        raise ValueError(f"face must be (S, S, 3) and alpha (S, S), got {face.shape} and {alpha.shape}")
+    if face.ndim != 3 or face.shape != (*alpha.shape, 3):
+        raise ValueError(f"face must be (H, W, 3) and alpha (H, W), got {face.shape} and {alpha.shape}")
+    if not alpha.size:
+        return
     if not (np.isfinite(face).all() and np.isfinite(alpha).all()):
         raise ValueError("face and alpha must be finite")
     form, to_crop = layout(picture.format.name), _compose(_checked(matrix), info.display_matrix)
@@ -89,9 +90,9 @@ def paste_patch(
 def _cut(component: Component, form: Layout, to_crop: Affine, size: int) -> NDArray[np.float32]:
     """One component in the crop's grid; where that is coarser, it is made `times` as large and then averaged."""
     times = min(_MOST, max(1, math.ceil(1 / _scale(to_crop) - 0.05)))
-    span = _span(_invert(to_crop), size, component.samples.shape, _MARGIN)
+    span = _span(_invert(to_crop), (size, size), component.samples.shape, _MARGIN)
     if span is None:  # the crop lies outside: the nearest edge goes on
-        span = _nearest(_invert(to_crop), size, component.samples.shape)
+        span = _nearest(_invert(to_crop), (size, size), component.samples.shape)
     x0, y0, x1, y1 = span
     source = component.samples[y0:y1, x0:x1].astype(np.float32)
     if form.shift:
@@ -102,25 +103,25 @@ def _cut(component: Component, form: Layout, to_crop: Affine, size: int) -> NDAr
     side = (size * times, size * times)
     large = cv2.warpAffine(source, warp, side, flags=method, borderMode=cv2.BORDER_REPLICATE)
     if times > 1:
-        large = _shrunk(large, size)
+        large = _shrunk(large, (size, size))
     return np.asarray(large, dtype=np.float32)
 
 
-def _shrunk(image: NDArray[Any], side: int) -> NDArray[np.float32]:
-    return np.asarray(cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA), dtype=np.float32)
+def _shrunk(image: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]:
+    """To a width and a height."""
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
 
 
 def _blend(
     component: Component, form: Layout, to_crop: Affine, values: NDArray[np.float32], weight: NDArray[np.float32]
 ) -> None:
-    size = values.shape[0]
+    size = (values.shape[1], values.shape[0])
     times = max(1, round(_scale(to_crop)))  # > 1: crop pixels for one sample of the picture
     if times > 1:
-        small = -(-size // times)
-        ratio = small / size
-        values = _shrunk(values, small)
-        weight = _shrunk(weight, small)
-        shrink = np.array([[ratio, 0, (ratio - 1) / 2], [0, ratio, (ratio - 1) / 2]])
+        small = (-(-size[0] // times), -(-size[1] // times))
+        across, down = small[0] / size[0], small[1] / size[1]
+        values, weight = _shrunk(values, small), _shrunk(weight, small)
+        shrink = np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2]])
         to_crop, size = _compose(shrink, to_crop), small
     from_crop = _invert(to_crop)
     span = _span(from_crop, size, component.samples.shape, 1)
@@ -167,13 +168,15 @@ def _grid(part: Part, info: VideoInfo) -> Affine:
     return np.array([[part.sub_x, 0, (part.sub_x - 1) / 2 if centred else 0.0], [0, part.sub_y, (part.sub_y - 1) / 2]])
 
 
-def _corners(from_crop: Affine, size: int) -> NDArray[np.float64]:
-    low, high = -0.5, size - 0.5
-    square = np.array([[low, low], [low, high], [high, low], [high, high]])
-    return np.asarray(square @ from_crop[:, :2].T + from_crop[:, 2])
+def _corners(from_crop: Affine, size: tuple[int, int]) -> NDArray[np.float64]:
+    low, right, bottom = -0.5, size[0] - 0.5, size[1] - 0.5
+    corners = np.array([[low, low], [low, bottom], [right, low], [right, bottom]])
+    return np.asarray(corners @ from_crop[:, :2].T + from_crop[:, 2])
 
 
-def _span(from_crop: Affine, size: int, shape: tuple[int, ...], margin: int) -> tuple[int, int, int, int] | None:
+def _span(
+    from_crop: Affine, size: tuple[int, int], shape: tuple[int, ...], margin: int
+) -> tuple[int, int, int, int] | None:
     """Rectangle of samples (half-open) under the crop, cut to the component; None when there is none."""
     corners = _corners(from_crop, size)
     x0, y0 = np.maximum(np.floor(corners.min(axis=0)).astype(int) - margin, 0)
@@ -181,7 +184,7 @@ def _span(from_crop: Affine, size: int, shape: tuple[int, ...], margin: int) -> 
     return (int(x0), int(y0), int(x1), int(y1)) if x1 > x0 and y1 > y0 else None
 
 
-def _nearest(from_crop: Affine, size: int, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+def _nearest(from_crop: Affine, size: tuple[int, int], shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     """The corner sample closest to a crop that lies wholly outside."""
     x, y = np.clip(np.rint(_corners(from_crop, size).mean(axis=0)).astype(int), 0, [shape[1] - 1, shape[0] - 1])
     return int(x), int(y), int(x) + 1, int(y) + 1

@@ -71,6 +71,16 @@ class Audio:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """What the networks make of N faces, before a warp's pieces are put together."""
+
+    painted: Tensor  # in [0, 1]: the whole face (N, 3, S, S), or beside a warp its hidden half (N, 3, S / 4, S / 2)
+    mask: Tensor | None  # (N, 1, S, S) logits; None without the mask head
+    shape: Tensor | None  # (N, C) mouth shape that the sound predicts; None without a shape code
+    warp: Warp | None = None  # where the rest of the hidden half comes from; None without a warp
+
+
+@dataclass(frozen=True)
 class Generated:
     """What the generator makes of N faces."""
 
@@ -190,7 +200,28 @@ class Generator(nn.Module):
         *,
         shape: Tensor | None = None,
     ) -> Generated:
-        """Make N faces.
+        """Make N faces: `draw`, and a warp's pieces put together in the generator's own size.
+
+        Args and errors are those of `draw`.
+        """
+        drawn = self.draw(masked, windows, references, owner, shape=shape)
+        if drawn.warp is None:
+            return Generated(drawn.painted, drawn.mask, drawn.shape)
+        assert references.pictures is not None  # encode_references
+        above = masked[..., : self.config.size // 2, :].float()
+        face = torch.cat([above, compose(drawn.warp, drawn.painted, references.pictures)], 2)
+        return Generated(face, drawn.mask, drawn.shape, drawn.warp, drawn.painted)
+
+    def draw(
+        self,
+        masked: Tensor,
+        windows: Tensor | Audio,
+        references: References,
+        owner: Tensor,
+        *,
+        shape: Tensor | None = None,
+    ) -> Drawn:
+        """What is painted and, with a warp, how the references are bent: `compose` puts both together in any size.
 
         Args:
             masked: (N, 3, S, S) in [0, 1], lower half 0 (`layers.mask_lower_half`).
@@ -200,7 +231,7 @@ class Generator(nn.Module):
             shape: (N, C) mouth shapes to use instead of the predicted ones; needs `shape_code` > 0.
 
         Returns:
-            Face, mask logits and predicted shape.
+            Picture, mask logits, predicted shape and warp.
 
         Raises:
             ValueError: shapes that do not fit, or a shape without a shape code.
@@ -221,15 +252,12 @@ class Generator(nn.Module):
         painted = self.face_head(x).sigmoid()
         mask = self.mask_head(x) if self.config.mask_head else None
         if not self.config.warp:
-            return Generated(painted, mask, audio.shape)
+            return Drawn(painted, mask, audio.shape)
         code = audio.shape if shape is None else shape
         warp = self._warp(identity, features, references, owner, weights, voice if code is None else code, x)
-        assert references.pictures is not None  # encode_references
-        half = self.config.size // 2
-        face = torch.cat([masked[..., :half, :].float(), compose(warp, painted, references.pictures)], 2)
         if mask is not None:
-            mask = F.pad(enlarged(mask, self.config.size), (0, 0, half, 0), value=UNSEEN)
-        return Generated(face, mask, audio.shape, warp, painted)
+            mask = F.pad(enlarged(mask, self.config.size), (0, 0, self.config.size // 2, 0), value=UNSEEN)
+        return Drawn(painted, mask, audio.shape, warp)
 
     def _warp(
         self,

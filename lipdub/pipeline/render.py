@@ -20,11 +20,11 @@ from torch import Tensor
 from lipdub.config import Config
 from lipdub.errors import ResourceError, WeightsError
 from lipdub.faces.align import finer, relative_shape
-from lipdub.faces.blend import match_colour, paste_alpha
+from lipdub.faces.blend import extent, match_colour, paste_alpha
 from lipdub.media.probe import VideoInfo
 from lipdub.media.video import SourceFrame, VideoReader, paste_patch, read_patch
 from lipdub.media.writer import VideoWriter
-from lipdub.models.generator import Audio, Generated, Generator, References
+from lipdub.models.generator import Audio, Drawn, Generator, References
 from lipdub.models.layers import mask_lower_half
 from lipdub.models.warp import compose, lend_skin, one_of
 from lipdub.pipeline.analyze import Analysis, FaceJob
@@ -120,30 +120,29 @@ class MouthPainter:
                 references = _joined([references, own])
                 owner = torch.cat([owner, torch.eye(len(targets), dtype=torch.bool, device=self._device)], 1)
             sound = self._sound(np.array([target.frame for target in targets]))
-            made = self._generator(mask_lower_half(real), sound, references, owner)
-            faces = [self._detailed(made, n, target) for n, target in enumerate(targets)]
-        if made.mask is None:
+            drawn = self._generator.draw(mask_lower_half(real), sound, references, owner)
+            faces = [self._detailed(drawn, n, target) for n, target in enumerate(targets)]
+        if drawn.mask is None:
             masks = np.zeros((len(targets), size, size), np.float32)
             masks[:, size // 2 :] = 1
         else:
-            masks = made.mask.float().sigmoid()[:, 0].cpu().numpy()
+            masks = drawn.mask.float().sigmoid()[:, 0].cpu().numpy()
         return [
             Painted(face, mask) if np.isfinite(face).all() and np.isfinite(mask).all() else None
             for face, mask in zip(faces, masks, strict=True)
         ]
 
-    def _detailed(self, made: Generated, n: int, target: Target) -> NDArray[np.float32]:
+    def _detailed(self, drawn: Drawn, n: int, target: Target) -> NDArray[np.float32]:
         """Face n as fine as its target's picture (D, D, 3), in [0, 255]."""
-        face, detail = made.face[n], self._analysis.jobs[target.job].detail
-        own, keep = self._generator.config.own_frame, self._config.sync.own_lips
-        if made.warp is not None and made.painted is not None and (detail > 1 or own):
-            picture = self._tensor(target.picture[None])
-            pictures = self._pictures[target.job]
-            warp = one_of(made.warp, n, len(pictures) + own)
+        face = drawn.painted[n]
+        if drawn.warp is not None:
+            picture, pictures = self._tensor(target.picture[None]), self._pictures[target.job]
+            own = self._generator.config.own_frame
+            warp = one_of(drawn.warp, n, len(pictures) + own)
             if own:
-                warp = lend_skin(warp, len(pictures), keep)
+                warp = lend_skin(warp, len(pictures), self._config.sync.own_lips)
                 pictures = torch.cat([pictures, picture])
-            lower = compose(warp, made.painted[n : n + 1], pictures)
+            lower = compose(warp, drawn.painted[n : n + 1], pictures)
             face = torch.cat([picture[0, :, : picture.shape[2] // 2], lower[0]], 1)
         fine: NDArray[np.float32] = (face.float() * 255).permute(1, 2, 0).cpu().numpy()
         return fine
@@ -265,9 +264,13 @@ class _Queue:
         side = len(mouth.face)
         if side != len(alpha):
             alpha = np.asarray(cv2.resize(alpha, (side, side), interpolation=cv2.INTER_LINEAR), np.float32)
-        matched = match_colour(mouth.face, target.picture.astype(np.float32), alpha)
+        seen = extent(alpha)
+        alpha = alpha[seen]
+        matched = match_colour(mouth.face[seen], target.picture[seen].astype(np.float32), alpha, side)
+        matrix = self._matrix(target.job, target.row)
+        matrix[:, 2] -= seen[1].start, seen[0].start
         weight = self._jobs[target.job].weight[target.row]
-        paste_patch(frame.picture, self._info, self._matrix(target.job, target.row), matched, alpha * weight)
+        paste_patch(frame.picture, self._info, matrix, matched, alpha * weight)
 
     def _matrix(self, job: int, row: int) -> NDArray[np.float64]:
         """Display pixel -> pixel of the job's fine crop."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lipdub.faces.align import TEMPLATE, mouth_mask
-from lipdub.faces.blend import match_colour, paste_alpha
+from lipdub.faces.blend import extent, match_colour, paste_alpha
 
 S = 96
 FEATHER = 0.06
@@ -116,3 +116,19 @@ def test_both_are_quick_enough_to_run_per_frame(picture: np.ndarray, alpha: np.n
 
     assert best(lambda: paste_alpha(mask, FEATHER)) < 1e-3
     assert best(lambda: match_colour(picture + 3, picture, alpha)) < 2e-3
+
+
+def test_an_extent_holds_all_that_is_not_0_and_no_more() -> None:
+    alpha = np.zeros((8, 6), np.float32)
+    alpha[3, 2] = alpha[5, 4] = 0.1
+    assert extent(alpha) == (slice(3, 6), slice(2, 5))
+    assert alpha[extent(np.zeros((8, 6)))].size == 0
+
+
+def test_a_part_is_matched_as_the_whole_is(picture) -> None:
+    alpha = paste_alpha(mouth_mask(TEMPLATE * S, S), FEATHER, top=0.53)
+    real = np.clip(picture * 0.9 + 12 + np.linspace(-8, 8, S, dtype=np.float32)[:, None], 0, 255)
+    seen = extent(alpha)
+    assert seen[0].start > S // 2
+    whole, part = match_colour(picture, real, alpha), match_colour(picture[seen], real[seen], alpha[seen], S)
+    np.testing.assert_allclose(part, whole[seen], atol=1e-3)

@@ -35,6 +35,23 @@ def soft_disc(size):
     return np.clip((size * 0.4 - np.hypot(x, y)) / (size * 0.1), 0, 1).astype(np.float32)
 
 
+@pytest.mark.parametrize("scale", [0.6, 1.0, 2.4])
+def test_a_part_of_a_crop_is_pasted_as_the_whole_is(info, frame, scale: float) -> None:
+    size, matrix = 64, TURNED * scale
+    face = np.full((size, size, 3), 30, np.float32)
+    face[size // 2 :] = (200, 90, 40)
+    alpha = np.zeros((size, size), np.float32)
+    alpha[34:60, 9:51] = np.linspace(0.1, 0.9, 26, dtype=np.float32)[:, None]
+    part = matrix.copy()
+    part[:, 2] -= 6, 30
+    described_as = described(info, "yuv444p")
+    whole_of, part_of = frame("yuv444p", 160, 120), frame("yuv444p", 160, 120)
+    paste_patch(whole_of, described_as, matrix, face, alpha)
+    paste_patch(part_of, described_as, part, np.ascontiguousarray(face[30:62, 6:54]), alpha[30:62, 6:54])
+    for a, b in zip(components(whole_of), components(part_of), strict=True):
+        assert np.abs(a.samples.astype(int) - b.samples).max() <= 1
+
+
 @pytest.mark.parametrize("pix_fmt", FORMATS)
 def test_paste_changes_the_inside_only(info, frame, pix_fmt):
     picture, info = frame(pix_fmt, 160, 120), described(info, pix_fmt)

@@ -56,10 +56,10 @@ def painter_of(generator_file: Path):
 
     def make(jobs: list[FaceJob], *, batch_size: int = 4, most: int = 99) -> tuple[MouthPainter, list[tuple[int, int]]]:
         calls: list[tuple[int, int]] = []
-        real = Generator.forward
+        real = Generator.draw
 
         class Watched(Generator):
-            def forward(self, masked, windows, references, owner, **kwargs):
+            def draw(self, masked, windows, references, owner, **kwargs):
                 calls.append((len(masked), len(references.embeddings)))
                 if len(masked) > most:
                     raise torch.OutOfMemoryError("out of memory")

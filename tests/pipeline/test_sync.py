@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from lipdub.events import Done, Progress, Stage, Warning_
 from lipdub.media.marks import read_marks
 from lipdub.media.probe import probe
 from lipdub.media.remux import ffmpeg_binary
-from lipdub.models.generator import Generated, Generator
+from lipdub.models.generator import Drawn, Generator
 from lipdub.pipeline.sync import resolve_device
 
 FACE = (50, 30, 56)  # left, top and side of the face's crop
@@ -204,15 +205,15 @@ def test_an_input_is_never_the_output(dub, face_clip, speech, role: str) -> None
 
 @pytest.mark.parametrize("old", [None, b"precious"])
 def test_a_failure_in_the_middle_leaves_nothing_behind(dub, face_clip, speech, monkeypatch, old: bytes | None) -> None:
-    calls, real = [], Generator.forward
+    calls, real = [], Generator.draw
 
-    def forward(self, *args, **kwargs) -> Generated:
+    def draw(self, *args, **kwargs) -> Drawn:
         calls.append(1)
         if len(calls) == 2:
             raise RuntimeError("a bug")
         return real(self, *args, **kwargs)
 
-    monkeypatch.setattr(Generator, "forward", forward)
+    monkeypatch.setattr(Generator, "draw", draw)
     if old is not None:
         dub.output.write_bytes(old)
     with pytest.raises(RuntimeError, match="a bug"):
@@ -243,22 +244,22 @@ def test_a_range_without_frames_is_an_error(dub, face_clip, speech) -> None:
 
 
 def broken(rows_of_call):
-    """Generator.forward whose picture is NaN in some rows of each call."""
-    real, calls = Generator.forward, []
+    """Generator.draw whose picture is NaN in some rows of each call."""
+    real, calls = Generator.draw, []
 
-    def forward(self, masked, *args, **kwargs) -> Generated:
-        made = real(self, masked, *args, **kwargs)
+    def draw(self, masked, *args, **kwargs) -> Drawn:
+        drawn = real(self, masked, *args, **kwargs)
         rows = rows_of_call(len(calls), len(masked))
         calls.append(1)
-        face = made.face.clone()
-        face[rows] = float("nan")
-        return Generated(face, made.mask, made.shape)
+        painted = drawn.painted.clone()
+        painted[rows] = float("nan")
+        return replace(drawn, painted=painted)
 
-    return forward
+    return draw
 
 
 def test_pictures_that_are_not_finite_are_left_out_and_counted(dub, face_clip, speech, pictures, monkeypatch) -> None:
-    monkeypatch.setattr(Generator, "forward", broken(lambda call, n: [1] if call == 0 else []))
+    monkeypatch.setattr(Generator, "draw", broken(lambda call, n: [1] if call == 0 else []))
     video = face_clip(one)
     report = dub(video, speech(), batch_size=4)
     touched = [not equal(a, b) for (_, a), (_, b) in zip(pictures(video), pictures(dub.output), strict=True)]
@@ -268,7 +269,7 @@ def test_pictures_that_are_not_finite_are_left_out_and_counted(dub, face_clip, s
 
 
 def test_a_generator_that_gives_nothing_is_an_error(dub, face_clip, speech, monkeypatch) -> None:
-    monkeypatch.setattr(Generator, "forward", broken(lambda call, n: list(range(n))))
+    monkeypatch.setattr(Generator, "draw", broken(lambda call, n: list(range(n))))
     with pytest.raises(WeightsError, match="10 faces"):
         dub(face_clip(one), speech())
     assert not list(dub.output.parent.iterdir())
