@@ -130,7 +130,7 @@ class LossConfig:
     expert_at_l1: float = 0.045  # masked L1 in [0, 1] units. Thesis: 1.1, of an unstated scale
     expert_floor: float = 1e-3  # d is clipped to [floor, 1] (8)
     r1_gamma: float = 10.0  # (14)
-    shape: float = 0.0  # mouth-shape loss of the sound, not in the thesis
+    shape: float = 0.0  # mouth-shape loss of the sound, and of the expert's embeddings; not in the thesis
     edges: float = 0.0  # masked L1 of neighbouring pixels' differences, not in the thesis
     paint: float = 0.0  # share of a warp's mouth that is painted although no lips are parted there
     blur_kernel: int = 5  # (10)
@@ -144,6 +144,7 @@ class TrainConfig:
     stage: str = "1"  # detector | landmarks | expert | 1
     steps: int = 100_000
     minutes: float = 0.0  # wall-clock budget; the run ends at whichever comes first; 0 = none
+    wrong_sounds: int = 1  # the expert's, beside each right one; a sound costs it far less than faces
     sound_first: int = 0  # steps in which only sound -> mouth shape is learnt (shape_code > 0)
     batch_clips: int = 4  # clips of `frames` faces [3.7]; pictures, where a face network is trained
     frames: int = 5  # T_v

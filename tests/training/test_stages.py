@@ -89,7 +89,13 @@ def test_two_steps_change_every_weight(made_data: Path, tmp_path: Path, stage: s
 
 @pytest.mark.parametrize(
     ("stage", "more"),
-    [("expert", []), ("1", []), ("1", ["generator.shape_code=8", "loss.shape=1"]), ("1", WARP)],
+    [
+        ("expert", []),
+        ("expert", ["loss.shape=1"]),
+        ("1", []),
+        ("1", ["generator.shape_code=8", "loss.shape=1"]),
+        ("1", WARP),
+    ],
 )
 def test_four_steps_are_two_and_resume_and_two(made_data: Path, tmp_path: Path, stage: str, more: list[str]) -> None:
     settings = ["train.steps=4", "train.validate_every=3", *more]  # a validation falls into the second part only
@@ -199,42 +205,65 @@ def test_features_that_are_neither_vgg_are_refused(trained_expert: Path) -> None
         load_features(str(trained_expert))
 
 
-def test_the_expert_learns_one_batch_by_heart(made_data: Path) -> None:
-    config = load_config("debug", ["train.learning_rate=3e-3", "train.anneal=0"])
+@pytest.mark.parametrize("told", [False, True])
+def test_the_expert_learns_one_batch_by_heart(made_data: Path, told: bool) -> None:
+    config = load_config("debug", ["train.learning_rate=3e-3", "train.anneal=0", f"loss.shape={float(told)}"])
     clips = ClipSet(made_data, "train", config)
     torch.manual_seed(0)
     training = ExpertTraining(config, Accelerator(), clips, clips)
-    faces, mel, labels = expert_batch(clips, config, 16, augment=False)
-    assert labels.tolist() == [1, 0] * 8
+    batch = expert_batch(clips, config, 8, 1, augment=False)
     losses = []
     for step in range(60):
-        loss = expert_bce(training.expert(faces, mel), labels)
-        training.update({"expert": loss}, step, 0.0)
-        losses.append(float(loss.detach()))
-    assert losses[0] > 0.5
-    assert min(losses[-5:]) < 0.3
+        loss = training.judge(batch)
+        training.update(loss, step, 0.0)
+        losses.append({name: float(value.detach()) for name, value in loss.items()})
+    assert losses[0]["expert"] > 0.5
+    assert min(each["expert"] for each in losses[-5:]) < 0.3
+    if told:
+        assert all(losses[-1][name] < losses[0][name] / 2 for name in ("seen", "heard"))
+    else:
+        assert losses[0].keys() == {"expert"}
+
+
+def test_right_and_wrong_sounds_weigh_alike_however_many(made_data: Path) -> None:
+    config = load_config("debug")
+    clips = ClipSet(made_data, "train", config)
+    training = ExpertTraining(config, Accelerator(), clips, clips)
+    batch = expert_batch(clips, config, 5, 3, augment=False)
+    training.taught.eval()  # running statistics: a sound alone is judged as among others
+    similarity = training.taught(batch).similarity
+    assert similarity.shape == (5, 4)
+    expert = training.taught.expert
+    torch.testing.assert_close(similarity[:, 2], expert(batch.faces, batch.mel[:, 2]))
+    right = expert_bce(similarity[:, 0], torch.ones(5))
+    wrong = expert_bce(similarity[:, 1:].flatten(), torch.zeros(15))
+    torch.testing.assert_close(training.judge(batch)["expert"], (right + wrong) / 2)
 
 
 def test_a_wrong_sound_is_another_time_of_the_same_clip(made_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config("debug")
     clips = ClipSet(made_data, "train", config)
-    seen, heard, faces, windows = [], [], clips.faces, expert_module.mel_windows
+    seen, heard, faces, windows = [], [], clips.faces, expert_module.mel_windows  # one of each for every clip
 
     def watch(clip: Clip, first: int, *args: object, **kwargs: object) -> np.ndarray:
         seen.append((id(clip.mel), first))
         return faces(clip, first, *args, **kwargs)
 
     def listen(mel: np.ndarray, times_s: np.ndarray, *args: object, **kwargs: object) -> np.ndarray:
-        heard.append((id(mel), round(25 * times_s[0] - 2.5, 6)))
+        heard.append((id(mel), (25 * times_s - 2.5).round(6).tolist()))
         return windows(mel, times_s, *args, **kwargs)
 
     monkeypatch.setattr(clips, "faces", watch)
     monkeypatch.setattr(expert_module, "mel_windows", listen)
-    lower, mel, labels = expert_batch(clips, config, 40, augment=False)
-    assert (lower.shape, mel.shape) == ((40, 15, 16, 32), (40, 1, 80, 16))
-    for (clip, first), (other, start), label in zip(seen, heard, labels, strict=True):
+    batch = expert_batch(clips, config, 20, 2, augment=False)
+    assert (batch.faces.shape, batch.mel.shape) == ((20, 15, 16, 32), (20, 3, 80, 16))
+    by_mel = {id(clip.mel): clip for clip in clips.clips}
+    for (clip, first), (other, starts), shapes in zip(seen, heard, batch.shapes, strict=True):
         assert other == clip
-        assert start == first if label else abs(start - first) >= 5  # frames, 0.2 s
+        assert starts[0] == first and all(abs(start - first) >= 5 for start in starts[1:])  # frames, 0.2 s
+        for start, told in zip(starts, shapes, strict=True):
+            mouths = by_mel[clip].shape[int(start) : int(start) + 5]
+            np.testing.assert_allclose(told.reshape(5, 8)[:, 1], mouths[:, 1])
 
 
 def test_a_loss_that_is_not_finite_stops_the_stage(
