@@ -130,6 +130,7 @@ class LossConfig:
     expert_at_l1: float = 0.045  # masked L1 in [0, 1] units. Thesis: 1.1, of an unstated scale
     expert_floor: float = 1e-3  # d is clipped to [floor, 1] (8)
     r1_gamma: float = 10.0  # (14)
+    r1_every: int = 16  # steps from one penalty of the discriminator to the next, which weighs as many times
     shape: float = 0.0  # mouth-shape loss of the sound, and of the expert's embeddings; not in the thesis
     edges: float = 0.0  # masked L1 of neighbouring pixels' differences, not in the thesis
     paint: float = 0.0  # share of a warp's mouth that is painted although no lips are parted there
@@ -141,7 +142,7 @@ class LossConfig:
 class TrainConfig:
     """One run of one stage."""
 
-    stage: str = "1"  # detector | landmarks | expert | 1
+    stage: str = "1"  # detector | landmarks | expert | 1 | 2
     steps: int = 100_000
     minutes: float = 0.0  # wall-clock budget; the run ends at whichever comes first; 0 = none
     wrong_sounds: int = 1  # the expert's, beside each right one; a sound costs it far less than faces

@@ -22,12 +22,21 @@ class StageName(StrEnum):
     landmarks = "landmarks"
     expert = "expert"
     one = "1"
+    two = "2"
 
 
 def train(
-    stage: Annotated[StageName, typer.Option(help="detector and landmarks (builtin faces), expert, or 1 (generator).")],
-    data: Annotated[Path, typer.Option(help="A data set of `lipdub prepare`; for the faces, the folder of clips.")],
-    run: Annotated[Path, typer.Option(help="The run's folder; the same command continues a stopped run.")],
+    stage: Annotated[
+        StageName,
+        typer.Option(help="detector and landmarks (builtin faces), expert, 1 (generator), 2 (the same, adversarial)."),
+    ],
+    data: Annotated[
+        Path, typer.Option(help="A data set of `lipdub prepare`; for the faces, the folder of clips.")
+    ] = Path("dataset"),
+    run: Annotated[
+        Path | None,
+        typer.Option(help="The run's folder, runs/STAGE if not given; the same command continues a stopped run."),
+    ] = None,
     preset: Annotated[
         str | None,
         typer.Option(help="A name in lipdub/presets, or a .toml file; else faces for the face networks, thesis."),
@@ -42,7 +51,11 @@ def train(
         typer.Option(help="VGG weights of the perceptual loss: vgg16, or a file. Without it the term is left out."),
     ] = None,
     expert: Annotated[
-        str | None, typer.Option(help="Expert weights for stage 1. Without it the term is left out.")
+        str | None, typer.Option(help="Expert weights for stages 1 and 2. Without it the term is left out.")
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(help="Generator weights, or the folder of a run, to begin with; stage 2 begins with runs/1."),
     ] = None,
     export: Annotated[Path | None, typer.Option(help="Write the finished weights here, as fp16 safetensors.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights and sampling.")] = 0,
@@ -70,6 +83,9 @@ def train(
         for line in plan(stage.value, config):
             console.data(line)
         return
+    run = run or Path("runs") / stage.value
+    if stage is StageName.two and init is None and (first := run.parent / StageName.one.value).is_dir():
+        init = str(first)
     request = RunRequest(
         stage=stage.value,
         data=data,
@@ -78,6 +94,7 @@ def train(
         labels=labels,
         features=features,
         expert=expert,
+        start=init,
         export=export,
         seed=seed,
     )

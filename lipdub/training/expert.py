@@ -114,7 +114,7 @@ class ExpertTraining:
             losses["heard"] = F.smooth_l1_loss(judged.heard.float(), batch.shapes, beta=0.5)
         return losses
 
-    def update(self, losses: dict[str, Tensor], step: int, share: float) -> None:
+    def update(self, losses: dict[str, Tensor], step: int, share: float) -> dict[str, float]:
         """One step of Adam."""
         train, weight = self.config.train, self.config.loss.shape
         total = losses["expert"]
@@ -122,6 +122,7 @@ class ExpertTraining:
             total = total + weight * (losses["seen"] + losses["heard"])
         rate = annealed(train.learning_rate, share, train.anneal)
         descend(self.accelerator, self.taught, self.optimizer, total, rate, train.clip_norm)
+        return {}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

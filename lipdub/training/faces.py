@@ -112,11 +112,12 @@ class FaceTraining:
             points, logits = self.model(images)
         return {"landmarks": landmark_loss(points.float(), logits.float(), *targets)}
 
-    def update(self, losses: dict[str, Tensor], step: int, share: float) -> None:
+    def update(self, losses: dict[str, Tensor], step: int, share: float) -> dict[str, float]:
         """One step of AdamW at a rate that rises, then falls by a cosine to 0 at the end of the run."""
         rate = self.config.learning_rate * min(1, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * share))
         descend(self.accelerator, self.model, self.optimizer, losses[self.network], rate, self.config.clip_norm)
         self.averaged.update_parameters(self.accelerator.unwrap_model(self.model))
+        return {}
 
     def validate(self) -> dict[str, float]:
         """None: nothing is held out."""

@@ -1,4 +1,6 @@
-"""Stage 1: the generator learns to paint the hidden mouth (15): L1 1, perceptual .5, expert 0 then .01, mask 1.
+"""Stages 1 and 2: the generator learns to paint the hidden mouth (15), in stage 2 against an adversary, too.
+
+Stage 1: L1 1, perceptual .5, expert 0 then .01, mask 1. Stage 2: expert .1, adversarial .01.
 
 With `generator.shape_code` the sound reaches the decoder through a short code of mouth shapes. Its two sides are
 learnt apart in the same run: sound -> shape on many cheap windows (no picture needed), shape -> picture with the true
@@ -20,6 +22,7 @@ from lipdub.losses import edge_l1, expert_loss, mask_bce, masked_l1, mouth_empha
 from lipdub.models.expert import Expert, lower_halves
 from lipdub.models.generator import Generated, Generator, References, blend
 from lipdub.models.warp import enlarged
+from lipdub.training.adversary import Adversary
 from lipdub.training.data import Batch, ClipSet, another_voice, masked_faces, noisy_sound
 from lipdub.training.run import annealed, averaged_copy, channels_last, descend
 
@@ -42,7 +45,7 @@ def own_references(known: Tensor, frames: int) -> Tensor:
 
 
 class GeneratorTraining:
-    """Generator, its averaged copy, optimizer, criteria and data of one stage 1 run.
+    """Generator, its averaged copy, optimizer, criteria and data of one run of stage 1 or 2.
 
     Args:
         config: all sections but media and sync.
@@ -51,6 +54,8 @@ class GeneratorTraining:
         held_out: to validate on.
         features: frozen VGG for the perceptual loss (7), or None to do without it.
         expert: frozen expert for (8), or None.
+        adversary: of stage 2, or None.
+        start: a generator of the same configuration to begin with; None begins with random weights.
     """
 
     def __init__(
@@ -62,15 +67,19 @@ class GeneratorTraining:
         *,
         features: nn.Module | None = None,
         expert: Expert | None = None,
+        adversary: Adversary | None = None,
+        start: Generator | None = None,
     ) -> None:
         self.config, self.accelerator, self.clips, self.held_out = config, accelerator, clips, held_out
         generator = channels_last(Generator(config.generator))
+        if start is not None:
+            generator.load_state_dict(start.state_dict())
         self.averaged = averaged_copy(generator, config.train.ema, accelerator.device)
         optimizer = torch.optim.Adam(generator.parameters(), config.train.learning_rate)
         self.generator, self.optimizer = accelerator.prepare(generator, optimizer)
         self.features = features.to(accelerator.device) if features is not None else None
         self.expert = expert.to(accelerator.device).eval().requires_grad_(False) if expert is not None else None
-        self.expert_weight = config.loss.expert
+        self.expert_weight, self.adversary = config.loss.expert, adversary
 
     def losses(self, step: int) -> dict[str, Tensor]:
         """Every term of (15) that has a weight now, on a random batch, by its configuration key."""
@@ -118,6 +127,9 @@ class GeneratorTraining:
             frames = blended.unflatten(0, batch.real.shape[:2])
             similarity = self.expert(lower_halves(frames), batch.expert_mel[:, None])
             losses["expert"] = expert_loss(similarity, floor=weight.expert_floor)
+        if self.adversary is not None:
+            fake = blended.unflatten(0, batch.real.shape[:2])
+            losses["adversarial"] = self.adversary.fool(fake, batch.real)
         return losses
 
     def shape_loss(self, windows: Tensor, shapes: Tensor) -> Tensor:
@@ -135,14 +147,17 @@ class GeneratorTraining:
         result: Generated = model(masked_faces(batch.real), batch.windows.flatten(0, 1), references, owner, shape=shape)
         return result, blend(result, batch.real.flatten(0, 1), self.config.loss)
 
-    def update(self, losses: dict[str, Tensor], step: int, share: float) -> None:
-        """One step of Adam on the weighted sum, and of the average."""
+    def update(self, losses: dict[str, Tensor], step: int, share: float) -> dict[str, float]:
+        """One step of Adam on the weighted sum, and of the average; then one of the adversary."""
         weights, train = self.config.loss, self.config.train
         factor = {name: getattr(weights, name) for name in losses} | {"expert": self.expert_weight}
         total = torch.stack([factor[name] * value for name, value in losses.items()]).sum()
         rate = annealed(train.learning_rate, share, train.anneal)
         descend(self.accelerator, self.generator, self.optimizer, total, rate, train.clip_norm)
         self.averaged.update_parameters(self.accelerator.unwrap_model(self.generator))
+        if self.adversary is not None and "adversarial" in losses:
+            return self.adversary.learn(share)
+        return {}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -189,7 +204,7 @@ class GeneratorTraining:
             "optimizer": self.optimizer.state_dict(),
             "expert_weight": self.expert_weight,
             "sampler": self.clips.state(),
-        }
+        } | ({} if self.adversary is None else {"adversary": self.adversary.state()})
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from `state()`."""
@@ -197,6 +212,8 @@ class GeneratorTraining:
         self.averaged.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.expert_weight = float(state["expert_weight"])
+        if self.adversary is not None:
+            self.adversary.restore(state["adversary"])
         self.clips.restore(state)
 
     def _draw(self, clips: ClipSet, count: int, *, augment: bool) -> Batch:

@@ -46,7 +46,7 @@ def cost(stage: str, config: Config) -> tuple[int, float]:
 
 def _network(stage: str, config: Config) -> tuple[nn.Module, Callable[[], object], int]:
     """A network, a call of it, and how many frames that is."""
-    if stage == "1":
+    if stage in ("1", "2"):
         size, generator = config.generator.size, Generator(config.generator)
         windows = torch.zeros(1, config.generator.n_mels, config.generator.window)
         count, code = config.reference.count, config.generator.shape_code

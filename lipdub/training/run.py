@@ -21,12 +21,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from lipdub.config import Config, TrainConfig, to_dict
+from lipdub.config import Config, TrainConfig, from_dict, to_dict
 from lipdub.errors import InputError, TrainingError
 from lipdub.training.settings import keep_settings
 
-CHECKPOINT = "checkpoint.pt"
-SECTIONS = ("mel", "reference", "generator", "expert", "loss", "train")  # what training depends on
+CHECKPOINT, SETTINGS = "checkpoint.pt", "config.json"
+SECTIONS = ("mel", "reference", "generator", "expert", "discriminator", "loss", "train")  # what training depends on
 # these say how long a run is and how much it tells, not what it learns
 FREE = {
     f"train.{key}"
@@ -43,8 +43,8 @@ class Stage(Protocol):
         """Draw a batch and judge it: the unweighted terms of the loss by name."""
         ...
 
-    def update(self, losses: dict[str, Tensor], step: int, share: float) -> None:
-        """Take one step; `share` of the run is done."""
+    def update(self, losses: dict[str, Tensor], step: int, share: float) -> dict[str, float]:
+        """Take one step; `share` of the run is done. Returns what else is worth a place in the log."""
         ...
 
     def validate(self) -> dict[str, float]:
@@ -64,6 +64,20 @@ class Stage(Protocol):
         ...
 
 
+def run_config(folder: Path) -> Config:
+    """The configuration that a run's folder was made with; sections that training does not read are the defaults.
+
+    Raises:
+        InputError: no run there, or one of another version.
+    """
+    path = folder / SETTINGS
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {error}", "give the folder of a `lipdub train` run") from error
+    return from_dict(Config, settings)
+
+
 class Run:
     """One training run on disc.
 
@@ -81,7 +95,7 @@ class Run:
         self.started = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
         settings = {section: to_dict(getattr(config, section)) for section in SECTIONS}
-        keep_settings(folder / "config.json", settings, option="--run", free=FREE)
+        keep_settings(folder / SETTINGS, settings, option="--run", free=FREE)
         self._last_checkpoint = time.monotonic()
         self._bad_steps = 0
 
@@ -179,11 +193,13 @@ def train_steps(
             run.on_line(f"stopped at step {step}")
             return False
         losses = stage.losses(step)
+        told: dict[str, float] = {}
         if run.check_finite(losses, step, train.max_bad_steps):
-            stage.update(losses, step, share)
+            told = stage.update(losses, step, share)
         step += 1
         if step % train.log_every == 0:
-            run.log("train", step, {name: float(value.detach()) for name, value in losses.items()} | {"share": share})
+            values = {name: float(value.detach()) for name, value in losses.items()}
+            run.log("train", step, values | told | {"share": share})
         if step % train.validate_every == 0:
             judged = _judge(stage, run, step)
         if step % train.sample_every == 0:

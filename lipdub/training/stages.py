@@ -14,17 +14,27 @@ from lipdub.config import Config
 from lipdub.errors import InputError, SetupError, WeightsError
 from lipdub.faces.align import SHAPE_NAMES
 from lipdub.models.expert import Expert
+from lipdub.models.generator import Generator
 from lipdub.models.vgg import Vgg16, Vgg19Conv31
+from lipdub.training.adversary import Adversary
 from lipdub.training.data import ClipSet
 from lipdub.training.expert import ExpertTraining
 from lipdub.training.export import export
 from lipdub.training.faces import FaceTraining
 from lipdub.training.generator import GeneratorTraining
-from lipdub.training.run import CHECKPOINT, Run, Stage, channels_last, train_steps
+from lipdub.training.run import CHECKPOINT, Run, Stage, channels_last, run_config, train_steps
 from lipdub.training.store import read_manifest
-from lipdub.weights import load_expert, load_state, locate
+from lipdub.weights import load_expert, load_generator, load_state, locate
 
-KINDS = {"detector": "faces-detector", "landmarks": "faces-landmarks", "expert": "expert", "1": "generator"}
+KINDS = {
+    "detector": "faces-detector",
+    "landmarks": "faces-landmarks",
+    "expert": "expert",
+    "1": "generator",
+    "2": "generator",
+}
+EXPERT_2, ADVERSARIAL_2 = 0.1, 0.01  # weights of stage 2 where none are set [3.7]
+START = "start.safetensors"  # in a run's folder: what it began with, where that was another run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +48,7 @@ class RunRequest:
     labels: Path | None = None
     features: str | None = None
     expert: str | None = None
+    start: str | None = None  # generator weights, or the folder of another run, to begin with
     export: Path | None = None
     seed: int = 0
 
@@ -60,15 +71,19 @@ def run_stage(
     """
     _check(request)
     config, expert = request.config, None
-    if request.stage == "1" and request.expert is not None:
+    start = None
+    if request.start is not None:
+        start, config = load_generator(_start_file(request), config)
+    if request.expert is not None and KINDS[request.stage] == "generator":
         expert, bound = load_expert(request.expert, config)
         config = replace(config, expert=bound.expert)
         _check_expert(config)
+    config = second_stage(config, with_expert=expert is not None) if request.stage == "2" else config
     features = load_features(request.features) if request.features else None
     torch.manual_seed(request.seed)
     run = Run(request.run, config, on_line)
     accelerator = Accelerator(mixed_precision=config.train.precision)
-    stage = _stage(replace(request, config=config), accelerator, expert, features, on_line)
+    stage = _stage(replace(request, config=config), accelerator, expert, features, start, on_line)
     finished = train_steps(stage, run, config.train, accelerator.device, stopped)
     if finished and request.export is not None:
         export(request.run / CHECKPOINT, request.export, KINDS[request.stage], config)
@@ -80,6 +95,7 @@ def _stage(
     accelerator: Accelerator,
     expert: Expert | None,
     features: nn.Module | None,
+    start: Generator | None,
     on_line: Callable[[str], None],
 ) -> Stage:
     config, seed = request.config, request.seed
@@ -90,7 +106,39 @@ def _stage(
     on_line(f"{len(clips.clips)} clips to train on, {len(held_out.clips)} to validate")
     if request.stage == "expert":
         return ExpertTraining(config, accelerator, clips, held_out)
-    return GeneratorTraining(config, accelerator, clips, held_out, features=features, expert=expert)
+    adversary = Adversary(config, accelerator) if request.stage == "2" else None
+    return GeneratorTraining(
+        config, accelerator, clips, held_out, features=features, expert=expert, adversary=adversary, start=start
+    )
+
+
+def second_stage(config: Config, *, with_expert: bool) -> Config:
+    """The weights of stage 2 where the configuration sets none, and the discriminator's sizes from the generator's."""
+    loss, size, frames = config.loss, config.generator.size, config.train.frames
+    return replace(
+        config,
+        loss=replace(
+            loss,
+            adversarial=loss.adversarial or ADVERSARIAL_2,
+            expert=loss.expert or (EXPERT_2 if with_expert else 0.0),
+        ),
+        discriminator=replace(config.discriminator, size=size, frames=frames),
+    )
+
+
+def _start_file(request: RunRequest) -> Path:
+    """The weights to begin with; those of another run are exported into this run's folder first."""
+    assert request.start is not None
+    folder = Path(request.start)
+    if not folder.is_dir():
+        return locate(request.start)
+    if not (checkpoint := folder / CHECKPOINT).is_file():
+        raise InputError(f"{folder} holds no checkpoint", "give a folder that `lipdub train --stage 1` wrote")
+    own = request.run / START
+    if not own.is_file():
+        own.parent.mkdir(parents=True, exist_ok=True)
+        export(checkpoint, own, "generator", run_config(folder))
+    return own
 
 
 def _check(request: RunRequest) -> None:
@@ -113,7 +161,9 @@ def _check(request: RunRequest) -> None:
         return
     for split in ("train", "val"):
         read_manifest(request.data, split)
-    if request.stage == "1" and generator.shape_code not in (0, len(SHAPE_NAMES)):
+    if request.stage == "2" and request.start is None and not (request.run / CHECKPOINT).is_file():
+        raise InputError("stage 2 goes on from stage 1", "give its run, or its weights, with --init")
+    if KINDS[request.stage] == "generator" and generator.shape_code not in (0, len(SHAPE_NAMES)):
         raise InputError(f"generator.shape_code is 0 or {len(SHAPE_NAMES)}, not {generator.shape_code}")
 
 

@@ -185,3 +185,17 @@ def test_weights_that_are_not_there_are_named(data: Path, tmp_path: Path) -> Non
         assert result.exit_code == 7
         assert "no.safetensors" in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_stages_follow_each_other_without_paths(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data.rename(tmp_path / "dataset")
+    short = ["--preset", "debug", "--set", "train.steps=1"]
+    result = runner.invoke(app, ["train", "--stage", "2", *short])
+    assert result.exit_code == 3
+    assert "stage 2 goes on from stage 1" in result.stderr
+    for stage in ("1", "2"):
+        result = runner.invoke(app, ["train", "--stage", stage, *short])
+        assert result.exit_code == 0, result.stderr
+        assert (tmp_path / "runs" / stage / "checkpoint.pt").is_file()
+    assert (tmp_path / "runs" / "2" / "start.safetensors").is_file()

@@ -34,9 +34,10 @@ class Walk:
             losses[self.bad[step]] = torch.tensor(float("nan"))
         return losses
 
-    def update(self, losses: dict[str, Tensor], step: int, share: float) -> None:
+    def update(self, losses: dict[str, Tensor], step: int, share: float) -> dict[str, float]:
         self.weight += float(sum(losses.values()))
         self.shares.append(share)
+        return {"weight": self.weight}
 
     def validate(self) -> dict[str, float]:
         torch.rand(self.draws_in_validation)
@@ -133,7 +134,7 @@ def test_metrics_and_pictures_are_written(tmp_path: Path) -> None:
         ("train", 10),
         ("validate", 10),
     ]
-    assert set(lines[1]) == {"kind", "step", "time_s", "l1", "mask", "share"}
+    assert set(lines[1]) == {"kind", "step", "time_s", "l1", "mask", "weight", "share"}
     assert lines[1]["share"] == 0.4  # of the run before that step
     assert lines[0]["val_l1"] == stage.validated[0]
     assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == ["0000005.png", "0000010.png"]

@@ -1,0 +1,110 @@
+"""Stage 2's opponent [3.7]: the discriminator, its optimizer, its penalty, and what clips go through before it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor
+
+from lipdub.config import Config
+from lipdub.losses import discriminator_adversarial, generator_adversarial, r1_penalty
+from lipdub.models.discriminator import Discriminator
+from lipdub.training.run import annealed, channels_last, descend
+
+TURN, SCALE, SHIFT = 0.1, 0.1, 0.06  # of the affine: radians, log size, crop sides; standard deviations
+ERODED = 0.5  # share of clips that are eroded, by a 3 x 3 minimum at size 96
+
+
+class Adversary:
+    """Tells real clips from generated ones, and learns to as the generator does.
+
+    Thesis: (15) weighs L_D, too; Adam makes a constant factor of it void, so it is left out.
+
+    Args:
+        config: discriminator, loss and train sections are used.
+        accelerator: device and precision.
+    """
+
+    def __init__(self, config: Config, accelerator: Accelerator) -> None:
+        self._loss, self._train, self._accelerator = config.loss, config.train, accelerator
+        discriminator = channels_last(Discriminator(config.discriminator))
+        optimizer = torch.optim.Adam(discriminator.parameters(), config.train.learning_rate)
+        self._discriminator, self._optimizer = accelerator.prepare(discriminator, optimizer)
+        self._shown: tuple[Tensor, Tensor] | None = None
+        self._learnt = 0  # steps, by which the penalty comes round
+
+    def fool(self, fake: Tensor, real: Tensor) -> Tensor:
+        """The generator's loss (13) on clips (B, T, 3, S, S); both kinds are kept for the next `learn`."""
+        self._shown = real.detach(), fake.detach()
+        self._discriminator.requires_grad_(False)
+        with self._accelerator.autocast():
+            return generator_adversarial(self._discriminator(diff_augment(fake)).float())
+
+    def learn(self, share: float) -> dict[str, float]:
+        """One step of Adam on (14), on the clips that `fool` saw last; `share` of the run is done.
+
+        The penalty is taken on every `loss.r1_every`th step and then counts as many times (lazy, arXiv:1912.04958).
+
+        Returns:
+            `discriminator`, the loss without the penalty, and `r1`, where it was taken.
+        """
+        assert self._shown is not None  # fool
+        real, fake = self._shown
+        self._discriminator.requires_grad_(True)
+        with self._accelerator.autocast():
+            logits = [self._discriminator(diff_augment(clips)).float() for clips in (real, fake)]
+            loss = discriminator_adversarial(*logits)
+        told = {"discriminator": float(loss.detach())}
+        every = self._loss.r1_every
+        if self._loss.r1_gamma and self._learnt % every == 0:
+            seen = diff_augment(real).requires_grad_(True)  # its gradient is taken, so half precision is left
+            penalty = r1_penalty(self._discriminator(seen), seen)
+            loss = loss + every * self._loss.r1_gamma / 2 * penalty
+            told["r1"] = float(penalty.detach())
+        rate = annealed(self._train.learning_rate, share, self._train.anneal)
+        descend(self._accelerator, self._discriminator, self._optimizer, loss, rate, self._train.clip_norm)
+        self._learnt += 1
+        return told
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds of it."""
+        return {
+            "model": self._accelerator.unwrap_model(self._discriminator).state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "learnt": self._learnt,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state()`."""
+        self._accelerator.unwrap_model(self._discriminator).load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._learnt = int(state["learnt"])
+
+
+def diff_augment(clips: Tensor) -> Tensor:
+    """Clips as the discriminator sees them: each turned, scaled, moved and perhaps eroded, all its frames alike [3.7].
+
+    Both operations are differentiable in the pixels (DiffAug, arXiv:2006.10738).
+
+    Args:
+        clips: (B, T, 3, S, S) in [0, 1].
+
+    Returns:
+        The same shape and range; what comes from beyond the border is mirrored.
+    """
+    count, frames, _, size, _ = clips.shape
+    draw = torch.randn(count, 4, device=clips.device)
+    angle, scale = TURN * draw[:, 0], torch.exp(SCALE * draw[:, 1])
+    cos, sin, shift = scale * angle.cos(), scale * angle.sin(), 2 * SHIFT * draw[:, 2:]
+    rows = torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)
+    matrix = torch.stack(rows, 1).repeat_interleave(frames, 0)  # (B T, 2, 3)
+    flat = clips.float().flatten(0, 1)
+    grid = F.affine_grid(matrix, list(flat.shape), align_corners=False)
+    moved = F.grid_sample(flat, grid, padding_mode="reflection", align_corners=False)
+    radius = max(1, round(size / 96))
+    eroded = -F.max_pool2d(-moved, 2 * radius + 1, stride=1, padding=radius)
+    chosen = (torch.rand(count, device=clips.device) < ERODED).repeat_interleave(frames)
+    return torch.where(chosen[:, None, None, None], eroded, moved).view(clips.shape)
