@@ -200,6 +200,13 @@ class MediaConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CacheConfig:
+    """What is kept from one run to the next."""
+
+    most_mib: int = 1024  # analyses of videos; the one that was not used for longest goes first
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """All sections."""
 
@@ -213,6 +220,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     sync: SyncConfig = field(default_factory=SyncConfig)
     media: MediaConfig = field(default_factory=MediaConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
 
 
 def to_dict(section: Any) -> dict[str, Any]:

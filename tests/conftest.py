@@ -53,7 +53,7 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Te
     """Caches of the person who runs the tests are neither read nor written."""
     for name in [name for name in os.environ if name.startswith("LIPDUB_") and name != "LIPDUB_SHARED"]:
         monkeypatch.delenv(name)
-    cache = tmp_path_factory.getbasetemp() / "cache"
+    cache = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     monkeypatch.setenv("HF_HOME", str(cache / "huggingface"))
 

@@ -21,7 +21,7 @@ import typer
 from typer.core import TyperGroup
 
 from lipdub import __version__
-from lipdub.cli import console, weights
+from lipdub.cli import cache, console, weights
 from lipdub.cli.demo import demo
 from lipdub.cli.doctor import doctor
 from lipdub.cli.eval import eval_
@@ -72,6 +72,7 @@ app.command()(prepare)
 app.command()(train)
 app.command("eval")(eval_)
 app.add_typer(weights.app, name="weights")
+app.add_typer(cache.app, name="cache")
 
 
 def _print_version(wanted: bool) -> None:

@@ -47,6 +47,8 @@ def show_report(report: SyncReport) -> None:
     )
     for reason, count in report.passed.items():
         console.say(f"  {count} frames left as they were: {reason}")
+    if report.cached:
+        console.say("  faces as an earlier run found them in this video; --no-cache looks anew")
 
 
 def show_faces(faces: Sequence[FaceSummary], *, dubbed: bool = False) -> None:

@@ -68,6 +68,9 @@ def sync(
         bool,
         typer.Option("--dry-run", help="Find faces and say what would be done, how long it takes, how large it gets."),
     ] = False,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Look for faces anew, and keep nothing; see `lipdub cache`.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Events as JSON lines on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only warnings and errors.")] = False,
@@ -98,6 +101,7 @@ def sync(
         language=language,
         crf=crf,
         codec=codec,
+        cache=not no_cache,
     )
     with console.progress(json_lines=json_, quiet=quiet) as on_event:
         if dry_run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from lipdub.config import FaceConfig
 from lipdub.errors import SetupError
 from lipdub.faces.backend import FaceBackend
 from lipdub.faces.builtin import BuiltinBackend
-from lipdub.weights import load_model
+from lipdub.weights import load_model, locate, sha256_of
 
 
 def builtin_backend(config: FaceConfig, device: torch.device) -> FaceBackend:
@@ -35,3 +36,10 @@ def face_backend(name: str, config: FaceConfig, device: torch.device) -> FaceBac
 
         return FaceAlignmentBackend(detector or "sfd", device)
     raise SetupError(f"no face backend {name!r}", "there are: builtin, face-alignment, face-alignment:DETECTOR")
+
+
+def finder_identity(name: str) -> str:
+    """What `face_backend(name)` finds depends on: its networks' sums, or its library's version."""
+    if name == "builtin":
+        return " ".join([name, *(sha256_of(locate(network)) for network in ("faces-detector", "faces-landmarks"))])
+    return f"{name} {version('face-alignment')}"

@@ -63,28 +63,6 @@ class Analysis:
     passed: dict[str, int]  # frames that no job dubs, by reason
 
 
-def analyze(
-    video: Path,
-    info: VideoInfo,
-    backend: FaceBackend,
-    config: Config,
-    *,
-    face: Face = "largest",
-    start_s: float | None = None,
-    end_s: float | None = None,
-    on_frame: Callable[[int], None] = lambda done: None,
-) -> Analysis:
-    """Read the video once: `survey`, then `choose`.
-
-    Raises:
-        InputError: damaged video, or a range that holds no frame.
-        NoFaceError: no usable face among the frames of the range.
-    """
-    numbered = ids_of(face) is not None
-    found = survey(video, info, backend, config, start_s=start_s, end_s=end_s, numbered=numbered, on_frame=on_frame)
-    return choose(found, video, info, config, face=face)
-
-
 def choose(found: Survey, video: Path, info: VideoInfo, config: Config, *, face: Face = "largest") -> Analysis:
     """The faces to dub among all that were found.
 

@@ -17,10 +17,10 @@ from lipdub.media.output import AtomicOutput
 from lipdub.media.probe import AudioInfo, MediaInfo, probe
 from lipdub.media.remux import dub_encoder
 from lipdub.media.writer import ENCODERS, VideoWriter
-from lipdub.pipeline.analyze import Analysis, Survey, choose, survey
+from lipdub.pipeline.analyze import Analysis, Survey, choose
 from lipdub.pipeline.faces import summarize
 from lipdub.pipeline.report import Estimate, SyncPlan
-from lipdub.pipeline.sync import Inputs, SyncOptions, adjusted, read_inputs
+from lipdub.pipeline.sync import Inputs, SyncOptions, adjusted, find_faces, read_inputs
 from lipdub.pipeline.trial import try_out
 
 STAGES = ("read", "faces", "trial")
@@ -72,7 +72,10 @@ class _DryRun:
         for loss in losses:
             self._warn("stream", loss)
         with self._stage("faces", given.video.frames):
-            found = self._survey(given)
+            frames = given.video.frames
+            found, _ = find_faces(  # ids in the plan may be given to --face
+                self._video, given, options, numbered=True, on_frame=lambda n: self._on_event(Progress(n, frames))
+            )
             analysis = choose(found, self._video, given.video, given.config, face=options.face)
         with self._stage("trial", None):
             costs = try_out(self._video, given, analysis, writers)
@@ -122,19 +125,6 @@ class _DryRun:
             generator=self._options.generator,
             estimate=estimate,
             warnings=tuple(self._warnings),
-        )
-
-    def _survey(self, given: Inputs) -> Survey:
-        options, frames = self._options, given.video.frames
-        return survey(
-            self._video,
-            given.video,
-            given.backend,
-            given.config,
-            start_s=options.start_s,
-            end_s=options.end_s,
-            numbered=True,  # ids in the plan may be given to --face
-            on_frame=lambda done: self._on_event(Progress(done, frames)),
         )
 
     def _estimate(self, given: Inputs, writer: VideoWriter, picture: int, dub: int, dub_s: float) -> Estimate:

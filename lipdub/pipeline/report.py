@@ -20,6 +20,7 @@ class SyncReport:
     stages: dict[str, float]  # seconds by stage
     device: str
     generator: str  # name or path of the weights
+    cached: bool = False  # whether faces were taken from an earlier run of the same video
     warnings: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:

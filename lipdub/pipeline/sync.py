@@ -15,7 +15,8 @@ from lipdub.config import Config
 from lipdub.errors import SetupError
 from lipdub.events import Done, Event, Progress, Stage, Warning_
 from lipdub.faces.backend import FaceBackend
-from lipdub.faces.choose import face_backend
+from lipdub.faces.choose import face_backend, finder_identity
+from lipdub.faces.track import ids_of
 from lipdub.media.audio import load_audio
 from lipdub.media.language import language_code
 from lipdub.media.marks import disclosure_tags
@@ -25,7 +26,8 @@ from lipdub.media.remux import RemuxPlan, remux
 from lipdub.media.writer import VideoWriter
 from lipdub.models.generator import Generator
 from lipdub.models.layers import for_inference
-from lipdub.pipeline.analyze import Analysis, Face, analyze
+from lipdub.pipeline.analyze import Analysis, Face, Survey, choose, survey
+from lipdub.pipeline.cache import AnalysisCache, SurveyRequest, surveyed
 from lipdub.pipeline.render import MouthPainter, Rendered, render
 from lipdub.pipeline.report import SyncReport
 from lipdub.pipeline.speech import Speech, listen
@@ -51,6 +53,7 @@ class SyncOptions:
     language: str | None = None  # of the dub: uk, uk-UA, ukr; None: what its own file says
     crf: int | None = None  # quality of the one encode, lower is better
     codec: str | None = None  # encoder; default follows the source
+    cache: bool = True  # whether what pass 1 finds is kept for, and taken from, other runs
 
 
 def resolve_device(name: str) -> torch.device:
@@ -119,6 +122,48 @@ def read_inputs(video: Path, audio: Path, options: SyncOptions, config: Config) 
     )
 
 
+def find_faces(
+    video: Path,
+    given: Inputs,
+    options: SyncOptions,
+    *,
+    numbered: bool = False,
+    on_frame: Callable[[int], None] = lambda done: None,
+) -> tuple[Survey, bool]:
+    """Everybody in the range, from the cache if an earlier run kept them; and whether one had.
+
+    Raises:
+        InputError: see `survey`.
+    """
+    numbered = numbered or ids_of(options.face) is not None
+    request = SurveyRequest(
+        video=video,
+        finder=finder_identity(options.backend),
+        device=given.device.type,
+        start_s=options.start_s,
+        end_s=options.end_s,
+        numbered=numbered,
+    )
+
+    def look() -> Survey:
+        return survey(
+            video,
+            given.video,
+            given.backend,
+            given.config,
+            start_s=options.start_s,
+            end_s=options.end_s,
+            numbered=numbered,
+            on_frame=on_frame,
+        )
+
+    cache = AnalysisCache(most_mib=given.config.cache.most_mib) if options.cache else None
+    found, cached = surveyed(cache, request, given.config, look)
+    if cached:
+        on_frame(len(found.times_s))
+    return found, cached
+
+
 def sync_video(
     video: str | Path,
     audio: str | Path,
@@ -158,6 +203,7 @@ class _Job:
         self._started = time.monotonic()
         self._stages: dict[str, float] = {}
         self._warnings: list[str] = []
+        self._cached = False
         self._config = adjusted(config, options)
 
     def run(self, video: Path, audio: Path, target: AtomicOutput) -> SyncReport:
@@ -180,16 +226,10 @@ class _Job:
 
     def _analyze(self, video: Path, given: Inputs) -> Analysis:
         options, frames = self._options, given.video.frames
-        return analyze(
-            video,
-            given.video,
-            given.backend,
-            self._config,
-            face=options.face,
-            start_s=options.start_s,
-            end_s=options.end_s,
-            on_frame=lambda done: self._on_event(Progress(done, frames)),
+        found, self._cached = find_faces(
+            video, given, options, on_frame=lambda done: self._on_event(Progress(done, frames))
         )
+        return choose(found, video, given.video, given.config, face=options.face)
 
     def _render(self, video: Path, given: Inputs, writer: VideoWriter, analysis: Analysis) -> Rendered:
         info, config = given.video, self._config
@@ -244,6 +284,7 @@ class _Job:
             seconds=round(seconds, 2),
             fps=round(frames / seconds, 2),
             stages=self._stages,
+            cached=self._cached,
             device=str(device),
             generator=self._options.generator,
             warnings=tuple(self._warnings),

@@ -210,12 +210,12 @@ def test_absent_weights_are_exit_code_7(sync, tmp_path: Path, output: Path) -> N
 
 
 def test_too_little_memory_is_exit_code_8(sync, monkeypatch, output: Path) -> None:
-    def forward(*args: object, **kwargs: object) -> None:
+    def draw(*args: object, **kwargs: object) -> None:
         import torch
 
         raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr("lipdub.models.generator.Generator.forward", forward)
+    monkeypatch.setattr("lipdub.models.generator.Generator.draw", draw)
     result = sync()
     assert result.exit_code == 8 and "--device cpu" in result.stderr
     assert not list(output.parent.iterdir())

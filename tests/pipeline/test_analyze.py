@@ -12,19 +12,25 @@ from lipdub.config import Config, load_config
 from lipdub.errors import NoFaceError
 from lipdub.faces.align import TEMPLATE, transform
 from lipdub.faces.references import ReferencePool
+from lipdub.faces.track import ids_of
 from lipdub.media.probe import probe, require_video
-from lipdub.pipeline.analyze import Analysis, analyze
+from lipdub.pipeline.analyze import Analysis, choose, survey
 
 Box = tuple[float, float, float, float]
 FACE = (50, 30, 56)
 SIZE = 32
 
 
+def analyze(video: Path, finder: object, config: Config, *, face: str | tuple = "largest", **options) -> Analysis:
+    info = require_video(probe(video))
+    numbered = ids_of(face) is not None
+    return choose(survey(video, info, finder, config, numbered=numbered, **options), video, info, config, face=face)
+
+
 @pytest.fixture
 def look(fake_faces) -> Callable[..., Analysis]:
     def run(video: Path, config: Config | None = None, ghosts: Sequence[Box] = (), **options: object) -> Analysis:
-        info = require_video(probe(video))
-        return analyze(video, info, fake_faces(ghosts), config or load_config("debug"), **options)
+        return analyze(video, fake_faces(ghosts), config or load_config("debug"), **options)
 
     return run
 
@@ -137,7 +143,7 @@ def test_what_was_taken_back_is_no_reference(face_clip, fake_faces) -> None:
 
     video = face_clip(lambda number: [FACE] if number < 8 else [], n_frames=30)
     config = load_config("debug", ["reference.count=10"])
-    (job,) = analyze(video, require_video(probe(video)), Dreaming(), config).jobs
+    (job,) = analyze(video, Dreaming(), config).jobs
     assert job.track.frames == range(6)  # up to the last search that found it
     assert len(job.references.crops) >= 1 and (job.references.frames < 6).all()
     assert job.references.crops[:, 4:-4, 4:-4].mean((1, 2, 3)).min() > 150

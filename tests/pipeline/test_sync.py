@@ -278,10 +278,10 @@ def test_a_generator_that_gives_nothing_is_an_error(dub, face_clip, speech, monk
 def test_refusals_come_before_the_long_work(dub, face_clip, speech, monkeypatch) -> None:
     video, audio = face_clip(one), speech()
 
-    def analyze(*args, **kwargs) -> None:
+    def survey(*args, **kwargs) -> None:
         raise AssertionError("the video was searched first")
 
-    monkeypatch.setattr("lipdub.pipeline.sync.analyze", analyze)
+    monkeypatch.setattr("lipdub.pipeline.sync.survey", survey)
     with pytest.raises(SetupError, match="no encoder for 'mpeg3'"):
         dub(video, audio, codec="mpeg3")
     with pytest.raises(OutputError, match="does not take vp9"):

@@ -1,0 +1,182 @@
+"""What pass 1 found, kept on disc, so that a second language or a second try of the same video begins with pass 2.
+
+An entry is one .npz without pickles under `platformdirs`' cache folder, named by a sum over all that pass 1 depends on:
+the bytes of the video, the face networks, the settings, the range, and this version of lipdub. A dub with an entry is
+the same file, byte for byte, as one without. The entries that were not used for longest go when there are too many.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from platformdirs import user_cache_path
+
+from lipdub import __version__
+from lipdub.config import Config
+from lipdub.faces.follow import Track
+from lipdub.faces.references import Selection
+from lipdub.pipeline.analyze import Survey
+from lipdub.weights import sha256_of
+
+LAYOUT = 1  # of an entry; another one is another key
+STALE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # what a damaged entry raises
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurveyRequest:
+    """All that a survey depends on, beside the settings and this version."""
+
+    video: Path
+    finder: str  # face networks with their sums; see faces.choose.finder_identity
+    device: str  # kind: cpu, cuda, mps
+    start_s: float | None = None
+    end_s: float | None = None
+    numbered: bool = False
+
+    def key(self, config: Config) -> str:
+        """Hexadecimal; equal for requests that find the same."""
+        told = {
+            "layout": LAYOUT,
+            "lipdub": __version__,
+            "video": sha256_of(self.video),
+            "suffix": self.video.suffix.lower(),  # FFmpeg may choose its reader by it
+            "finder": self.finder,
+            "device": self.device,
+            "range": [self.start_s, self.end_s, self.numbered and self.start_s is not None],
+            "face": asdict(config.face),
+            "reference": asdict(config.reference),
+            "crop": [config.generator.size, config.sync.detail if config.generator.warp else 1],
+        }
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:40]
+
+
+class AnalysisCache:
+    """A folder of entries.
+
+    Args:
+        folder: by default lipdub's own below the user's cache folder.
+        most_mib: size of all entries above which the oldest go.
+    """
+
+    def __init__(self, folder: Path | None = None, most_mib: int = 1024) -> None:
+        self.folder = folder or user_cache_path("lipdub") / "analysis"
+        self._most = most_mib << 20
+
+    def recall(self, key: str) -> Survey | None:
+        """The entry of a key; None where there is none, or a damaged one, which is then removed."""
+        path = self._path(key)
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                found = _unpacked(arrays)
+            os.utime(path)
+        except FileNotFoundError:
+            return None
+        except STALE:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+            return None
+        return found
+
+    def keep(self, key: str, found: Survey) -> bool:
+        """Write an entry, and make room; False where the disc refuses: a cache is a help, never a need."""
+        temporary = self.folder / f".{key}.{os.getpid()}.part"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                np.savez(file, allow_pickle=False, **_packed(found))
+            temporary.replace(self._path(key))
+            self._make_room()
+        except OSError:
+            return False
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        return True
+
+    def entries(self) -> dict[Path, int]:
+        """Files and their bytes, the one used last first."""
+        dated = []
+        for path in self.folder.glob("*.npz"):
+            with contextlib.suppress(FileNotFoundError):  # another run may have made room
+                status = path.stat()
+                dated.append((status.st_mtime_ns, path, status.st_size))
+        return {path: size for _, path, size in sorted(dated, reverse=True)}
+
+    def clear(self) -> int:
+        """Remove all entries; returns how many bytes that frees."""
+        freed = 0
+        for path, size in self.entries().items():
+            path.unlink(missing_ok=True)
+            freed += size
+        return freed
+
+    def _make_room(self) -> None:
+        total = 0
+        for path, size in self.entries().items():
+            total += size
+            if total > self._most:
+                path.unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.npz"
+
+
+def surveyed(
+    cache: AnalysisCache | None, request: SurveyRequest, config: Config, look: Callable[[], Survey]
+) -> tuple[Survey, bool]:
+    """What `look` finds, from the cache where it was found before; and whether it was."""
+    if cache is None:
+        return look(), False
+    key = request.key(config)
+    known = cache.recall(key)
+    if known is not None:
+        return known, True
+    found = look()
+    cache.keep(key, found)
+    return found, False
+
+
+def _packed(found: Survey) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any]] = {
+        "starts_s": found.starts_s,
+        "times_s": found.times_s,
+        "in_range": found.in_range,
+        "shots": np.array(found.shots, np.int64),
+        "tracks": np.array(
+            [(t.id, t.shot, t.first, t.opens_shot, t.closes_shot, found.detail[t.id]) for t in found.tracks], np.int64
+        ).reshape(-1, 6),
+    }
+    for n, track in enumerate(found.tracks):
+        arrays |= {f"{n}.track.landmarks": track.landmarks, f"{n}.track.confidence": track.confidence}
+        chosen = found.references[track.id]
+        arrays |= {f"{n}.references.{field.name}": getattr(chosen, field.name) for field in fields(Selection)}
+    return arrays
+
+
+def _unpacked(arrays: Mapping[str, NDArray[Any]]) -> Survey:
+    tracks, references, detail = [], {}, {}
+    for n, row in enumerate(arrays["tracks"].tolist()):
+        name, shot, first, opens, closes, finer = row
+        landmarks, confidence = arrays[f"{n}.track.landmarks"], arrays[f"{n}.track.confidence"]
+        tracks.append(Track(name, shot, first, landmarks, confidence, bool(opens), bool(closes)))
+        references[name] = Selection(**{f.name: arrays[f"{n}.references.{f.name}"] for f in fields(Selection)})
+        detail[name] = finer
+    return Survey(
+        arrays["starts_s"],
+        arrays["times_s"],
+        arrays["in_range"],
+        tracks,
+        references,
+        detail,
+        arrays["shots"].tolist(),
+    )
