@@ -38,6 +38,7 @@ HOMES = {
     "huggingface_hub": {"weights.py"},
     "imageio_ffmpeg": {"media/remux.py"},
     "librosa": {"mel.py"},
+    "ray": {"pipeline/cluster.py"},
     "rich": {"cli/console.py"},
     "safetensors": {"weights.py"},
     "sklearn": {"faces/references.py"},

@@ -22,6 +22,7 @@ from typer.core import TyperGroup
 
 from lipdub import __version__
 from lipdub.cli import cache, console, weights
+from lipdub.cli.batch import batch
 from lipdub.cli.demo import demo
 from lipdub.cli.doctor import doctor
 from lipdub.cli.eval import eval_
@@ -64,6 +65,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(sync)
+app.command()(batch)
 app.command()(demo)
 app.command()(doctor)
 app.command()(faces)

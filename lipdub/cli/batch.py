@@ -1,0 +1,182 @@
+"""`lipdub batch`: a list of dubs, on this machine, on a cluster, or a share of it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import tomllib
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lipdub.cli import console
+from lipdub.cli.sync import parse_face, parse_time
+from lipdub.errors import InputError
+from lipdub.events import Done, Event
+
+if TYPE_CHECKING:
+    from lipdub.pipeline.batch import BatchItem, BatchReport
+
+FILES = ("video", "audio", "output")
+OPTIONS = ("face", "start", "end", "language", "strength", "crf", "codec", "original_audio")
+
+
+def batch(
+    manifest: Annotated[
+        Path, typer.Argument(help="The list: .csv with a header, .jsonl, or .toml with [[item]] tables.")
+    ],
+    address: Annotated[
+        str | None, typer.Option(help="A Ray cluster, auto or host:port; without it Ray runs on this machine.")
+    ] = None,
+    cpus: Annotated[
+        float | None, typer.Option(min=0.1, help="CPU cores that a dub takes (default 2, or all of a smaller machine).")
+    ] = None,
+    gpus: Annotated[float, typer.Option(min=0.0, help="GPUs that a dub takes; 0.5 lets two share one.")] = 0.0,
+    retries: Annotated[int, typer.Option(min=0, help="How often a dub is moved when its machine dies.")] = 2,
+    serial: Annotated[bool, typer.Option("--serial", help="One by one in this process, without Ray.")] = False,
+    shard: Annotated[
+        str | None, typer.Option(metavar="i/N", help="Only every N-th item, from the i-th on: for job arrays.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    weights: Annotated[str, typer.Option(help="Generator weights: a name of `lipdub weights list` or a file.")] = (
+        "generator"
+    ),
+    state: Annotated[
+        Path | None, typer.Option(help="Where results are remembered; by default beside MANIFEST.")
+    ] = None,
+    summary: Annotated[Path | None, typer.Option(help="Write the report as JSON here, too.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try those again that failed before.")] = False,
+    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave outputs that are there.")] = False,
+    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace outputs that are there.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Events as JSON lines on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only warnings and errors.")] = False,
+) -> None:
+    """Dub all that MANIFEST lists; the same command again goes on where it was.
+
+    Each item names video, audio and output (paths from the manifest's folder), and may set face, start, end, language,
+    strength, crf, codec and original_audio as `lipdub sync` does. One that fails is told and does not stop the others;
+    the exit code is then 9. Items that failed stay so until --retry-failed. Several at a time need Ray
+    (pip install "lipdub[batch]"); without it they are done one by one.
+    """
+    number, count = parse_shard(shard)
+    from lipdub.pipeline.batch import one_by_one, run_batch, shard_of
+    from lipdub.pipeline.cluster import RayExecutor
+
+    items = read_manifest(manifest, device=device, weights=weights)
+    mine = shard_of(items, number, count)
+    state = state or manifest.with_name(manifest.name + (f".{number}-of-{count}" if shard else "") + ".state.jsonl")
+    serial = serial or (address is None and find_spec("ray") is None)
+    wide = min(2.0, os.cpu_count() or 1) if cpus is None else cpus
+    executor = one_by_one if serial else RayExecutor(address=address, cpus=wide, gpus=gpus, retries=retries)
+    with console.progress(json_lines=json_, quiet=quiet) as on_event:
+
+        def note(event: Event) -> None:
+            on_event(event)
+            if isinstance(event, Done) and summary is not None:
+                summary.write_text(json.dumps(console.plain(event.report), indent=1) + "\n", encoding="utf-8")
+            if isinstance(event, Done) and not (json_ or quiet):
+                _show(event.report)
+
+        run_batch(
+            mine,
+            state,
+            executor=executor,
+            retry_failed=retry_failed,
+            skip_existing=skip_existing,
+            overwrite=overwrite,
+            on_event=note,
+        )
+
+
+def _show(report: BatchReport) -> None:
+    counts = {"done": report.done, "done before": report.before, "skipped": report.skipped, "failed": report.failed}
+    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    console.say(f"{report.items} videos in {console.duration(report.seconds)}: {told or 'nothing to do'}")
+
+
+def parse_shard(text: str | None) -> tuple[int, int]:
+    """(i, N) of `i/N`; (1, 1) where none is given; usage error otherwise."""
+    if text is None:
+        return 1, 1
+    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise typer.BadParameter(f"{text!r} is not i/N with i from 1 to N", param_hint="--shard")
+    return int(match[1]), int(match[2])
+
+
+def read_manifest(path: Path, *, device: str, weights: str) -> list[BatchItem]:
+    """The items of a list.
+
+    Args:
+        path: .csv, .jsonl or .toml.
+        device: for all of them.
+        weights: for all of them.
+
+    Raises:
+        InputError: it cannot be read, an item lacks a file, has an unknown key or a bad value; names the item.
+    """
+    readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".toml": _toml_rows}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(f"{path} is none of {', '.join(readers)}", "give the list in one of these forms")
+    try:
+        rows = reader(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
+        raise InputError(f"cannot read {path}: {error}", "see `lipdub batch --help` for its form") from error
+    if not rows:
+        raise InputError(f"{path} lists nothing", "an item has video, audio and output")
+    return [_item(row, f"{path}, item {number}", path.parent, device, weights) for number, row in enumerate(rows, 1)]
+
+
+def _csv_rows(text: str) -> list[dict[str, Any]]:
+    rows = csv.DictReader(text.splitlines(), strict=True)
+    return [{key: value for key, value in row.items() if value not in ("", None)} for row in rows]
+
+
+def _jsonl_rows(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+
+def _toml_rows(text: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = tomllib.loads(text).get("item", [])
+    return rows
+
+
+def _item(row: Any, where: str, folder: Path, device: str, weights: str) -> BatchItem:
+    from lipdub.pipeline import SyncOptions
+    from lipdub.pipeline.batch import BatchItem
+
+    if not isinstance(row, dict):
+        raise InputError(f"{where} is no table of keys", f"keys: {', '.join(FILES + OPTIONS)}")
+    if unknown := [str(key) for key in row if key not in FILES + OPTIONS]:
+        raise InputError(f"{where} has unknown key {unknown[0]!r}", f"known: {', '.join(FILES + OPTIONS)}")
+    if missing := [key for key in FILES if not isinstance(row.get(key), str)]:
+        raise InputError(f"{where} has no {missing[0]}", "an item has video, audio and output")
+    text = {key: str(value) for key, value in row.items()}
+    if (sound := text.get("original_audio", "keep")) not in ("keep", "drop"):
+        raise InputError(f"{where}: original_audio is keep or drop, not {sound!r}")
+    try:
+        options = SyncOptions(
+            device=device,
+            generator=weights,
+            face=parse_face(text.get("face", "largest")),
+            start_s=parse_time(text.get("start"), "start"),
+            end_s=parse_time(text.get("end"), "end"),
+            language=text.get("language"),
+            strength=_number(float, text.get("strength")),
+            crf=_number(int, text.get("crf")),
+            codec=text.get("codec"),
+            keep_original_audio=sound == "keep",
+        )
+    except (typer.BadParameter, ValueError) as error:
+        raise InputError(f"{where}: {error}", "values are those of `lipdub sync`") from error
+    video, audio, output = ((folder / row[key]).absolute() for key in FILES)
+    return BatchItem(video=video, audio=audio, output=output, options=options)
+
+
+def _number(kind: type[float] | type[int], text: str | None) -> Any:
+    return None if text is None else kind(text)

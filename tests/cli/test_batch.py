@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lipdub.cli.app import app
+from lipdub.cli.batch import read_manifest
+from lipdub.errors import InputError
+from lipdub.pipeline import batch as batch_module
+from lipdub.pipeline.batch import BatchItem, BatchResult, failure
+
+runner = CliRunner()
+FORMS = {
+    "csv": "video,audio,output,face,start,crf\na.mp4,a.wav,a_uk.mp4,,,\nsub/b.mp4,b.wav,b_uk.mp4,id:2,1:02.5,20\n",
+    "jsonl": '{"video": "a.mp4", "audio": "a.wav", "output": "a_uk.mp4"}\n\n'
+    '{"video": "sub/b.mp4", "audio": "b.wav", "output": "b_uk.mp4", "face": "id:2", "start": 62.5, "crf": 20}\n',
+    "toml": '[[item]]\nvideo = "a.mp4"\naudio = "a.wav"\noutput = "a_uk.mp4"\n'
+    '[[item]]\nvideo = "sub/b.mp4"\naudio = "b.wav"\noutput = "b_uk.mp4"\nface = "id:2"\nstart = "1:02.5"\ncrf = 20\n',
+}
+
+
+@pytest.fixture
+def worked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the outputs that were made, in order; an audio of "bad.wav" fails."""
+    made: list[str] = []
+
+    def work(item: BatchItem) -> BatchResult:
+        made.append(item.output.name)
+        if item.audio.name == "bad.wav":
+            return failure(item, 4, "no face in it", "look", 0.0)
+        item.output.write_text("dubbed")
+        return BatchResult(key=item.key, status="done")
+
+    monkeypatch.setattr(
+        batch_module.run_batch, "__kwdefaults__", batch_module.run_batch.__kwdefaults__ | {"work": work}
+    )
+    return made
+
+
+def listed(folder: Path, rows: list[tuple[str, str]]) -> Path:
+    path = folder / "list.csv"
+    path.write_text("video,audio,output\n" + "".join(f"v.mp4,{audio},{output}\n" for audio, output in rows))
+    return path
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_manifest_says_the_same_in_every_form(tmp_path: Path, form: str) -> None:
+    path = tmp_path / f"list.{form}"
+    path.write_text(FORMS[form])
+    first, second = read_manifest(path, device="cpu", weights="mine.safetensors")
+    assert (first.video, first.audio, first.output) == (tmp_path / "a.mp4", tmp_path / "a.wav", tmp_path / "a_uk.mp4")
+    assert (first.options.face, first.options.start_s, first.options.crf) == ("largest", None, None)
+    assert second.video == tmp_path / "sub" / "b.mp4"
+    assert (second.options.face, second.options.start_s, second.options.crf) == ("id:2", 62.5, 20)
+    assert (second.options.device, second.options.generator) == ("cpu", "mine.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("a.csv", "video,audio\nv,a\n", "item 1 has no output"),
+        ("a.csv", "video,audio,output,speed\nv,a,o,2\n", "unknown key 'speed'"),
+        ("a.csv", "video,audio,output,start\nv,a,o,soon\n", "item 1: 'soon' is no time"),
+        ("a.csv", "video,audio,output,crf\nv,a,o,low\n", "item 1: invalid literal"),
+        ("a.csv", "video,audio,output,original_audio\nv,a,o,loud\n", "keep or drop"),
+        ("a.csv", "", "lists nothing"),
+        ("a.jsonl", "[1]\n", "no table of keys"),
+        ("a.jsonl", "{\n", "cannot read"),
+        ("a.toml", "item = 1 2", "cannot read"),
+        ("a.txt", "v a o", "is none of"),
+    ],
+)
+def test_a_bad_manifest_says_where_and_what(tmp_path: Path, name: str, text: str, told: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        read_manifest(path, device="cpu", weights="generator")
+    assert told in caught.value.what
+
+
+def test_a_batch_is_done_remembered_and_summed_up(tmp_path: Path, worked: list[str]) -> None:
+    path = listed(tmp_path, [("a.wav", "one.mp4"), ("bad.wav", "two.mp4"), ("c.wav", "three.mp4")])
+    summary = tmp_path / "summary.json"
+    result = runner.invoke(app, ["batch", str(path), "--serial", "--summary", str(summary)])
+    assert result.exit_code == 9, result.stderr
+    assert worked == ["one.mp4", "two.mp4", "three.mp4"]
+    assert "3 videos in 0:00: 2 done, 1 failed" in result.stderr
+    assert "two.mp4: no face in it (exit code 4)" in result.stderr
+    assert "--retry-failed" in result.stderr
+    assert [each["status"] for each in json.loads(summary.read_text())["results"]] == ["done", "failed", "done"]
+    assert (tmp_path / "list.csv.state.jsonl").is_file()
+    result = runner.invoke(app, ["batch", str(path), "--serial", "--retry-failed"])
+    assert result.exit_code == 9 and worked[3:] == ["two.mp4"]
+
+
+def test_shards_have_states_of_their_own(tmp_path: Path, worked: list[str]) -> None:
+    path = listed(tmp_path, [(f"{n}.wav", f"{n}.mp4") for n in range(5)])
+    for shard in ("2/2", "1/2"):
+        assert runner.invoke(app, ["batch", str(path), "--serial", "--shard", shard]).exit_code == 0
+    assert worked == ["1.mp4", "3.mp4", "0.mp4", "2.mp4", "4.mp4"]
+    states = sorted(each.name for each in tmp_path.glob("*.state.jsonl"))
+    assert states == ["list.csv.1-of-2.state.jsonl", "list.csv.2-of-2.state.jsonl"]
+
+
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "a/b"])
+def test_a_shard_that_is_none_is_a_usage_error(tmp_path: Path, shard: str) -> None:
+    result = runner.invoke(app, ["batch", str(listed(tmp_path, [])), "--shard", shard])
+    assert result.exit_code == 2 and "--shard" in result.stderr
+
+
+def test_events_are_json_lines(tmp_path: Path, worked: list[str]) -> None:
+    path = listed(tmp_path, [("a.wav", "one.mp4"), ("bad.wav", "two.mp4")])
+    result = runner.invoke(app, ["batch", str(path), "--serial", "--json"])
+    kinds = [json.loads(line)["type"] for line in result.stdout.splitlines()]
+    assert kinds == ["start", "stage", "progress", "warning", "progress", "done", "error"] or kinds[-2:] == [
+        "done",
+        "error",
+    ]
+    assert "warning" in kinds
