@@ -87,7 +87,7 @@ def manifest(path: Path | None = None) -> dict[str, Entry]:
                 True
             ) != 1:
                 raise WeightsError(f"{path}: [{name}] needs one source: bundled, or repo + revision + file, or url")
-    except (OSError, tomllib.TOMLDecodeError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise WeightsError(f"cannot read the list of weights {path}: {error}", "install lipdub again") from error
     return entries
 

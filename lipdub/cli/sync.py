@@ -21,6 +21,20 @@ class OriginalAudio(StrEnum):
     drop = "drop"
 
 
+class Preset(StrEnum):
+    """Speed of x264 and x265."""
+
+    ultrafast = "ultrafast"
+    superfast = "superfast"
+    veryfast = "veryfast"
+    faster = "faster"
+    fast = "fast"
+    medium = "medium"
+    slow = "slow"
+    slower = "slower"
+    veryslow = "veryslow"
+
+
 def sync(
     video: Annotated[Path, typer.Argument(help="The video whose speaker gets new lips.")],
     audio: Annotated[Path, typer.Argument(help="The new speech track, any format.")],
@@ -53,6 +67,10 @@ def sync(
     codec: Annotated[
         str | None, typer.Option(help="h264, hevc, vp9, av1 or prores; the default follows the source.")
     ] = None,
+    lossless: Annotated[
+        bool, typer.Option("--lossless", help="Encode without any loss (h264, hevc, vp9): large, for further editing.")
+    ] = False,
+    preset: Annotated[Preset | None, typer.Option(help="Speed of x264 and x265; slower makes smaller files.")] = None,
     language: Annotated[
         str | None, typer.Option(help="Language tag of the new track: uk, uk-UA, ukr; the default is the dub's own.")
     ] = None,
@@ -86,6 +104,8 @@ def sync(
     from lipdub.config import load_config
     from lipdub.pipeline import SyncOptions, plan_sync, sync_video
 
+    if lossless and crf is not None:
+        raise typer.BadParameter("--lossless has no quality to choose", param_hint="--crf")
     config = load_config(None, set_ or ())
     options = SyncOptions(
         device=device,
@@ -101,6 +121,8 @@ def sync(
         language=language,
         crf=crf,
         codec=codec,
+        lossless=lossless,
+        preset=preset,
         cache=not no_cache,
     )
     with console.progress(json_lines=json_, quiet=quiet) as on_event:

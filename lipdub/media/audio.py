@@ -102,11 +102,20 @@ def _frames(path: Path, container: InputContainer, stream: av.AudioStream) -> It
     time_s = 0.0
     try:
         for packet in container.demux(stream):
+            if packet.is_corrupt:
+                raise _damaged(path, time_s, "a packet is incomplete")
             for frame in packet.decode():
                 time_s = frame.time if frame.time is not None else time_s
                 yield frame
     except (av.error.FFmpegError, ValueError) as error:
-        raise InputError(f"{path}: the sound is damaged at {time_s:.3f} s: {error}", "get the file again") from error
+        raise _damaged(path, time_s, str(error)) from error
+
+
+def _damaged(path: Path, time_s: float, what: str) -> InputError:
+    return InputError(
+        f"{path}: the sound is damaged at {time_s:.3f} s: {what}",
+        "get the file again, or keep what is whole of it with: ffmpeg -i FILE WHOLE.wav",
+    )
 
 
 def _mono(frame: av.AudioFrame) -> Waveform:

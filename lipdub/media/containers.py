@@ -10,7 +10,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from lipdub.errors import OutputError
-from lipdub.media.probe import kind_of, open_input, origin
+from lipdub.media.probe import UNKNOWN, codec_of, kind_of, open_input, origin
 
 _TEXT = frozenset({"subrip", "ass", "ssa", "webvtt", "text", "mov_text"})
 _IMAGES = frozenset({"hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle"})
@@ -34,6 +34,7 @@ class Container:
     attachments: bool = False
     chapters: bool = True
     tags: bool = True  # takes tags of any name; else a comment, if that
+    stamps: bool = True  # each picture has its own time; else they follow one another at one rate, in the file's order
 
     @property
     def is_mov(self) -> bool:
@@ -98,6 +99,7 @@ _AVI = Container(
     fallback="pcm_s16le",
     chapters=False,
     tags=False,
+    stamps=False,
 )
 _TRANSPORT = Container(
     muxer="mpegts",
@@ -167,7 +169,7 @@ def planned(source: Path, container: Container, *, keep_audio: bool) -> tuple[li
     with open_input(source) as opened:
         picture_seen = False
         for stream in opened.streams:
-            kind, codec = kind_of(stream), _codec(stream)
+            kind, codec = kind_of(stream), codec_of(stream)
             if kind == "video" and not picture_seen:
                 picture_seen = True
             elif (kind != "audio" or keep_audio) and not _remade(stream, kind, len(opened.chapters())):
@@ -215,7 +217,7 @@ def _first_packet(opened: InputContainer, stream: av.stream.Stream) -> bytes:
 def _encoder(kind: str, codec: str, container: Container, source: str) -> str | None:
     """What to give FFmpeg for a stream; None: the container cannot hold it."""
     if kind == "audio":
-        return container.audio_encoder(codec)
+        return None if codec == UNKNOWN else container.audio_encoder(codec)  # FFmpeg copies only what it can name
     if kind == "subtitle" and codec not in container.subtitles:
         return container.text if codec in _TEXT and container.text else None
     if kind == "picture":
@@ -225,11 +227,6 @@ def _encoder(kind: str, codec: str, container: Container, source: str) -> str | 
     # Other tracks (telemetry, a second camera) are known to fit only where they come from.
     names = source.split(",")
     return "copy" if container.muxer in names or (container.is_mov and "mov" in names) else None
-
-
-def _codec(stream: av.stream.Stream) -> str:
-    context = getattr(stream, "codec_context", None)
-    return context.codec.canonical_name if context is not None else (stream.name or "unknown")
 
 
 def _disposition(flags: Disposition, *, without_default: bool) -> str:

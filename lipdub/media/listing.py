@@ -10,7 +10,7 @@ import av
 from av.stream import Disposition
 
 from lipdub.media.marks import marks_in
-from lipdub.media.probe import kind_of, layout_name, open_input
+from lipdub.media.probe import codec_of, kind_of, layout_name, open_input
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ def _stream_info(stream: av.stream.Stream) -> StreamInfo:
     info = StreamInfo(
         index=stream.index,
         kind=kind_of(stream),
-        codec=context.codec.canonical_name if context is not None else (stream.name or "unknown"),
+        codec=codec_of(stream),
         language=None if stream.language == "und" else stream.language,
         title=tags.get("title"),
         default=bool(stream.disposition & Disposition.default),

@@ -30,6 +30,12 @@ FORMATS = (
 # Formats whose timestamps are a position on a timeline that starts at 0. In the others the clock is free (a recording
 # may start at 5 h) or counts encoder priming, and players call the first timestamp 0.
 TIMELINES = frozenset({"mov", "mp4", "matroska", "webm", "avi", "nut", "wav", "w64", "aiff", "caf", "flac", "ogg"})
+UNKNOWN = "unknown"  # codec or kind that FFmpeg cannot name
+DYNAMIC_HDR = {  # metadata of each single picture
+    SideDataType.DOVI_METADATA: "Dolby Vision",
+    SideDataType.DYNAMIC_HDR_PLUS: "HDR10+",
+    SideDataType.DYNAMIC_HDR_VIVID: "HDR Vivid",
+}
 UNSPECIFIED = 2  # FFmpeg's number for an untold colour primary, transfer or matrix
 
 
@@ -65,6 +71,8 @@ class VideoInfo:
     container_matrix: tuple[int, ...] | None  # the nine 16.16 numbers of the file's display matrix
     mastering_display: tuple[Fraction, ...] | None  # HDR: r, g, b, white (x, y), least and most luminance in cd/m2
     content_light: tuple[int, int] | None  # HDR: most light of a pixel, of a frame's average, in cd/m2
+    dynamic_hdr: str  # HDR metadata of each picture: its kind, or ""
+    alpha: bool  # transparency, also where the decoder leaves it out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,8 +230,14 @@ def kind_of(stream: av.stream.Stream) -> str:
     if stream.type == "video" and stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails):
         return "picture"
     if stream.type == "video" and not _decodable(stream):
-        return "unknown"
-    return stream.type or "unknown"
+        return UNKNOWN
+    return stream.type or UNKNOWN
+
+
+def codec_of(stream: av.stream.Stream) -> str:
+    """The codec's usual name, "h264" whatever the decoder; UNKNOWN where FFmpeg has no decoder and no name for it."""
+    context = getattr(stream, "codec_context", None)
+    return context.codec.canonical_name if context is not None else (getattr(stream, "name", None) or UNKNOWN)
 
 
 def _container_duration(container: InputContainer) -> float:
@@ -295,7 +309,20 @@ def _video_info(path: Path, container: InputContainer, stream: av.VideoStream, c
         container_matrix=matrix,
         mastering_display=_mastering(frame),
         content_light=_light(frame),
+        dynamic_hdr=_dynamic_hdr(frame),
+        alpha=has_alpha(frame.format.name) or stream.metadata.get("alpha_mode") == "1",
     )
+
+
+def has_alpha(pix_fmt: str) -> bool:
+    """Whether pictures of this format have transparency."""
+    form = av.VideoFormat(pix_fmt, 16, 16)
+    return any(component.is_alpha for component in form.components)
+
+
+def _dynamic_hdr(frame: av.VideoFrame) -> str:
+    found = cast(Mapping[SideDataType, bytes], frame.side_data)
+    return " and ".join(words for kind, words in DYNAMIC_HDR.items() if kind in found)
 
 
 def _told(first: int, second: int) -> int:

@@ -6,10 +6,12 @@ runner can block on a full pipe and knows neither time nor signals.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +32,9 @@ __all__ = ["AtomicOutput", "RemuxPlan", "arguments", "ffmpeg_binary", "remux", "
 _QUIET = ("-hide_banner", "-nostdin", "-nostats", "-v", "error", "-xerror", "-y", "-copyts")
 _TRUST = {"format_whitelist": FORMATS, "protocol_whitelist": "file,pipe"}
 _BRANDS = ("major_brand", "minor_version", "compatible_brands")  # the muxer writes its own
+# How FFmpeg says that it is an input, and which, that it cannot read on.
+_DAMAGE = re.compile(r"\[in#(\d+)/[^]]*\] (corrupt input packet in stream \d+|[^\n]*Invalid data found[^\n]*)")
+_COARSE = 8  # ticks of a clock between two pictures, from which on a difference of one is rounding
 _TOLERANCE = 0.02  # s by which a dub may differ from the picture's length without being cut or filled
 
 
@@ -77,7 +82,7 @@ def remux(plan: RemuxPlan, config: MediaConfig | None = None) -> list[str]:
         OutputError: unknown container, or FFmpeg failed: its last words are in the message.
         ResourceError: the disc is full.
         SetupError: no ffmpeg.
-        InputError: the dub or the source cannot be read, or there is no such language.
+        InputError: the dub or the source cannot be read or is damaged, or there is no such language.
     """
     config = config or MediaConfig()
     container = container_of(plan.output)
@@ -126,6 +131,8 @@ def arguments(plan: RemuxPlan, items: Sequence[Item], folder: Path, config: Medi
     if plan.language is not None:
         options["metadata:s:1"] = f"language={code_in(container.muxer, language_code(plan.language))}"
     options |= _copied_options(copied, config or MediaConfig()) | _clock(source, container)
+    if not container.stamps and (rate := even_rate(plan.picture)) is not None:
+        options["r:0"] = f"{rate.numerator}/{rate.denominator}"  # else it calls its clock's ticks pictures
     options |= _attached(items, len(copied), folder)
     own_keys = container.tags and not (container.is_mov and any(item.kind == "picture" for item in items))
     if container.is_mov:
@@ -140,6 +147,18 @@ def arguments(plan: RemuxPlan, items: Sequence[Item], folder: Path, config: Medi
     order = [word for flag, word in pairwise(build({})) if flag == "-i"]
     numbers = (order.index(file_url(plan.source)), order.index(file_url(plan.dub)))
     return build(_maps(source.index, copied, *numbers) | _tags(plan, fold=not own_keys))
+
+
+def even_rate(picture: Path) -> Fraction | None:
+    """Pictures a second, where all are equally far apart but for rounding to the file's clock."""
+    with open_input(picture) as container:
+        stream = container.streams.video[0]
+        stamps = sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None and packet.size)
+        steps = {after - before for before, after in pairwise(stamps)}
+        if len(steps) == 1 and stream.time_base is not None:
+            return 1 / (steps.pop() * stream.time_base)
+        rounded = bool(steps) and max(steps) - min(steps) == 1 and min(steps) >= _COARSE
+        return stream.average_rate if rounded else None
 
 
 def dub_encoder(codec: str, container: Container, too_long: float) -> str:
@@ -244,7 +263,14 @@ def _run(argv: list[str], config: MediaConfig) -> None:
         raise
     if process.returncode == 0:
         return
-    lines = stderr.decode("utf-8", "replace").strip().splitlines()[-config.error_lines :]
+    said = stderr.decode("utf-8", "replace").strip()
+    if damage := _DAMAGE.search(said):
+        inputs = [word for flag, word in pairwise(argv) if flag == "-i"]
+        raise InputError(
+            f"{inputs[int(damage[1])].removeprefix('file:')} is damaged: {damage[2]}",
+            "get the file again; where only its old sound is damaged, leave that out with --original-audio drop",
+        )
+    lines = said.splitlines()[-config.error_lines :]
     words = "\n".join(lines) or f"exit code {process.returncode}"
     if "No space left on device" in words:
         raise ResourceError("the disc is full", "make room, or write to another disc")

@@ -10,8 +10,8 @@ import av
 
 from lipdub.errors import SetupError
 from lipdub.media.containers import CONTAINERS
+from lipdub.media.encoders import ENCODERS
 from lipdub.media.remux import ffmpeg_binary
-from lipdub.media.writer import ENCODERS
 
 PLAIN_ENCODER = ENCODERS["h264"][0]  # what any source can become; without it hardly a file can be written
 _TIMEOUT_S = 30.0

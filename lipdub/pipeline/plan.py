@@ -12,15 +12,16 @@ from pathlib import Path
 from lipdub.config import Config
 from lipdub.events import Event, Plan, Progress, Stage, Warning_
 from lipdub.media.containers import Item, container_of, planned
+from lipdub.media.encoders import ENCODERS
 from lipdub.media.language import language_code
 from lipdub.media.output import AtomicOutput
 from lipdub.media.probe import AudioInfo, MediaInfo, probe
 from lipdub.media.remux import dub_encoder
-from lipdub.media.writer import ENCODERS, VideoWriter
+from lipdub.media.writer import VideoWriter
 from lipdub.pipeline.analyze import Analysis, Survey, choose
 from lipdub.pipeline.faces import summarize
 from lipdub.pipeline.report import Estimate, SyncPlan
-from lipdub.pipeline.sync import Inputs, SyncOptions, adjusted, find_faces, read_inputs
+from lipdub.pipeline.sync import Inputs, SyncOptions, adjusted, find_faces, picture_writer, read_inputs
 from lipdub.pipeline.trial import try_out
 
 STAGES = ("read", "faces", "trial")
@@ -69,6 +70,8 @@ class _DryRun:
             items, losses = planned(self._video, container, keep_audio=options.keep_original_audio)
         if warning := given.other_length():
             self._warn("length", warning)
+        for loss in writers[0].encoding.losses:
+            self._warn("quality", loss)
         for loss in losses:
             self._warn("stream", loss)
         with self._stage("faces", given.video.frames):
@@ -89,8 +92,7 @@ class _DryRun:
 
     def _writer(self, given: Inputs) -> VideoWriter:
         """The encoder that the job would use, into memory."""
-        crf, codec, media = self._options.crf, self._options.codec, given.config.media
-        return VideoWriter(BytesIO(), given.video, crf=crf, codec=codec, output=self._output, config=media)
+        return picture_writer(BytesIO(), given.video, self._output, self._options, given.config)
 
     def _plan(
         self,
@@ -110,8 +112,8 @@ class _DryRun:
             video_s=round(info.duration_s, 3),
             audio_s=round(given.speech.duration_s, 3),
             source=f"{info.codec} {info.width}x{info.height} {info.pix_fmt}, {float(info.average_rate):.6g} fps",
-            encoder=writer.encoder,
-            pix_fmt=writer.pix_fmt,
+            encoder=writer.encoding.encoder,
+            pix_fmt=writer.encoding.pix_fmt,
             container=container_of(self._output).muxer,
             dub=f"{sound.codec} {sound.sample_rate} Hz {sound.layout}",
             dub_encoder=how,
@@ -131,7 +133,7 @@ class _DryRun:
         """From the bytes of the new picture and of the dub, and the seconds of pass 2."""
         info = given.video
         old_picture = (info.bit_rate or 0) * info.duration_s / 8
-        if writer.encoder in ENCODERS.get(info.codec, ()):  # a film may begin more plainly than it goes on
+        if writer.encoding.encoder in ENCODERS.get(info.codec, ()):  # a film may begin more plainly than it goes on
             picture = max(picture, round(old_picture))
         others = 0.0
         if self._options.keep_original_audio:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -53,6 +54,8 @@ class SyncOptions:
     language: str | None = None  # of the dub: uk, uk-UA, ukr; None: what its own file says
     crf: int | None = None  # quality of the one encode, lower is better
     codec: str | None = None  # encoder; default follows the source
+    lossless: bool = False  # the encode loses nothing of a picture
+    preset: str | None = None  # of x264 and x265: slower is smaller
     cache: bool = True  # whether what pass 1 finds is kept for, and taken from, other runs
 
 
@@ -210,12 +213,14 @@ class _Job:
         with self._stage("read", None):
             given = read_inputs(video, audio, self._options, self._config)
             self._config, source, info = given.config, given.source, given.video
-            picture, (crf, codec) = target.scratch("picture.mov"), (self._options.crf, self._options.codec)
+            picture = target.scratch("picture.mov")
             # Opened before the long work, since it refuses what this machine or the container cannot do.
-            writer = VideoWriter(picture, info, crf=crf, codec=codec, output=target.path, config=self._config.media)
+            writer = picture_writer(picture, info, target.path, self._options, self._config)
         with writer:
             if warning := given.other_length():
                 self._warn("length", warning)
+            for loss in writer.encoding.losses:
+                self._warn("quality", loss)
             with self._stage("faces", info.frames):
                 analysis = self._analyze(video, given)
             with self._stage("dub", len(analysis.times_s)):
@@ -291,11 +296,28 @@ class _Job:
         )
 
 
+def picture_writer(
+    path: Path | BytesIO, info: VideoInfo, output: Path, options: SyncOptions, config: Config
+) -> VideoWriter:
+    """The encoder of a job."""
+    return VideoWriter(
+        path,
+        info,
+        crf=options.crf,
+        codec=options.codec,
+        lossless=options.lossless,
+        output=output,
+        config=config.media,
+    )
+
+
 def adjusted(config: Config, options: SyncOptions) -> Config:
     """`config` with those options that are numbers of it."""
-    sync = config.sync
+    sync, media = config.sync, config.media
+    if options.preset is not None:
+        media = replace(media, preset=options.preset)
     if options.batch_size is not None:
         sync = replace(sync, batch_size=options.batch_size)
     if options.strength is not None:
         sync = replace(sync, strength=options.strength)
-    return replace(config, sync=sync)
+    return replace(config, sync=sync, media=media)

@@ -1,0 +1,235 @@
+"""Which encoder writes the new picture, in which pixel format, and what of the source that cannot hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import av
+
+from lipdub.config import MediaConfig
+from lipdub.errors import OutputError, SetupError
+from lipdub.media.color import colorspace_of
+from lipdub.media.containers import Container
+from lipdub.media.probe import VideoInfo, has_alpha
+
+# The source's codec -> encoders, of which the first that keeps depth and chroma is taken. Anything else (MPEG-2, MJPEG,
+# DV, ...) becomes H.264, which every container here takes.
+ENCODERS = {
+    "h264": ("libx264", "libx265"),
+    "hevc": ("libx265",),
+    "vp8": ("libvpx-vp9",),
+    "vp9": ("libvpx-vp9", "libsvtav1", "libx265"),
+    "av1": ("libsvtav1", "libvpx-vp9", "libx265"),
+    "prores": ("prores_ks",),
+}
+# What an encoder falls back to when it lacks the picture's own pixel format, least change first.
+_PLAIN = {"yuvj420p": "yuv420p", "yuvj422p": "yuv422p", "yuvj444p": "yuv444p", "yuvj440p": "yuv440p"}
+_FALLBACKS = (
+    *(f"yuv{chroma}p{depth}" for depth in ("", "10le", "12le") for chroma in ("420", "422", "444")),
+    "yuva444p10le",
+)
+_WHOLE_CHROMA = ("libx264", "libx265")
+_ALPHA = ("prores_ks",)  # encoders whose transparency an intermediate QuickTime file holds
+_FIELDS = ("libx264", "prores_ks")  # encoders that keep two fields in a picture
+_LIGHT = ("libx264", "libx265", "libsvtav1")  # encoders that write HDR's light levels into the stream
+_NO_LOSSLESS = ("prores_ks", "libsvtav1")  # what SVT-AV1 4.1 calls lossless is off by one here and there
+_SHORT = 8  # pictures; x265 gives wild decoding times when fewer come than it reorders
+LIMITED, FULL = 1, 2  # FFmpeg's numbers for the range of code values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """What the encoder is told."""
+
+    encoder: str
+    pix_fmt: str
+    options: dict[str, str]
+    colorspace: int  # of the code values that are written
+    color_range: int
+    losses: tuple[str, ...]  # what of the source is not kept, a sentence each
+
+
+def choose_encoding(
+    video: VideoInfo,
+    *,
+    codec: str | None,
+    crf: int | None,
+    lossless: bool,
+    container: Container | None,
+    config: MediaConfig,
+) -> Encoding:
+    """The encoder that loses least; of equals the one of the source's own codec family.
+
+    Args:
+        video: the source's picture.
+        codec: a key of ENCODERS that was asked for; None: as the source.
+        crf: constant quality of the encoder's own scale; None: the one of `config`.
+        lossless: keep every pixel to the bit.
+        container: of the output; None: any.
+        config: quality and preset.
+
+    Raises:
+        SetupError: no such encoder, or this PyAV lacks it.
+        OutputError: the container does not take the codec; transparency or the two fields of an interlaced picture
+            would be lost, or `lossless` cannot be had.
+    """
+    encoder, pix_fmt = _choice(video, codec, container.video if container is not None else ())
+    if lossless and encoder in _NO_LOSSLESS:
+        raise OutputError(f"{encoder} is not lossless", "use --codec h264, hevc or vp9")
+    options = _options(encoder, pix_fmt, video, crf, config, lossless=lossless)
+    if container is not None and not container.stamps:
+        options["bf"] = "0"  # pictures that come in another order than they are shown need their times
+    before, after = av.VideoFormat(video.pix_fmt, 16, 16), av.VideoFormat(pix_fmt, 16, 16)
+    mixed = before.is_rgb and not after.is_rgb  # then they are given a matrix, which must be named
+    same = not mixed and len(before.components) > 1
+    return Encoding(
+        encoder=encoder,
+        pix_fmt=pix_fmt,
+        options=options,
+        colorspace=colorspace_of(video) if mixed else video.colorspace,
+        color_range=(FULL if video.pix_fmt.startswith("yuvj") else video.color_range) if same else LIMITED,
+        losses=_losses(encoder, pix_fmt, video),
+    )
+
+
+def _choice(video: VideoInfo, codec: str | None, taken: tuple[str, ...]) -> tuple[str, str]:
+    """Encoder and pixel format; `taken` are the codecs that the container takes, empty for any."""
+    if codec is not None and codec not in ENCODERS:
+        raise SetupError(f"no encoder for {codec!r}", f"choose one of {', '.join(sorted(ENCODERS))}")
+    if codec is not None and taken and codec not in taken:
+        raise OutputError(f"the output's container does not take {codec}", f"choose one of {', '.join(taken)}")
+    names = ENCODERS[codec][:1] if codec is not None else ENCODERS.get(video.codec, ENCODERS["h264"])
+    allowed = tuple(ENCODERS[each][0] for each in taken or ENCODERS)
+    if taken:
+        names = tuple(name for name in names if name in allowed) if names[0] in allowed else allowed
+    found = _best(names, video)
+    if codec is None and any(_damage(video, *found)):
+        found = _best((*names, *allowed), video)
+    no_alpha, no_fields = _damage(video, *found)
+    if no_alpha:
+        raise OutputError(
+            f"the video has transparency, which {found[0]} in this container does not keep",
+            "write .mov with --codec prores from a video that FFmpeg decodes with its alpha, or remove it first: "
+            "ffmpeg -i FILE -map 0 -c copy -c:v ffv1 -pix_fmt yuv420p OPAQUE.mkv",
+        )
+    if no_fields:
+        raise OutputError(
+            f"the video is interlaced, which {found[0]} does not keep",
+            "use --codec h264, or deinterlace it first: ffmpeg -i FILE -map 0 -c copy -c:v ffv1 -vf bwdif PLAIN.mkv",
+        )
+    return found
+
+
+def _best(names: tuple[str, ...], video: VideoInfo) -> tuple[str, str]:
+    found = [(name, _pixel_format(name, video)) for name in names if name in av.codecs_available]
+    if not found:
+        raise SetupError(f"this installation of PyAV has no encoder {names[0]}", "install the wheel: pip install av")
+    # Python's min keeps the first of equals, so the source's own codec wins unless it would cost quality.
+    return min(found, key=lambda pair: (*_damage(video, *pair), *_loss(video.pix_fmt, pair[1])[:2]))
+
+
+def _damage(video: VideoInfo, encoder: str, pix_fmt: str) -> tuple[bool, bool]:
+    """Whether transparency is lost, and the two fields of an interlaced picture."""
+    return video.alpha and not has_alpha(pix_fmt), bool(video.interlaced) and encoder not in _FIELDS
+
+
+def _losses(encoder: str, pix_fmt: str, video: VideoInfo) -> tuple[str, ...]:
+    found = []
+    chroma, bits, _ = _loss(video.pix_fmt, pix_fmt)
+    if chroma or bits:
+        what = " and ".join([*["resolution of colour"] * bool(chroma), *["depth"] * bool(bits)])
+        found.append(f"{encoder} has no {video.pix_fmt}: it is written as {pix_fmt}, with less {what}")
+    if (video.mastering_display or video.content_light) and encoder not in _LIGHT:
+        found.append(f"HDR light levels (mastering display, content light) are not kept by {encoder}")
+    if video.dynamic_hdr:
+        found.append(f"{video.dynamic_hdr} is not kept; the picture under it is")
+    return tuple(found)
+
+
+def _options(
+    encoder: str, pix_fmt: str, video: VideoInfo, crf: int | None, config: MediaConfig, *, lossless: bool
+) -> dict[str, str]:
+    """The encoder's own options."""
+
+    def quality(default: int) -> dict[str, str]:
+        return {"crf": str(default if crf is None else crf)}
+
+    def words(*pairs: str) -> str:
+        return ":".join([*pairs, *_light(encoder, video), *["lossless=1"] * (lossless and encoder != "libx264")])
+
+    if encoder == "libx264":
+        # Without cpu-independent, x264's macroblock tree is not the same from run to run where there is AVX-512.
+        options = {"preset": config.preset, "x264-params": words("cpu-independent=1")}
+        return options | ({"qp": "0"} if lossless else quality(config.crf_h264))
+    if encoder == "libx265":
+        short = video.duration_s * video.average_rate < _SHORT
+        parameters = words("log-level=error", *["bframes=0"] * short)
+        return quality(config.crf_hevc) | {"preset": config.preset, "x265-params": parameters}
+    if encoder == "libvpx-vp9":
+        options = {"deadline": "good", "cpu-used": "4", "row-mt": "1"}
+        return options | ({"crf": "0", "lossless": "1"} if lossless else quality(config.crf_vp9))
+    if encoder == "libsvtav1":
+        parameters = words()
+        return quality(config.crf_av1) | {"preset": "8"} | ({"svtav1-params": parameters} if parameters else {})
+    return {"profile": "4444" if "444" in pix_fmt else "hq", "vendor": "apl0"}  # ProRes has no crf
+
+
+def _light(encoder: str, video: VideoInfo) -> list[str]:
+    """Static HDR metadata in an encoder's notation.
+
+    x264 and x265 count chromaticity in 0.00002 and luminance in 0.0001 cd/m2; SVT-AV1 takes plain numbers.
+    """
+    av1 = encoder == "libsvtav1"
+    found = []
+    if video.mastering_display is not None:
+        *points, least, most = video.mastering_display
+        pairs = [points[i : i + 2] for i in range(0, 8, 2)]
+        if av1:
+            red, green, blue, white = (f"({float(x):.5f},{float(y):.5f})" for x, y in pairs)
+            light = f"({float(most):.4f},{float(least):.4f})"
+        else:
+            red, green, blue, white = (f"({round(x * 50_000)},{round(y * 50_000)})" for x, y in pairs)
+            light = f"({round(most * 10_000)},{round(least * 10_000)})"
+        name = "mastering-display" if encoder != "libx265" else "master-display"
+        found.append(f"{name}=G{green}B{blue}R{red}WP{white}L{light}")
+    if video.content_light is not None:
+        name = {"libx264": "cll", "libx265": "max-cll"}.get(encoder, "content-light")
+        found.append(f"{name}={video.content_light[0]},{video.content_light[1]}")
+    return found
+
+
+def _pixel_format(encoder: str, video: VideoInfo) -> str:
+    """The source's own format where the encoder takes it, else the nearest that loses neither colour nor depth."""
+    taken = {form.name for form in av.Codec(encoder, "w").video_formats or ()}
+    taken = {name for name in taken if encoder in _ALPHA or not has_alpha(name)}
+    if encoder in _WHOLE_CHROMA:
+        # Odd sizes do not exist in H.264 and HEVC unless every pixel has its own chroma sample.
+        taken = {name for name in taken if _fits(name, video)}
+    own = (video.pix_fmt, _PLAIN.get(video.pix_fmt, video.pix_fmt))
+    for name in own:
+        if name in taken:
+            return name
+    offered = [name for name in _FALLBACKS if name in taken]
+    return min(offered, key=lambda name: (video.alpha and not has_alpha(name), *_loss(video.pix_fmt, name)))
+
+
+def _loss(source: str, target: str) -> tuple[int, int, int]:
+    """What a conversion costs: chroma samples lost (of 16 in each direction), bits lost; then what it adds."""
+    before, after = av.VideoFormat(source, 16, 16), av.VideoFormat(target, 16, 16)
+    if len(before.components) == 1 and not before.has_palette:  # grey has no chroma to lose
+        wide, high = 0, 0
+    elif before.is_rgb or before.has_palette:
+        wide, high = 16, 16
+    else:
+        wide, high = before.chroma_width(), before.chroma_height()
+    bits = 0 if before.has_palette else before.components[0].bits
+    lost = max(0, wide - after.chroma_width()) + max(0, high - after.chroma_height())
+    deeper = after.components[0].bits - bits
+    added = max(0, deeper) + after.chroma_width() * after.chroma_height() + len(after.components)
+    return lost, max(0, -deeper), added
+
+
+def _fits(name: str, video: VideoInfo) -> bool:
+    form = av.VideoFormat(name, video.width, video.height)
+    step_x, step_y = (16 // size for size in (form.chroma_width(16), form.chroma_height(16)))
+    return video.width % step_x == 0 and video.height % step_y == 0
