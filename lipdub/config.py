@@ -207,6 +207,19 @@ class CacheConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class QualityConfig:
+    """What `lipdub eval FILE` and `lipdub sync --report` find fault with; real footage stays inside."""
+
+    piece_s: float = 10.0  # longest piece of a shot that is judged as one
+    max_offset_ms: float = 130.0  # three frames of 25 a second: viewers notice
+    sure: float = 0.5  # confidence above which an offset by loudness is believed, over 4 s; goes as 1 / sqrt(seconds)
+    sure_expert: float = 0.15  # the same for one by the expert, whatever the length
+    max_silence: float = 150.0  # percent: motion in silence over that in speech
+    max_jitter: float = 3.5  # times the cheeks' own
+    max_seam: float = 6.5  # grey levels
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """All sections."""
 
@@ -221,6 +234,7 @@ class Config:
     sync: SyncConfig = field(default_factory=SyncConfig)
     media: MediaConfig = field(default_factory=MediaConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
+    quality: QualityConfig = field(default_factory=QualityConfig)
 
 
 def to_dict(section: Any) -> dict[str, Any]:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lipdub.cli import console
+from lipdub.cli.results import show_quality
 from lipdub.errors import OutputError, StrictError
 
 if TYPE_CHECKING:
     from lipdub.evaluation.report import EvalReport
+    from lipdub.events import OnEvent
 
 
 class Pairing(StrEnum):
@@ -24,8 +26,13 @@ class Pairing(StrEnum):
 
 
 def eval_(
-    clips: Annotated[Path, typer.Argument(help="Folder of real talking-face videos with their own sound.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the per-clip results, clips.jsonl.")],
+    clips: Annotated[
+        Path,
+        typer.Argument(help="Folder of real talking-face videos with their own sound; or one finished video to check."),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for the per-clip results, clips.jsonl.")
+    ] = None,
     weights: Annotated[
         list[str] | None,
         typer.Option(help="Generator weights to judge, one row each; may be repeated (default: generator)."),
@@ -49,7 +56,10 @@ def eval_(
     ] = None,
     split: Annotated[str, typer.Option(help="train, val or test; with --dataset.")] = "test",
     expert: Annotated[
-        str | None, typer.Option(help="Expert weights for the expert loss (8). Without it the column is left out.")
+        str | None,
+        typer.Option(
+            help="Weights of the lip-sync expert, for its loss (8) and for offsets (default: the bundled one)."
+        ),
     ] = None,
     features: Annotated[
         str | None,
@@ -67,8 +77,13 @@ def eval_(
     device: Annotated[str, typer.Option(help="auto (the fastest there is), cpu, cuda, cuda:N or mps.")] = "auto",
     csv: Annotated[Path | None, typer.Option(help="Write means, intervals and differences here.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write the table and its protocol here.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write everything as one HTML page, with plots and pictures.")
+    ] = None,
     keep_dubs: Annotated[bool, typer.Option("--keep-dubs", help="Keep the dubbed videos, in OUTPUT/dubs.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit code 10 if a clip failed.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit code 10 if a clip failed, or a finished video has a fault.")
+    ] = False,
     set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, any number of config.py.")] = None,
     overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace existing results.")] = False,
     json_: Annotated[
@@ -78,12 +93,22 @@ def eval_(
 ) -> None:
     """Dub CLIPS and judge the result: picture, lips against sound, pauses; beside real and untouched videos.
 
-    The judge is MediaPipe's face mesh, not a network that dubs: pip install "lipdub[teachers]", then lipdub weights
-    pull yunet face-landmarker. A clip that cannot be dubbed or judged is counted as failed, with its reason.
+    Or, given one file, check that by itself: offset, agreement, pauses, flicker and seam of each of its segments.
+
+    The judge of clips is MediaPipe's face mesh, not a network that dubs: pip install "lipdub[teachers]", then lipdub
+    weights pull yunet face-landmarker. A clip that cannot be dubbed or judged is counted as failed, with its reason.
     """
-    for path in (csv, markdown):
+    for path in (csv, markdown, html):
         if path is not None and path.exists() and not overwrite:
             raise OutputError(f"{path} exists", "choose another name, or -y to replace it")
+    if clips.is_file():
+        with console.progress(json_lines=json_, quiet=quiet) as on_event:
+            faults = _check(clips, expert, device, set_ or [], html, overwrite, json_, on_event)
+        if strict and faults:
+            raise StrictError(f"{faults} segments of {clips} have a fault", "they are listed above")
+        return
+    if output is None:
+        raise typer.BadParameter("a folder of clips needs one", param_hint="--output")
 
     from lipdub.config import load_config
     from lipdub.evaluation.evaluate import EvalOptions, evaluate
@@ -118,6 +143,29 @@ def eval_(
             _write(path, text(report))
     if strict and report.failures:
         raise StrictError(f"{len(report.failures)} results failed", f"each with its reason in {report.verdicts}")
+
+
+def _check(
+    video: Path,
+    expert: str | None,
+    device: str,
+    settings: list[str],
+    html: Path | None,
+    overwrite: bool,
+    silent: bool,
+    on_event: OnEvent,
+) -> int:
+    """Judge one finished video; the number of its segments with a fault."""
+    from lipdub.config import load_config
+    from lipdub.evaluation.page import quality_page, write_page
+    from lipdub.evaluation.quality import check
+
+    quality = check(video, load_config(None, settings), expert=expert, device=device, on_event=on_event)
+    if html is not None:
+        write_page(html, quality_page(quality), overwrite=overwrite)
+    if not silent:
+        show_quality(quality.report)
+    return quality.report.faults
 
 
 def _show(report: EvalReport) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lipdub.cli import console
 
 if TYPE_CHECKING:
+    from lipdub.evaluation.quality import QualityReport
     from lipdub.pipeline import FaceSummary, SyncPlan, SyncReport
 
 
@@ -49,6 +50,22 @@ def show_report(report: SyncReport) -> None:
         console.say(f"  {count} frames left as they were: {reason}")
     if report.cached:
         console.say("  faces as an earlier run found them in this video; --no-cache looks anew")
+
+
+def show_quality(report: QualityReport) -> None:
+    """A table of segments with their measures, and the faults of each."""
+    header = ["TIME", "SHOT", "FACE", "OFFSET", "CONF", "AGREE", "SILENCE", "JITTER", "SEAM"]
+    forms = ("{:+.0f} ms", "{:.2f}", "{:.2f}", "{:.0f} %", "{:.2f}", "{:.1f}")
+    rows = []
+    for part in report.segments:
+        values = (part.offset_ms, part.confidence, part.agreement, part.silence, part.jitter, part.seam)
+        cells = ["-" if value is None else form.format(value) for value, form in zip(values, forms, strict=True)]
+        rows.append([f"{clock(part.first_s)} - {clock(part.last_s)}", str(part.shot), str(part.face), *cells])
+    console.table(header, rows)
+    for part in report.segments:
+        for fault in part.faults:
+            console.data(f"{clock(part.first_s)} - {clock(part.last_s)}, face {part.face}: {fault}")
+    console.data(f"offset by {report.by}; {report.faults} of {len(report.segments)} segments with a fault")
 
 
 def show_faces(faces: Sequence[FaceSummary], *, dubbed: bool = False) -> None:

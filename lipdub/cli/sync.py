@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lipdub.cli import console
-from lipdub.cli.results import show_plan, show_report
+from lipdub.cli.results import clock, show_plan, show_report
 from lipdub.errors import InputError
+
+if TYPE_CHECKING:
+    from lipdub.config import Config
+    from lipdub.pipeline import SyncOptions, SyncReport
 
 
 class OriginalAudio(StrEnum):
@@ -82,6 +86,10 @@ def sync(
         list[str] | None,
         typer.Option("--set", metavar="section.key=value", help="Change any number of config.py; may be repeated."),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Judge the result and write an HTML page: per shot and face what was done and how it fits."),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Find faces and say what would be done, how long it takes, how large it gets."),
@@ -102,6 +110,7 @@ def sync(
     check_language(language)
 
     from lipdub.config import load_config
+    from lipdub.media.output import AtomicOutput
     from lipdub.pipeline import SyncOptions, plan_sync, sync_video
 
     if lossless and crf is not None:
@@ -125,15 +134,32 @@ def sync(
         preset=preset,
         cache=not no_cache,
     )
+    if report is not None:
+        AtomicOutput(report, overwrite=overwrite, inputs=(video, audio, output)).check()
     with console.progress(json_lines=json_, quiet=quiet) as on_event:
         if dry_run:
             plan = plan_sync(video, audio, output, options, config=config, on_event=on_event)
         else:
-            report = sync_video(video, audio, output, options, config=config, on_event=on_event)
+            done = sync_video(video, audio, output, options, config=config, on_event=on_event)
     if dry_run and not json_:
         show_plan(plan)
     elif not dry_run and not json_ and not quiet:
-        show_report(report)
+        show_report(done)
+    if report is not None and not dry_run:
+        _judge(report, done, options, config, quiet=quiet or json_)
+
+
+def _judge(page: Path, done: SyncReport, options: SyncOptions, config: Config, *, quiet: bool) -> None:
+    """Look at the finished dub and write the page of --report."""
+    from lipdub.evaluation.page import quality_page, write_page
+    from lipdub.evaluation.quality import check
+
+    with console.progress(quiet=quiet) as on_event:
+        quality = check(Path(done.output), config, face=options.face, device=options.device, on_event=on_event)
+    write_page(page, quality_page(quality, done), overwrite=options.overwrite)
+    for segment in quality.report.segments:
+        for fault in segment.faults:
+            console.warn(f"{clock(segment.first_s)} to {clock(segment.last_s)}, face {segment.face}: {fault}")
 
 
 def parse_face(text: str) -> str | tuple[float, float]:

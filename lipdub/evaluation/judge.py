@@ -143,7 +143,7 @@ class Geometry:
         for i, matrix in enumerate(self.matrices[:count]):
             before, after = (transform(watched.landmarks[i], matrix) for watched in (real, video))
             mouth[i] = mouth_mask(before, self.size)
-            skin[i] = mouth[i] * (1 - _lips(before, self.size)) * (1 - _lips(after, self.size))
+            skin[i] = mouth[i] * (1 - lips_mask(before, self.size)) * (1 - lips_mask(after, self.size))
         return torch.from_numpy(mouth)[:, None], torch.from_numpy(skin)[:, None]
 
     def faces(self, video: Path, info: VideoInfo, config: MediaConfig) -> Tensor:
@@ -159,8 +159,8 @@ class Geometry:
                 yield PictureView(frame.picture, info).patch(self.matrices[frame.index], self.size)
 
 
-def _lips(points: NDArray[np.floating], size: int) -> NDArray[np.float32]:
-    """Hull of the outer lips and what shows between them, 1 inside."""
+def lips_mask(points: NDArray[np.floating], size: int) -> NDArray[np.float32]:
+    """Hull of the outer lips and what shows between them, (S, S), 1 inside; `points` (68, 2) in crop pixels."""
     mask = np.zeros((size, size), np.uint8)
     corners = np.rint(np.clip(points[LIPS], -2 * size, 3 * size)).astype(np.int32)
     cv2.fillConvexPoly(mask, cv2.convexHull(corners), 1)

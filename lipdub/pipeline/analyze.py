@@ -7,7 +7,6 @@ video.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +24,9 @@ from lipdub.faces.track import choose_tracks, edge_fade, ids_of
 from lipdub.media.probe import VideoInfo
 from lipdub.media.video import VideoReader
 from lipdub.media.view import PictureView
+from lipdub.pipeline.report import ShotReport
 
+REASONS = ("outside the range", "no face", "other or unclear face")  # why a frame passes through
 Face = str | tuple[float, float]  # "largest", "all", "id:N" or "id:N,M,...", or a point in display pixels
 
 
@@ -61,6 +62,7 @@ class Analysis:
     times_s: NDArray[np.float64]  # (F,) middle of every frame
     jobs: list[FaceJob]
     passed: dict[str, int]  # frames that no job dubs, by reason
+    shots: tuple[ShotReport, ...] = ()  # the same for each shot
 
 
 def choose(found: Survey, video: Path, info: VideoInfo, config: Config, *, face: Face = "largest") -> Analysis:
@@ -79,7 +81,8 @@ def choose(found: Survey, video: Path, info: VideoInfo, config: Config, *, face:
     if not jobs:
         what = _what_was_seen(len(found.tracks), len(chosen), face, config)
         raise NoFaceError(f"{_range_of(video, found)}: {what}", "give another --face, --start or --end")
-    return Analysis(found.times_s, jobs, _passed(jobs, found.tracks, found.in_range))
+    reasons = _reasons(jobs, found.tracks, found.in_range)
+    return Analysis(found.times_s, jobs, _counts(reasons), _shots(found, reasons))
 
 
 def survey(
@@ -225,18 +228,33 @@ def _job(track: Track, found: Survey, config: Config) -> FaceJob:
     return FaceJob(track, matrices, fade, references, shapes, found.detail[track.id])
 
 
-def _passed(jobs: list[FaceJob], tracks: list[Track], in_range: NDArray[np.bool_]) -> dict[str, int]:
-    """Reasons of all frames that no job touches."""
+def _reasons(jobs: list[FaceJob], tracks: list[Track], in_range: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(F,) 0 where a job dubs the frame, else 1 + the place in REASONS of why it does not."""
     dubbed, seen = np.zeros(len(in_range), bool), np.zeros(len(in_range), bool)
     for track in tracks:
         seen[track.first : track.first + len(track.landmarks)] = True
     for job in jobs:
         dubbed[job.track.first : job.track.first + len(job.weight)] |= job.weight > 0
-    reasons = Counter[str]()
-    reasons["outside the range"] = int((~in_range).sum())
-    reasons["no face"] = int((in_range & ~seen).sum())
-    reasons["other or unclear face"] = int((in_range & seen & ~dubbed).sum())
-    return {reason: count for reason, count in reasons.items() if count}
+    return np.select([~in_range, dubbed, ~seen], [1, 0, 2], 3)
+
+
+def _counts(reasons: NDArray[np.int64]) -> dict[str, int]:
+    counts = np.bincount(reasons, minlength=1 + len(REASONS))[1:].tolist()
+    return {reason: count for reason, count in zip(REASONS, counts, strict=True) if count}
+
+
+def _shots(found: Survey, reasons: NDArray[np.int64]) -> tuple[ShotReport, ...]:
+    """What becomes of each shot; frames before the first that was looked at count as one."""
+    starts = sorted({0, *found.shots})
+    return tuple(
+        ShotReport(
+            first_s=round(float(found.starts_s[first]), 3),
+            frames=last - first,
+            dubbed=int((reasons[first:last] == 0).sum()),
+            passed=_counts(reasons[first:last]),
+        )
+        for first, last in zip(starts, [*starts[1:], len(reasons)], strict=True)
+    )
 
 
 def _what_was_seen(n_tracks: int, n_chosen: int, face: Face, config: Config) -> str:

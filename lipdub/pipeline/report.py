@@ -7,6 +7,16 @@ from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShotReport:
+    """What becomes of one shot."""
+
+    first_s: float  # when its first frame is shown
+    frames: int
+    dubbed: int
+    passed: dict[str, int]  # frames left as they were, by reason
+
+
+@dataclass(frozen=True, kw_only=True)
 class SyncReport:
     """The outcome of one `sync`."""
 
@@ -21,11 +31,12 @@ class SyncReport:
     device: str
     generator: str  # name or path of the weights
     cached: bool = False  # whether faces were taken from an earlier run of the same video
+    shots: tuple[ShotReport, ...] = field(default=())
     warnings: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return asdict(self) | {"warnings": list(self.warnings)}
+        return asdict(self) | {"warnings": list(self.warnings), "shots": [asdict(shot) for shot in self.shots]}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -292,6 +292,7 @@ class _Job:
             cached=self._cached,
             device=str(device),
             generator=self._options.generator,
+            shots=analysis.shots,
             warnings=tuple(self._warnings),
         )
 

@@ -1,0 +1,89 @@
+"""Reports as one HTML file that needs nothing beside it: no script, no network, pictures and plots inside.
+
+The only home of Jinja2; every text goes through its autoescape.
+"""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from lipdub import __version__
+from lipdub.evaluation.plots import Curve, curves
+from lipdub.evaluation.quality import Quality, Trace
+from lipdub.faces.backend import Frame
+from lipdub.media.output import AtomicOutput
+from lipdub.pipeline.report import SyncReport
+
+JPEG_QUALITY = 82
+WIDE = 0.3  # eye distances that a mouth opens in lively speech: the least that a plot reaches to
+
+
+def quality_page(quality: Quality, dub: SyncReport | None = None) -> str:
+    """The page of `lipdub eval FILE --html` and of `lipdub sync --report`.
+
+    Args:
+        quality: of `quality.check`.
+        dub: the report of the job that made the video; adds its shots.
+    """
+    report = quality.report
+    return _page(
+        "quality.html",
+        title=f"{'Dub' if dub else 'Quality'} of {Path(report.video).name}",
+        report=report,
+        dub=dub,
+        segments=list(zip(report.segments, quality.traces, strict=True)),
+    )
+
+
+def write_page(path: Path, text: str, *, overwrite: bool) -> None:
+    """Write a page: it appears whole or not at all.
+
+    Raises:
+        OutputError: it exists, or cannot be written.
+    """
+    with AtomicOutput(path, overwrite=overwrite) as target:
+        target.temporary.write_text(text, encoding="utf-8")
+
+
+def embedded(picture: Frame) -> str:
+    """A picture (H, W, 3) as a data: address."""
+    encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[
+        1
+    ]
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
+
+
+def traced(trace: Trace) -> Markup:
+    """Mouth opening and loudness of a segment against time; its silence is shaded."""
+    lines = [
+        Curve("mouth opening", trace.times_s, trace.openings, 0.0, WIDE),
+        Curve("loudness", trace.times_s, trace.level),
+    ]
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], trace.silent.astype(np.int8), [0]])))
+    last = len(trace.times_s) - 1
+    hushed = [(float(trace.times_s[a]), float(trace.times_s[min(b, last)])) for a, b in edges.reshape(-1, 2)]
+    return curves(lines, hushed)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(100 * seconds), 6000)
+    return f"{minutes}:{rest // 100:02}.{rest % 100:02}"
+
+
+def _page(template: str, **values: Any) -> str:
+    pages = Environment(
+        loader=PackageLoader("lipdub.evaluation", "pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages.filters |= {"clock": _clock, "embedded": embedded, "traced": traced}
+    return pages.get_template(template).render(version=__version__, **values)

@@ -1,0 +1,147 @@
+"""Small plots as inline SVG, for pages that need no network and no script.
+
+Colours are those of Okabe and Ito, which colour-blind readers tell apart; text is the page's own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+WIDTH = 720  # of the view box; a page scales it to its own width
+LEFT, RIGHT, BOTTOM = 48, 10, 22  # margins, in the same units
+ROW = 22  # height of a row of `intervals`
+NAMES = 200  # width that its names take
+MOST_POINTS = 1500  # of a line, more are thinned out
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of `curves`."""
+
+    name: str
+    times_s: NDArray[np.floating]
+    values: NDArray[np.floating]
+    low: float = math.inf  # its own scale reaches from here, or from its least value ...
+    high: float = -math.inf  # ... to here, or to its largest
+
+
+def curves(lines: Sequence[Curve], shaded: Sequence[tuple[float, float]] = (), *, height: int = 130) -> Markup:
+    """Lines against time, each on its own scale: what counts is when they rise and fall.
+
+    Args:
+        lines: finite values, two or more points each.
+        shaded: stretches of time behind the lines, seconds.
+        height: of the view box.
+    """
+    start, end = min(float(line.times_s[0]) for line in lines), max(float(line.times_s[-1]) for line in lines)
+    span = max(end - start, 1e-6)
+    floor = height - BOTTOM
+
+    def x(seconds: float) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * (seconds - start) / span
+
+    parts = []
+    for first, last in shaded:
+        parts.append(
+            f'<rect x="{x(first):.1f}" y="18" width="{x(last) - x(first):.1f}" height="{floor - 18}" class="hush"/>'
+        )
+    for seconds in _ticks(start, end):
+        parts.append(f'<line x1="{x(seconds):.1f}" x2="{x(seconds):.1f}" y1="18" y2="{floor}" class="grid"/>')
+        parts.append(f'<text x="{x(seconds):.1f}" y="{height - 6}" text-anchor="middle">{seconds:g} s</text>')
+    for number, line in enumerate(lines):
+        step = max(1, len(line.values) // MOST_POINTS)
+        low, high = min(line.low, float(np.min(line.values))), max(line.high, float(np.max(line.values)))
+        scaled = (np.asarray(line.values) - low) / max(high - low, 1e-9)
+        places = " ".join(
+            f"{x(float(t)):.1f},{floor - (floor - 22) * float(v):.1f}"
+            for t, v in zip(line.times_s[::step], scaled[::step], strict=True)
+        )
+        colour = COLOURS[number % len(COLOURS)]
+        parts.append(f'<polyline points="{places}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
+    return _svg(height, Markup("".join(parts)) + _legend([line.name for line in lines]))
+
+
+def intervals(rows: Sequence[tuple[str, float, float, float]], *, digits: int) -> Markup:
+    """A dot and its interval for each row.
+
+    Args:
+        rows: name, mean, low, high.
+        digits: decimals that are printed.
+    """
+    low, high = min(row[2] for row in rows), max(row[3] for row in rows)
+    margin = 0.05 * (high - low) or 0.5
+    low, high = low - margin, high + margin
+    height = ROW * len(rows) + BOTTOM
+
+    def x(value: float) -> float:
+        return NAMES + (WIDTH - NAMES - 90) * (value - low) / (high - low)
+
+    parts = Markup("")
+    for value in _ticks(low, high):
+        parts += Markup(
+            f'<line x1="{x(value):.1f}" x2="{x(value):.1f}" y1="0" y2="{height - BOTTOM}" class="grid"/>'
+            f'<text x="{x(value):.1f}" y="{height - 6}" text-anchor="middle">{value:g}</text>'
+        )
+    for number, (name, mean, least, most) in enumerate(rows):
+        y, colour = ROW * (number + 0.5), COLOURS[number % len(COLOURS)]
+        parts += Markup('<text x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(NAMES - 10, y + 4, name)
+        parts += Markup(
+            f'<line x1="{x(least):.1f}" x2="{x(most):.1f}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="3"/>'
+            f'<circle cx="{x(mean):.1f}" cy="{y}" r="4.5" fill="{colour}"/>'
+            f'<text x="{WIDTH - 80}" y="{y + 4:.1f}">{mean:.{digits}f}</text>'
+        )
+    return _svg(height, parts)
+
+
+def histogram(groups: Mapping[str, Sequence[float]], edges: NDArray[np.floating], *, height: int = 150) -> Markup:
+    """Counts of each group's values between the edges, side by side; values beyond the ends count with the last."""
+    counts = {n: np.histogram(np.clip(v, edges[0], edges[-1]), edges)[0] for n, v in groups.items()}
+    most = max(1, max(int(c.max()) for c in counts.values()))
+    floor, wide = height - BOTTOM, (WIDTH - LEFT - RIGHT) / (len(edges) - 1)
+    parts = []
+    for number, count in enumerate(counts.values()):
+        bar, colour = 0.86 * wide / len(counts), COLOURS[number % len(COLOURS)]
+        for place, n in enumerate(count.tolist()):
+            if n:
+                tall = (floor - 22) * n / most
+                left = LEFT + wide * (place + 0.07) + bar * number
+                box = f'x="{left:.1f}" y="{floor - tall:.1f}" width="{bar:.1f}" height="{tall:.1f}"'
+                parts.append(f'<rect {box} fill="{colour}"/>')
+    for place, edge in enumerate(edges[:-1]):
+        centre = LEFT + wide * (place + 0.5)
+        middle = (edge + edges[place + 1]) / 2
+        if place % math.ceil(len(edges) / 16) == 0:
+            parts.append(f'<text x="{centre:.1f}" y="{height - 6}" text-anchor="middle">{middle:+.0f}</text>')
+    parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{floor}" y2="{floor}" class="axis"/>')
+    parts.append(f'<text x="{LEFT - 6}" y="26" text-anchor="end">{most}</text>')
+    return _svg(height, Markup("".join(parts)) + _legend(list(counts)))
+
+
+def _legend(names: Sequence[str]) -> Markup:
+    parts, x = Markup(""), float(LEFT)
+    for number, name in enumerate(names):
+        parts += Markup('<rect x="{:.0f}" y="3" width="10" height="10" fill="{}"/>').format(
+            x, COLOURS[number % len(COLOURS)]
+        )
+        parts += Markup('<text x="{:.0f}" y="12">{}</text>').format(x + 14, name)
+        x += 34 + 6.6 * len(name)
+    return parts
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """About six round numbers between two values."""
+    rough = (high - low) / 6
+    power = 10 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
+    return [round(step * n, 10) for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def _svg(height: int, inside: Markup) -> Markup:
+    return Markup('<svg viewBox="0 0 {} {}" role="img">{}</svg>').format(WIDTH, height, inside)

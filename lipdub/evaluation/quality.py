@@ -1,0 +1,345 @@
+"""One finished video, judged without the truth: do lips and sound fit, and can the work be seen?
+
+A video is cut into pieces: each shot, each face in it that `--face` chooses, at most `quality.piece_s` long. The faces
+are found by the bundled networks, so that nothing has to be fetched; what a piece is measured by:
+
+    offset, confidence   offset.py, by the lip-sync expert where one is at hand, else by loudness
+    agreement            metrics.agreement of mouth opening and loudness
+    silence              metrics.silence_motion
+    jitter               metrics.ring_jitter of the skin round the lips over that of the cheeks above
+    seam                 seam.py
+
+What lies outside the limits of config.QualityConfig is named; real footage stays inside (docs/evaluation.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lipdub.config import Config, QualityConfig
+from lipdub.errors import NoFaceError
+from lipdub.evaluation.judge import lips_mask
+from lipdub.evaluation.offset import Offset, level_at, loudness, offset_by_expert, offset_by_loudness
+from lipdub.evaluation.seam import SeamMeter
+from lipdub.events import Done, OnEvent, Progress, Stage, ignore
+from lipdub.faces.align import crop_matrices, finer, mouth_mask, transform
+from lipdub.faces.backend import Frame
+from lipdub.faces.choose import builtin_backend
+from lipdub.faces.follow import FaceFollower, Track
+from lipdub.faces.track import choose_tracks
+from lipdub.media.audio import load_audio
+from lipdub.media.probe import probe, require_video
+from lipdub.media.video import VideoReader
+from lipdub.media.view import PictureView
+from lipdub.mel import log_mel
+from lipdub.metrics import SHORTEST, agreement, mouth_opening, ring_jitter, silence_motion, silent_frames
+from lipdub.models.expert import Expert
+from lipdub.pipeline.analyze import Face, usable_rows
+from lipdub.pipeline.sync import resolve_device
+from lipdub.weights import find, load_expert, manifest
+
+CHEEKS = (0.36, 0.48)  # rows of the unit crop below the eyes and above everything that is painted
+SIDES = (0.2, 0.8)  # its columns
+N_PICTURES = 3  # of a piece
+ZOOM = 2  # pictures over crops
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """What was measured of one face in one piece; None where nothing can be said."""
+
+    shot: int  # from 0
+    face: int  # the id that `lipdub faces` gives it
+    first_s: float  # when its first frame is shown
+    last_s: float  # when its last one is
+    frames: int
+    offset_ms: float | None  # positive: the lips come after their sound; None: too short, or no sound
+    confidence: float | None  # of the offset
+    agreement: float | None  # correlation of mouth opening and loudness
+    silence: float | None  # percent
+    jitter: float | None  # times the cheeks'
+    seam: float | None  # grey levels
+    faults: tuple[str, ...]  # what lies outside of the limits
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityReport:
+    """The outcome of `lipdub eval FILE`."""
+
+    video: str
+    frames: int
+    by: str  # what the offset was measured by
+    segments: tuple[Segment, ...]
+    faults: int  # segments with a fault
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a page shows of one segment."""
+
+    times_s: NDArray[np.float64]  # (T,)
+    openings: NDArray[np.float64]  # (T,)
+    level: NDArray[np.float64]  # (T,) loudness
+    silent: NDArray[np.bool_]  # (T,)
+    pictures: tuple[Frame, ...]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A report, and what can be drawn of each of its segments."""
+
+    report: QualityReport
+    traces: tuple[Trace, ...]
+
+
+@dataclass(frozen=True)
+class Sound:
+    """The sound of the video, as every piece needs it."""
+
+    waveform: NDArray[np.float32]
+    level: NDArray[np.float32]
+    mel: NDArray[np.float32] | None  # only the expert hears it
+
+
+@dataclass
+class _Piece:
+    """Some rows of a track, and the crops of their frames while they pass by."""
+
+    track: Track
+    first: int  # frame number
+    matrices: NDArray[np.float64]  # (T, 2, 3)
+    faces: list[Frame] = field(default_factory=list)
+    pictures: list[Frame] = field(default_factory=list)
+
+    @property
+    def frames(self) -> range:
+        return range(self.first, self.first + len(self.matrices))
+
+    @property
+    def landmarks(self) -> NDArray[np.float32]:
+        """(T, 68, 2) display pixels."""
+        first = self.first - self.track.first
+        return self.track.landmarks[first : first + len(self.matrices)]
+
+
+def check(
+    video: Path,
+    config: Config | None = None,
+    *,
+    expert: str | None = None,
+    face: Face = "largest",
+    device: str = "auto",
+    on_event: OnEvent = ignore,
+) -> Quality:
+    """Judge one finished video by itself.
+
+    Args:
+        video: with picture and sound.
+        config: sections face, mel, media and quality.
+        expert: weights of the lip-sync expert; None: "expert" of weights.toml where it is at hand.
+        face: whose mouth, as `sync` takes it.
+        device: where the face networks run.
+        on_event: told about stages and progress.
+
+    Raises:
+        InputError: no sound, or a file that cannot be read.
+        NoFaceError: no face that is clear and large enough.
+        WeightsError: the expert that was named cannot be had.
+    """
+    quality = _Check(Path(video), config or Config(), expert, device, on_event).run(face)
+    on_event(Done(quality.report))
+    return quality
+
+
+def find_expert(name: str | None, config: Config) -> tuple[Expert | None, Config]:
+    """The lip-sync expert, and `config` with its sizes; without a name the one of weights.toml, if it is at hand.
+
+    Raises:
+        WeightsError: one that was named cannot be had.
+    """
+    if name is None:
+        entry = manifest().get("expert")
+        if entry is None or find(entry) is None:
+            return None, config
+        name = "expert"
+    return load_expert(name, config)
+
+
+class _Check:
+    """One video, its faces and its sound."""
+
+    def __init__(self, video: Path, config: Config, expert: str | None, device: str, on_event: OnEvent) -> None:
+        self._video, self._on_event = video, on_event
+        self._device = resolve_device(device)
+        self._expert, self._config = find_expert(expert, config)
+        self._info = require_video(probe(video, config.media))
+        waveform = load_audio(video, sample_rate=self._config.mel.sample_rate, config=config.media)
+        mel = None if self._expert is None else log_mel(waveform, self._config.mel)
+        self._sound = Sound(waveform, loudness(waveform, self._config.mel), mel)
+        self._size = config.face.size if self._expert is None else self._expert.config.size
+
+    def run(self, face: Face) -> Quality:
+        tracks, times_s = self._follow()
+        size = (self._info.display_width, self._info.display_height)
+        pieces = [p for track in choose_tracks(tracks, face, size) for p in self._pieces(track, times_s)]
+        if not pieces:
+            raise NoFaceError(f"{self._video}: no face is clear and large enough to be judged", "give another --face")
+        found = sorted(self._judged(pieces, times_s), key=lambda pair: (pair[0].first_s, pair[0].face))
+        segments = tuple(segment for segment, _ in found)
+        report = QualityReport(
+            video=str(self._video),
+            frames=len(times_s),
+            by="loudness" if self._expert is None else "the lip-sync expert",
+            segments=segments,
+            faults=sum(bool(segment.faults) for segment in segments),
+        )
+        return Quality(report, tuple(trace for _, trace in found))
+
+    def _follow(self) -> tuple[list[Track], NDArray[np.float64]]:
+        """Every face in the video, and when every frame is shown."""
+        config = self._config
+        backend = builtin_backend(config.face, self._device)
+        follower = FaceFollower(backend, config.face, float(self._info.average_rate))
+        self._on_event(Stage("faces", 1, 2, self._info.frames))
+        times = []
+        with VideoReader(self._video, self._info, config=config.media) as reader:
+            for frame in reader:
+                follower.push(frame.index, PictureView(frame.picture, self._info))
+                times.append(frame.time_s)
+                self._on_event(Progress(len(times)))
+        return follower.finish(), np.array(times)
+
+    def _pieces(self, track: Track, times_s: NDArray[np.float64]) -> Iterator[_Piece]:
+        """A track in pieces of equal length, each not longer than it may be; without ends at which it is not usable."""
+        usable = np.flatnonzero(usable_rows(track, self._config.face))
+        if not len(usable):
+            return
+        rows = np.arange(usable[0], usable[-1] + 1)
+        times = times_s[track.first :][: len(track.landmarks)]
+        matrices = crop_matrices(track.landmarks, times, self._config.face, self._size)
+        count = max(1, math.ceil((times[rows[-1]] - times[rows[0]]) / self._config.quality.piece_s))
+        for part in np.array_split(rows, count):
+            yield _Piece(track, track.first + int(part[0]), matrices[part])
+
+    def _judged(self, pieces: list[_Piece], times_s: NDArray[np.float64]) -> Iterator[tuple[Segment, Trace]]:
+        """Read the video again; a piece is judged when its last frame has passed, and its crops are let go."""
+        self._on_event(Stage("judge", 2, 2, len(times_s)))
+        waiting = sorted(pieces, key=lambda piece: piece.first)
+        active: list[_Piece] = []
+        with VideoReader(self._video, self._info, config=self._config.media) as reader:
+            for frame in reader:
+                while waiting and waiting[0].first == frame.index:
+                    active.append(waiting.pop(0))
+                view = PictureView(frame.picture, self._info)
+                for piece in active:
+                    self._take(piece, frame.index, view)
+                for piece in [piece for piece in active if piece.frames[-1] == frame.index]:
+                    active.remove(piece)
+                    yield self._judge(piece, times_s[piece.first :][: len(piece.matrices)])
+                self._on_event(Progress(frame.index + 1))
+
+    def _take(self, piece: _Piece, frame: int, view: PictureView) -> None:
+        row = frame - piece.first
+        piece.faces.append(view.patch(piece.matrices[row], self._size))
+        if row in np.linspace(0, len(piece.matrices) - 1, N_PICTURES + 2, dtype=int)[1:-1]:
+            piece.pictures.append(view.patch(finer(piece.matrices[row], ZOOM), ZOOM * self._size))
+
+    def _judge(self, piece: _Piece, starts_s: NDArray[np.float64]) -> tuple[Segment, Trace]:
+        config, sound = self._config, self._sound
+        times_s = starts_s + 0.5 / float(self._info.average_rate)  # middle of each frame
+        openings = mouth_opening(piece.landmarks)
+        level = level_at(sound.level, times_s, config.mel)
+        silent = silent_frames(sound.waveform, config.mel.sample_rate, starts_s)
+        faces = np.stack(piece.faces)
+        marks = np.stack([transform(p, m) for p, m in zip(piece.landmarks, piece.matrices, strict=True)])
+        offset = self._offset(openings, faces, times_s)
+        agrees = agreement(openings, level)[0] if len(openings) >= SHORTEST else math.nan
+        measured = {
+            "offset_ms": math.nan if offset is None else offset.ms,
+            "confidence": math.nan if offset is None else offset.confidence,
+            "agreement": agrees,
+            "silence": silence_motion(openings, silent),
+            "jitter": jitter(faces, marks),
+            "seam": seam(faces, marks),
+        }
+        values = {key: round(value, 3) if math.isfinite(value) else None for key, value in measured.items()}
+        seconds = float(starts_s[-1] - starts_s[0])
+        segment = Segment(
+            shot=piece.track.shot,
+            face=piece.track.id,
+            first_s=round(float(starts_s[0]), 3),
+            last_s=round(float(starts_s[-1]), 3),
+            frames=len(faces),
+            **values,
+            faults=tuple(faults_of(values, seconds, config.quality, self._expert is not None)),
+        )
+        return segment, Trace(times_s, openings, level, silent, tuple(piece.pictures))
+
+    def _offset(
+        self, openings: NDArray[np.float64], faces: NDArray[np.uint8], times_s: NDArray[np.float64]
+    ) -> Offset | None:
+        if self._expert is None or self._sound.mel is None:
+            return offset_by_loudness(openings, times_s, self._sound.level, self._config.mel)
+        return offset_by_expert(self._expert, as_tensor(faces), times_s, self._sound.mel, self._config.mel)
+
+
+def as_tensor(faces: NDArray[np.uint8]) -> torch.Tensor:
+    """(N, S, S, 3) -> (N, 3, S, S) in [0, 1]."""
+    return torch.from_numpy(faces).permute(0, 3, 1, 2).float() / 255
+
+
+def jitter(faces: NDArray[np.uint8], landmarks: NDArray[np.floating]) -> float:
+    """`ring_jitter` of the skin round the lips over that of the cheeks above it; NaN where there is none.
+
+    Args:
+        faces: (T, S, S, 3).
+        landmarks: (T, 68, 2) in their pixels.
+    """
+    size = faces.shape[1]
+    ring = np.stack([mouth_mask(points, size) * (1 - lips_mask(points, size)) for points in landmarks])
+    y, x = (np.mgrid[0:size, 0:size] + 0.5) / size
+    cheeks = (CHEEKS[0] < y) & (y < CHEEKS[1]) & (SIDES[0] < x) & (x < SIDES[1])
+    pictures = as_tensor(faces)
+    still = torch.from_numpy(np.broadcast_to(cheeks.astype(np.float32), ring.shape).copy())[:, None]
+    below, above = (float(ring_jitter(pictures, mask)) for mask in (torch.from_numpy(ring)[:, None], still))
+    return below / above if above > 0 else math.nan
+
+
+def seam(faces: NDArray[np.uint8], landmarks: NDArray[np.floating]) -> float:
+    """The largest kink that `SeamMeter` sees, in grey levels."""
+    meter = SeamMeter(faces.shape[1])
+    for face, points in zip(faces, landmarks, strict=True):
+        meter.add(face, points)
+    return meter.kink()
+
+
+def faults_of(segment: Mapping[str, float | None], seconds: float, limits: QualityConfig, by_expert: bool) -> list[str]:
+    """What lies outside of the limits, in words.
+
+    Args:
+        segment: measures of a `Segment`.
+        seconds: its length: a short one says less of its offset.
+        limits: from the configuration.
+        by_expert: how the offset was measured.
+    """
+    sure = limits.sure_expert if by_expert else limits.sure * math.sqrt(4.0 / max(seconds, 0.1))
+    found = []
+    offset, confidence = segment["offset_ms"], segment["confidence"]
+    if offset is not None and confidence is not None and confidence > sure and abs(offset) > limits.max_offset_ms:
+        found.append(f"lips {abs(offset):.0f} ms {'after' if offset > 0 else 'before'} their sound")
+    for key, most, text in (
+        ("silence", limits.max_silence, "mouth moves in silence ({:.0f} % of its motion in speech)"),
+        ("jitter", limits.max_jitter, "skin round the lips flickers ({:.1f} times the cheeks)"),
+        ("seam", limits.max_seam, "visible border of the mouth ({:.1f} grey levels)"),
+    ):
+        value = segment[key]
+        if value is not None and value > most:
+            found.append(text.format(value))
+    return found
