@@ -39,11 +39,12 @@ HOMES = {
     "imageio_ffmpeg": {"media/remux.py"},
     "jinja2": {"evaluation/page.py"},
     "librosa": {"mel.py"},
-    "ray": {"pipeline/cluster.py"},
     "markupsafe": {"evaluation"},
+    "ray": {"pipeline/cluster.py"},
     "rich": {"cli/console.py"},
     "safetensors": {"weights.py"},
     "sklearn": {"faces/references.py"},
+    "torchmetrics": {"evaluation/measure.py"},
     "typer": {"cli"},
 }
 

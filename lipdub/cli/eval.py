@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ import typer
 
 from lipdub.cli import console
 from lipdub.cli.results import show_quality
-from lipdub.errors import OutputError, StrictError
+from lipdub.errors import InputError, OutputError, StrictError
 
 if TYPE_CHECKING:
     from lipdub.evaluation.report import EvalReport
@@ -23,6 +24,12 @@ class Pairing(StrEnum):
     own = "own"
     other = "other"
     speaker = "speaker"
+
+
+class Table(StrEnum):
+    """Tables of the thesis."""
+
+    ablation = "4.1"
 
 
 def eval_(
@@ -54,7 +61,7 @@ def eval_(
         Path | None,
         typer.Option(help="A data set that `lipdub prepare` made from CLIPS: judge the files of its --split only."),
     ] = None,
-    split: Annotated[str, typer.Option(help="train, val or test; with --dataset.")] = "test",
+    split: Annotated[str, typer.Option(help="train, val, test or all; with --dataset.")] = "test",
     expert: Annotated[
         str | None,
         typer.Option(
@@ -65,6 +72,23 @@ def eval_(
         str | None,
         typer.Option(help="VGG weights of the perceptual metric (7): vgg16, or a file. Without it it is left out."),
     ] = None,
+    syncnet: Annotated[
+        str | None, typer.Option(help="SyncNet weights, for LSE-C and LSE-D. Without it they are left out.")
+    ] = None,
+    videos: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]FOLDER",
+            help="Finished videos of another tool, one more row; named as OUTPUT/pairs.tsv says; may be repeated.",
+        ),
+    ] = None,
+    pairs_only: Annotated[
+        bool, typer.Option("--pairs-only", help="Only write OUTPUT/pairs.tsv: what another tool has to dub.")
+    ] = False,
+    table: Annotated[
+        Table | None, typer.Option(help="4.1: the thesis' table, from the runs below --runs that are rows of it.")
+    ] = None,
+    runs: Annotated[Path | None, typer.Option(help="Folder of runs of `lipdub train`; with --table.")] = None,
     yunet: Annotated[
         str, typer.Option(help="The judge's face detector: a name of `lipdub weights list` or a file.")
     ] = ("yunet"),
@@ -107,6 +131,8 @@ def eval_(
         if strict and faults:
             raise StrictError(f"{faults} segments of {clips} have a fault", "they are listed above")
         return
+    if (table is None) != (runs is None):
+        raise typer.BadParameter("--table and --runs belong together", param_hint="--table")
     if output is None:
         raise typer.BadParameter("a folder of clips needs one", param_hint="--output")
 
@@ -118,13 +144,16 @@ def eval_(
     options = EvalOptions(
         clips=clips,
         output=output,
-        weights=tuple(weights or ["generator"]),
+        weights=tuple(weights or ([] if videos or runs else ["generator"])),
+        videos=parse_videos(videos or []),
+        runs=runs,
         pairings=tuple(one.value for one in dict.fromkeys(pairing or Pairing)),
         speakers=speakers,
         dataset=dataset,
         split=split,
         expert=expert,
         features=features,
+        syncnet=syncnet,
         yunet=yunet,
         mesh=mesh,
         seconds=seconds,
@@ -132,17 +161,36 @@ def eval_(
         seed=seed,
         device=device,
         keep_dubs=keep_dubs,
+        html=html,
+        pairs_only=pairs_only,
         overwrite=overwrite,
     )
     with console.progress(json_lines=json_, quiet=quiet) as on_event:
         report = evaluate(options, load_config(None, set_ or ()), on_event=on_event)
     if not json_:
         _show(report)
+    if pairs_only:
+        return
     for path, text in ((csv, as_csv), (markdown, as_markdown)):
         if path is not None:
             _write(path, text(report))
     if strict and report.failures:
         raise StrictError(f"{len(report.failures)} results failed", f"each with its reason in {report.verdicts}")
+
+
+def parse_videos(words: Sequence[str]) -> dict[str, Path]:
+    """`NAME=FOLDER`, or a folder that gives the row its own name; usage error otherwise."""
+    found: dict[str, Path] = {}
+    for word in words:
+        name, equals, folder = word.partition("=")
+        path = Path(folder if equals else word)
+        name = name if equals else path.resolve().name
+        if not name or name in found:
+            raise typer.BadParameter(f"{word!r}: every row needs a name of its own", param_hint="--videos")
+        if not path.is_dir():
+            raise InputError(f"no folder {path}", "--videos NAME=FOLDER")
+        found[name] = path
+    return found
 
 
 def _check(

@@ -6,6 +6,7 @@ Rows, all on the same pairs of picture and sound:
     real, other sound   a third real video under that sound: what a mouth earns that has nothing to do with it
     source untouched    the picture as it was, under the new sound: what doing nothing earns
     WEIGHTS             the picture, dubbed
+    VIDEOS              the picture, as another tool has dubbed it: files named as OUTPUT/pairs.tsv says
 
 A pair that cannot be dubbed or judged is a failure of that row, with its reason; it is never left out.
 """
@@ -14,27 +15,33 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 
 from lipdub.config import Config
 from lipdub.errors import InputError, LipdubError, NoFaceError, OutputError, ResourceError
+from lipdub.evaluation.ablation import ROWS, Row, export_runs, table_4_1
+from lipdub.evaluation.gallery import Gallery
 from lipdub.evaluation.judge import Judge, MeshJudge, Watched, watch
 from lipdub.evaluation.measure import Networks, Real, measure
-from lipdub.evaluation.pairs import Clip, Pair, clips_of_split, draw_pairs, find_clips
+from lipdub.evaluation.offset import loudness
+from lipdub.evaluation.page import table_page, write_page
+from lipdub.evaluation.pairs import Clip, Pair, clips_of_split, draw_pairs, find_clips, write_pairs
+from lipdub.evaluation.quality import find_expert
 from lipdub.evaluation.report import EvalReport, Setting, json_line, protocol
 from lipdub.evaluation.table import Verdict, compare, tabulate
 from lipdub.events import Done, OnEvent, Progress, Stage, ignore
 from lipdub.media.audio import load_audio
+from lipdub.models.syncnet import SyncNet
 from lipdub.pipeline.sync import SyncOptions, resolve_device, sync_video
-from lipdub.training.prepare import speaker_table
-from lipdub.weights import load_expert, load_generator, locate, sha256_of
+from lipdub.training.prepare import VIDEO_SUFFIXES, speaker_table
+from lipdub.weights import load_generator, load_model, locate, sha256_of
 
 REAL, FOREIGN, UNTOUCHED = "real", "real, other sound", "source untouched"
-VERDICTS = "clips.jsonl"
+VERDICTS, PAIRS = "clips.jsonl", "pairs.tsv"
 DUBS = "dubs"
 OF_THE_CLIP = (InputError, NoFaceError, ResourceError)  # failures that another clip need not have
 
@@ -46,12 +53,15 @@ class EvalOptions:
     clips: Path
     output: Path  # folder: clips.jsonl, and the dubs if they are kept
     weights: tuple[str, ...] = ("generator",)
+    videos: Mapping[str, Path] = field(default_factory=dict)  # row -> folder of finished videos
+    runs: Path | None = None  # folder of runs: those that are rows of Table 4.1 are judged, too
     pairings: tuple[str, ...] = ("own", "other", "speaker")
     speakers: Path | None = None  # TSV with columns path and speaker
     dataset: Path | None = None  # prepared from `clips`; judge its `split` only
     split: str = "test"
-    expert: str | None = None
+    expert: str | None = None  # None: the bundled one, if there is any
     features: str | None = None
+    syncnet: str | None = None
     yunet: str = "yunet"  # a name in weights.toml or a file
     mesh: str = "face-landmarker"
     seconds: float = 20.0  # of each video
@@ -59,6 +69,8 @@ class EvalOptions:
     seed: int = 0
     device: str = "auto"
     keep_dubs: bool = False
+    html: Path | None = None  # page with plots and pictures
+    pairs_only: bool = False  # write pairs.tsv and judge nothing
     overwrite: bool = False
 
 
@@ -94,9 +106,10 @@ class _Job:
 
     def __init__(self, options: EvalOptions, config: Config, judge: Judge | None, on_event: OnEvent) -> None:
         self._options, self._config, self._on_event = options, config, on_event
-        self._rows = names_of(options.weights)
+        self._rows = names_of(options.weights, options.videos, alone=options.runs is None)
         for weights in options.weights:
             load_generator(weights, config)  # what cannot be loaded stops everything, before the first dub
+        self._ablation: dict[str, Row] = {}
         resolve_device(options.device)
         self._networks, self._judged_by = self._load_networks()
         self._judge = judge or MeshJudge(locate(options.yunet), locate(options.mesh))
@@ -108,30 +121,50 @@ class _Job:
                 "give more clips, --speakers, or another --pairings",
             )
         self._real: dict[Clip, Real | LipdubError] = {}
+        self._gallery = None if options.html is None else Gallery((REAL, FOREIGN, UNTOUCHED), config.media)
 
     def _load_networks(self) -> tuple[Networks, Config]:
-        options, config = self._options, self._config
-        expert = features = None
-        if options.expert is not None:
-            expert, config = load_expert(options.expert, config)
+        options = self._options
+        expert, config = find_expert(options.expert, self._config)
+        features = syncnet = None
         if options.features is not None:
             from lipdub.training.stages import load_features  # pulls the training engine in, which few calls need
 
             features = load_features(options.features)
-        return Networks(expert, features), config
+        if options.syncnet is not None:
+            syncnet = cast(SyncNet, load_model(options.syncnet, "syncnet"))
+        return Networks(expert, features, syncnet), config
 
     def run(self) -> EvalReport:
         """Watch the real clips, then every row on every pair; each verdict is written when it is known."""
+        if self._options.pairs_only:
+            _make(self._options.output)
+            write_pairs(self._options.output / PAIRS, self._pairs)
+            return self._report([])
         with _written(self._options) as (file, dubs):
+            write_pairs(self._options.output / PAIRS, self._pairs)
+            if self._options.runs is not None:
+                self._add_runs(self._options.runs, dubs.parent)
             self._watch_clips()
             verdicts = []
             for verdict in self._verdicts(dubs):
                 verdicts.append(verdict)
                 print(json_line(verdict), file=file, flush=True)
+            exhibits = self._gallery.exhibits() if self._gallery else None  # while the dubs are there
         if all(verdict.error for verdict in verdicts):
             reasons = Counter(verdict.error for verdict in verdicts)
             raise InputError(f"nothing could be judged; most often: {reasons.most_common(1)[0][0]}")
-        return self._report(verdicts)
+        report = self._report(verdicts)
+        if exhibits is not None and self._options.html is not None:
+            write_page(self._options.html, table_page(report, exhibits), overwrite=self._options.overwrite)
+        return report
+
+    def _add_runs(self, runs: Path, folder: Path) -> None:
+        """Rows for the runs of Table 4.1, with their weights in a folder that exists."""
+        for row, path in export_runs(runs, folder).items():
+            name = f"4.1 row {ROWS.index(row) + 1}"
+            load_generator(str(path), self._config)
+            self._rows[name], self._ablation[name] = str(path), row
 
     def _watch_clips(self) -> None:
         wanted = dict.fromkeys(
@@ -149,10 +182,10 @@ class _Job:
         config = self._config
         watched = watch(clip.path, self._judge, self._options.seconds, config.media)
         waveform = load_audio(clip.path, sample_rate=config.mel.sample_rate, config=config.media)
-        return Real(watched, waveform)
+        return Real(watched, waveform, loudness(waveform, config.mel))
 
     def _verdicts(self, dubs: Path) -> Iterator[Verdict]:
-        rows = (REAL, FOREIGN, UNTOUCHED, *self._rows)
+        rows = (REAL, FOREIGN, UNTOUCHED, *self._options.videos, *self._rows)
         work = [(row, pair) for pair in self._pairs for row in rows if row != FOREIGN or pair.foreign is not None]
         self._on_event(Stage("judge", 2, 2, len(work), "videos"))
         for done, (row, pair) in enumerate(work, 1):
@@ -165,19 +198,27 @@ class _Job:
             video, values = self._judge_pair(row, pair, dubs)
         except OF_THE_CLIP as error:
             return replace(verdict, error=error.what)
-        return replace(verdict, frames=len(video.seen), seen=float(video.seen.mean()), values=values)
+        verdict = replace(verdict, frames=len(video.seen), seen=float(video.seen.mean()), values=values)
+        if self._gallery is not None:
+            self._gallery.add(verdict, video)
+        return verdict
 
     def _judge_pair(self, row: str, pair: Pair, dubs: Path) -> tuple[Watched, dict[str, float]]:
         picture, sound = self._known(pair.picture), self._known(pair.sound)
         own = pair.pairing == "own"
         replaced = None if own else picture
+        if row in self._options.videos:
+            video = watch(
+                finished(self._options.videos[row], pair), self._judge, self._options.seconds, self._config.media
+            )
+            return video, measure(video, picture, sound, self._judged_by, self._networks, replaced=replaced, truth=own)
         if row not in self._rows:
             shown = {REAL: pair.sound, FOREIGN: pair.foreign, UNTOUCHED: pair.picture}[row]
             assert shown is not None  # _verdicts
             real = self._known(shown)
             values = measure(real.watched, real, sound, self._judged_by, self._networks, replaced=replaced)
             return real.watched, values
-        dub = dubs / row / pair.pairing / f"{_flat(pair.picture)}__{_flat(pair.sound)}.mp4"
+        dub = dubs / row / pair.pairing / f"{pair.stem}.mp4"
         dub.parent.mkdir(parents=True, exist_ok=True)
         wanted = SyncOptions(
             device=self._options.device, generator=self._rows[row], end_s=self._options.seconds, overwrite=True
@@ -185,7 +226,7 @@ class _Job:
         done = sync_video(pair.picture.path, pair.sound.path, dub, wanted, config=self._config)
         video = watch(dub, self._judge, self._options.seconds, self._config.media)
         values = measure(video, picture, sound, self._judged_by, self._networks, replaced=replaced, truth=own)
-        if not self._options.keep_dubs:
+        if not self._options.keep_dubs and self._gallery is None:
             dub.unlink()
         return video, values | {"dubbed": 100 * done.dubbed / len(video.times_s)}
 
@@ -196,21 +237,28 @@ class _Job:
         return real
 
     def _report(self, verdicts: list[Verdict]) -> EvalReport:
-        first, *others = self._rows
-        compared = [(row, UNTOUCHED) for row in self._rows] + [(row, first) for row in others]
+        made = (*self._options.videos, *self._rows)
+        compared = [(row, UNTOUCHED) for row in made] + [(row, made[0]) for row in made[1:]]
+        lines = tabulate(verdicts)
+        own = [line for line in lines if line.pairing == "own"]
         return EvalReport(
-            lines=tuple(tabulate(verdicts)),
+            lines=tuple(lines),
             differences=tuple(difference for rows in compared for difference in compare(verdicts, *rows)),
             failures=tuple(verdict for verdict in verdicts if verdict.error),
             protocol=protocol(self._setting()),
             verdicts=str(self._options.output / VERDICTS),
+            ablation=tuple(table_4_1(own, self._ablation, REAL)) if self._ablation else (),
         )
 
     def _setting(self) -> Setting:
         options = self._options
         files = {row: _file(weights) for row, weights in self._rows.items()}
-        if options.expert is not None:
-            files["expert"] = _file(options.expert)
+        files |= {row: f"finished videos in {folder}" for row, folder in options.videos.items()}
+        files |= {name: f"{files[name]}: {row.name}" for name, row in self._ablation.items()}
+        if self._networks.expert is not None:
+            files["expert"] = _file(options.expert or "expert")
+        if options.syncnet is not None:
+            files["SyncNet"] = _file(options.syncnet)
         if options.features is not None:
             files[f"perceptual by {type(self._networks.features).__name__}"] = _file(options.features)
         source = str(options.clips)
@@ -218,6 +266,7 @@ class _Job:
             source=source
             if options.dataset is None
             else f"{source}, split {options.split} of {options.dataset} (without what prepare dropped)",
+            by_expert=self._networks.expert is not None,
             clips=len(self._clips),
             speakers=len({clip.speaker for clip in self._clips}),
             pairs=dict(Counter(pair.pairing for pair in self._pairs)),
@@ -231,16 +280,23 @@ class _Job:
         )
 
 
-def names_of(weights: Sequence[str]) -> dict[str, str]:
+def names_of(weights: Sequence[str], videos: Collection[str] = (), *, alone: bool = True) -> dict[str, str]:
     """Row -> weights: the name in weights.toml or the file's stem, or the whole path where stems are alike.
 
+    Args:
+        weights: names or paths.
+        videos: names that other rows have.
+        alone: whether there is no further row.
+
     Raises:
-        InputError: the same weights twice, or none.
+        InputError: the same weights twice, or no row at all; a name of finished videos that other rows have.
     """
-    if not weights or len(set(weights)) != len(weights):
+    if taken := {REAL, FOREIGN, UNTOUCHED} & set(videos):
+        raise InputError(f"--videos cannot be called {', '.join(taken)}", "give another NAME=FOLDER")
+    if (not weights and not videos and alone) or len(set(weights)) != len(weights):
         raise InputError(f"--weights must be one or more different ones, got {', '.join(weights) or 'none'}")
     stems = [Path(name).stem for name in weights]
-    reserved = {REAL, FOREIGN, UNTOUCHED}
+    reserved = {REAL, FOREIGN, UNTOUCHED, *videos}
     return {
         name if stems.count(stem) > 1 or stem in reserved else stem: name
         for name, stem in zip(weights, stems, strict=True)
@@ -253,13 +309,29 @@ def _clips(options: EvalOptions) -> list[Clip]:
     return find_clips(options.clips, speaker_table(options.speakers) if options.speakers else {})
 
 
-def _flat(clip: Clip) -> str:
-    return Path(clip.name).with_suffix("").as_posix().replace("/", "-")
+def finished(folder: Path, pair: Pair) -> Path:
+    """Another tool's video of a pair: PAIRING/NAME.* or NAME.* in its folder, NAME as in pairs.tsv.
+
+    Raises:
+        InputError: there is none.
+    """
+    for place in (folder / pair.pairing, folder):
+        for suffix in sorted(VIDEO_SUFFIXES):
+            if (path := place / f"{pair.stem}{suffix}").is_file():
+                return path
+    raise InputError(f"{folder} has no {pair.pairing}/{pair.stem}.mp4", "names are in pairs.tsv, see --pairs-only")
 
 
 def _file(weights: str) -> str:
     path = locate(weights)
     return f"{path.name}, sha256 {sha256_of(path)[:16]}"
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make {folder}: {error.strerror}", "choose another --output") from error
 
 
 @contextmanager
@@ -268,8 +340,8 @@ def _written(options: EvalOptions) -> Iterator[tuple[TextIO, Path]]:
     target = options.output / VERDICTS
     if target.exists() and not options.overwrite:
         raise OutputError(f"{target} exists", "choose another --output, or -y to replace it")
+    _make(options.output)
     try:
-        options.output.mkdir(parents=True, exist_ok=True)
         file = target.open("w", encoding="utf-8")
     except OSError as error:
         raise OutputError(f"cannot write {target}: {error.strerror}", "choose another --output") from error

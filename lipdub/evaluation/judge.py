@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -86,11 +86,34 @@ class Watched:
     times_s: NDArray[np.float64]  # (T,)
     landmarks: NDArray[np.float32]  # (T, 68, 2) display pixels; interpolated where no face was seen
     seen: NDArray[np.bool_]  # (T,)
+    rows: NDArray[np.int64]  # (T,) the frames of the file that these are, ascending
+    scale: float = 1.0  # pixels here over pixels of the file
 
     @property
     def openings(self) -> NDArray[np.float64]:
         """Mouth opening (T,)."""
         return mouth_opening(self.landmarks)
+
+    def like(self, real: Watched) -> Watched:
+        """The same video at the times and in the pixels of a real one, whose picture it shows.
+
+        Frames are those nearest in time, so that a tool that changed the frame rate or the size can be judged, too.
+        """
+        end_s = self.times_s[-1] + 0.5 / float(self.info.average_rate)
+        times = real.times_s[: int(np.searchsorted(real.times_s, end_s, side="right"))]
+        if not len(times):
+            raise InputError(f"{self.path} begins after {real.path} has ended")
+        nearest = np.abs(self.times_s[:, None] - times).argmin(0)
+        scale = real.info.display_width / self.info.display_width
+        landmarks = (self.landmarks[nearest] * scale).astype(np.float32)
+        return replace(
+            self,
+            times_s=times,
+            landmarks=landmarks,
+            seen=self.seen[nearest],
+            rows=self.rows[nearest],
+            scale=self.scale * scale,
+        )
 
 
 def watch(path: Path, judge: Judge, end_s: float, config: MediaConfig) -> Watched:
@@ -118,7 +141,7 @@ def watch(path: Path, judge: Judge, end_s: float, config: MediaConfig) -> Watche
     known = np.stack([points for points in found if points is not None]).reshape(-1, 136)
     at = np.array(times)
     filled = np.stack([np.interp(at, at[seen], column) for column in known.T], 1).reshape(-1, 68, 2)
-    return Watched(path, info, at, filled.astype(np.float32), seen)
+    return Watched(path, info, at, filled.astype(np.float32), seen, np.arange(len(at)))
 
 
 @dataclass(frozen=True)
@@ -146,17 +169,19 @@ class Geometry:
             skin[i] = mouth[i] * (1 - lips_mask(before, self.size)) * (1 - lips_mask(after, self.size))
         return torch.from_numpy(mouth)[:, None], torch.from_numpy(skin)[:, None]
 
-    def faces(self, video: Path, info: VideoInfo, config: MediaConfig) -> Tensor:
-        """Crops (N, 3, S, S) in [0, 1] of a video's first N <= T frames: fewer only if it has fewer."""
-        crops = list(self._crops(video, info, config))
-        return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255
+    def faces(self, video: Watched, config: MediaConfig) -> Tensor:
+        """Crops (N, 3, S, S) in [0, 1] of the frames of a video: N <= T, fewer only if it has fewer."""
+        return torch.from_numpy(np.stack(list(self._crops(video, config)))).permute(0, 3, 1, 2).float() / 255
 
-    def _crops(self, video: Path, info: VideoInfo, config: MediaConfig) -> Iterator[Frame]:
-        with VideoReader(video, info, config=config) as reader:
+    def _crops(self, video: Watched, config: MediaConfig) -> Iterator[Frame]:
+        rows = video.rows[: len(self.matrices)]
+        with VideoReader(video.path, video.info, config=config) as reader:
             for frame in reader:
-                if frame.index >= len(self.matrices):
+                if frame.index > rows[-1]:
                     break
-                yield PictureView(frame.picture, info).patch(self.matrices[frame.index], self.size)
+                for place in np.flatnonzero(rows == frame.index):
+                    matrix = self.matrices[place] * np.array([video.scale, video.scale, 1.0])
+                    yield PictureView(frame.picture, video.info).patch(matrix, self.size)
 
 
 def lips_mask(points: NDArray[np.floating], size: int) -> NDArray[np.float32]:

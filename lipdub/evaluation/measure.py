@@ -13,9 +13,12 @@ from torch import Tensor, nn
 from lipdub.config import Config
 from lipdub.errors import InputError
 from lipdub.evaluation.judge import Geometry, Watched
+from lipdub.evaluation.offset import REACH, best_offset, offset_by_loudness, similarities
+from lipdub.faces.align import crop_matrices
 from lipdub.losses import expert_loss, perceptual
-from lipdub.mel import log_mel, mel_windows
+from lipdub.mel import log_mel
 from lipdub.metrics import (
+    PEAK,
     SHORTEST,
     agreement,
     articulation,
@@ -26,11 +29,13 @@ from lipdub.metrics import (
     silence_motion,
     silent_frames,
 )
-from lipdub.models.expert import Expert, lower_halves
+from lipdub.models import syncnet as syncnet_module
+from lipdub.models.expert import Expert
+from lipdub.models.syncnet import SyncNet
 
-EXPERT_RATE = 25.0  # frames a second that the expert knows
 EXPERT_STEP = 5  # frames between two windows [4.1]
-CHUNK = 32  # faces per call of the perceptual backbone
+CHUNK = 32  # faces per call of a network
+SYNCNET_MARGIN = 1.4  # side of what SyncNet sees over that of our crop: it was trained on whole heads
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class Real:
 
     watched: Watched
     waveform: NDArray[np.float32]  # (n,) mono at config.mel.sample_rate
+    level: NDArray[np.float32]  # of offset.loudness
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class Networks:
 
     expert: Expert | None = None
     features: nn.Module | None = None
+    syncnet: SyncNet | None = None
 
 
 def measure(
@@ -76,7 +83,8 @@ def measure(
     Raises:
         InputError: picture and sound share too few frames to be compared.
     """
-    values = _curves(video, sound, config.mel.sample_rate)
+    video = video.like(ground.watched)
+    values = _curves(video, sound, config)
     if replaced is not None:
         values["replaced_z"] = _against(video, replaced.watched)[1]
     if truth:
@@ -84,7 +92,9 @@ def measure(
         values["lmd"] = landmark_distance(video.landmarks[:count], ground.watched.landmarks[:count])
     values |= _pictures(video, ground.watched, config, networks.features if truth else None, truth)
     if networks.expert is not None:
-        values["expert"] = _expert(video, ground.watched, sound, config, networks.expert)
+        values |= _expert(video, ground.watched, sound, config, networks.expert)
+    if networks.syncnet is not None:
+        values |= _syncnet(video, ground.watched, sound, config, networks.syncnet)
     return {key: value for key, value in values.items() if math.isfinite(value)}
 
 
@@ -109,15 +119,20 @@ def _against(video: Watched, other: Watched) -> tuple[float, float, float]:
     return *agreement(curve, reference), articulation(curve, reference)
 
 
-def _curves(video: Watched, sound: Real, sample_rate: int) -> dict[str, float]:
+def _curves(video: Watched, sound: Real, config: Config) -> dict[str, float]:
     r, z, movement = _against(video, sound.watched)
     count = shared_frames(video, sound.watched)
-    silent = silent_frames(sound.waveform, sample_rate, video.times_s[:count])
+    silent = silent_frames(sound.waveform, config.mel.sample_rate, video.times_s[:count])
+    middles = video.times_s + 0.5 / float(video.info.average_rate)
+    offset = offset_by_loudness(video.openings, middles, sound.level, config.mel)
     return {
         "follows_r": r,
         "follows_z": z,
         "articulation": movement,
         "silence": silence_motion(video.openings[:count], silent),
+        "loudness": math.nan if offset is None else offset.at_zero,
+        "offset": math.nan if offset is None else abs(offset.ms),
+        "signed_offset": math.nan if offset is None else offset.ms,
     }
 
 
@@ -127,19 +142,40 @@ def _pictures(
 ) -> dict[str, float]:
     geometry = Geometry.of(real, config.face, config.face.size)
     mouth, skin = geometry.masks(real, video)
-    faces = geometry.faces(video.path, video.info, config.media)
+    faces = geometry.faces(video, config.media)
+    wanted = faces if video.path == real.path else geometry.faces(real, config.media)
     count = min(len(faces), len(mouth))
-    faces, mouth, skin = faces[:count], mouth[:count], skin[:count]
+    faces, wanted, mouth, skin = faces[:count], wanted[:count], mouth[:count], skin[:count]
     values = {
         "sharpness": float(laplacian_variance(faces, mouth).nanmean()),
         "jitter": float(ring_jitter(faces, skin)),
+        "outside": float(PEAK * ((1 - mouth) * (faces - wanted).abs()).sum() / (3 * (1 - mouth).sum())),
     }
     if truth:
-        wanted = geometry.faces(real.path, real.info, config.media)[:count]
         values["psnr"] = float(psnr_masked(255 * faces, 255 * wanted, mouth, peak=255.0).nanmean())
+        values["ssim"] = ssim_masked(faces, wanted, mouth)
         if features is not None:
             values["perceptual"] = _perceptual(features, faces, wanted)
     return values
+
+
+def ssim_masked(fake: Tensor, real: Tensor, mask: Tensor) -> float:
+    """Structural similarity (torchmetrics: Gaussian of sigma 1.5), averaged inside the mask; NaN without torchmetrics.
+
+    Args:
+        fake: (N, 3, H, W) in [0, 1].
+        real: same shape.
+        mask: (N, 1, H, W) in [0, 1].
+    """
+    try:
+        from torchmetrics.functional.image import structural_similarity_index_measure
+    except ImportError:
+        return math.nan
+    total = area = 0.0
+    for a, b, m in zip(fake.split(CHUNK), real.split(CHUNK), mask.split(CHUNK), strict=True):
+        _, local = structural_similarity_index_measure(a, b, data_range=1.0, return_full_image=True)
+        total, area = total + float((m * local).sum()), area + 3 * float(m.sum())
+    return total / area if area else math.nan
 
 
 def _perceptual(features: nn.Module, fake: Tensor, real: Tensor) -> float:
@@ -151,19 +187,43 @@ def _perceptual(features: nn.Module, fake: Tensor, real: Tensor) -> float:
 
 
 @torch.no_grad()
-def _expert(video: Watched, real: Watched, sound: Real, config: Config, expert: Expert) -> float:
-    """Loss (8), mean over windows of T_v frames that begin every EXPERT_STEP frames of 25 a second; NaN without any."""
-    size, n_frames = expert.config.size, expert.config.frames
-    faces = Geometry.of(real, config.face, size).faces(video.path, video.info, config.media)
-    times = video.times_s[: len(faces)]
-    end_s = min(times[-1], len(sound.waveform) / config.mel.sample_rate)
-    moments = np.arange(times[0], end_s + 1e-6, 1 / EXPERT_RATE)
-    rows = np.abs(times[:, None] - moments).argmin(0)  # the frame nearest to each moment
-    starts = np.arange(0, len(rows) - n_frames + 1, EXPERT_STEP)
-    if not len(starts):
-        return math.nan
-    clips = torch.stack([faces[rows[start : start + n_frames]] for start in starts])
-    middles = moments[starts] + n_frames / 2 / EXPERT_RATE
-    mel = mel_windows(log_mel(sound.waveform, config.mel), middles, config.mel, width=expert.config.window)
-    similarity = expert(lower_halves(clips), torch.from_numpy(mel)[:, None])
-    return float(expert_loss(similarity, floor=config.loss.expert_floor))
+def _expert(video: Watched, real: Watched, sound: Real, config: Config, expert: Expert) -> dict[str, float]:
+    """Loss (8), mean over windows of T_v frames that begin every EXPERT_STEP frames of 25 a second; offset, confidence.
+
+    The offset is then the expert's, not that of loudness.
+    """
+    faces = Geometry.of(real, config.face, expert.config.size).faces(video, config.media)
+    times_s = video.times_s[: len(faces)] + 0.5 / float(video.info.average_rate)
+    end = int(np.searchsorted(times_s, len(sound.waveform) / config.mel.sample_rate, side="right"))
+    if end < expert.config.frames:
+        return {}
+    found = similarities(expert, faces[:end], times_s[:end], log_mel(sound.waveform, config.mel), config.mel)
+    if found is None:
+        return {}
+    right = torch.from_numpy(found[::EXPERT_STEP, REACH])
+    values = {"expert": float(expert_loss(right, floor=config.loss.expert_floor))}
+    offset = best_offset(found)
+    if offset is not None:
+        values |= {"expert_c": offset.confidence, "offset": abs(offset.ms), "signed_offset": offset.ms}
+    return values
+
+
+@torch.no_grad()
+def _syncnet(video: Watched, real: Watched, sound: Real, config: Config, syncnet: SyncNet) -> dict[str, float]:
+    """LSE-C and LSE-D of arXiv 2008.10010, of the frames nearest to 25 a second; nothing where there is no window."""
+    size, rate = syncnet_module.SIDE, syncnet_module.RATE
+    matrices = crop_matrices(real.landmarks, real.times_s, config.face, size, margin=SYNCNET_MARGIN)
+    faces = Geometry(matrices, size).faces(video, config.media)
+    moments = np.arange(video.times_s[0], video.times_s[: len(faces)][-1] + 1e-6, 1 / rate)
+    rows = np.abs(video.times_s[: len(faces), None] - moments).argmin(0)
+    first = round(video.times_s[0] * config.mel.sample_rate)
+    features = syncnet_module.mfcc(sound.waveform[max(0, first) :])
+    try:
+        windows = torch.from_numpy(syncnet_module.sound_windows(features, len(rows)))
+    except ValueError:
+        return {}
+    heard = torch.cat([syncnet.embed_audio(part) for part in windows.split(CHUNK)])
+    starts = torch.arange(len(windows)).split(CHUNK // 4)  # a window is 3 MB
+    clips = (torch.stack([faces[rows[s : s + syncnet_module.FRAMES]] for s in part.tolist()]) for part in starts)
+    score = syncnet_module.lip_sync_error(torch.cat([syncnet.embed_lips(clip) for clip in clips]), heard)
+    return {"lse_c": score.confidence, "lse_d": score.distance}

@@ -93,7 +93,12 @@ def offset_by_expert(
     curve = similarities(expert, faces, times_s, mel, config)
     if curve is None or times_s[-1] - times_s[0] < SHORTEST_S:
         return None
-    return _best(np.arange(-REACH, REACH + 1) / RATE, curve.mean(0))
+    return best_offset(curve)
+
+
+def best_offset(similarity: NDArray[np.float64]) -> Offset | None:
+    """The offset that `similarities` (n, 2 REACH + 1) speak for; None where they are all alike."""
+    return _best(np.arange(-REACH, REACH + 1) / RATE, similarity.mean(0))
 
 
 def similarities(

@@ -6,6 +6,7 @@ The only home of Jinja2; every text goes through its autoescape.
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lipdub import __version__
-from lipdub.evaluation.plots import Curve, curves
+from lipdub.evaluation.gallery import Exhibits
+from lipdub.evaluation.pairs import PAIRINGS
+from lipdub.evaluation.plots import Curve, curves, intervals
 from lipdub.evaluation.quality import Quality, Trace
+from lipdub.evaluation.report import EvalReport, blocks, failures, heading
+from lipdub.evaluation.table import COLUMNS, Column, Line
 from lipdub.faces.backend import Frame
 from lipdub.media.output import AtomicOutput
 from lipdub.pipeline.report import SyncReport
@@ -40,6 +45,29 @@ def quality_page(quality: Quality, dub: SyncReport | None = None) -> str:
         dub=dub,
         segments=list(zip(report.segments, quality.traces, strict=True)),
     )
+
+
+def table_page(report: EvalReport, exhibits: Exhibits) -> str:
+    """The page of `lipdub eval CLIPS --html`: table, intervals, offsets, worst clips, contact sheet."""
+    drawn = []
+    for pairing in dict.fromkeys(line.pairing for line in report.lines):
+        lines = [line for line in report.lines if line.pairing == pairing]
+        plots = [(heading(c), _intervals(lines, c)) for c in COLUMNS if sum(c.key in line.cells for line in lines) > 1]
+        drawn.append((PAIRINGS[pairing], plots))
+    return _page(
+        "table.html",
+        title="Judgement of lip-sync",
+        report=report,
+        blocks=blocks(report),
+        failures=failures(report),
+        intervals=drawn,
+        exhibits=exhibits,
+    )
+
+
+def _intervals(lines: Sequence[Line], column: Column) -> Markup:
+    cells = [(line.row, line.cells[column.key]) for line in lines if column.key in line.cells]
+    return intervals([(row, cell.mean, cell.low, cell.high) for row, cell in cells], digits=column.digits)
 
 
 def write_page(path: Path, text: str, *, overwrite: bool) -> None:
@@ -77,6 +105,11 @@ def _clock(seconds: float) -> str:
     return f"{minutes}:{rest // 100:02}.{rest % 100:02}"
 
 
+def _parted(cell: str) -> tuple[str, str, str]:
+    """A cell's mean, and its interval, which goes on a line of its own."""
+    return cell.partition(" [")
+
+
 def _page(template: str, **values: Any) -> str:
     pages = Environment(
         loader=PackageLoader("lipdub.evaluation", "pages"),
@@ -85,5 +118,5 @@ def _page(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters |= {"clock": _clock, "embedded": embedded, "traced": traced}
+    pages.filters |= {"clock": _clock, "embedded": embedded, "traced": traced, "parted": _parted}
     return pages.get_template(template).render(version=__version__, **values)

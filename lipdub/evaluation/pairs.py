@@ -45,6 +45,13 @@ class Pair:
         """What rows are paired by."""
         return f"{self.pairing}: {self.picture.name} <- {self.sound.name}"
 
+    @property
+    def stem(self) -> str:
+        """Name of a file that shows the pair, without its ending."""
+        return "__".join(
+            PurePosixPath(c.name).with_suffix("").as_posix().replace("/", "-") for c in (self.picture, self.sound)
+        )
+
 
 def find_clips(folder: Path, speakers: Mapping[str, str] | None = None) -> list[Clip]:
     """Every video below a folder, in the order of names.
@@ -80,12 +87,12 @@ def clips_of_split(footage: Path, dataset: Path, split: str) -> list[Clip]:
     Args:
         footage: the folder that was prepared.
         dataset: what `lipdub prepare` made of it.
-        split: train, val or test.
+        split: train, val or test; or all of them.
 
     Raises:
         InputError: no data set, an empty split, or a source that is not in `footage`.
     """
-    entries, _ = read_manifest(dataset, split)
+    entries, _ = read_manifest(dataset, None if split == "all" else split)
     speakers = {entry.source: entry.speaker for entry in entries}
     for name in sorted(speakers):
         if not (footage / name).is_file():
@@ -127,6 +134,13 @@ def draw_pairs(
             foreign = _draw([c for c in clips if c not in (picture, sound)], rng)
             pairs.append(Pair(pairing, picture, sound, foreign))
     return pairs, without
+
+
+def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
+    """A TSV with the columns pairing, picture, sound and file: what another tool has to make for `--videos`."""
+    lines = ["pairing\tpicture\tsound\tfile"]
+    lines += [f"{p.pairing}\t{p.picture.path}\t{p.sound.path}\t{p.pairing}/{p.stem}.mp4" for p in pairs]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _fits(pairing: str, picture: Clip, sound: Clip) -> bool:

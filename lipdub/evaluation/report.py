@@ -7,14 +7,18 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from typing import TypeVar
 
 from lipdub import __version__
+from lipdub.evaluation.ablation import HEADER
+from lipdub.evaluation.offset import REACH
 from lipdub.evaluation.pairs import PAIRINGS
 from lipdub.evaluation.table import COLUMNS, COVERAGE, DRAWS, Column, Difference, Interval, Line, Verdict
 from lipdub.metrics import FAR, HIGH_PASS, LAG, SILENT_DB
 
 NONE = "-"  # not defined, or not measured
+ABLATION = "Table 4.1, own sound [as the thesis printed it, for LRS2]"
 ARROWS = {"up": " ↑", "down": " ↓", "": ""}
 
 
@@ -27,6 +31,7 @@ class EvalReport:
     failures: tuple[Verdict, ...]
     protocol: tuple[str, ...]
     verdicts: str  # the per-clip file
+    ablation: tuple[tuple[str, ...], ...] = ()  # lines of Table 4.1, where runs were judged
 
 
 @dataclass(frozen=True)
@@ -40,15 +45,15 @@ class Block:
 
 def blocks(report: EvalReport) -> list[Block]:
     """One block per pairing, one line of text per measure, so that it fits into a terminal; then the differences."""
-    made = []
+    made = [Block(ABLATION, HEADER, report.ablation)] if report.ablation else []
     for pairing, lines in _by_pairing(report.lines).items():
         columns = _used(line.cells for line in lines)
         rows = [("judged", *(judged(line) for line in lines))]
-        rows += [(_title(c), *(cell(line.cells.get(c.key), c, line) for line in lines)) for c in columns]
+        rows += [(heading(c), *(cell(line.cells.get(c.key), c, line) for line in lines)) for c in columns]
         made.append(Block(PAIRINGS[pairing], ("", *(line.row for line in lines)), tuple(rows)))
     for pairing, differences in _by_pairing(report.differences).items():
         columns = _used(d.cells for d in differences)
-        rows = [(_title(c), *(_difference(d.cells.get(c.key), c) for d in differences)) for c in columns]
+        rows = [(heading(c), *(_difference(d.cells.get(c.key), c) for d in differences)) for c in columns]
         header = ("", *(f"{d.row} - {d.against}" for d in differences))
         made.append(Block(f"{PAIRINGS[pairing]}: paired differences (* = not chance)", header, tuple(rows)))
     return made
@@ -73,17 +78,18 @@ def _difference(value: Interval | None, column: Column) -> str:
     return cell(value, column) + (" *" if value is not None and value.n > 1 and value.excludes_zero else "")
 
 
-def _title(column: Column) -> str:
+def heading(column: Column) -> str:
+    """The head of a column, with an arrow where there is a better side."""
     return column.title + ARROWS[column.better]
 
 
 def markdown(report: EvalReport) -> str:
     """Tables with one line per row, as Table 4.1 has them, the failures and the protocol."""
-    parts = []
+    parts = [f"### {ABLATION}", _grid(HEADER, report.ablation)] if report.ablation else []
     for pairing, lines in _by_pairing(report.lines).items():
         columns = _used(line.cells for line in lines)
         rows = [(line.row, judged(line), *(cell(line.cells.get(c.key), c, line) for c in columns)) for line in lines]
-        parts += [f"### {PAIRINGS[pairing]}", _grid(("row", "judged", *map(_title, columns)), rows)]
+        parts += [f"### {PAIRINGS[pairing]}", _grid(("row", "judged", *map(heading, columns)), rows)]
     for pairing, differences in _by_pairing(report.differences).items():
         columns = _used(d.cells for d in differences)
         found = [
@@ -91,7 +97,7 @@ def markdown(report: EvalReport) -> str:
         ]
         parts += [
             f"### {PAIRINGS[pairing]}: paired differences (* = interval without 0)",
-            _grid(("rows", *map(_title, columns)), found),
+            _grid(("rows", *map(heading, columns)), found),
         ]
     if report.failures:
         parts += ["### Failures", "\n".join(f"- {line}" for line in failures(report))]
@@ -137,7 +143,7 @@ def _numbers(value: Interval | None) -> list[object]:
 
 def json_line(verdict: Verdict) -> str:
     """A verdict for the per-clip file; columns without a value are null."""
-    values = {column.key: verdict.values.get(column.key) for column in COLUMNS}
+    values = dict.fromkeys(column.key for column in COLUMNS) | dict(verdict.values)
     return json.dumps(asdict(verdict) | {"values": values}, allow_nan=False)
 
 
@@ -155,6 +161,7 @@ class Setting:
     seconds: float
     size: int  # pixels of the judged crops
     judge: str
+    by_expert: bool  # whether offsets are the expert's, else loudness'
     files: Mapping[str, str]  # row, "expert" or "perceptual (...)" -> file and sum
 
 
@@ -175,6 +182,11 @@ def protocol(setting: Setting) -> tuple[str, ...]:
         "Clips are taken as they are: where a source's own sound and lips lie apart, that is not corrected.",
         f"Pictures: aligned crops of {setting.size} pixels, placed by the judge's landmarks of the real picture. "
         "Expert, vL, jitter: every row. PSNR, perceptual, LMD: own sound only, where the true frames are known.",
+        f"Offset: where lips and sound fit best within +-{REACH} frames of 25 a second, "
+        + ("by the lip-sync expert" if setting.by_expert else "by mouth opening and loudness")
+        + "; opening with loudness: their correlation without a shift, less the median over all shifts.",
+        "Change outside the mouth: mean difference from the source in the rest of the crop, grey levels; one encode "
+        "makes about 1. " + ("" if find_spec("torchmetrics") else "SSIM is left out: torchmetrics is not installed."),
         f"Silence: {-SILENT_DB:g} dB below the loud parts; motion there is in percent of the same mouth's in speech.",
         f"Cells: mean and {COVERAGE:g} % bootstrap interval ({DRAWS} draws of clips) over the clips that could be "
         "judged; failures are counted beside them, and a mean over fewer clips than judged says its n. Below some ten "

@@ -22,6 +22,7 @@ from scipy.fft import dct
 from torch import Tensor, nn
 
 FRAMES = 5  # of a window
+RATE = 25.0  # frames a second
 SIDE = 224  # pixels
 EMBEDDING = 1024
 REACH = 15  # frames to either side in which the offset is searched

@@ -2,20 +2,24 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import pytest
 import torch
+from markupsafe import Markup
 
-from lipdub.config import Config, load_config
+from lipdub.config import Config, ReferenceConfig, load_config, to_dict
 from lipdub.errors import InputError, OutputError, WeightsError
 from lipdub.evaluation.evaluate import FOREIGN, REAL, UNTOUCHED, EvalOptions, evaluate, names_of
 from lipdub.evaluation.report import EvalReport, as_csv, blocks, markdown
-from lipdub.evaluation.table import Line
+from lipdub.evaluation.table import COLUMNS, Line
 from lipdub.events import Done, Event, Progress, Stage
 from lipdub.models.expert import Expert
+from lipdub.models.generator import Generator
 from lipdub.weights import config_json, save_state
 
 pytestmark = pytest.mark.usefixtures("found_by_squares")
@@ -57,7 +61,10 @@ def test_every_row_is_judged_on_the_same_pairs(run, talking) -> None:
     ]
     assert [e.done for e in events if isinstance(e, Progress)] == [*range(1, 4), *range(1, 33)]
     assert isinstance(events[-1], Done) and events[-1].report == report
-    assert sorted(path.name for path in Path(report.verdicts).parent.iterdir()) == ["clips.jsonl"]  # dubs are gone
+    assert sorted(path.name for path in Path(report.verdicts).parent.iterdir()) == [
+        "clips.jsonl",
+        "pairs.tsv",
+    ]  # no dubs
 
 
 def test_each_row_has_the_figures_that_it_can_have(run, talking) -> None:
@@ -154,6 +161,78 @@ def test_two_weights_are_two_rows_and_are_compared(run, talking, generator_file:
     assert [block.header[-1] for block in blocks(report)] == ["copy", "copy - tiny"]
 
 
+def test_another_tools_videos_are_a_row_whatever_their_size_and_rate(run, talking, tmp_path: Path) -> None:
+    folder, peer = talking(), tmp_path / "peer"
+    assert run(folder, pairings=("own",), pairs_only=True).lines == ()
+    lines = [line.split("\t") for line in (tmp_path / "out" / "pairs.tsv").read_text(encoding="utf-8").splitlines()]
+    assert lines[0] == ["pairing", "picture", "sound", "file"] and len(lines) == 4
+    for number, (_, picture, _, file) in enumerate(lines[1:3]):  # of three: one was not made
+        (peer / file).parent.mkdir(parents=True, exist_ok=True)
+        copy_at(Path(picture), peer / file, twice=number == 0)
+    report = run(folder, pairings=("own",), weights=(), videos={"peer": peer})
+    line = line_of(report, "own", "peer")
+    assert (line.n, line.failed) == (3, 1) and "has no own/b-3__b-3.mp4" in report.failures[0].error
+    assert line.cells["psnr"].mean > 30 and line.cells["lmd"].mean < 3 and line.cells["follows_r"].mean > 0.95
+    assert [(d.row, d.against) for d in report.differences] == [("peer", UNTOUCHED)]
+
+
+def copy_at(source: Path, target: Path, *, twice: bool) -> None:
+    """Encode a clip anew, `twice` with double the size and every frame shown twice."""
+    with av.open(str(source)) as given, av.open(str(target), "w") as made:
+        stream = made.add_stream("libx264", rate=50 if twice else 25)
+        stream.width, stream.height, stream.pix_fmt = (320, 240, "yuv420p") if twice else (160, 120, "yuv420p")
+        stream.options = {"crf": "8", "preset": "ultrafast"}
+        pictures = [frame.to_ndarray(format="rgb24") for frame in given.decode(video=0)]
+        for picture in [one for one in pictures for _ in range(1 + twice)]:
+            larger = picture.repeat(1 + twice, 0).repeat(1 + twice, 1)
+            made.mux(stream.encode(av.VideoFrame.from_ndarray(larger, format="rgb24")))
+        made.mux(stream.encode())
+
+
+def test_the_page_shows_worst_clips_and_needs_nothing_else(run, talking, tmp_path: Path) -> None:
+    report = run(talking(faceless=("a/2.mp4",)), pairings=("own",), html=tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<script" not in text and "http" not in text and not re.search(r"(src|href)=\"(?!data:)", text)
+    assert "The 2 worst" in text and "Contact sheet" in text and "Offsets of lips and sound" in text
+    assert text.count("<h3>own: ") == 3  # a failed pair is shown by the rows that did not fail
+    assert text.count("data:image/jpeg") == 2 * 4 + 7
+    for line in report.protocol:
+        assert str(Markup.escape(line)) in text
+    assert "4 results failed" in text and "0 of 40 frames" in text
+    assert not list((tmp_path / "out").glob(".dubs*"))
+
+
+def test_runs_of_the_ablation_are_rows_of_table_4_1(run, talking, tmp_path: Path, tiny_config) -> None:
+    plain = replace(
+        tiny_config,
+        generator=replace(tiny_config.generator, residual=False, attention=False, audio_skips=False, mask_head=False),
+        reference=replace(tiny_config.reference, sampling="random"),
+    )
+    for name, config in (("a", plain), ("full", tiny_config), ("other", replace(tiny_config, reference=NEIGHBOURS))):
+        make_run(tmp_path / "runs" / name, config)
+    report = run(talking(), pairings=("own",), weights=(), runs=tmp_path / "runs")
+    assert [line.row for line in report.lines][3:] == ["4.1 row 1", "4.1 row 7"]
+    table = report.ablation
+    assert len(table) == 9 and table[0][:6] == ("Random 1", *["No"] * 5) and table[-1][0] == "Real"
+    measured = [not row[8].startswith("not run") for row in table[:8]]
+    assert measured == [True, *[False] * 5, True, False] and table[6][8].endswith("[15.2]")
+    assert any("4.1 row 7: row7-full.safetensors" in line and "ResNet" in line for line in report.protocol)
+    assert "Table 4.1" in markdown(report) and blocks(report)[0].header[0] == "Refs."
+    with pytest.raises(InputError, match=r"row of Table 4\.1"):
+        run(talking(), weights=(), runs=tmp_path / "nowhere", overwrite=True)
+
+
+NEIGHBOURS = ReferenceConfig(sampling="neighbourhood")  # with everything switched on: no row
+
+
+def make_run(folder: Path, config: Config) -> None:
+    folder.mkdir(parents=True)
+    sections = ("mel", "reference", "generator", "expert", "loss", "train")
+    text = json.dumps({name: to_dict(getattr(config, name)) for name in sections})
+    (folder / "config.json").write_text(text, encoding="utf-8")
+    torch.save({"model": Generator(config.generator).state_dict()}, folder / "checkpoint.pt")
+
+
 def test_what_stops_everything(run, talking, tmp_path: Path) -> None:
     folder = talking(("a.mp4",))
     with pytest.raises(InputError, match="fitting sound"):
@@ -170,13 +249,17 @@ def test_what_stops_everything(run, talking, tmp_path: Path) -> None:
 def test_names_of_rows() -> None:
     assert names_of(["generator", "runs/a.safetensors"]) == {"generator": "generator", "a": "runs/a.safetensors"}
     assert list(names_of(["x/a.safetensors", "y/a.safetensors"])) == ["x/a.safetensors", "y/a.safetensors"]
+    assert names_of(["runs/peer.safetensors"], ["peer"]) == {"runs/peer.safetensors": "runs/peer.safetensors"}
+    assert names_of([], ["peer"]) == {} and names_of([], alone=False) == {}
+    with pytest.raises(InputError, match="cannot be called real"):
+        names_of([], ["real"])
 
 
 def test_csv_has_a_line_per_mean_and_difference(run, talking) -> None:
     report = run(talking(), pairings=("own",))
     rows = list(csv.DictReader(as_csv(report).splitlines()))
     means = [row for row in rows if row["kind"] == "mean"]
-    assert len(means) == 4 * 12
+    assert len(means) == 4 * len(COLUMNS)
     one = next(row for row in means if (row["row"], row["measure"]) == ("tiny", "psnr"))
     cell = line_of(report, "own", "tiny").cells["psnr"]
     assert (one["pairs"], one["failed"], one["n"]) == ("3", "0", "3")

@@ -42,7 +42,7 @@ def test_geometry_follows_the_real_face(talking, square_judge) -> None:
     path = talking(("a.mp4",)) / "a.mp4"
     seen = watch(path, square_judge(), 0.4, MEDIA)
     geometry = Geometry.of(seen, FaceConfig(), 48)
-    faces = geometry.faces(path, seen.info, MEDIA)
+    faces = geometry.faces(seen, MEDIA)
     assert faces.shape == (10, 3, 48, 48) and faces.min() >= 0 and faces.max() <= 1
     assert faces[:, :, 12:36, 12:36].mean() > 0.6  # the square fills the crop
     mouth, skin = geometry.masks(seen, seen)

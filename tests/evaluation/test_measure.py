@@ -8,6 +8,7 @@ from lipdub.config import load_config
 from lipdub.errors import InputError
 from lipdub.evaluation.judge import Geometry, watch
 from lipdub.evaluation.measure import Networks, Real, measure, shared_frames
+from lipdub.evaluation.offset import loudness
 from lipdub.losses import expert_loss
 from lipdub.media.audio import load_audio
 from lipdub.mel import log_mel, mel_windows
@@ -21,7 +22,11 @@ CONFIG = load_config("debug")
 def clips(talking, square_judge) -> list[Real]:
     folder = talking(("a.mp4", "b.mp4"))
     paths = [folder / name for name in ("a.mp4", "b.mp4")]
-    return [Real(watch(path, square_judge(), 60.0, CONFIG.media), load_audio(path)) for path in paths]
+    sounds = [load_audio(path) for path in paths]
+    return [
+        Real(watch(path, square_judge(), 60.0, CONFIG.media), sound, loudness(sound, CONFIG.mel))
+        for path, sound in zip(paths, sounds, strict=True)
+    ]
 
 
 def test_a_real_video_against_itself_and_another(clips) -> None:
@@ -38,7 +43,12 @@ def test_a_real_video_against_itself_and_another(clips) -> None:
         "articulation",
         "sharpness",
         "jitter",
+        "outside",
+        "loudness",
+        "offset",
+        "signed_offset",
     }  # hum: no pause
+    assert values["outside"] == 0
     values = measure(a.watched, a, a, CONFIG, Networks(), truth=True)
     assert values["lmd"] == 0 and "psnr" not in values  # infinite
 
@@ -47,7 +57,7 @@ def test_pauses_of_the_sound_count(clips) -> None:
     a, _ = clips
     quiet = a.waveform.copy()
     quiet[len(quiet) // 2 :] = 0
-    values = measure(a.watched, a, Real(a.watched, quiet), CONFIG, Networks())
+    values = measure(a.watched, a, Real(a.watched, quiet, a.level), CONFIG, Networks())
     assert 50 < values["silence"] < 200  # the mouth goes on as if nothing were
 
 
@@ -57,7 +67,7 @@ def test_expert_loss_is_that_of_windows_every_five_frames(clips) -> None:
     expert = Expert(CONFIG.expert).eval()
     found = measure(a.watched, a, a, CONFIG, Networks(expert=expert))["expert"]
     geometry = Geometry.of(a.watched, CONFIG.face, CONFIG.expert.size)
-    faces = geometry.faces(a.watched.path, a.watched.info, CONFIG.media)
+    faces = geometry.faces(a.watched, CONFIG.media)
     mel = log_mel(a.waveform, CONFIG.mel)
     each = []
     with torch.no_grad():

@@ -1,0 +1,130 @@
+"""Table 4.1 [4.1]: which run is which of its rows, and the table in the thesis' own layout.
+
+A run is recognised by the settings it was trained with (RUN/config.json), not by its name; where two fit one row, the
+later one in the order of names is taken.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lipdub.config import Config, from_dict
+from lipdub.errors import InputError
+from lipdub.evaluation.table import Line
+from lipdub.training.export import export
+from lipdub.training.run import CHECKPOINT
+
+CONFIG = "config.json"
+COLUMNS = ("expert", "perceptual", "psnr", "sharpness")
+HEADER = ("Refs.", "ResNet", "Attn.", "Audio skips", "Mask", "GAN", "Expert", "Perc.", "PSNR", "vL")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the ablation."""
+
+    references: str
+    sampling: str
+    augment: bool
+    residual: bool
+    attention: bool
+    audio_skips: bool
+    mask: bool
+    gan: bool
+    published: tuple[float, float, float, float]  # expert, perceptual, PSNR, vL on LRS2
+
+    @property
+    def name(self) -> str:
+        """What the row is called in other tables: the references, and what is switched on."""
+        return " + ".join([self.references, *(name for name, on in zip(HEADER[1:6], self.choices, strict=True) if on)])
+
+    @property
+    def choices(self) -> tuple[bool, ...]:
+        """ResNet, attention, audio skips, mask, GAN."""
+        return self.residual, self.attention, self.audio_skips, self.mask, self.gan
+
+
+ROWS = (
+    Row("Random 1", "random", False, False, False, False, False, False, (0.833, 35.5, 13.7, 66.2)),
+    Row(
+        "Random 1 in neigh. of 30", "neighbourhood", False, False, False, False, False, False, (0.82, 35.1, 13.5, 66.8)
+    ),
+    Row("KMeans", "kmeans", False, False, False, False, False, False, (0.818, 34.4, 13.8, 66.4)),
+    Row("KMeans + Aug", "kmeans", True, False, False, False, False, False, (0.789, 33.6, 13.6, 69.1)),
+    Row("KMeans + Aug", "kmeans", True, True, True, False, False, False, (0.753, 30.4, 14.6, 78.3)),
+    Row("KMeans + Aug", "kmeans", True, True, True, True, False, False, (0.724, 29.7, 14.2, 79.5)),
+    Row("KMeans + Aug", "kmeans", True, True, True, True, True, False, (0.693, 28.1, 15.2, 86.1)),
+    Row("KMeans + Aug", "kmeans", True, True, True, True, True, True, (0.716, 24.28, 15.44, 103.2)),
+)
+
+
+def row_of(config: Config) -> Row | None:
+    """The row that a run of this configuration is; None if it is none of them."""
+    reference, generator = config.reference, config.generator
+    augment = reference.augment and reference.sampling == "kmeans"
+    gan = config.train.stage == "2" or config.loss.adversarial > 0
+    choices = (generator.residual, generator.attention, generator.audio_skips, generator.mask_head, gan)
+    wanted = (reference.sampling, augment, choices)
+    return next((row for row in ROWS if (row.sampling, row.augment, row.choices) == wanted), None)
+
+
+def export_runs(runs: Path, folder: Path) -> dict[Row, Path]:
+    """Weights of every run below a folder that is a row of Table 4.1.
+
+    Args:
+        runs: its sub-folders are runs of `lipdub train`.
+        folder: where the .safetensors files go; exists.
+
+    Raises:
+        InputError: no such run.
+    """
+    found = {}
+    for path in sorted(runs.glob(f"*/{CONFIG}")):
+        config = _read(path)
+        row = row_of(config)
+        if row is None or not (path.parent / CHECKPOINT).is_file():
+            continue
+        target = folder / f"row{ROWS.index(row) + 1}-{path.parent.name}.safetensors"
+        found[row] = export(path.parent / CHECKPOINT, target, "generator", config)
+    if not found:
+        raise InputError(f"no run below {runs} is a row of Table 4.1", "train them with the presets ablation/*")
+    return {row: found[row] for row in ROWS if row in found}
+
+
+def _read(path: Path) -> Config:
+    try:
+        sections: Mapping[str, Mapping[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        return from_dict(Config, sections)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {error}", "it is written by lipdub train") from error
+
+
+def table_4_1(lines: Sequence[Line], measured: Mapping[str, Row], real: str) -> list[tuple[str, ...]]:
+    """The thesis' table from the lines of one pairing: ours, and in brackets what the thesis printed for LRS2.
+
+    Args:
+        lines: of the pairing.
+        measured: name of a line -> its row; rows without one are printed as not run.
+        real: name of the line of real videos.
+    """
+    by_name = {line.row: line for line in lines}
+    table = []
+    for row in ROWS:
+        name = next((name for name, each in measured.items() if each == row), None)
+        marks = tuple("Yes" if on else "No" for on in row.choices)
+        line = by_name.get(name or "")
+        cells = ("not run",) * 4 if line is None else tuple(_cell(line, key) for key in COLUMNS)
+        printed = tuple(f"{cell} [{value:g}]" for cell, value in zip(cells, row.published, strict=True))
+        table.append((row.references, *marks, *printed))
+    if real in by_name:
+        table.append(("Real", *[""] * 5, *(_cell(by_name[real], key) for key in COLUMNS)))
+    return table
+
+
+def _cell(line: Line, key: str) -> str:
+    value = line.cells.get(key)
+    return "-" if value is None else f"{value.mean:.3g}"
