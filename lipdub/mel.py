@@ -136,3 +136,29 @@ def mel_windows(
     picked = mel[:, np.where(inside, columns, 0)]  # (n_mels, N, W)
     picked[:, ~inside] = FLOOR
     return np.ascontiguousarray(picked.transpose(1, 0, 2), dtype=np.float32)
+
+
+def wav2lip_mel(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mel that Wav2Lip was trained with, over 4, so that digital silence is FLOOR as in ours.
+
+        x = filters |STFT(s_n - 0.97 s_{n-1})|,    value = clip((20 log10 max(x, 1e-5) + 80) / 50 - 1, -1, 1)
+
+    Frame, hop, bands and frequencies are those of MelConfig; filters have equal areas, loudness is left as it is.
+
+    Args:
+        waveform: (n,) mono float32 at 16 kHz, n >= 1.
+
+    Returns:
+        (80, M) in [-1, 1], M = 1 + n // hop.
+    """
+    import librosa
+
+    config = MelConfig()
+    sharp = np.append(waveform[:1], waveform[1:] - np.float32(0.97) * waveform[:-1])
+    basis = librosa.filters.mel(
+        sr=config.sample_rate, n_fft=config.n_fft, n_mels=config.n_mels, fmin=config.f_min, fmax=config.f_max
+    )
+    spectrum = np.abs(librosa.stft(sharp, n_fft=config.n_fft, hop_length=config.hop))
+    levels = 20 * np.log10(np.maximum(basis @ spectrum, 1e-5)) - 20
+    mel: NDArray[np.float32] = np.clip((levels + 100) / 50 - 1, -1, 1).astype(np.float32)
+    return mel

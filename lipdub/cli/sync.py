@@ -39,6 +39,16 @@ class Preset(StrEnum):
     veryslow = "veryslow"
 
 
+class Model(StrEnum):
+    """Which network paints the mouths."""
+
+    lipdub = "lipdub"
+    wav2lip = "wav2lip"
+
+
+WEIGHTS = {Model.lipdub: "generator", Model.wav2lip: "wav2lip-gan"}  # weights of each; their kind decides what runs
+
+
 def sync(
     video: Annotated[Path, typer.Argument(help="The video whose speaker gets new lips.")],
     audio: Annotated[Path, typer.Argument(help="The new speech track, any format.")],
@@ -62,9 +72,13 @@ def sync(
     faces: Annotated[
         str, typer.Option(help="Face finder: builtin, face-alignment, or face-alignment:DETECTOR.")
     ] = "builtin",
+    model: Annotated[
+        Model, typer.Option(help="lipdub, or wav2lip: to compare with; its weights prohibit commercial use.")
+    ] = Model.lipdub,
     weights: Annotated[
-        str, typer.Option(help="Generator weights: a name of `lipdub weights list` or a file.")
-    ] = "generator",
+        str | None,
+        typer.Option(help="The model's weights: a name of `lipdub weights list` or a file (default: generator)."),
+    ] = None,
     crf: Annotated[
         int | None, typer.Option(min=0, max=51, help="Quality on the encoder's own scale; lower is better.")
     ] = None,
@@ -124,7 +138,7 @@ def sync(
         end_s=end_s,
         overwrite=overwrite,
         backend=faces,
-        generator=weights,
+        generator=weights or WEIGHTS[model],
         strength=strength,
         keep_original_audio=original_audio is OriginalAudio.keep and not drop_original_audio,
         language=language,

@@ -21,6 +21,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO, cast
 
+from torch import nn
+
 from lipdub.config import Config
 from lipdub.errors import InputError, LipdubError, NoFaceError, OutputError, ResourceError
 from lipdub.evaluation.ablation import ROWS, Row, export_runs, table_4_1
@@ -36,9 +38,9 @@ from lipdub.evaluation.table import Verdict, compare, tabulate
 from lipdub.events import Done, OnEvent, Progress, Stage, ignore
 from lipdub.media.audio import load_audio
 from lipdub.models.syncnet import SyncNet
-from lipdub.pipeline.sync import SyncOptions, resolve_device, sync_video
+from lipdub.pipeline.sync import SyncOptions, load_network, resolve_device, sync_video
 from lipdub.training.prepare import VIDEO_SUFFIXES, speaker_table
-from lipdub.weights import load_generator, load_model, locate, sha256_of
+from lipdub.weights import load_model, locate, sha256_of
 
 REAL, FOREIGN, UNTOUCHED = "real", "real, other sound", "source untouched"
 VERDICTS, PAIRS = "clips.jsonl", "pairs.tsv"
@@ -108,7 +110,7 @@ class _Job:
         self._options, self._config, self._on_event = options, config, on_event
         self._rows = names_of(options.weights, options.videos, alone=options.runs is None)
         for weights in options.weights:
-            load_generator(weights, config)  # what cannot be loaded stops everything, before the first dub
+            load_network(weights, config)  # what cannot be loaded stops everything, before the first dub
         self._ablation: dict[str, Row] = {}
         resolve_device(options.device)
         self._networks, self._judged_by = self._load_networks()
@@ -163,7 +165,7 @@ class _Job:
         """Rows for the runs of Table 4.1, with their weights in a folder that exists."""
         for row, path in export_runs(runs, folder).items():
             name = f"4.1 row {ROWS.index(row) + 1}"
-            load_generator(str(path), self._config)
+            load_network(str(path), self._config)
             self._rows[name], self._ablation[name] = str(path), row
 
     def _watch_clips(self) -> None:
@@ -247,6 +249,7 @@ class _Job:
             failures=tuple(verdict for verdict in verdicts if verdict.error),
             protocol=protocol(self._setting()),
             verdicts=str(self._options.output / VERDICTS),
+            backbone=_backbone(self._networks.features),
             ablation=tuple(table_4_1(own, self._ablation, REAL)) if self._ablation else (),
         )
 
@@ -260,7 +263,7 @@ class _Job:
         if options.syncnet is not None:
             files["SyncNet"] = _file(options.syncnet)
         if options.features is not None:
-            files[f"perceptual by {type(self._networks.features).__name__}"] = _file(options.features)
+            files[f"perceptual by {_backbone(self._networks.features)}"] = _file(options.features)
         source = str(options.clips)
         return Setting(
             source=source
@@ -320,6 +323,12 @@ def finished(folder: Path, pair: Pair) -> Path:
             if (path := place / f"{pair.stem}{suffix}").is_file():
                 return path
     raise InputError(f"{folder} has no {pair.pairing}/{pair.stem}.mp4", "names are in pairs.tsv, see --pairs-only")
+
+
+def _backbone(features: nn.Module | None) -> str:
+    """What the perceptual metric is measured with."""
+    names = {"Vgg16": "VGG-16", "Vgg19Conv31": "VGG-19 to conv3_1"}
+    return "" if features is None else names.get(type(features).__name__, type(features).__name__)
 
 
 def _file(weights: str) -> str:

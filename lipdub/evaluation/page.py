@@ -52,7 +52,11 @@ def table_page(report: EvalReport, exhibits: Exhibits) -> str:
     drawn = []
     for pairing in dict.fromkeys(line.pairing for line in report.lines):
         lines = [line for line in report.lines if line.pairing == pairing]
-        plots = [(heading(c), _intervals(lines, c)) for c in COLUMNS if sum(c.key in line.cells for line in lines) > 1]
+        plots = [
+            (heading(c, report), _intervals(lines, c))
+            for c in COLUMNS
+            if sum(c.key in line.cells for line in lines) > 1
+        ]
         drawn.append((PAIRINGS[pairing], plots))
     return _page(
         "table.html",

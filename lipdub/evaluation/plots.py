@@ -17,7 +17,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#0
 WIDTH = 720  # of the view box; a page scales it to its own width
 LEFT, RIGHT, BOTTOM = 48, 10, 22  # margins, in the same units
 ROW = 22  # height of a row of `intervals`
-NAMES = 200  # width that its names take
+NARROW, NAMES = 460, 140  # width of `intervals`, and what its names take of it
 MOST_POINTS = 1500  # of a line, more are thinned out
 
 
@@ -81,7 +81,7 @@ def intervals(rows: Sequence[tuple[str, float, float, float]], *, digits: int) -
     height = ROW * len(rows) + BOTTOM
 
     def x(value: float) -> float:
-        return NAMES + (WIDTH - NAMES - 90) * (value - low) / (high - low)
+        return NAMES + (NARROW - NAMES - 60) * (value - low) / (high - low)
 
     parts = Markup("")
     for value in _ticks(low, high):
@@ -95,9 +95,9 @@ def intervals(rows: Sequence[tuple[str, float, float, float]], *, digits: int) -
         parts += Markup(
             f'<line x1="{x(least):.1f}" x2="{x(most):.1f}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="3"/>'
             f'<circle cx="{x(mean):.1f}" cy="{y}" r="4.5" fill="{colour}"/>'
-            f'<text x="{WIDTH - 80}" y="{y + 4:.1f}">{mean:.{digits}f}</text>'
+            f'<text x="{NARROW - 50}" y="{y + 4:.1f}">{mean:.{digits}f}</text>'
         )
-    return _svg(height, parts)
+    return _svg(height, parts, NARROW)
 
 
 def histogram(groups: Mapping[str, Sequence[float]], edges: NDArray[np.floating], *, height: int = 150) -> Markup:
@@ -143,5 +143,5 @@ def _ticks(low: float, high: float) -> list[float]:
     return [round(step * n, 10) for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def _svg(height: int, inside: Markup) -> Markup:
-    return Markup('<svg viewBox="0 0 {} {}" role="img">{}</svg>').format(WIDTH, height, inside)
+def _svg(height: int, inside: Markup, width: int = WIDTH) -> Markup:
+    return Markup('<svg viewBox="0 0 {} {}" role="img">{}</svg>').format(width, height, inside)

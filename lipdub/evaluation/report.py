@@ -31,6 +31,7 @@ class EvalReport:
     failures: tuple[Verdict, ...]
     protocol: tuple[str, ...]
     verdicts: str  # the per-clip file
+    backbone: str = ""  # of the perceptual metric: figures of different ones cannot be compared
     ablation: tuple[tuple[str, ...], ...] = ()  # lines of Table 4.1, where runs were judged
 
 
@@ -49,11 +50,11 @@ def blocks(report: EvalReport) -> list[Block]:
     for pairing, lines in _by_pairing(report.lines).items():
         columns = _used(line.cells for line in lines)
         rows = [("judged", *(judged(line) for line in lines))]
-        rows += [(heading(c), *(cell(line.cells.get(c.key), c, line) for line in lines)) for c in columns]
+        rows += [(heading(c, report), *(cell(line.cells.get(c.key), c, line) for line in lines)) for c in columns]
         made.append(Block(PAIRINGS[pairing], ("", *(line.row for line in lines)), tuple(rows)))
     for pairing, differences in _by_pairing(report.differences).items():
         columns = _used(d.cells for d in differences)
-        rows = [(heading(c), *(_difference(d.cells.get(c.key), c) for d in differences)) for c in columns]
+        rows = [(heading(c, report), *(_difference(d.cells.get(c.key), c) for d in differences)) for c in columns]
         header = ("", *(f"{d.row} - {d.against}" for d in differences))
         made.append(Block(f"{PAIRINGS[pairing]}: paired differences (* = not chance)", header, tuple(rows)))
     return made
@@ -78,9 +79,10 @@ def _difference(value: Interval | None, column: Column) -> str:
     return cell(value, column) + (" *" if value is not None and value.n > 1 and value.excludes_zero else "")
 
 
-def heading(column: Column) -> str:
-    """The head of a column, with an arrow where there is a better side."""
-    return column.title + ARROWS[column.better]
+def heading(column: Column, report: EvalReport) -> str:
+    """The head of a column, with the backbone that it depends on, and an arrow where there is a better side."""
+    backbone = f", {report.backbone}" if column.key == "perceptual" else ""
+    return column.title + backbone + ARROWS[column.better]
 
 
 def markdown(report: EvalReport) -> str:
@@ -89,7 +91,7 @@ def markdown(report: EvalReport) -> str:
     for pairing, lines in _by_pairing(report.lines).items():
         columns = _used(line.cells for line in lines)
         rows = [(line.row, judged(line), *(cell(line.cells.get(c.key), c, line) for c in columns)) for line in lines]
-        parts += [f"### {PAIRINGS[pairing]}", _grid(("row", "judged", *map(heading, columns)), rows)]
+        parts += [f"### {PAIRINGS[pairing]}", _grid(("row", "judged", *(heading(c, report) for c in columns)), rows)]
     for pairing, differences in _by_pairing(report.differences).items():
         columns = _used(d.cells for d in differences)
         found = [
@@ -97,7 +99,7 @@ def markdown(report: EvalReport) -> str:
         ]
         parts += [
             f"### {PAIRINGS[pairing]}: paired differences (* = interval without 0)",
-            _grid(("rows", *map(heading, columns)), found),
+            _grid(("rows", *(heading(c, report) for c in columns)), found),
         ]
     if report.failures:
         parts += ["### Failures", "\n".join(f"- {line}" for line in failures(report))]

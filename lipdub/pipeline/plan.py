@@ -68,6 +68,8 @@ class _DryRun:
             writers = self._writer(given), self._writer(given)  # made now: they may refuse
             container, dub = container_of(self._output), probe(self._audio)
             items, losses = planned(self._video, container, keep_audio=options.keep_original_audio)
+        if given.terms:
+            self._warn("licence", given.terms)
         if warning := given.other_length():
             self._warn("length", warning)
         for loss in writers[0].encoding.losses:

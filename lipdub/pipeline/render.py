@@ -70,26 +70,15 @@ class _Waiting:
     targets: list[Target] = field(default_factory=list)
 
 
-class MouthPainter:
-    """The generator with the references of the jobs at hand encoded, and the sound of every frame looked up.
+class Painter:
+    """Paints mouths, so many at a time; what a network of its own needs is in its subclass.
 
     Args:
-        generator: in eval mode on `device`.
-        analysis: jobs and frame times.
-        speech: the driving sound.
-        config: sync and mel sections.
-        device: where the generator runs.
+        batch_size: most faces at once.
     """
 
-    def __init__(
-        self, generator: Generator, analysis: Analysis, speech: Speech, config: Config, device: torch.device
-    ) -> None:
-        self._generator, self._analysis, self._speech = generator, analysis, speech
-        self._config, self._device = config, device
-        self._shapes = mouth_shapes(generator, speech, analysis.times_s, config.mel, config.sync, device)
-        self._encoded: dict[int, References] = {}
-        self._pictures: dict[int, Tensor] = {}  # (K, 3, D, D) of the same jobs
-        self._most = config.sync.batch_size
+    def __init__(self, batch_size: int) -> None:
+        self._most = batch_size
 
     def paint(self, targets: Sequence[Target]) -> list[Painted | None]:
         """New faces of all targets, in order, `batch_size` at a time; None where the picture is not finite.
@@ -109,6 +98,31 @@ class MouthPainter:
                     raise ResourceError("out of memory with one face at a time", "try --device cpu") from error
                 self._most = len(batch) // 2
         return painted
+
+    def _paint(self, targets: Sequence[Target]) -> list[Painted | None]:
+        raise NotImplementedError
+
+
+class MouthPainter(Painter):
+    """The generator with the references of the jobs at hand encoded, and the sound of every frame looked up.
+
+    Args:
+        generator: in eval mode on `device`.
+        analysis: jobs and frame times.
+        speech: the driving sound.
+        config: sync and mel sections.
+        device: where the generator runs.
+    """
+
+    def __init__(
+        self, generator: Generator, analysis: Analysis, speech: Speech, config: Config, device: torch.device
+    ) -> None:
+        super().__init__(config.sync.batch_size)
+        self._generator, self._analysis, self._speech = generator, analysis, speech
+        self._config, self._device = config, device
+        self._shapes = mouth_shapes(generator, speech, analysis.times_s, config.mel, config.sync, device)
+        self._encoded: dict[int, References] = {}
+        self._pictures: dict[int, Tensor] = {}  # (K, 3, D, D) of the same jobs
 
     def _paint(self, targets: Sequence[Target]) -> list[Painted | None]:
         size = self._generator.config.size
@@ -192,7 +206,7 @@ def render(
     info: VideoInfo,
     writer: VideoWriter,
     analysis: Analysis,
-    painter: MouthPainter,
+    painter: Painter,
     config: Config,
     *,
     on_frame: Callable[[int], None] = lambda done: None,
@@ -201,7 +215,7 @@ def render(
 
     Raises:
         InputError: damaged video.
-        OutputError, ResourceError: see VideoWriter and MouthPainter.
+        OutputError, ResourceError: see VideoWriter and Painter.
         WeightsError: not one picture that the generator made was finite.
     """
     by_frame: dict[int, list[tuple[int, int]]] = defaultdict(list)
@@ -224,7 +238,7 @@ class _Queue:
     """Frames on their way to the encoder; counts what became of them."""
 
     def __init__(
-        self, info: VideoInfo, writer: VideoWriter, jobs: Sequence[FaceJob], painter: MouthPainter, config: Config
+        self, info: VideoInfo, writer: VideoWriter, jobs: Sequence[FaceJob], painter: Painter, config: Config
     ) -> None:
         self._info, self._writer, self._jobs = info, writer, jobs
         self._painter, self._config = painter, config

@@ -33,10 +33,16 @@ class Speech:
         return np.interp(times_s, at, self.gate, left=0.0, right=0.0).astype(np.float32)
 
 
-def listen(waveform: NDArray[np.float32], mel: MelConfig, sync: SyncConfig) -> Speech:
-    """Mel and silence gate of a mono waveform (n,) at mel.sample_rate."""
+def listen(
+    waveform: NDArray[np.float32], mel: MelConfig, sync: SyncConfig, own_mel: NDArray[np.float32] | None = None
+) -> Speech:
+    """Mel and silence gate of a mono waveform (n,) at mel.sample_rate; `own_mel` of a network that has its own."""
     duration_s = len(waveform) / mel.sample_rate
-    return Speech(log_mel(waveform, mel), silence_gate(waveform, mel.sample_rate, sync), duration_s)
+    return Speech(
+        log_mel(waveform, mel) if own_mel is None else own_mel,
+        silence_gate(waveform, mel.sample_rate, sync),
+        duration_s,
+    )
 
 
 def silence_gate(waveform: NDArray[np.float32], sample_rate: int, sync: SyncConfig) -> NDArray[np.float32]:

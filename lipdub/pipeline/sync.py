@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -25,14 +26,17 @@ from lipdub.media.output import AtomicOutput, verify
 from lipdub.media.probe import MediaInfo, VideoInfo, probe, require_video
 from lipdub.media.remux import RemuxPlan, remux
 from lipdub.media.writer import VideoWriter
+from lipdub.mel import wav2lip_mel
 from lipdub.models.generator import Generator
 from lipdub.models.layers import for_inference
+from lipdub.models.wav2lip import FACE_SIDE, Wav2Lip
 from lipdub.pipeline.analyze import Analysis, Face, Survey, choose, survey
 from lipdub.pipeline.cache import AnalysisCache, SurveyRequest, surveyed
-from lipdub.pipeline.render import MouthPainter, Rendered, render
+from lipdub.pipeline.render import MouthPainter, Painter, Rendered, render
 from lipdub.pipeline.report import SyncReport
 from lipdub.pipeline.speech import Speech, listen
-from lipdub.weights import load_generator, locate, sha256_of
+from lipdub.pipeline.wav2lip import LICENCE, Wav2LipPainter
+from lipdub.weights import load_generator, load_model, load_state, locate, sha256_of
 
 STAGES = ("read", "faces", "dub", "write")
 
@@ -82,9 +86,20 @@ class Inputs:
     source: MediaInfo
     speech: Speech  # the dub, as the analysis hears it
     device: torch.device
-    generator: Generator
+    generator: Generator | Wav2Lip
     backend: FaceBackend
     config: Config  # with the sizes of the generator's weights
+
+    def painter(self, analysis: Analysis) -> Painter:
+        """What paints the mouths of an analysis."""
+        if isinstance(self.generator, Wav2Lip):
+            return Wav2LipPainter(self.generator, analysis, self.speech, self.config, self.device)
+        return MouthPainter(self.generator, analysis, self.speech, self.config, self.device)
+
+    @property
+    def terms(self) -> str:
+        """What the network's licence asks to be said; empty where it asks for nothing."""
+        return LICENCE if isinstance(self.generator, Wav2Lip) else ""
 
     @property
     def video(self) -> VideoInfo:
@@ -101,6 +116,20 @@ class Inputs:
         return ""
 
 
+def load_network(name: str, config: Config, device: str | torch.device = "cpu") -> tuple[Generator | Wav2Lip, Config]:
+    """The network that paints mouths, and `config` with the sizes of its weights: their kind decides which it is.
+
+    Raises:
+        WeightsError: absent, damaged, or of another kind.
+    """
+    if load_state(locate(name))[1].get("kind") == "wav2lip":
+        sizes = replace(config.generator, size=FACE_SIDE, warp=False, own_frame=False, shape_code=0)
+        return cast(Wav2Lip, load_model(name, "wav2lip", device)), replace(config, generator=sizes)
+    generator, config = load_generator(name, config, device)
+    for_inference(generator)
+    return generator, config
+
+
 def read_inputs(video: Path, audio: Path, options: SyncOptions, config: Config) -> Inputs:
     """Look into both files, hear the dub, load the generator and the face backend.
 
@@ -113,11 +142,11 @@ def read_inputs(video: Path, audio: Path, options: SyncOptions, config: Config) 
     require_video(source)
     waveform = load_audio(audio, sample_rate=config.mel.sample_rate, config=config.media)
     device = resolve_device(options.device)
-    generator, config = load_generator(options.generator, config, device)
-    for_inference(generator)
+    generator, config = load_network(options.generator, config, device)
+    own_mel = wav2lip_mel(waveform) if isinstance(generator, Wav2Lip) else None
     return Inputs(
         source=source,
-        speech=listen(waveform, config.mel, config.sync),
+        speech=listen(waveform, config.mel, config.sync, own_mel),
         device=device,
         generator=generator,
         backend=face_backend(options.backend, config.face, device),
@@ -217,6 +246,8 @@ class _Job:
             # Opened before the long work, since it refuses what this machine or the container cannot do.
             writer = picture_writer(picture, info, target.path, self._options, self._config)
         with writer:
+            if given.terms:
+                self._warn("licence", given.terms)
             if warning := given.other_length():
                 self._warn("length", warning)
             for loss in writer.encoding.losses:
@@ -238,7 +269,7 @@ class _Job:
 
     def _render(self, video: Path, given: Inputs, writer: VideoWriter, analysis: Analysis) -> Rendered:
         info, config = given.video, self._config
-        painter = MouthPainter(given.generator, analysis, given.speech, config, given.device)
+        painter = given.painter(analysis)
         total = len(analysis.times_s)
         rendered = render(
             video, info, writer, analysis, painter, config, on_frame=lambda n: self._on_event(Progress(n, total))

@@ -13,7 +13,7 @@ import numpy as np
 
 from lipdub.media.writer import VideoWriter
 from lipdub.pipeline.analyze import Analysis, FaceJob
-from lipdub.pipeline.render import MouthPainter, Target, render
+from lipdub.pipeline.render import Target, render
 from lipdub.pipeline.sync import Inputs
 
 FRAMES = 32  # of each of the two runs: two batches
@@ -61,11 +61,11 @@ def try_out(video: Path, given: Inputs, analysis: Analysis, writers: tuple[Video
     job = _moved(longest)
     n_frames = min(FRAMES, len(analysis.times_s))
     trial = Analysis(analysis.times_s[: max(n_frames, len(job.weight))], [job], {})
-    painter = MouthPainter(given.generator, trial, given.speech, given.config, given.device)
+    painter = given.painter(trial)
     face = [Target(0, 0, 0, job.references.crops[0])]
     painter.paint(face)  # the first call of a device is slower than all others
     _, first_s = _timed(lambda: painter.paint(face))
-    painter = MouthPainter(given.generator, trial, given.speech, given.config, given.device)
+    painter = given.painter(trial)
     _, track_s = _timed(lambda: painter.paint(face))
 
     def run(writer: VideoWriter, jobs: list[FaceJob]) -> int:

@@ -132,6 +132,7 @@ def test_the_backbone_gives_the_perceptual_metric(run, talking, monkeypatch) -> 
     assert line_of(report, "own", "tiny").cells["perceptual"].n == 3
     assert "perceptual" not in line_of(report, "own", UNTOUCHED).cells
     assert "perceptual by Features: backbone" in report.protocol
+    assert "perceptual (7), Features ↓" in markdown(report)
 
 
 def test_dubs_are_kept_on_request_and_results_are_not_replaced_unasked(run, talking, tmp_path: Path) -> None:
