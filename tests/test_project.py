@@ -120,7 +120,7 @@ def test_a_third_party_package_has_one_home(package: str) -> None:
 def test_what_is_imported_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lists = [project["dependencies"], *project["optional-dependencies"].values()]
-    declared = {re.match(r"[a-z-]+", line, re.IGNORECASE)[0].replace("-", "_") for lines in lists for line in lines}
+    declared = {re.match(r"[a-z0-9-]+", line, re.IGNORECASE)[0].replace("-", "_") for lines in lists for line in lines}
     names = {"cv2": "opencv_python", "sklearn": "scikit_learn", "skimage": "scikit_image", "ffmpeg": "ffmpeg_python"}
     used = {target.partition(".")[0] for tree in TREES.values() for target in imports(tree)}
     used -= {*sys.stdlib_module_names, "lipdub"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,8 +14,8 @@ from lipdub.cli.results import show_quality
 from lipdub.errors import InputError, OutputError, StrictError
 
 if TYPE_CHECKING:
+    from lipdub.evaluation.quality import Quality
     from lipdub.evaluation.report import EvalReport
-    from lipdub.events import OnEvent
 
 
 class Pairing(StrEnum):
@@ -122,25 +122,21 @@ def eval_(
     The judge of clips is MediaPipe's face mesh, not a network that dubs: pip install "lipdub[teachers]", then lipdub
     weights pull yunet face-landmarker. A clip that cannot be dubbed or judged is counted as failed, with its reason.
     """
-    for path in (csv, markdown, html):
-        if path is not None and path.exists() and not overwrite:
-            raise OutputError(f"{path} exists", "choose another name, or -y to replace it")
+    from lipdub.config import load_config
+    from lipdub.evaluation.evaluate import EvalOptions, evaluate
+    from lipdub.evaluation.quality import check
+
+    _refuse_existing((csv, markdown, html), overwrite)
+    config = load_config(None, set_ or ())
     if clips.is_file():
         with console.progress(json_lines=json_, quiet=quiet) as on_event:
-            faults = _check(clips, expert, device, set_ or [], html, overwrite, json_, on_event)
-        if strict and faults:
-            raise StrictError(f"{faults} segments of {clips} have a fault", "they are listed above")
+            quality = check(clips, config, expert=expert, device=device, on_event=on_event)
+        _show_file(quality, html, overwrite=overwrite, silent=json_, strict=strict)
         return
     if (table is None) != (runs is None):
         raise typer.BadParameter("--table and --runs belong together", param_hint="--table")
     if output is None:
         raise typer.BadParameter("a folder of clips needs one", param_hint="--output")
-
-    from lipdub.config import load_config
-    from lipdub.evaluation.evaluate import EvalOptions, evaluate
-    from lipdub.evaluation.report import as_csv
-    from lipdub.evaluation.report import markdown as as_markdown
-
     options = EvalOptions(
         clips=clips,
         output=output,
@@ -166,14 +162,11 @@ def eval_(
         overwrite=overwrite,
     )
     with console.progress(json_lines=json_, quiet=quiet) as on_event:
-        report = evaluate(options, load_config(None, set_ or ()), on_event=on_event)
+        report = evaluate(options, config, on_event=on_event)
     if not json_:
         _show(report)
-    if pairs_only:
-        return
-    for path, text in ((csv, as_csv), (markdown, as_markdown)):
-        if path is not None:
-            _write(path, text(report))
+    if not pairs_only:
+        _write(report, csv, markdown)
     if strict and report.failures:
         raise StrictError(f"{len(report.failures)} results failed", f"each with its reason in {report.verdicts}")
 
@@ -193,27 +186,23 @@ def parse_videos(words: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def _check(
-    video: Path,
-    expert: str | None,
-    device: str,
-    settings: list[str],
-    html: Path | None,
-    overwrite: bool,
-    silent: bool,
-    on_event: OnEvent,
-) -> int:
-    """Judge one finished video; the number of its segments with a fault."""
-    from lipdub.config import load_config
-    from lipdub.evaluation.page import quality_page, write_page
-    from lipdub.evaluation.quality import check
+def _refuse_existing(paths: Iterable[Path | None], overwrite: bool) -> None:
+    for path in paths:
+        if path is not None and path.exists() and not overwrite:
+            raise OutputError(f"{path} exists", "choose another name, or -y to replace it")
 
-    quality = check(video, load_config(None, settings), expert=expert, device=device, on_event=on_event)
+
+def _show_file(quality: Quality, html: Path | None, *, overwrite: bool, silent: bool, strict: bool) -> None:
+    """What was found in one finished video."""
+    from lipdub.evaluation.page import quality_page, write_page
+
     if html is not None:
         write_page(html, quality_page(quality), overwrite=overwrite)
     if not silent:
         show_quality(quality.report)
-    return quality.report.faults
+    if strict and quality.report.faults:
+        what = f"{quality.report.faults} segments of {quality.report.video} have a fault"
+        raise StrictError(what, "without --strict they are told and nothing more")
 
 
 def _show(report: EvalReport) -> None:
@@ -228,8 +217,14 @@ def _show(report: EvalReport) -> None:
         console.warn(line)
 
 
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}", "choose another name") from error
+def _write(report: EvalReport, csv: Path | None, markdown: Path | None) -> None:
+    from lipdub.evaluation.report import as_csv
+    from lipdub.evaluation.report import markdown as as_markdown
+
+    for path, text in ((csv, as_csv), (markdown, as_markdown)):
+        if path is None:
+            continue
+        try:
+            path.write_text(text(report), encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror}", "choose another name") from error

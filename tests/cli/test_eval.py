@@ -99,6 +99,23 @@ def test_wrong_usage_is_exit_code_2(run, args: list[str]) -> None:
     assert run(*args).exit_code == 2
 
 
+def test_options_that_need_each_other(run, tmp_path: Path) -> None:
+    assert run("--table", "4.1").exit_code == run("--runs", "r").exit_code == 2
+    assert run("--videos", f"a={tmp_path}", "--videos", f"a={tmp_path}").exit_code == 2
+    absent = run("--videos", "nosuch")
+    assert absent.exit_code == 3 and "no folder nosuch" in absent.stderr
+    folder = CliRunner().invoke(app, ["eval", str(tmp_path / "clips")])
+    assert folder.exit_code == 2 and "--output" in folder.output
+
+
+def test_what_another_tool_has_to_dub_is_a_table(run, tmp_path: Path) -> None:
+    result = run("--pairs-only", "--pairing", "speaker", "-q")
+    assert result.exit_code == 0, result.output
+    lines = (tmp_path / "out" / "pairs.tsv").read_text(encoding="utf-8").splitlines()
+    assert [line.split("\t")[3] for line in lines] == ["file", "speaker/a__b.mp4", "speaker/b__a.mp4"]
+    assert not (tmp_path / "out" / "clips.jsonl").exists()
+
+
 def test_absent_judges_are_exit_code_7(run) -> None:
     result = run("--mesh", "face-landmarker")
     assert result.exit_code == 7 and "lipdub weights pull face-landmarker" in result.stderr
@@ -113,7 +130,8 @@ def test_every_option_reaches_the_job(run, monkeypatch, tmp_path: Path, generato
 
     monkeypatch.setattr("lipdub.evaluation.evaluate.evaluate", evaluate)
     words = "--weights b --pairing other --pairing own --speakers s.tsv --dataset d --split val --expert e --features f"
-    words += " --seconds 3 --limit 4 --seed 5 --keep-dubs -y"
+    words += " --seconds 3 --limit 4 --seed 5 --keep-dubs -y --syncnet s --html p.html --pairs-only --table 4.1"
+    words += f" --runs r --videos peer={tmp_path} --videos {tmp_path / 'clips'}"
     assert run(*words.split()).exit_code == 8
     assert asked == [
         EvalOptions(
@@ -126,6 +144,11 @@ def test_every_option_reaches_the_job(run, monkeypatch, tmp_path: Path, generato
             split="val",
             expert="e",
             features="f",
+            syncnet="s",
+            html=Path("p.html"),
+            pairs_only=True,
+            runs=Path("r"),
+            videos={"peer": tmp_path, "clips": tmp_path / "clips"},
             yunet=str(generator_file),
             mesh=str(generator_file),
             seconds=3.0,

@@ -7,7 +7,7 @@ import torch
 from lipdub.config import load_config
 from lipdub.errors import InputError
 from lipdub.evaluation.judge import Geometry, watch
-from lipdub.evaluation.measure import Networks, Real, measure, shared_frames
+from lipdub.evaluation.measure import Networks, Real, measure, shared_frames, ssim_masked
 from lipdub.evaluation.offset import loudness
 from lipdub.losses import expert_loss
 from lipdub.media.audio import load_audio
@@ -77,6 +77,49 @@ def test_expert_loss_is_that_of_windows_every_five_frames(clips) -> None:
             each.append(expert(lower_halves(faces[None, first : first + 5]), torch.from_numpy(window)[:, None]))
     assert len(each) == 8
     assert found == pytest.approx(float(expert_loss(torch.cat(each), floor=1e-3)), rel=1e-4)
+
+
+def test_the_expert_gives_its_confidence_and_the_offset(clips) -> None:
+    a, _ = clips
+    torch.manual_seed(0)
+    found = measure(a.watched, a, a, CONFIG, Networks(expert=Expert(CONFIG.expert).eval()))
+    assert found["expert_c"] >= 0 and found["offset"] == abs(found["signed_offset"])
+    assert found["signed_offset"] % 40 == 0 and found["offset"] <= 600  # whole frames, within 15
+
+
+def test_syncnet_sees_lips_and_sound_of_the_same_times(clips) -> None:
+    a, _ = clips
+    seen: dict[str, torch.Tensor] = {}
+
+    class Listener(torch.nn.Module):
+        def embed_audio(self, mfcc: torch.Tensor) -> torch.Tensor:
+            return self._numbered("mfcc", mfcc)
+
+        def embed_lips(self, lips: torch.Tensor) -> torch.Tensor:
+            return self._numbered("lips", lips)
+
+        def _numbered(self, name: str, windows: torch.Tensor) -> torch.Tensor:
+            before = seen.get(name, windows[:0])
+            seen[name] = torch.cat([before, windows])
+            return torch.eye(40)[len(before) : len(seen[name])]
+
+    found = measure(a.watched, a, a, CONFIG, Networks(syncnet=Listener()))
+    assert seen["mfcc"].shape[1:] == (1, 13, 20) and seen["lips"].shape == (len(seen["mfcc"]), 5, 3, 224, 224)
+    assert len(seen["mfcc"]) == 35  # 40 frames
+    assert found["lse_d"] == pytest.approx(0, abs=1e-4) and found["lse_c"] > 1  # each window fits its own sound alone
+
+
+def test_ssim_is_one_for_equals_and_counts_the_mask_only() -> None:
+    torch.manual_seed(0)
+    real = torch.rand(3, 3, 32, 32)
+    mask = torch.zeros(3, 1, 32, 32)
+    mask[:, :, 16:] = 1
+    other = real.clone()
+    other[:, :, :6] = 0.5
+    assert ssim_masked(real, real, mask) == pytest.approx(1, abs=1e-5)
+    assert ssim_masked(other, real, mask) == pytest.approx(1, abs=1e-5)
+    assert ssim_masked(1 - real, real, mask) < 0
+    assert np.isnan(ssim_masked(real, real, torch.zeros_like(mask)))
 
 
 def test_too_little_in_common(clips, face_clip, square_judge) -> None:
