@@ -206,12 +206,12 @@ def _show_file(quality: Quality, html: Path | None, *, overwrite: bool, silent: 
 
 
 def _show(report: EvalReport) -> None:
-    from lipdub.evaluation.report import blocks, failures
+    from lipdub.evaluation.report import blocks, failures, order_of
 
     for block in blocks(report):
         console.grid(block.title, block.header, block.rows)
         console.data("")
-    for line in report.protocol:
+    for line in (*order_of(report), *report.protocol):
         console.data(line)
     for line in failures(report):
         console.warn(line)

@@ -34,7 +34,7 @@ from lipdub.evaluation.page import table_page, write_page
 from lipdub.evaluation.pairs import Clip, Pair, clips_of_split, draw_pairs, find_clips, write_pairs
 from lipdub.evaluation.quality import find_expert
 from lipdub.evaluation.report import EvalReport, Setting, json_line, protocol
-from lipdub.evaluation.table import Verdict, compare, tabulate
+from lipdub.evaluation.table import Verdict, compare, order, tabulate
 from lipdub.events import Done, OnEvent, Progress, Stage, ignore
 from lipdub.media.audio import load_audio
 from lipdub.models.syncnet import SyncNet
@@ -249,6 +249,7 @@ class _Job:
             failures=tuple(verdict for verdict in verdicts if verdict.error),
             protocol=protocol(self._setting()),
             verdicts=str(self._options.output / VERDICTS),
+            order=tuple(order(lines, REAL, FOREIGN, (REAL, FOREIGN, UNTOUCHED))),
             backbone=_backbone(self._networks.features),
             ablation=tuple(table_4_1(own, self._ablation, REAL)) if self._ablation else (),
         )

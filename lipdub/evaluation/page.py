@@ -20,7 +20,7 @@ from lipdub.evaluation.gallery import Exhibits
 from lipdub.evaluation.pairs import PAIRINGS
 from lipdub.evaluation.plots import Curve, curves, intervals
 from lipdub.evaluation.quality import Quality, Trace
-from lipdub.evaluation.report import EvalReport, blocks, failures, heading
+from lipdub.evaluation.report import EvalReport, blocks, failures, heading, order_of
 from lipdub.evaluation.table import COLUMNS, Column, Line
 from lipdub.faces.backend import Frame
 from lipdub.media.output import AtomicOutput
@@ -64,6 +64,7 @@ def table_page(report: EvalReport, exhibits: Exhibits) -> str:
         report=report,
         blocks=blocks(report),
         failures=failures(report),
+        order=order_of(report),
         intervals=drawn,
         exhibits=exhibits,
     )

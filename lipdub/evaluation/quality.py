@@ -329,7 +329,7 @@ def faults_of(segment: Mapping[str, float | None], seconds: float, limits: Quali
         limits: from the configuration.
         by_expert: how the offset was measured.
     """
-    sure = limits.sure_expert if by_expert else limits.sure * math.sqrt(4.0 / max(seconds, 0.1))
+    sure = (limits.sure_expert if by_expert else limits.sure) * math.sqrt(4.0 / max(seconds, 0.1))
     found = []
     offset, confidence = segment["offset_ms"], segment["confidence"]
     if offset is not None and confidence is not None and confidence > sure and abs(offset) > limits.max_offset_ms:

@@ -31,6 +31,7 @@ class EvalReport:
     failures: tuple[Verdict, ...]
     protocol: tuple[str, ...]
     verdicts: str  # the per-clip file
+    order: tuple[str, ...] = ()  # where a measure of lip-sync is not in the order that it should have
     backbone: str = ""  # of the perceptual metric: figures of different ones cannot be compared
     ablation: tuple[tuple[str, ...], ...] = ()  # lines of Table 4.1, where runs were judged
 
@@ -103,8 +104,19 @@ def markdown(report: EvalReport) -> str:
         ]
     if report.failures:
         parts += ["### Failures", "\n".join(f"- {line}" for line in failures(report))]
+    parts += ["### Order", "\n".join(f"- {line}" for line in order_of(report))]
     parts += ["### Protocol", "\n".join(f"- {line}" for line in report.protocol)]
     return "\n\n".join(parts) + "\n"
+
+
+def order_of(report: EvalReport) -> list[str]:
+    """Whether real videos are the best and wrong sounds the worst in every column of lip-sync, in sentences."""
+    if not report.order:
+        return ["In every column of lip-sync real videos are best, and each dub is better than a wrong sound."]
+    warning = (
+        "Not in the order that real videos are best and wrong sounds worst; better than real is a warning, not a win:"
+    )
+    return [warning, *report.order]
 
 
 def failures(report: EvalReport) -> list[str]:

@@ -26,23 +26,28 @@ class Column:
     title: str
     better: str  # "up", "down", or "" where nearer to the real row is better
     digits: int
+    sync: bool = False  # whether it says how well lips and sound fit: no video should be better there than a real one
+
+    def beats(self, mine: float, theirs: float) -> bool:
+        """Whether one mean is better than another."""
+        return mine > theirs if self.better == "up" else mine < theirs
 
 
 COLUMNS = (
-    Column("expert", "expert loss (8)", "down", 3),
+    Column("expert", "expert loss (8)", "down", 3, sync=True),
     Column("perceptual", "perceptual (7)", "down", 3),
     Column("psnr", "masked PSNR (15, 16), dB", "up", 2),
     Column("ssim", "masked SSIM", "up", 3),
     Column("sharpness", "masked vL", "up", 1),
     Column("lmd", "LMD, %", "down", 2),
-    Column("follows_r", "opening r", "up", 2),
-    Column("follows_z", "opening z", "up", 2),
+    Column("follows_r", "opening r", "up", 2, sync=True),
+    Column("follows_z", "opening z", "up", 2, sync=True),
     Column("replaced_z", "z of the replaced mouth", "down", 2),
-    Column("loudness", "opening with loudness", "up", 2),
-    Column("expert_c", "expert confidence", "up", 3),
-    Column("lse_c", "LSE-C (SyncNet)", "up", 2),
-    Column("lse_d", "LSE-D (SyncNet)", "down", 2),
-    Column("offset", "|offset|, ms", "down", 0),
+    Column("loudness", "opening with loudness", "up", 2, sync=True),
+    Column("expert_c", "expert confidence", "up", 3, sync=True),
+    Column("lse_c", "LSE-C (SyncNet)", "up", 2, sync=True),
+    Column("lse_d", "LSE-D (SyncNet)", "down", 2, sync=True),
+    Column("offset", "|offset|, ms", "down", 0, sync=True),
     Column("articulation", "articulation", "", 2),
     Column("silence", "motion in silence, %", "down", 0),
     Column("jitter", "skin jitter", "", 2),
@@ -169,3 +174,28 @@ def compare(verdicts: Sequence[Verdict], row: str, against: str) -> list[Differe
         if cells:
             found.append(Difference(pairing=pairing, row=row, against=against, cells=cells))
     return found
+
+
+def order(lines: Sequence[Line], real: str, foreign: str, given: Sequence[str]) -> list[str]:
+    """Where the order that a measure of lip-sync has to have does not hold, one sentence for each.
+
+    In every column that is `sync`, real videos have to be the best row, and a real video with another sound has to be
+    worse than every dub. A dub that is better than real has found what the measure likes, not what people do.
+
+    Args:
+        lines: of all pairings.
+        real: name of the row of real videos.
+        foreign: of the row of real videos with another sound.
+        given: rows that nobody dubbed.
+    """
+    broken = []
+    for pairing in dict.fromkeys(line.pairing for line in lines):
+        rows = {line.row: line.cells for line in lines if line.pairing == pairing}
+        for column in (column for column in COLUMNS if column.sync):
+            means = {row: cells[column.key].mean for row, cells in rows.items() if column.key in cells}
+            dubs = {row: mean for row, mean in means.items() if row not in given}
+            over = [row for row, mean in dubs.items() if real in means and column.beats(mean, means[real])]
+            under = [row for row, mean in dubs.items() if foreign in means and column.beats(means[foreign], mean)]
+            broken += [f"{pairing}, {column.title}: {row} is better than real" for row in over]
+            broken += [f"{pairing}, {column.title}: {row} is worse than a wrong sound" for row in under]
+    return broken

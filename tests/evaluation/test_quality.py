@@ -69,6 +69,7 @@ def test_only_what_is_sure_and_beyond_a_limit_is_a_fault() -> None:
     unsure = CALM | {"offset_ms": 400.0, "confidence": 0.4}
     assert faults_of(unsure, 4.0, limits, False) == []
     assert faults_of(unsure, 10.0, limits, False) == ["lips 400 ms after their sound"]  # ten seconds say more
+    assert faults_of(unsure, 4.0, limits, True) == ["lips 400 ms after their sound"]  # an expert's scale is another
     assert len(faults_of(CALM | {"silence": 500.0, "jitter": 9.0, "seam": 30.0}, 4.0, limits, True)) == 3
 
 

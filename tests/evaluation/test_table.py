@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from lipdub.evaluation.report import cell
-from lipdub.evaluation.table import COLUMNS, Interval, Line, Verdict, compare, interval, paired_difference, tabulate
+from lipdub.evaluation.table import (
+    COLUMNS,
+    Interval,
+    Line,
+    Verdict,
+    compare,
+    interval,
+    order,
+    paired_difference,
+    tabulate,
+)
 
 
 def test_interval_of_two_values_is_known() -> None:
@@ -79,3 +89,17 @@ def test_a_cell_says_what_it_rests_on() -> None:
     assert cell(Interval(1.234, 1.0, 2.0, 4), column, line) == "1.23 [1.00, 2.00]"
     assert cell(Interval(1.234, 1.0, 2.0, 3), column, line) == "1.23 [1.00, 2.00] n=3"
     assert cell(Interval(1.234, 1.234, 1.234, 1), column, line) == "1.23 [one clip]"
+
+
+def test_what_is_better_than_real_or_worse_than_a_wrong_sound_is_told() -> None:
+    def line(row: str, r: float, loss: float, psnr: float) -> Line:
+        cells = {"follows_r": r, "expert": loss, "psnr": psnr}
+        return Line(pairing="own", row=row, n=1, failed=0, cells={k: interval([v]) for k, v in cells.items()})
+
+    lines = [line("real", 1.0, 0.5, 0.0), line("foreign", 0.2, 1.5, 0.0), line("a", 0.6, 0.9, 30.0)]
+    assert order(lines, "real", "foreign", ("real", "foreign")) == []
+    lines.append(line("b", 0.1, 0.4, 30.0))
+    assert order(lines, "real", "foreign", ("real", "foreign")) == [
+        "own, expert loss (8): b is better than real",
+        "own, opening r: b is worse than a wrong sound",
+    ]
