@@ -175,6 +175,7 @@ class SyncConfig:
     # bundled weights 2.5 makes dubbed mouths open as far as spoken ones (benchmarks/RESULTS.md, movement).
     strength: float = 2.5
     detail: int = 3  # most times that a warp works finer than the generator's faces, where the picture is that fine
+    pick: float = 3.0  # power of a warp's shares: 1 mixes references as in training, more lets the best one be seen
     own_lips: float = 0.0  # how much of the frame itself is seen at the lips; with 1 its old mouth shines through
     top: float = 0.53  # y in the unit crop above which nothing is painted: the nose stays as it is (its base: .55)
     feather: float = 0.06  # softness of the mask's edge, share of the crop side

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 FLOW_UNIT = 0.1  # crop sides that a raw output of 1 moves a pixel by
 START_SCALE = 0.1  # of the head's first weights: a new network leaves every pixel nearly where it is
 OTHERS_SKIN = 0.1  # what other references keep of their share where the frame itself lends its skin
+FAINT = 1 / 512  # share that changes no colour by half a level
 UNUSED = -1e4  # score of a place without a reference: its share is exactly 0
 
 
@@ -121,7 +122,16 @@ def lend_skin(warp: Warp, place: int, keep: float) -> Warp:
     return Warp(warp.places, warp.flow, share / share.sum(1, keepdim=True))
 
 
-def compose(warp: Warp, painted: Tensor, pictures: Tensor) -> Tensor:
+def picked(warp: Warp, power: float) -> Warp:
+    """The same, with the largest shares larger still: share_k' ~ share_k ** power.
+
+    References that are bent to nearly the same place blur each other where they are mixed; one alone is sharp.
+    """
+    share = warp.share**power
+    return Warp(warp.places, warp.flow, share / share.sum(1, keepdim=True))
+
+
+def compose(warp: Warp, painted: Tensor, pictures: Tensor, *, fine: bool = False) -> Tensor:
     """The hidden halves of the faces, in the resolution of the references' pictures.
 
         out(p) = sum_k share_k(p) * picture_k(p + flow_k(p)) + share_K(p) * painted(p)
@@ -130,9 +140,11 @@ def compose(warp: Warp, painted: Tensor, pictures: Tensor) -> Tensor:
         warp: of N faces.
         painted: (N, 3, h, 2 h) in [0, 1], lower halves.
         pictures: (R, 3, D, D) in [0, 1], the references at any even size, whole.
+        fine: look between pixels by cubics, which keep detail, and leave out what is not seen; training, which wants
+            gradients, does not.
 
     Returns:
-        (N, 3, D / 2, D) float32. Looking beyond the border sees its edge pixel.
+        (N, 3, D / 2, D) float32 in [0, 1]. Looking beyond the border sees its edge pixel.
     """
     side = pictures.shape[-1]
     line = (2 * torch.arange(side, device=pictures.device, dtype=torch.float32) + 1) / side - 1
@@ -140,11 +152,14 @@ def compose(warp: Warp, painted: Tensor, pictures: Tensor) -> Tensor:
     share = enlarged(warp.share, side)
     out = share[:, -1:] * enlarged(painted, side)
     for k in range(warp.places.shape[1]):
+        if fine and float(warp.share[:, k].max()) < FAINT:
+            continue
         grid = base + 2 * enlarged(warp.flow[:, k], side).permute(0, 2, 3, 1)
         source = pictures[warp.places[:, k]].float()
-        seen = F.grid_sample(source, grid, padding_mode="border", align_corners=False)
+        mode = "bicubic" if fine else "bilinear"
+        seen = F.grid_sample(source, grid, mode=mode, padding_mode="border", align_corners=False)
         out = out + share[:, k : k + 1] * seen
-    return out
+    return out.clamp(0, 1) if fine else out  # cubics overshoot
 
 
 def enlarged(halves: Tensor, side: int) -> Tensor:

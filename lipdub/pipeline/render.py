@@ -26,7 +26,7 @@ from lipdub.media.video import SourceFrame, VideoReader, paste_patch, read_patch
 from lipdub.media.writer import VideoWriter
 from lipdub.models.generator import Audio, Drawn, Generator, References
 from lipdub.models.layers import mask_lower_half
-from lipdub.models.warp import compose, lend_skin, one_of
+from lipdub.models.warp import compose, lend_skin, one_of, picked
 from lipdub.pipeline.analyze import Analysis, FaceJob
 from lipdub.pipeline.speech import Speech, mouth_shapes, windows_at
 
@@ -156,7 +156,8 @@ class MouthPainter(Painter):
             if own:
                 warp = lend_skin(warp, len(pictures), self._config.sync.own_lips)
                 pictures = torch.cat([pictures, picture])
-            lower = compose(warp, drawn.painted[n : n + 1], pictures)
+            warp = picked(warp, self._config.sync.pick)
+            lower = compose(warp, drawn.painted[n : n + 1], pictures, fine=True)
             face = torch.cat([picture[0, :, : picture.shape[2] // 2], lower[0]], 1)
         fine: NDArray[np.float32] = (face.float() * 255).permute(1, 2, 0).cpu().numpy()
         return fine

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lipdub.models.warp import OTHERS_SKIN, Warp, compose, enlarged, lend_skin, one_of, places_of, shares
+from lipdub.models.warp import OTHERS_SKIN, Warp, compose, enlarged, lend_skin, one_of, picked, places_of, shares
 
 SIDE = 16
 
@@ -93,3 +93,29 @@ def test_gradient_reaches_flow_shares_and_paint():
 def test_enlarged_keeps_a_constant_and_the_shape_of_a_half():
     out = enlarged(torch.full((2, 3, 4, 8), 0.3), 24)
     torch.testing.assert_close(out, torch.full((2, 3, 12, 24), 0.3))
+
+
+def test_what_is_picked_is_seen_more_and_all_still_sums_to_1():
+    mixed = warp((0.0, 0.0), (0.6, 0.4))
+    share = picked(mixed, 3.0).share
+    torch.testing.assert_close(share[:, 0], torch.full((1, 4, 8), 0.6**3 / (0.6**3 + 0.4**3)))
+    torch.testing.assert_close(share.sum(1), torch.ones(1, 4, 8))
+    torch.testing.assert_close(picked(mixed, 1.0).share, mixed.share)
+
+
+def test_fine_keeps_detail_that_bilinear_loses_and_stays_in_range():
+    picture = 0.3 + 0.4 * torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    half_a_pixel, nothing = warp((0.5 / 48, 0.0)), torch.zeros(1, 3, 4, 8)
+    coarse, fine = (compose(half_a_pixel, nothing, picture, fine=fine) for fine in (False, True))
+    assert fine.std() > 1.1 * coarse.std()
+    hard = compose(half_a_pixel, nothing, (picture > 0.5).float(), fine=True)
+    assert hard.min() >= 0 and hard.max() <= 1
+    still = compose(warp((0.0, 0.0)), nothing, picture, fine=True)
+    torch.testing.assert_close(still, picture[:, :, 24:], atol=1e-4, rtol=0)
+
+
+def test_fine_leaves_out_only_what_cannot_be_seen():
+    picture, painted = torch.rand(1, 3, 48, 48), torch.rand(1, 3, 4, 8)
+    for share in (0.5, 0.001):
+        both = [compose(warp((0.0, 0.0), (share, 1 - share)), painted, picture, fine=fine) for fine in (False, True)]
+        assert (both[0] - both[1]).abs().max() < 0.5 / 255

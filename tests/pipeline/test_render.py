@@ -183,7 +183,8 @@ def painter_for(network: Generator, config: Config, jobs: list[FaceJob]) -> Mout
 def test_a_warp_works_in_the_resolution_of_the_picture(tiny_config: Config) -> None:
     fine = detailed(job(0, 0, 2), 3)
     target = fine_target(fine, 1)
-    (painted,) = painter_for(bent(tiny_config), tiny_config, [fine]).paint([target])
+    mixed = replace(tiny_config, sync=replace(tiny_config.sync, pick=1.0))
+    (painted,) = painter_for(bent(mixed), mixed, [fine]).paint([target])
     side = 3 * SIZE
     assert painted.face.shape == (side, side, 3) and painted.mask.shape == (SIZE, SIZE)
     np.testing.assert_array_equal(np.rint(painted.face[: side // 2]), target.picture[: side // 2])
