@@ -38,7 +38,7 @@ def test_every_dependency_has_a_tested_version() -> None:
     pinned = {re.sub(r"[._-]+", "-", pin.partition("==")[0]).lower(): pin.partition("==")[2] for pin in pins}
     lists = [project()["dependencies"], *project()["optional-dependencies"].values()]
     for requirement in [line for lines in lists for line in lines]:
-        name, _, floor = requirement.partition(">=")
+        name, _, floor = re.sub(r"\[.*?\]", "", requirement).partition(">=")
         assert floor, f"{requirement} is no range"
         assert version(pinned[name]) >= version(floor), name
 
@@ -113,3 +113,19 @@ for entry in weights.manifest().values():
     command = [sys.executable, "-P", "-W", "error", "-c", code]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "True 32\n"), done.stderr
+
+
+def test_the_command_reference_is_current() -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "cli_reference"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert done.returncode == 0, "run scripts/cli_reference"
+
+
+@pytest.mark.slow
+def test_the_pages_are_built_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs")
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path / "site")]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "site" / "tutorial.html").is_file()
