@@ -5,7 +5,7 @@
 Every mutant is read by a child of its own, with limits on memory and time. A run passes when each ends with an exit
 code of errors.py (never 1, never a signal), within 30 s, and leaves nothing but a finished output behind. A line per
 mutant goes to OUT/outcomes.jsonl; those that fail lie beside it. A mutant is made again from its kind, its number and
-the seed. Exits 1 if anything failed.
+the seed. The same command goes on where a stopped run was. Exits 1 if anything failed.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ class Outcome:
 
     kind: str
     number: int
+    seed: int
     command: str
     code: int  # exit code; negative: the signal that ended it
     seconds: float
@@ -177,9 +178,17 @@ def try_one(kind: str, number: int, seed: int, originals: dict[str, Path], place
     there = {*output.iterdir(), *temporary.iterdir()}
     left = sorted(str(each.relative_to(place)) for each in there - allowed)
     words = log.read_text(encoding="utf-8", errors="replace")[-1500:]
-    return Outcome(
-        kind=kind, number=number, command=argv[0], code=code, seconds=round(seconds, 3), left=tuple(left), words=words
-    ), mutant
+    outcome = Outcome(
+        kind=kind,
+        number=number,
+        seed=seed,
+        command=argv[0],
+        code=code,
+        seconds=round(seconds, 3),
+        left=tuple(left),
+        words=words,
+    )
+    return outcome, mutant
 
 
 def exit_code(argv: list[str]) -> int:
@@ -254,6 +263,13 @@ def in_parallel(job: Callable[[int], None], workers: int) -> None:
         os.waitpid(child, 0)
 
 
+def read_log(path: Path, seed: int) -> list[Outcome]:
+    """What was found with this seed so far."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    records = [json.loads(line) for line in lines]
+    return [Outcome(**(record | {"left": tuple(record["left"])})) for record in records if record["seed"] == seed]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True)
@@ -266,17 +282,19 @@ def main() -> int:
     torch.set_num_threads(1)  # threads do not survive a fork
     cv2.setNumThreads(1)
     pipeline.face_backend = lambda name, config, device: OneFace()
-    plan = [(kind, number) for kind, share in SHARES.items() for number in range(round(args.count * share))]
+    counts = {kind: round(args.count * share) for kind, share in SHARES.items()}
+    plan = [(kind, number) for kind, count in counts.items() for number in range(count)]
+    plan.sort(key=lambda each: each[1] / counts[each[0]])  # all kinds from the beginning
     if args.only:
         kind, _, number = args.only.partition(":")
         plan = [(kind, int(number))]
     originals = make_originals(args.output)
     log = args.output / LOG
-    log.write_bytes(b"")
+    done = {(each.kind, each.number) for each in read_log(log, args.seed)} if not args.only else set()
+    left = [each for each in plan if each not in done]
     started = time.monotonic()
-    in_parallel(lambda i: run(plan[i :: args.workers], args.seed, originals, args.output), args.workers)
-    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    outcomes = [Outcome(**(record | {"left": tuple(record["left"])})) for record in records]
+    in_parallel(lambda i: run(left[i :: args.workers], args.seed, originals, args.output), args.workers)
+    outcomes = [each for each in read_log(log, args.seed) if (each.kind, each.number) in set(plan)]
     n_failed = sum(not outcome.passed for outcome in outcomes)
     codes = {kind: dict(sorted(Counter(o.code for o in outcomes if o.kind == kind).items())) for kind in SHARES}
     for kind, counts in codes.items():
@@ -286,7 +304,7 @@ def main() -> int:
         f"{len(outcomes)} mutants (seed {args.seed}), {n_failed} failed, {seconds:.0f} s, the longest {longest:.1f} s"
     )
     if args.only:
-        print(outcomes[0].words)
+        print(outcomes[-1].words)
     return int(n_failed > 0 or len(outcomes) != len(plan))
 
 

@@ -145,7 +145,7 @@ def sync(
         crf=crf,
         codec=codec,
         lossless=lossless,
-        preset=preset,
+        preset=None if preset is None else preset.value,
         cache=not no_cache,
     )
     if report is not None:

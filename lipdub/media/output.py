@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import signal
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -17,6 +19,12 @@ import av
 from lipdub.errors import InputError, OutputError, ResourceError
 from lipdub.media.probe import MediaInfo, is_timeline, open_input, probe, require_video
 
+try:
+    import fcntl
+except ImportError:  # Windows: what a killed run left stays where it is
+    fcntl = None  # type: ignore[assignment]
+
+_SIBLING = re.compile(r"\.(.*)\.([0-9a-f]{8})\.(part\..*)", re.DOTALL)
 _NAME_BYTES = 200  # of a file name's usual 255, so that the temporary's additions fit
 _MATROSKA_CLOCK = 0.001  # s; the coarsest clock of a container we write
 
@@ -26,7 +34,8 @@ class AtomicOutput:
 
     Inside the block, write to `temporary` (same folder, same ending) and to `scratch(name)` files. When the block ends
     well the temporary is synced and renamed over the target; otherwise, also on Ctrl-C, SIGTERM and SIGHUP, all that
-    was made is deleted and the target is as it was.
+    was made is deleted and the target is as it was. What a killed run left of the same target is deleted on entry: its
+    lock is gone with it.
 
     Args:
         path: the target; a symbolic link is followed, not replaced.
@@ -47,12 +56,18 @@ class AtomicOutput:
         self._token = secrets.token_hex(4)
         self.temporary = self._sibling("part" + self._target.suffix)
         self._made: list[Path] = []
+        self._lock: int | None = None  # open file of `temporary`
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         self._check()
-        self._reserve()
+        self._sweep()
         self._catch_signals()
+        try:
+            self._reserve()
+        except BaseException:
+            self._leave()
+            raise
         return self
 
     def __exit__(
@@ -62,9 +77,7 @@ class AtomicOutput:
             if kind is None:
                 self._publish()
         finally:
-            for path in self._made:
-                path.unlink(missing_ok=True)
-            self._release_signals()
+            self._leave()
 
     def check(self) -> None:
         """What entering the block refuses, as far as it can be told without writing.
@@ -80,13 +93,37 @@ class AtomicOutput:
         """A path beside the target, deleted at the end whatever happens. `name` is a plain file name."""
         if name != os.path.basename(name) or not name:
             raise ValueError(f"not a plain file name: {name!r}")
-        path = self._sibling(name)
+        path = self._sibling(f"part.{name}")
         self._made.append(path)
         return path
 
     def _sibling(self, ending: str) -> Path:
-        stem = os.fsdecode(os.fsencode(self._target.stem)[: _NAME_BYTES - len(os.fsencode(ending))])
-        return self._target.parent / f".{stem}.{self._token}.{ending}"
+        return self._target.parent / f".{self._stem(ending)}.{self._token}.{ending}"
+
+    def _stem(self, ending: str) -> str:
+        return os.fsdecode(os.fsencode(self._target.stem)[: _NAME_BYTES - len(os.fsencode(ending))])
+
+    def _sweep(self) -> None:
+        """Delete what runs that were killed left of this target."""
+        left: dict[str, list[Path]] = {}
+        for path in self._target.parent.iterdir():
+            found = _SIBLING.fullmatch(path.name)
+            if found is not None and found[1] == self._stem(found[3]):
+                left.setdefault(found[2], []).append(path)
+        for paths in left.values():
+            if not any(_is_locked(path) for path in paths):
+                for path in paths:
+                    with suppress(OSError):  # not ours, or gone meanwhile: it is in nobody's way
+                        path.unlink()
+
+    def _leave(self) -> None:
+        """Delete what was made, and let others have the place."""
+        for path in self._made:
+            path.unlink(missing_ok=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+        self._release_signals()
 
     def _check(self) -> None:
         for each in self._inputs:
@@ -103,15 +140,17 @@ class AtomicOutput:
 
     def _reserve(self) -> None:
         """Make the temporary: proof that the folder can be written."""
+        self._made.append(self.temporary)
         try:
-            os.close(os.open(self.temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            self._lock = os.open(self.temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise ResourceError(f"the disc is full: {self._target.parent}", "make room") from error
             raise OutputError(
                 f"cannot write into {self._target.parent}: {error.strerror}", "check the folder's permissions"
             ) from error
-        self._made.append(self.temporary)
+        with suppress(OSError):  # a drive without locks
+            _try_lock(self._lock)
 
     def _publish(self) -> None:
         if not self.temporary.exists() or self.temporary.stat().st_size == 0:
@@ -131,7 +170,7 @@ class AtomicOutput:
         for name in ("SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-                self._handlers[number] = signal.signal(number, _leave)
+                self._handlers[number] = signal.signal(number, _end)
 
     def _release_signals(self) -> None:
         for number, handler in self._handlers.items():
@@ -195,6 +234,37 @@ def _times(path: Path, index: int, origin_s: float) -> list[float]:
         raise InputError(f"{path} is damaged: {error}") from error
 
 
+def _try_lock(handle: int) -> bool:
+    """Take the lock of an open file; False where somebody else has it. It ends with the process, whatever ends that.
+
+    Raises:
+        OSError: there are no locks on this drive or system.
+    """
+    if fcntl is None:
+        raise OSError(errno.ENOTSUP, "no locks")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a run holds this file; also where that cannot be known."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        return not _try_lock(handle)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+
+
 def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -206,6 +276,6 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
+def _end(number: int, frame: FrameType | None) -> None:
     """Turn a signal into an exception, so that every `with` block cleans up."""
     raise SystemExit(128 + number)

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import ffmpeg
 from imageio_ffmpeg import get_ffmpeg_exe
@@ -34,6 +33,7 @@ _TRUST = {"format_whitelist": FORMATS, "protocol_whitelist": "file,pipe"}
 _BRANDS = ("major_brand", "minor_version", "compatible_brands")  # the muxer writes its own
 # How FFmpeg says that it is an input, and which, that it cannot read on.
 _DAMAGE = re.compile(r"\[in#(\d+)/[^]]*\] (corrupt input packet in stream \d+|[^\n]*Invalid data found[^\n]*)")
+_COVERS = {"image/png": "png", "image/jpeg": "jpg"}  # kinds of cover art, and the ending of their files
 _COARSE = 8  # ticks of a clock between two pictures, from which on a difference of one is rounding
 _TOLERANCE = 0.02  # s by which a dub may differ from the picture's length without being cut or filled
 
@@ -87,17 +87,19 @@ def remux(plan: RemuxPlan, config: MediaConfig | None = None) -> list[str]:
     config = config or MediaConfig()
     container = container_of(plan.output)
     items, warnings = planned(plan.source, container, keep_audio=plan.keep_original_audio)
-    with TemporaryDirectory(prefix="lipdub-") as folder:
-        try:
-            _run(arguments(plan, items, Path(folder), config), config)
-        except OutputError:
-            spare = [item for item in items if item.optional]
-            if not spare:
-                raise
-            # A stream that FFmpeg can read but not write again must not cost the user the whole film.
-            items = [item for item in items if not item.optional]
-            _run(arguments(plan, items, Path(folder), config), config)
-            warnings += [f"{item.kind} stream {item.index} ({item.codec}) cannot be copied by FFmpeg" for item in spare]
+    try:
+        _run(arguments(plan, items, config), config)
+    except (OutputError, InputError):
+        spare = [item for item in items if item.optional]
+        if not spare:
+            raise
+        # A stream that FFmpeg can read but not write again must not cost the user the whole film.
+        items = [item for item in items if not item.optional]
+        _run(arguments(plan, items, config), config)
+        warnings += [f"{item.kind} stream {item.index} ({item.codec}) cannot be copied by FFmpeg" for item in spare]
+    finally:
+        for ending in _COVERS.values():
+            _cover(plan.output, ending).unlink(missing_ok=True)
     _check_streams(plan.output, items)
     if plan.language is not None and probe(plan.output).audio[0].language in (None, "und"):
         code = language_code(plan.language)
@@ -107,8 +109,8 @@ def remux(plan: RemuxPlan, config: MediaConfig | None = None) -> list[str]:
     return warnings
 
 
-def arguments(plan: RemuxPlan, items: Sequence[Item], folder: Path, config: MediaConfig | None = None) -> list[str]:
-    """FFmpeg's whole argument list; nothing is run. Cover art to be attached is written into `folder`."""
+def arguments(plan: RemuxPlan, items: Sequence[Item], config: MediaConfig | None = None) -> list[str]:
+    """FFmpeg's whole argument list; nothing is run. Cover art to be attached is written beside the output."""
     container, dub = container_of(plan.output), probe(plan.dub)
     if not dub.audio:
         raise InputError(f"{plan.dub} has no audio stream (it has: {', '.join(dub.streams)})", "give a file with sound")
@@ -133,7 +135,7 @@ def arguments(plan: RemuxPlan, items: Sequence[Item], folder: Path, config: Medi
     options |= _copied_options(copied, config or MediaConfig()) | _clock(source, container)
     if not container.stamps and (rate := even_rate(plan.picture)) is not None:
         options["r:0"] = f"{rate.numerator}/{rate.denominator}"  # else it calls its clock's ticks pictures
-    options |= _attached(items, len(copied), folder)
+    options |= _attached(items, len(copied), plan.output)
     own_keys = container.tags and not (container.is_mov and any(item.kind == "picture" for item in items))
     if container.is_mov:
         # QuickTime's key list takes any tag, but FFmpeg then leaves cover art out; `_tags` knows another way.
@@ -201,20 +203,25 @@ def _copied_options(items: Sequence[Item], config: MediaConfig) -> dict[str, str
     return options
 
 
-def _attached(items: Sequence[Item], n_copied: int, folder: Path) -> dict[str, str]:
+def _attached(items: Sequence[Item], n_copied: int, output: Path) -> dict[str, str]:
     """The first cover picture as an attached file, which is how Matroska keeps it."""
     cover = next((item for item in items if item.encoder == "attach"), None)
     if cover is None:
         return {}
-    ending, kind = ("png", "image/png") if cover.codec == "png" else ("jpg", "image/jpeg")
-    path = folder / f"cover.{ending}"
+    kind = "image/png" if cover.codec == "png" else "image/jpeg"
+    ending = _COVERS[kind]
+    path = _cover(output, ending)
     path.write_bytes(cover.data)
     place = sum(item.kind == "attachment" for item in items)
     return {
-        "attach": str(path),
+        "attach": file_url(path),
         f"metadata:s:t:{place}": f"filename=cover.{ending}",
         f"metadata:s:{2 + n_copied}": f"mimetype={kind}",
     }
+
+
+def _cover(output: Path, ending: str) -> Path:
+    return output.with_name(f"{output.name}.cover.{ending}")
 
 
 def _clock(source: VideoInfo, container: Container) -> dict[str, str]:

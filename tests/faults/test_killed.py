@@ -1,0 +1,63 @@
+"""A dub that is stopped anywhere: the old output is whole, nothing lies about, the next run makes the same file."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+KILLED = Path(__file__).parent / "killed.py"
+N = 20  # places over a run at which it is stopped
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}
+FACE = (50, 30, 56)
+
+
+@pytest.fixture
+def kill(face_clip, speech, generator_file: Path, tmp_path: Path):
+    """Stop dubs at some of N places; what was found after each."""
+
+    def run(number: signal.Signals, points: list[int]) -> list[dict]:
+        video, audio = face_clip(lambda frame: [FACE], languages=("eng",)), speech()
+        (tmp_path / "runs").mkdir()
+        words = [tmp_path / "runs", video, audio, generator_file, int(number), N, *points]
+        done = subprocess.run(
+            [sys.executable, str(KILLED), *map(str, words)],
+            env=os.environ | {"PYTHONPATH": str(KILLED.parents[2]), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+    return run
+
+
+def check(number: signal.Signals, found: list[dict], points: list[int]) -> None:
+    assert [each["point"] for each in found] == points
+    for each in found:
+        assert each["code"] == CODES[number], each
+        assert each["kept"] == "old" or (each["kept"] == "new" and each["point"] == N), each
+        assert each["left"] == [] or number is signal.SIGKILL, each
+        assert (each["again"], each["same"], each["left_again"]) == (0, True, []), each
+
+
+@pytest.mark.parametrize(
+    ("number", "points"),
+    [(signal.SIGINT, [4, 12, 19]), (signal.SIGTERM, [6, 18]), (signal.SIGKILL, [9, 15, 19])],
+    ids=["INT", "TERM", "KILL"],
+)
+def test_a_stopped_run_costs_nothing(kill, number: signal.Signals, points: list[int]) -> None:
+    check(number, kill(number, points), points)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", CODES, ids=["INT", "TERM", "KILL"])
+def test_wherever_it_is_stopped(kill, number: signal.Signals) -> None:
+    points = list(range(1, N + 1))
+    check(number, kill(number, points), points)
