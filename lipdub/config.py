@@ -215,7 +215,7 @@ class QualityConfig:
     max_offset_ms: float = 130.0  # three frames of 25 a second: viewers notice
     sure: float = 0.5  # confidence above which an offset by loudness is believed, over 4 s; goes as 1 / sqrt(seconds)
     sure_expert: float = 0.14  # the same for one by the expert
-    max_silence: float = 150.0  # percent: motion in silence over that in speech
+    max_silence: float = 200.0  # percent: motion in silence over that in speech
     max_jitter: float = 3.5  # times the cheeks' own
     max_seam: float = 6.5  # grey levels
 

@@ -68,3 +68,10 @@ def talking(face_clip, tmp_path: Path) -> Callable[..., Path]:
 def found_by_squares(fake_faces, monkeypatch: pytest.MonkeyPatch) -> None:
     """`lipdub sync` sees squares, too."""
     monkeypatch.setattr("lipdub.pipeline.sync.face_backend", lambda name, config, device: fake_faces())
+
+
+@pytest.fixture(autouse=True)
+def no_bundled_expert(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine without the bundled expert, which would double the time of every test; unless one asks for it."""
+    if request.node.get_closest_marker("bundled_expert") is None:
+        monkeypatch.setattr("lipdub.evaluation.quality.find", lambda entry: None)

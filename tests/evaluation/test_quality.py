@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from lipdub.cli.app import app
 from lipdub.config import Config, QualityConfig, load_config
-from lipdub.errors import InputError, NoFaceError
+from lipdub.errors import InputError, NoFaceError, WeightsError
 from lipdub.evaluation.page import quality_page, write_page
 from lipdub.evaluation.quality import Trace, check, faults_of
 from lipdub.events import Done, Event, Stage
@@ -46,6 +46,19 @@ def test_each_shot_is_a_segment_and_pictures_come_with_it(clip: Path) -> None:
     assert all(len(trace.pictures) == 3 for trace in quality.traces)
     assert [(event.name, event.index) for event in events if isinstance(event, Stage)] == [("faces", 1), ("judge", 2)]
     assert isinstance(events[-1], Done) and events[-1].report == quality.report
+
+
+@pytest.mark.bundled_expert
+def test_the_bundled_expert_judges_offsets_where_it_is_at_hand(clip: Path) -> None:
+    report = check(clip).report
+    assert report.by == "the lip-sync expert"
+    assert report.segments[0].offset_ms % 40 == 0 and report.segments[0].confidence >= 0
+
+
+def test_without_the_expert_offsets_are_by_loudness(clip: Path) -> None:
+    assert check(clip).report.by == "loudness"
+    with pytest.raises(WeightsError, match="nosuch"):
+        check(clip, expert="nosuch.safetensors")
 
 
 def test_long_shots_are_cut_into_pieces_of_one_length(clip: Path) -> None:
