@@ -216,8 +216,8 @@ class QualityConfig:
     sure: float = 0.5  # confidence above which an offset by loudness is believed, over 4 s; goes as 1 / sqrt(seconds)
     sure_expert: float = 0.14  # the same for one by the expert
     max_silence: float = 200.0  # percent: motion in silence over that in speech
-    max_jitter: float = 3.5  # times the cheeks' own
-    max_seam: float = 6.5  # grey levels
+    max_jitter: float = 6.0  # times the cheeks' own
+    max_seam: float = 7.5  # grey levels
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -123,7 +123,7 @@ def eval_(
     weights pull yunet face-landmarker. A clip that cannot be dubbed or judged is counted as failed, with its reason.
     """
     from lipdub.config import load_config
-    from lipdub.evaluation.evaluate import EvalOptions, evaluate
+    from lipdub.evaluation.evaluate import EvalOptions, evaluate, list_pairs
     from lipdub.evaluation.quality import check
 
     _refuse_existing((csv, markdown, html), overwrite)
@@ -158,15 +158,16 @@ def eval_(
         device=device,
         keep_dubs=keep_dubs,
         html=html,
-        pairs_only=pairs_only,
         overwrite=overwrite,
     )
+    if pairs_only:
+        console.data(str(list_pairs(options)))
+        return
     with console.progress(json_lines=json_, quiet=quiet) as on_event:
         report = evaluate(options, config, on_event=on_event)
     if not json_:
         _show(report)
-    if not pairs_only:
-        _write(report, csv, markdown)
+    _write(report, csv, markdown)
     if strict and report.failures:
         raise StrictError(f"{len(report.failures)} results failed", f"each with its reason in {report.verdicts}")
 

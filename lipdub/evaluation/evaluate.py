@@ -72,7 +72,6 @@ class EvalOptions:
     device: str = "auto"
     keep_dubs: bool = False
     html: Path | None = None  # page with plots and pictures
-    pairs_only: bool = False  # write pairs.tsv and judge nothing
     overwrite: bool = False
 
 
@@ -103,6 +102,18 @@ def evaluate(
     return report
 
 
+def list_pairs(options: EvalOptions) -> Path:
+    """Write OUTPUT/pairs.tsv, what another tool has to dub so that `evaluate` can judge it, and nothing else.
+
+    Raises:
+        InputError: no clips, or no pair.
+        OutputError: the folder cannot be made.
+    """
+    pairs, _ = _draw(_clips(options), options)
+    _make(options.output)
+    return write_pairs(options.output / PAIRS, pairs)
+
+
 class _Job:
     """One run: its clips, its pairs, its judge."""
 
@@ -116,12 +127,7 @@ class _Job:
         self._networks, self._judged_by = self._load_networks()
         self._judge = judge or MeshJudge(locate(options.yunet), locate(options.mesh))
         self._clips = _clips(options)
-        self._pairs, self._without = draw_pairs(self._clips, options.pairings, options.seed, options.limit)
-        if not self._pairs:
-            raise InputError(
-                f"no picture in {options.clips} has a fitting sound for: {', '.join(options.pairings)}",
-                "give more clips, --speakers, or another --pairings",
-            )
+        self._pairs, self._without = _draw(self._clips, options)
         self._real: dict[Clip, Real | LipdubError] = {}
         self._gallery = None if options.html is None else Gallery((REAL, FOREIGN, UNTOUCHED), config.media)
 
@@ -139,30 +145,27 @@ class _Job:
 
     def run(self) -> EvalReport:
         """Watch the real clips, then every row on every pair; each verdict is written when it is known."""
-        if self._options.pairs_only:
-            _make(self._options.output)
-            write_pairs(self._options.output / PAIRS, self._pairs)
-            return self._report([])
         with _written(self._options) as (file, dubs):
             write_pairs(self._options.output / PAIRS, self._pairs)
             if self._options.runs is not None:
-                self._add_runs(self._options.runs, dubs.parent)
+                self._add_runs(self._options.runs, dubs)
             self._watch_clips()
             verdicts = []
             for verdict in self._verdicts(dubs):
                 verdicts.append(verdict)
                 print(json_line(verdict), file=file, flush=True)
-            exhibits = self._gallery.exhibits() if self._gallery else None  # while the dubs are there
-        if all(verdict.error for verdict in verdicts):
-            reasons = Counter(verdict.error for verdict in verdicts)
-            raise InputError(f"nothing could be judged; most often: {reasons.most_common(1)[0][0]}")
-        report = self._report(verdicts)
-        if exhibits is not None and self._options.html is not None:
-            write_page(self._options.html, table_page(report, exhibits), overwrite=self._options.overwrite)
+            if all(verdict.error for verdict in verdicts):
+                reasons = Counter(verdict.error for verdict in verdicts)
+                raise InputError(f"nothing could be judged; most often: {reasons.most_common(1)[0][0]}")
+            report = self._report(verdicts)
+            if self._gallery is not None and self._options.html is not None:  # while the dubs are there
+                page = table_page(report, self._gallery.exhibits())
+                write_page(self._options.html, page, overwrite=self._options.overwrite)
         return report
 
     def _add_runs(self, runs: Path, folder: Path) -> None:
-        """Rows for the runs of Table 4.1, with their weights in a folder that exists."""
+        """Rows for the runs of Table 4.1; their weights go beside the dubs."""
+        folder.mkdir(exist_ok=True)
         for row, path in export_runs(runs, folder).items():
             name = f"4.1 row {ROWS.index(row) + 1}"
             load_network(str(path), self._config)
@@ -311,6 +314,21 @@ def _clips(options: EvalOptions) -> list[Clip]:
     if options.dataset is not None:
         return clips_of_split(options.clips, options.dataset, options.split)
     return find_clips(options.clips, speaker_table(options.speakers) if options.speakers else {})
+
+
+def _draw(clips: Sequence[Clip], options: EvalOptions) -> tuple[list[Pair], dict[str, int]]:
+    """Pairs, and how many pictures of each pairing are in none.
+
+    Raises:
+        InputError: no pair at all.
+    """
+    pairs, without = draw_pairs(clips, options.pairings, options.seed, options.limit)
+    if not pairs:
+        raise InputError(
+            f"no picture in {options.clips} has a fitting sound for: {', '.join(options.pairings)}",
+            "give more clips, --speakers, or another --pairings",
+        )
+    return pairs, without
 
 
 def finished(folder: Path, pair: Pair) -> Path:

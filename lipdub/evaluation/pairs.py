@@ -136,11 +136,12 @@ def draw_pairs(
     return pairs, without
 
 
-def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
+def write_pairs(path: Path, pairs: Sequence[Pair]) -> Path:
     """A TSV with the columns pairing, picture, sound and file: what another tool has to make for `--videos`."""
     lines = ["pairing\tpicture\tsound\tfile"]
     lines += [f"{p.pairing}\t{p.picture.path}\t{p.sound.path}\t{p.pairing}/{p.stem}.mp4" for p in pairs]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
 
 
 def _fits(pairing: str, picture: Clip, sound: Clip) -> bool:

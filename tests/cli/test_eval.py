@@ -112,6 +112,7 @@ def test_options_that_need_each_other(run, tmp_path: Path) -> None:
 def test_what_another_tool_has_to_dub_is_a_table(run, tmp_path: Path) -> None:
     result = run("--pairs-only", "--pairing", "speaker", "-q")
     assert result.exit_code == 0, result.output
+    assert result.stdout == f"{tmp_path / 'out' / 'pairs.tsv'}\n"
     lines = (tmp_path / "out" / "pairs.tsv").read_text(encoding="utf-8").splitlines()
     assert [line.split("\t")[3] for line in lines] == ["file", "speaker/a__b.mp4", "speaker/b__a.mp4"]
     assert not (tmp_path / "out" / "clips.jsonl").exists()
@@ -131,7 +132,7 @@ def test_every_option_reaches_the_job(run, monkeypatch, tmp_path: Path, generato
 
     monkeypatch.setattr("lipdub.evaluation.evaluate.evaluate", evaluate)
     words = "--weights b --pairing other --pairing own --speakers s.tsv --dataset d --split val --expert e --features f"
-    words += " --seconds 3 --limit 4 --seed 5 --keep-dubs -y --syncnet s --html p.html --pairs-only --table 4.1"
+    words += " --seconds 3 --limit 4 --seed 5 --keep-dubs -y --syncnet s --html p.html --table 4.1"
     words += f" --runs r --videos peer={tmp_path} --videos {tmp_path / 'clips'}"
     assert run(*words.split()).exit_code == 8
     assert asked == [
@@ -147,7 +148,6 @@ def test_every_option_reaches_the_job(run, monkeypatch, tmp_path: Path, generato
             features="f",
             syncnet="s",
             html=Path("p.html"),
-            pairs_only=True,
             runs=Path("r"),
             videos={"peer": tmp_path, "clips": tmp_path / "clips"},
             yunet=str(generator_file),

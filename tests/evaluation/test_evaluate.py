@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from lipdub.config import Config, ReferenceConfig, load_config, to_dict
 from lipdub.errors import InputError, OutputError, WeightsError
-from lipdub.evaluation.evaluate import FOREIGN, REAL, UNTOUCHED, EvalOptions, evaluate, names_of
+from lipdub.evaluation.evaluate import FOREIGN, REAL, UNTOUCHED, EvalOptions, evaluate, list_pairs, names_of
 from lipdub.evaluation.report import EvalReport, as_csv, blocks, markdown
 from lipdub.evaluation.table import COLUMNS, Line
 from lipdub.events import Done, Event, Progress, Stage
@@ -164,8 +164,8 @@ def test_two_weights_are_two_rows_and_are_compared(run, talking, generator_file:
 
 def test_another_tools_videos_are_a_row_whatever_their_size_and_rate(run, talking, tmp_path: Path) -> None:
     folder, peer = talking(), tmp_path / "peer"
-    assert run(folder, pairings=("own",), pairs_only=True).lines == ()
-    lines = [line.split("\t") for line in (tmp_path / "out" / "pairs.tsv").read_text(encoding="utf-8").splitlines()]
+    table = list_pairs(EvalOptions(clips=folder, output=tmp_path / "out", pairings=("own",)))
+    lines = [line.split("\t") for line in table.read_text(encoding="utf-8").splitlines()]
     assert lines[0] == ["pairing", "picture", "sound", "file"] and len(lines) == 4
     for number, (_, picture, _, file) in enumerate(lines[1:3]):  # of three: one was not made
         (peer / file).parent.mkdir(parents=True, exist_ok=True)
@@ -218,6 +218,7 @@ def test_runs_of_the_ablation_are_rows_of_table_4_1(run, talking, tmp_path: Path
     assert len(table) == 9 and table[0][:6] == ("Random 1", *["No"] * 5) and table[-1][0] == "Real"
     measured = [not row[8].startswith("not run") for row in table[:8]]
     assert measured == [True, *[False] * 5, True, False] and table[6][8].endswith("[15.2]")
+    assert not list((tmp_path / "out").glob("**/*.safetensors"))
     assert any("4.1 row 7: row7-full.safetensors" in line and "ResNet" in line for line in report.protocol)
     assert "Table 4.1" in markdown(report) and blocks(report)[0].header[0] == "Refs."
     with pytest.raises(InputError, match=r"row of Table 4\.1"):
