@@ -126,7 +126,7 @@ def eval_(
     from lipdub.evaluation.evaluate import EvalOptions, evaluate, list_pairs
     from lipdub.evaluation.quality import check
 
-    _refuse_existing((csv, markdown, html), overwrite)
+    _check_targets((csv, markdown, html), output, overwrite)
     config = load_config(None, set_ or ())
     if clips.is_file():
         with console.progress(json_lines=json_, quiet=quiet) as on_event:
@@ -187,10 +187,13 @@ def parse_videos(words: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def _refuse_existing(paths: Iterable[Path | None], overwrite: bool) -> None:
+def _check_targets(paths: Iterable[Path | None], output: Path | None, overwrite: bool) -> None:
+    """Before the long work: nothing is replaced unasked, and folders are there, or are the one that will be made."""
     for path in paths:
         if path is not None and path.exists() and not overwrite:
             raise OutputError(f"{path} exists", "choose another name, or -y to replace it")
+        if path is not None and not path.parent.is_dir() and path.parent != output:
+            raise OutputError(f"the folder {path.parent} does not exist", "create it first")
 
 
 def _show_file(quality: Quality, html: Path | None, *, overwrite: bool, silent: bool, strict: bool) -> None:
@@ -202,7 +205,8 @@ def _show_file(quality: Quality, html: Path | None, *, overwrite: bool, silent: 
     if not silent:
         show_quality(quality.report)
     if strict and quality.report.faults:
-        what = f"{quality.report.faults} segments of {quality.report.video} have a fault"
+        n = quality.report.faults
+        what = f"{n} segment{'s' if n > 1 else ''} of {quality.report.video} with a fault"
         raise StrictError(what, "without --strict they are told and nothing more")
 
 

@@ -35,10 +35,12 @@ from lipdub.evaluation.pairs import Clip, Pair, clips_of_split, draw_pairs, find
 from lipdub.evaluation.quality import find_expert
 from lipdub.evaluation.report import EvalReport, Setting, json_line, protocol
 from lipdub.evaluation.table import Verdict, compare, order, tabulate
-from lipdub.events import Done, OnEvent, Progress, Stage, ignore
+from lipdub.events import Done, OnEvent, Progress, Stage, Warning_, ignore
 from lipdub.media.audio import load_audio
 from lipdub.models.syncnet import SyncNet
+from lipdub.models.wav2lip import Wav2Lip
 from lipdub.pipeline.sync import SyncOptions, load_network, resolve_device, sync_video
+from lipdub.pipeline.wav2lip import LICENCE
 from lipdub.training.prepare import VIDEO_SUFFIXES, speaker_table
 from lipdub.weights import load_model, locate, sha256_of
 
@@ -120,8 +122,9 @@ class _Job:
     def __init__(self, options: EvalOptions, config: Config, judge: Judge | None, on_event: OnEvent) -> None:
         self._options, self._config, self._on_event = options, config, on_event
         self._rows = names_of(options.weights, options.videos, alone=options.runs is None)
-        for weights in options.weights:
-            load_network(weights, config)  # what cannot be loaded stops everything, before the first dub
+        # What cannot be loaded stops everything, before the first dub.
+        networks = {row: load_network(weights, config)[0] for row, weights in self._rows.items()}
+        self._terms = {row: LICENCE for row, network in networks.items() if isinstance(network, Wav2Lip)}
         self._ablation: dict[str, Row] = {}
         resolve_device(options.device)
         self._networks, self._judged_by = self._load_networks()
@@ -149,6 +152,8 @@ class _Job:
             write_pairs(self._options.output / PAIRS, self._pairs)
             if self._options.runs is not None:
                 self._add_runs(self._options.runs, dubs)
+            for row, terms in self._terms.items():
+                self._on_event(Warning_("licence", f"{row}: {terms}"))
             self._watch_clips()
             verdicts = []
             for verdict in self._verdicts(dubs):
@@ -260,6 +265,7 @@ class _Job:
     def _setting(self) -> Setting:
         options = self._options
         files = {row: _file(weights) for row, weights in self._rows.items()}
+        files |= {row: f"{files[row]}; {terms}" for row, terms in self._terms.items()}
         files |= {row: f"finished videos in {folder}" for row, folder in options.videos.items()}
         files |= {name: f"{files[name]}: {row.name}" for name, row in self._ablation.items()}
         if self._networks.expert is not None:

@@ -93,6 +93,8 @@ def test_existing_tables_are_not_replaced_unasked(run, tmp_path: Path) -> None:
     result = run("--csv", str(tmp_path / "t.csv"))
     assert result.exit_code == 5 and not (tmp_path / "out").exists()
     assert (tmp_path / "t.csv").read_text(encoding="utf-8") == "precious"
+    lost = run("--html", str(tmp_path / "nowhere" / "page.html"))
+    assert lost.exit_code == 5 and "nowhere does not exist" in lost.stderr and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("args", [["--pairing", "nosuch"], ["--limit", "0"], ["--seconds", "0"]])

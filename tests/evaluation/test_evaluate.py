@@ -17,9 +17,10 @@ from lipdub.errors import InputError, OutputError, WeightsError
 from lipdub.evaluation.evaluate import FOREIGN, REAL, UNTOUCHED, EvalOptions, evaluate, list_pairs, names_of
 from lipdub.evaluation.report import EvalReport, as_csv, blocks, markdown
 from lipdub.evaluation.table import COLUMNS, Line
-from lipdub.events import Done, Event, Progress, Stage
+from lipdub.events import Done, Event, Progress, Stage, Warning_
 from lipdub.models.expert import Expert
 from lipdub.models.generator import Generator
+from lipdub.models.wav2lip import Wav2Lip
 from lipdub.weights import config_json, save_state
 
 pytestmark = pytest.mark.usefixtures("found_by_squares")
@@ -234,6 +235,18 @@ def make_run(folder: Path, config: Config) -> None:
     text = json.dumps({name: to_dict(getattr(config, name)) for name in sections})
     (folder / "config.json").write_text(text, encoding="utf-8")
     torch.save({"model": Generator(config.generator).state_dict()}, folder / "checkpoint.pt")
+
+
+def test_wav2lip_is_a_row_and_its_terms_are_said(run, talking, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    weights, events = tmp_path / "w2l.safetensors", []
+    save_state(weights, Wav2Lip().state_dict(), {"kind": "wav2lip"})
+    report = run(talking(), pairings=("own",), limit=1, weights=(str(weights),), on_event=events.append)
+    line = line_of(report, "own", "w2l")
+    assert (line.n, line.failed) == (1, 0) and line.cells["psnr"].mean < 40
+    said = [event.message for event in events if isinstance(event, Warning_)]
+    assert len(said) == 1 and said[0].startswith("w2l: ") and "commercial use is prohibited" in said[0]
+    assert any(text.startswith("w2l: w2l.safetensors") and "prohibited" in text for text in report.protocol)
 
 
 def test_what_stops_everything(run, talking, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_the_command_prints_segments_and_strict_is_exit_code_10(clip: Path, tmp_
     assert "0 of 2 segments with a fault" in calm.stdout and (tmp_path / "q.html").is_file()
     assert run("--html", str(tmp_path / "q.html")).exit_code == 5
     faulty = run("--strict", "--set", "quality.max_seam=0")
-    assert faulty.exit_code == 10 and "visible border" in faulty.stdout and "2 segments" in faulty.stderr
+    assert faulty.exit_code == 10 and "visible border" in faulty.stdout and "2 segments of" in faulty.stderr
     assert run("--set", "quality.max_seam=0").exit_code == 0
     events = [json.loads(line) for line in run("--json").stdout.splitlines()]
     assert events[-1]["type"] == "done" and len(events[-1]["report"]["segments"]) == 2
