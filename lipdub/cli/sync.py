@@ -11,7 +11,7 @@ import typer
 
 from lipdub.cli import console
 from lipdub.cli.results import clock, show_plan, show_report
-from lipdub.errors import InputError
+from lipdub.errors import InputError, NoFaceError
 
 if TYPE_CHECKING:
     from lipdub.config import Config
@@ -168,8 +168,20 @@ def _judge(page: Path, done: SyncReport, options: SyncOptions, config: Config, *
     from lipdub.evaluation.page import quality_page, write_page
     from lipdub.evaluation.quality import check
 
-    with console.progress(quiet=quiet) as on_event:
-        quality = check(Path(done.output), config, face=options.face, device=options.device, on_event=on_event)
+    try:
+        with console.progress(quiet=quiet) as on_event:
+            quality = check(
+                Path(done.output),
+                config,
+                face=options.face,
+                start_s=options.start_s,
+                end_s=options.end_s,
+                device=options.device,
+                on_event=on_event,
+            )
+    except NoFaceError as error:  # found in the source, not in the dub: the dub is there all the same
+        console.warn(f"{page} was not written: {error.what}")
+        return
     write_page(page, quality_page(quality, done), overwrite=options.overwrite)
     for segment in quality.report.segments:
         for fault in segment.faults:

@@ -135,6 +135,8 @@ def check(
     *,
     expert: str | None = None,
     face: Face = "largest",
+    start_s: float | None = None,
+    end_s: float | None = None,
     device: str = "auto",
     on_event: OnEvent = ignore,
 ) -> Quality:
@@ -145,6 +147,8 @@ def check(
         config: sections face, mel, media and quality.
         expert: weights of the lip-sync expert; None: "expert" of weights.toml where it is at hand.
         face: whose mouth, as `sync` takes it.
+        start_s: judge only from here ...
+        end_s: ... to here.
         device: where the face networks run.
         on_event: told about stages and progress.
 
@@ -153,7 +157,8 @@ def check(
         NoFaceError: no face that is clear and large enough.
         WeightsError: the expert that was named cannot be had.
     """
-    quality = _Check(Path(video), config or Config(), expert, device, on_event).run(face)
+    span = (-math.inf if start_s is None else start_s, math.inf if end_s is None else end_s)
+    quality = _Check(Path(video), config or Config(), expert, device, on_event).run(face, span)
     on_event(Done(quality.report))
     return quality
 
@@ -185,10 +190,10 @@ class _Check:
         self._sound = Sound(waveform, loudness(waveform, self._config.mel), mel)
         self._size = config.face.size if self._expert is None else self._expert.config.size
 
-    def run(self, face: Face) -> Quality:
+    def run(self, face: Face, span: tuple[float, float]) -> Quality:
         tracks, times_s = self._follow()
         size = (self._info.display_width, self._info.display_height)
-        pieces = [p for track in choose_tracks(tracks, face, size) for p in self._pieces(track, times_s)]
+        pieces = [p for track in choose_tracks(tracks, face, size) for p in self._pieces(track, times_s, span)]
         if not pieces:
             raise NoFaceError(f"{self._video}: no face is clear and large enough to be judged", "give another --face")
         found = sorted(self._judged(pieces, times_s), key=lambda pair: (pair[0].first_s, pair[0].face))
@@ -216,13 +221,13 @@ class _Check:
                 self._on_event(Progress(len(times)))
         return follower.finish(), np.array(times)
 
-    def _pieces(self, track: Track, times_s: NDArray[np.float64]) -> Iterator[_Piece]:
+    def _pieces(self, track: Track, times_s: NDArray[np.float64], span: tuple[float, float]) -> Iterator[_Piece]:
         """A track in pieces of equal length, each not longer than it may be; without ends at which it is not usable."""
-        usable = np.flatnonzero(usable_rows(track, self._config.face))
-        if not len(usable):
-            return
-        rows = np.arange(usable[0], usable[-1] + 1)
         times = times_s[track.first :][: len(track.landmarks)]
+        wanted = usable_rows(track, self._config.face) & (times >= span[0]) & (times < span[1])
+        if not wanted.any():
+            return
+        rows = np.arange(wanted.argmax(), len(wanted) - wanted[::-1].argmax())
         matrices = crop_matrices(track.landmarks, times, self._config.face, self._size)
         count = max(1, math.ceil((times[rows[-1]] - times[rows[0]]) / self._config.quality.piece_s))
         for part in np.array_split(rows, count):
