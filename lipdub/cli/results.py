@@ -60,12 +60,14 @@ def show_quality(report: QualityReport) -> None:
     for part in report.segments:
         values = (part.offset_ms, part.confidence, part.agreement, part.silence, part.jitter, part.seam)
         cells = ["-" if value is None else form.format(value) for value, form in zip(values, forms, strict=True)]
+        cells[0] += "" if part.sure or part.offset_ms is None else " ?"
         rows.append([f"{clock(part.first_s)} - {clock(part.last_s)}", str(part.shot), str(part.face), *cells])
     console.table(header, rows)
     for part in report.segments:
         for fault in part.faults:
             console.data(f"{clock(part.first_s)} - {clock(part.last_s)}, face {part.face}: {fault}")
-    console.data(f"offset by {report.by}; {report.faults} of {len(report.segments)} segments with a fault")
+    unsure = " (? = unsure)" if any("?" in row[3] for row in rows) else ""
+    console.data(f"offset by {report.by}{unsure}; {report.faults} of {len(report.segments)} segments with a fault")
 
 
 def show_faces(faces: Sequence[FaceSummary], *, dubbed: bool = False) -> None:

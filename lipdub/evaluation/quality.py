@@ -62,6 +62,7 @@ class Segment:
     frames: int
     offset_ms: float | None  # positive: the lips come after their sound; None: too short, or no sound
     confidence: float | None  # of the offset
+    sure: bool  # whether that is enough to believe the offset
     agreement: float | None  # correlation of mouth opening and loudness
     silence: float | None  # percent
     jitter: float | None  # times the cheeks'
@@ -283,6 +284,7 @@ class _Check:
             last_s=round(float(starts_s[-1]), 3),
             frames=len(faces),
             **values,
+            sure=is_sure(values["confidence"], seconds, config.quality, self._expert is not None),
             faults=tuple(faults_of(values, seconds, config.quality, self._expert is not None)),
         )
         return segment, Trace(times_s, openings, level, silent, tuple(piece.pictures))
@@ -325,6 +327,12 @@ def seam(faces: NDArray[np.uint8], landmarks: NDArray[np.floating]) -> float:
     return meter.kink()
 
 
+def is_sure(confidence: float | None, seconds: float, limits: QualityConfig, by_expert: bool) -> bool:
+    """Whether an offset may be believed: chance finds confidences that fall with the root of the length."""
+    least = (limits.sure_expert if by_expert else limits.sure) * math.sqrt(4.0 / max(seconds, 0.1))
+    return confidence is not None and confidence > least
+
+
 def faults_of(segment: Mapping[str, float | None], seconds: float, limits: QualityConfig, by_expert: bool) -> list[str]:
     """What lies outside of the limits, in words.
 
@@ -334,10 +342,10 @@ def faults_of(segment: Mapping[str, float | None], seconds: float, limits: Quali
         limits: from the configuration.
         by_expert: how the offset was measured.
     """
-    sure = (limits.sure_expert if by_expert else limits.sure) * math.sqrt(4.0 / max(seconds, 0.1))
     found = []
-    offset, confidence = segment["offset_ms"], segment["confidence"]
-    if offset is not None and confidence is not None and confidence > sure and abs(offset) > limits.max_offset_ms:
+    offset = segment["offset_ms"]
+    sure = is_sure(segment["confidence"], seconds, limits, by_expert)
+    if offset is not None and sure and abs(offset) > limits.max_offset_ms:
         found.append(f"lips {abs(offset):.0f} ms {'after' if offset > 0 else 'before'} their sound")
     for key, most, text in (
         ("silence", limits.max_silence, "mouth moves in silence ({:.0f} % of its motion in speech)"),

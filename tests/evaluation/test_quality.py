@@ -13,7 +13,7 @@ from lipdub.cli.app import app
 from lipdub.config import Config, QualityConfig, load_config
 from lipdub.errors import InputError, NoFaceError, WeightsError
 from lipdub.evaluation.page import quality_page, write_page
-from lipdub.evaluation.quality import Trace, check, faults_of
+from lipdub.evaluation.quality import Trace, check, faults_of, is_sure
 from lipdub.events import Done, Event, Stage
 from lipdub.pipeline.report import ShotReport, SyncReport
 
@@ -79,6 +79,12 @@ def test_what_cannot_be_judged_says_why(face_clip) -> None:
         check(face_clip(lambda t: [(50, 20, 56)], "mute.mp4"))
     with pytest.raises(NoFaceError, match="no face is clear"):
         check(face_clip(lambda t: [], "empty.mp4", languages=("eng",)))
+
+
+def test_an_offset_that_chance_could_find_is_not_believed() -> None:
+    limits = QualityConfig()
+    assert is_sure(0.3, 4.0, limits, True) and not is_sure(0.3, 0.5, limits, True)
+    assert not is_sure(0.3, 4.0, limits, False) and not is_sure(None, 4.0, limits, True)
 
 
 def test_only_what_is_sure_and_beyond_a_limit_is_a_fault() -> None:
