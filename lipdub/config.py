@@ -1,7 +1,7 @@
 """Every number of lipdub, on one page: frozen sections, defaults, and how presets and `--set` change them.
 
 Defaults are the thesis' values where it gives one (its section in brackets) and design decisions otherwise.
-`load_config(preset, overrides)`: defaults <- TOML preset <- `--set section.key=value`. Unknown keys are errors.
+`load_config`: defaults <- settings files <- TOML preset <- `--set section.key=value`. Unknown keys are errors.
 """
 
 from __future__ import annotations
@@ -263,24 +263,31 @@ def from_dict(section: type[Section], data: Mapping[str, Any]) -> Section:
     return section(**values)
 
 
-def load_config(preset: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
-    """Defaults, changed by a preset (a name in lipdub/presets or a TOML path), changed by `section.key=value` texts.
+def load_config(
+    preset: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    preset_first: bool = False,
+) -> Config:
+    """Defaults, changed by `settings`, by a preset, and by `section.key=value` texts, in this order.
+
+    Args:
+        preset: a name in lipdub/presets, or the path of a TOML file.
+        overrides: for example ["generator.size=128"].
+        settings: tables by section, as a settings file has them.
+        preset_first: the preset goes before `settings`, which then count more.
 
     Raises:
         InputError: no such preset, unreadable TOML, unknown key, wrong type.
     """
+    layers = [dict(settings or {}), _preset(preset) if preset is not None else {}]
     data: dict[str, Any] = {}
-    if preset is not None:
-        path = Path(preset) if str(preset).endswith(".toml") else PRESETS / f"{preset}.toml"
-        try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            names = ", ".join(
-                sorted(p.relative_to(PRESETS).with_suffix("").as_posix() for p in PRESETS.rglob("*.toml"))
-            )
-            raise InputError(f"no preset {str(preset)!r}", f"there are: {names}; or give a .toml file") from error
-        except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read preset {path}: {error}") from error
+    for layer in reversed(layers) if preset_first else layers:
+        for section, table in layer.items():
+            if not isinstance(table, Mapping):
+                raise InputError(f"setting {section!r} must be a table, got {table!r}")
+            data.setdefault(section, {}).update(table)
     for text in overrides:
         key, equals, value = text.partition("=")
         section, dot, name = key.strip().partition(".")
@@ -288,6 +295,23 @@ def load_config(preset: str | Path | None = None, overrides: Iterable[str] = ())
             raise InputError(f"--set {text!r} is not section.key=value", "for example --set generator.size=128")
         data.setdefault(section, {})[name] = _parse(value.strip())
     return from_dict(Config, data)
+
+
+def preset_names(folder: str = "") -> list[str]:
+    """Presets that ship with lipdub, as `load_config` takes them; those of one folder without its name."""
+    names = [path.relative_to(PRESETS).with_suffix("").as_posix() for path in PRESETS.rglob("*.toml")]
+    return sorted(name.removeprefix(folder) for name in names if name.startswith(folder))
+
+
+def _preset(preset: str | Path) -> dict[str, Any]:
+    path = Path(preset) if str(preset).endswith(".toml") else PRESETS / f"{preset}.toml"
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        names = ", ".join(preset_names())
+        raise InputError(f"no preset {str(preset)!r}", f"there are: {names}; or give a .toml file") from error
+    except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read preset {path}: {error}") from error
 
 
 def _parse(text: str) -> Any:

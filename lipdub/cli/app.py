@@ -21,8 +21,9 @@ import typer
 from typer.core import TyperGroup
 
 from lipdub import __version__
-from lipdub.cli import cache, console, weights
+from lipdub.cli import cache, config, console, weights
 from lipdub.cli.batch import batch
+from lipdub.cli.command import Command, log
 from lipdub.cli.demo import demo
 from lipdub.cli.doctor import doctor
 from lipdub.cli.eval import eval_
@@ -45,13 +46,19 @@ class _Commands(TyperGroup):
         except LipdubError as error:
             if ctx.params.get("debug"):
                 traceback.print_exception(error)
+            log.debug("exit code %d", error.exit_code, exc_info=error)
             console.report_error(error)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
             console.say("interrupted")
             raise typer.Exit(130) from error
+        except typer.Exit:
+            raise
         except BrokenPipeError as error:  # not stdout's, see console.py; Typer would leave without a word
             raise RuntimeError("the other end of a pipe is gone") from error
+        except Exception as error:
+            log.debug("exit code 1 or 2", exc_info=error)
+            raise
 
 
 app = typer.Typer(
@@ -64,17 +71,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(sync)
-app.command()(batch)
-app.command()(demo)
-app.command()(doctor)
-app.command()(faces)
-app.command()(inspect)
-app.command()(prepare)
-app.command()(train)
-app.command("eval")(eval_)
-app.add_typer(weights.app, name="weights")
-app.add_typer(cache.app, name="cache")
+for command in (sync, batch, demo, doctor, faces, inspect, prepare, train):
+    app.command(cls=Command)(command)
+app.command("eval", cls=Command)(eval_)
+for name, commands in (("weights", weights.app), ("cache", cache.app), ("config", config.app)):
+    app.add_typer(commands, name=name)
 
 
 def _print_version(wanted: bool) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
 import os
 import sys
@@ -30,6 +31,7 @@ JSON_EVERY_S = 0.5  # between two progress events of a stage
 SCHEMA = 1  # of the JSON lines; readers ignore types and keys that they do not know
 
 Clock = Callable[[], float]
+log = logging.getLogger("lipdub")
 
 
 def say(text: str) -> None:
@@ -107,6 +109,18 @@ def progress(*, json_lines: bool = False, quiet: bool = False, clock: Clock = ti
     Yields:
         The job's `on_event`.
     """
+    with _shown(json_lines=json_lines, quiet=quiet, clock=clock) as show:
+
+        def on_event(event: Event) -> None:
+            if not isinstance(event, Progress):
+                log.debug("%s", json_line(event, type=type(event).__name__.strip("_").lower()))
+            show(event)
+
+        yield on_event
+
+
+@contextmanager
+def _shown(*, json_lines: bool, quiet: bool, clock: Clock) -> Iterator[OnEvent]:
     if json_lines:
         lines = _JsonLines(clock)
         try:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from lipdub.cli import console
+from lipdub.cli.command import Command
 from lipdub.errors import WeightsError
 
 app = typer.Typer(
@@ -20,7 +21,7 @@ app = typer.Typer(
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="As `lipdub weights list` prints them.")]
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_(json_: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False) -> None:
     """Print every entry of weights.toml: kind, whether it is here, size, licence."""
     from lipdub.weights import find, manifest
@@ -39,7 +40,7 @@ def list_(json_: Annotated[bool, typer.Option("--json", help="One JSON object a 
         console.table(("NAME", "KIND", "HERE", "SIZE", "COMMERCIAL", "LICENCE"), rows)
 
 
-@app.command()
+@app.command(cls=Command)
 def pull(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="As `lipdub weights list` prints them.")],
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress bar.")] = False,
@@ -55,7 +56,7 @@ def pull(
             console.say(f"{entry.name}: not for commercial use ({entry.license}; trained on {entry.trained_on})")
 
 
-@app.command()
+@app.command(cls=Command)
 def verify(names: Names = None) -> None:
     """Compare sums with weights.toml; without names, of everything that is here."""
     from lipdub.weights import find, locate, manifest
@@ -73,7 +74,7 @@ def verify(names: Names = None) -> None:
         raise WeightsError(f"{len(wrong)} not as in weights.toml: {', '.join(wrong)}")
 
 
-@app.command()
+@app.command(cls=Command)
 def path(name: Annotated[str, typer.Argument(help="As `lipdub weights list` prints it.")]) -> None:
     """Print where a file lies, after its sum was compared."""
     from lipdub.weights import locate
@@ -81,7 +82,7 @@ def path(name: Annotated[str, typer.Argument(help="As `lipdub weights list` prin
     console.data(str(locate(name)))
 
 
-@app.command("import")
+@app.command("import", cls=Command)
 def import_(
     source: Annotated[Path, typer.Argument(help="A .pth, .pt or .ckpt file of tensors.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: beside SOURCE.")] = None,

@@ -1,0 +1,181 @@
+"""What every command of `lipdub` has: options in groups, settings files and environment, and a log."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperOption
+
+from lipdub import __version__
+from lipdub.cli import console, settings
+
+GENERAL = "For every command"
+FILES_KEY, GIVEN_KEY = "lipdub.files", "lipdub.given"  # of the context's meta
+
+log = logging.getLogger("lipdub")
+
+
+class Command(TyperCommand):
+    """A command with the general options; its help has a heading for each group of options."""
+
+    def __init__(self, name: str | None, **attributes: Any) -> None:
+        super().__init__(name, **attributes)
+        self.params = [*self.params, *_general_options()]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Arguments first, then the groups in the order in which they first come; those of no group lead."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                group = "Arguments" if param.param_type_name == "argument" else "Options"
+                groups.setdefault(getattr(param, "rich_help_panel", None) or group, []).append(record)
+        general = groups.pop(GENERAL)
+        for heading, records in {**groups, GENERAL: general}.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+def commands_of(root: Any) -> dict[str, Any]:
+    """All commands by name, those of a sub-application as "weights list"."""
+    found: dict[str, Any] = {}
+    for name, command in root.commands.items():
+        inner = commands_of(command) if hasattr(command, "commands") else {"": command}
+        found.update({f"{name} {word}".strip(): each for word, each in inner.items()})
+    return found
+
+
+def long_options(command: Any) -> dict[str, Any]:
+    """The options of a command that files and environment may set: by name, without the dashes."""
+    return {
+        word[2:]: param
+        for param in command.params
+        if isinstance(param, TyperOption) and param.expose_value
+        for word in param.opts
+        if word.startswith("--")
+    }
+
+
+def given_of(ctx: typer.Context) -> dict[str, settings.Given]:
+    """What files and environment said of the running command's options."""
+    given: dict[str, settings.Given] = ctx.meta.get(GIVEN_KEY, {})
+    return given
+
+
+def files_of(ctx: typer.Context) -> list[settings.SettingsFile]:
+    """The settings files that were read."""
+    files: list[settings.SettingsFile] = ctx.meta.get(FILES_KEY, [])
+    return files
+
+
+def typed(ctx: typer.Context, name: str) -> bool:
+    """Whether an option, by its parameter's name, was typed rather than taken from a file or a default."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _load(ctx: typer.Context, param: typer.CallbackParam, value: Path | None) -> None:
+    """Give the command the options of files and environment as its defaults."""
+    if ctx.resilient_parsing:  # the shell completes a line
+        return
+    commands = commands_of(ctx.find_root().command)
+    name = ctx.command_path.partition(" ")[2]
+    options = long_options(ctx.command)
+    files = settings.read_files(value, {each: [*long_options(command)] for each, command in commands.items()})
+    given = settings.options_of(name, options, files)
+    ctx.meta[FILES_KEY], ctx.meta[GIVEN_KEY] = files, given
+    ctx.default_map = {options[word].name: _as_typed(one.value, options[word]) for word, one in given.items()}
+
+
+def _as_typed(value: Any, param: Any) -> Any:
+    """A value as if it had been typed, which is what the parser checks."""
+    if param.multiple:
+        return [str(item) for item in (value.split() if isinstance(value, str) else value)]
+    return value if isinstance(value, bool) else str(value)
+
+
+def _verbose(ctx: typer.Context, param: typer.CallbackParam, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        _attach(ctx, _OnStderr(), "%(message)s")
+
+
+def _log_file(ctx: typer.Context, param: typer.CallbackParam, value: Path | None) -> None:
+    if value is None or ctx.resilient_parsing:
+        return
+    try:
+        handler = logging.FileHandler(value, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise typer.BadParameter(f"cannot write {value}: {error.strerror}", param_hint="--log-file") from error
+    _attach(ctx, handler, "%(asctime)s %(levelname)s %(message)s")
+
+
+class _OnStderr(logging.Handler):
+    """Lines for the person, above a progress bar where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info is None:  # errors are told by their own means
+            console.say(self.format(record))
+
+
+def _attach(ctx: typer.Context, handler: logging.Handler, form: str) -> None:
+    """Let a handler hear the log until the command ends."""
+    handler.setFormatter(logging.Formatter(form))
+    log.addHandler(handler)
+    log.setLevel(logging.DEBUG)
+
+    def detach() -> None:
+        log.removeHandler(handler)
+        handler.close()
+        if not log.handlers:
+            log.setLevel(logging.NOTSET)
+
+    ctx.find_root().call_on_close(detach)  # which has heard of errors by then
+    log.debug("lipdub %s, Python %s on %s: %s", __version__, sys.version.split()[0], sys.platform, shlex.join(sys.argv))
+    for name, given in given_of(ctx).items():
+        log.debug("--%s = %s, from %s", name, given.value, given.origin)
+
+
+def _general(
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="A settings file, before ./lipdub.toml and your own; see `lipdub config show`.",
+            callback=_load,
+            is_eager=True,
+            expose_value=False,
+            rich_help_panel=GENERAL,
+        ),
+    ] = None,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "-v",
+            "--verbose",
+            help="Say more of what is done, on stderr.",
+            callback=_verbose,
+            expose_value=False,
+            rich_help_panel=GENERAL,
+        ),
+    ] = False,
+    log_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Append all of that, with times and tracebacks, to this file.",
+            callback=_log_file,
+            expose_value=False,
+            rich_help_panel=GENERAL,
+        ),
+    ] = None,
+) -> None:
+    """Never run: it describes the general options."""
+
+
+def _general_options() -> list[Any]:
+    application = typer.Typer(add_completion=False)
+    application.command()(_general)
+    return [param for param in typer.main.get_command(application).params if param.name != "help"]

@@ -1,0 +1,96 @@
+"""`lipdub config`: which options and numbers hold, and where each comes from."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Annotated
+
+import typer
+
+from lipdub.cli import console, settings
+from lipdub.cli.command import Command, commands_of, files_of, long_options
+from lipdub.config import Config, load_config, preset_names, to_dict
+from lipdub.errors import InputError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Say which options and numbers hold, and where each comes from.",
+)
+
+SYNC_PRESETS = "sync/"  # folder in lipdub/presets
+
+
+@app.command(cls=Command)
+def show(
+    ctx: typer.Context,
+    command: Annotated[str, typer.Argument(help="The command whose options are listed.")] = "sync",
+    all_: Annotated[bool, typer.Option("--all", help="All numbers of config.py, not only those that differ.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="One JSON object a line: name, value, origin.")] = False,
+) -> None:
+    """Print the options of COMMAND and the numbers of config.py with the file, variable or default behind each.
+
+    The command line goes before LIPDUB_COMMAND_OPTION (LIPDUB_SYNC_DEVICE), that before LIPDUB_OPTION, then --config
+    or LIPDUB_CONFIG, ./lipdub.toml, and your own settings file.
+    """
+    files = files_of(ctx)
+    rows = [*_options(ctx, command, files), *_numbers(files, all_)]
+    if json_:
+        for name, value, origin in rows:
+            console.data(console.json_line({"name": name, "value": value, "origin": origin}, type="setting"))
+        return
+    console.data("settings files: " + (", ".join(str(file.path) for file in files) or "none"))
+    console.data(f"yours would be: {settings.user_file()}")
+    console.table(("NAME", "VALUE", "FROM"), [(name, _text(value), origin) for name, value, origin in rows])
+
+
+@app.command(cls=Command)
+def preset(
+    name: Annotated[str | None, typer.Argument(help="fast, balanced or best; all of them without it.")] = None,
+) -> None:
+    """Print what `lipdub sync --preset NAME` stands for, as options."""
+    names = preset_names(SYNC_PRESETS)
+    if name is not None and name not in names:
+        raise InputError(f"no preset {name!r}", f"there are: {', '.join(names)}")
+    for each in [name] if name is not None else names:
+        console.data(f"{each}: {' '.join(_differences(load_config(SYNC_PRESETS + each))) or 'nothing is changed'}")
+
+
+def _options(
+    ctx: typer.Context, command: str, files: list[settings.SettingsFile]
+) -> list[tuple[str, object, str]]:
+    commands = commands_of(ctx.find_root().command)
+    if command not in commands:
+        raise InputError(f"no command {command!r}", f"there are: {', '.join(commands)}")
+    params = long_options(commands[command])
+    given = settings.options_of(command, params, files)
+    rows: list[tuple[str, object, str]] = []
+    for name, param in params.items():
+        if not param.hidden and name != "help":
+            one = given.get(name, settings.Given(param.default, "default"))
+            rows.append((f"--{name}", one.value, one.origin))
+    return rows
+
+
+def _numbers(files: list[settings.SettingsFile], all_: bool) -> list[tuple[str, object, str]]:
+    config = settings.config_of(files, None, ())
+    rows: list[tuple[str, object, str]] = []
+    for section in fields(Config):
+        for name, value in to_dict(getattr(config, section.name)).items():
+            origin = settings.origin_of_number(files, section.name, name)
+            if origin or all_:
+                rows.append((f"{section.name}.{name}", value, origin or "default"))
+    return rows
+
+
+def _differences(config: Config) -> list[str]:
+    """What differs from the defaults, as `--set` options."""
+    found = []
+    for section in fields(Config):
+        mine, default = to_dict(getattr(config, section.name)), to_dict(getattr(Config(), section.name))
+        found += [f"--set {section.name}.{name}={value}" for name, value in mine.items() if value != default[name]]
+    return found
+
+
+def _text(value: object) -> str:
+    return "-" if value in (None, [], ()) else str(value).lower() if isinstance(value, bool) else str(value)
