@@ -267,8 +267,6 @@ def load_config(
     preset: str | Path | None = None,
     overrides: Iterable[str] = (),
     settings: Mapping[str, Mapping[str, Any]] | None = None,
-    *,
-    preset_first: bool = False,
 ) -> Config:
     """Defaults, changed by `settings`, by a preset, and by `section.key=value` texts, in this order.
 
@@ -276,14 +274,12 @@ def load_config(
         preset: a name in lipdub/presets, or the path of a TOML file.
         overrides: for example ["generator.size=128"].
         settings: tables by section, as a settings file has them.
-        preset_first: the preset goes before `settings`, which then count more.
 
     Raises:
         InputError: no such preset, unreadable TOML, unknown key, wrong type.
     """
-    layers = [dict(settings or {}), _preset(preset) if preset is not None else {}]
     data: dict[str, Any] = {}
-    for layer in reversed(layers) if preset_first else layers:
+    for layer in (settings or {}, _preset(preset) if preset is not None else {}):
         for section, table in layer.items():
             if not isinstance(table, Mapping):
                 raise InputError(f"setting {section!r} must be a table, got {table!r}")
@@ -297,18 +293,12 @@ def load_config(
     return from_dict(Config, data)
 
 
-def preset_names(folder: str = "") -> list[str]:
-    """Presets that ship with lipdub, as `load_config` takes them; those of one folder without its name."""
-    names = [path.relative_to(PRESETS).with_suffix("").as_posix() for path in PRESETS.rglob("*.toml")]
-    return sorted(name.removeprefix(folder) for name in names if name.startswith(folder))
-
-
 def _preset(preset: str | Path) -> dict[str, Any]:
     path = Path(preset) if str(preset).endswith(".toml") else PRESETS / f"{preset}.toml"
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        names = ", ".join(preset_names())
+        names = ", ".join(sorted(p.relative_to(PRESETS).with_suffix("").as_posix() for p in PRESETS.rglob("*.toml")))
         raise InputError(f"no preset {str(preset)!r}", f"there are: {names}; or give a .toml file") from error
     except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read preset {path}: {error}") from error

@@ -73,12 +73,6 @@ def files_of(ctx: typer.Context) -> list[settings.SettingsFile]:
     return files
 
 
-def typed(ctx: typer.Context, name: str) -> bool:
-    """Whether an option, by its parameter's name, was typed rather than taken from a file or a default."""
-    source = ctx.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
-
-
 def _load(ctx: typer.Context, param: typer.CallbackParam, value: Path | None) -> None:
     """Give the command the options of files and environment as its defaults."""
     if ctx.resilient_parsing:  # the shell completes a line

@@ -9,7 +9,7 @@ import typer
 
 from lipdub.cli import console, settings
 from lipdub.cli.command import Command, commands_of, files_of, long_options
-from lipdub.config import Config, load_config, preset_names, to_dict
+from lipdub.config import Config, to_dict
 from lipdub.errors import InputError
 
 app = typer.Typer(
@@ -17,8 +17,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Say which options and numbers hold, and where each comes from.",
 )
-
-SYNC_PRESETS = "sync/"  # folder in lipdub/presets
 
 
 @app.command(cls=Command)
@@ -44,21 +42,7 @@ def show(
     console.table(("NAME", "VALUE", "FROM"), [(name, _text(value), origin) for name, value, origin in rows])
 
 
-@app.command(cls=Command)
-def preset(
-    name: Annotated[str | None, typer.Argument(help="fast, balanced or best; all of them without it.")] = None,
-) -> None:
-    """Print what `lipdub sync --preset NAME` stands for, as options."""
-    names = preset_names(SYNC_PRESETS)
-    if name is not None and name not in names:
-        raise InputError(f"no preset {name!r}", f"there are: {', '.join(names)}")
-    for each in [name] if name is not None else names:
-        console.data(f"{each}: {' '.join(_differences(load_config(SYNC_PRESETS + each))) or 'nothing is changed'}")
-
-
-def _options(
-    ctx: typer.Context, command: str, files: list[settings.SettingsFile]
-) -> list[tuple[str, object, str]]:
+def _options(ctx: typer.Context, command: str, files: list[settings.SettingsFile]) -> list[tuple[str, object, str]]:
     commands = commands_of(ctx.find_root().command)
     if command not in commands:
         raise InputError(f"no command {command!r}", f"there are: {', '.join(commands)}")
@@ -73,7 +57,7 @@ def _options(
 
 
 def _numbers(files: list[settings.SettingsFile], all_: bool) -> list[tuple[str, object, str]]:
-    config = settings.config_of(files, None, ())
+    config = settings.config_of(files, ())
     rows: list[tuple[str, object, str]] = []
     for section in fields(Config):
         for name, value in to_dict(getattr(config, section.name)).items():
@@ -81,15 +65,6 @@ def _numbers(files: list[settings.SettingsFile], all_: bool) -> list[tuple[str, 
             if origin or all_:
                 rows.append((f"{section.name}.{name}", value, origin or "default"))
     return rows
-
-
-def _differences(config: Config) -> list[str]:
-    """What differs from the defaults, as `--set` options."""
-    found = []
-    for section in fields(Config):
-        mine, default = to_dict(getattr(config, section.name)), to_dict(getattr(Config(), section.name))
-        found += [f"--set {section.name}.{name}={value}" for name, value in mine.items() if value != default[name]]
-    return found
 
 
 def _text(value: object) -> str:

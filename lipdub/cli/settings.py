@@ -1,6 +1,6 @@
 """Options and numbers that were not typed: settings files and the environment.
 
-    command line  >  LIPDUB_COMMAND_OPTION  >  LIPDUB_OPTION  >  --config  >  ./lipdub.toml  >  the user's file  >  default
+    command line > LIPDUB_COMMAND_OPTION > LIPDUB_OPTION > --config > ./lipdub.toml > the user's file > default
 
 A settings file has two tables:
 
@@ -120,19 +120,17 @@ def _variable(words: str) -> str:
     return "LIPDUB_" + words.upper().replace("-", "_").replace(" ", "_")
 
 
-def config_of(
-    files: Sequence[SettingsFile], preset: str | None, overrides: Iterable[str], *, preset_typed: bool = True
-) -> Config:
-    """The numbers of a job: defaults <- files <- preset <- `--set`; a preset that a file names yields to its numbers.
+def config_of(files: Sequence[SettingsFile], overrides: Iterable[str]) -> Config:
+    """The numbers of a job: defaults <- files <- `--set`.
 
     Raises:
-        InputError: no such preset, an unknown key, a wrong type.
+        InputError: an unknown key, a wrong type.
     """
     settings: dict[str, dict[str, Any]] = {}
     for file in files:
         for section, table in file.settings.items():
             settings.setdefault(section, {}).update(table)
-    return load_config(preset, overrides, settings, preset_first=not preset_typed)
+    return load_config(None, overrides, settings)
 
 
 def origin_of_number(files: Sequence[SettingsFile], section: str, name: str) -> str:

@@ -39,7 +39,8 @@ from lipdub.events import Done, OnEvent, Progress, Stage, Warning_, ignore
 from lipdub.media.audio import load_audio
 from lipdub.models.syncnet import SyncNet
 from lipdub.models.wav2lip import Wav2Lip
-from lipdub.pipeline.sync import SyncOptions, load_network, resolve_device, sync_video
+from lipdub.pipeline.options import SyncOptions
+from lipdub.pipeline.sync import load_network, resolve_device, sync_video
 from lipdub.pipeline.wav2lip import LICENCE
 from lipdub.training.prepare import VIDEO_SUFFIXES, speaker_table
 from lipdub.weights import load_model, locate, sha256_of

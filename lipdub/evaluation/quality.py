@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lipdub.cast import Face
 from lipdub.config import Config, QualityConfig
 from lipdub.errors import NoFaceError
 from lipdub.evaluation.judge import lips_mask
@@ -41,7 +42,7 @@ from lipdub.media.view import PictureView
 from lipdub.mel import log_mel
 from lipdub.metrics import SHORTEST, agreement, mouth_opening, ring_jitter, silence_motion, silent_frames
 from lipdub.models.expert import Expert
-from lipdub.pipeline.analyze import Face, usable_rows
+from lipdub.pipeline.analyze import usable_rows
 from lipdub.pipeline.sync import resolve_device
 from lipdub.weights import find, load_expert, manifest
 

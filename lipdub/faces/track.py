@@ -62,7 +62,7 @@ def ids_of(which: object) -> frozenset[int] | None:
 
 
 def choose_tracks(
-    tracks: Sequence[AnyTrack], which: str | tuple[float, float], frame_size: tuple[int, int]
+    tracks: Sequence[AnyTrack], which: str | tuple[float, ...], frame_size: tuple[int, int]
 ) -> list[AnyTrack]:
     """The tracks to dub.
 
@@ -107,7 +107,17 @@ def choose_tracks(
     return sorted(chosen, key=lambda track: track.first)
 
 
-def _holds(boxes: NDArray[np.float32], point: str | tuple[float, float]) -> NDArray[np.bool_]:
+def tracks_at(tracks: Sequence[AnyTrack], point: tuple[float, float], frame: int) -> list[AnyTrack]:
+    """The track whose box holds a point, in display pixels, in one frame; of several the smallest. Empty for none."""
+    there = []
+    for track in tracks:
+        row, boxes = frame - track.first, track.boxes
+        if 0 <= row < len(boxes) and _holds(boxes[row : row + 1], point)[0]:
+            there.append((float(_areas(boxes[row : row + 1])[0]), track))
+    return [track for _, track in sorted(there, key=lambda item: item[0])[:1]]
+
+
+def _holds(boxes: NDArray[np.float32], point: str | tuple[float, ...]) -> NDArray[np.bool_]:
     """(T,) whether each box holds the point."""
     x, y = (float(value) for value in point)
     return (boxes[:, 0] <= x) & (x < boxes[:, 2]) & (boxes[:, 1] <= y) & (y < boxes[:, 3])

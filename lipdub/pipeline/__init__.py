@@ -1,9 +1,10 @@
 """The main job: `sync_video`, what it would do (`plan_sync`), whom it would find (`list_faces`), and their reports."""
 
 from lipdub.pipeline.faces import list_faces
+from lipdub.pipeline.options import SyncOptions
 from lipdub.pipeline.plan import plan_sync
 from lipdub.pipeline.report import FacesReport, FaceSummary, SyncPlan, SyncReport
-from lipdub.pipeline.sync import SyncOptions, sync_video
+from lipdub.pipeline.sync import sync_video
 
 __all__ = [
     "FaceSummary",

@@ -7,27 +7,28 @@ video.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lipdub.cast import Face, Speaker, written
 from lipdub.config import Config, FaceConfig
 from lipdub.errors import InputError, NoFaceError
 from lipdub.faces.align import crop_detail, crop_matrices, crop_matrix, finer, mouth_shape, relative_shape, transform
 from lipdub.faces.backend import FaceBackend
 from lipdub.faces.follow import FaceFollower, Track
 from lipdub.faces.references import ReferencePool, Selection
-from lipdub.faces.track import choose_tracks, edge_fade, ids_of
+from lipdub.faces.track import choose_tracks, edge_fade, ids_of, tracks_at
 from lipdub.media.probe import VideoInfo
 from lipdub.media.video import VideoReader
 from lipdub.media.view import PictureView
 from lipdub.pipeline.report import ShotReport
+from lipdub.pipeline.speaking import Agreement, frames_of
 
 REASONS = ("outside the range", "no face", "other or unclear face")  # why a frame passes through
-Face = str | tuple[float, float]  # "largest", "all", "id:N" or "id:N,M,...", or a point in display pixels
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class FaceJob:
     references: Selection  # crops of side D = detail S
     shapes: NDArray[np.float32]  # (T, 8) the old mouths relative to `references.rest`, in units of SHAPE_SCALE
     detail: int = 1  # D / S: how much finer than the generator's faces a warp works
+    voice: int = 0  # which of the sounds it speaks with
 
 
 @dataclass(frozen=True)
@@ -63,26 +65,80 @@ class Analysis:
     jobs: list[FaceJob]
     passed: dict[str, int]  # frames that no job dubs, by reason
     shots: tuple[ShotReport, ...] = ()  # the same for each shot
+    tracks: tuple[Track, ...] = ()  # everybody, chosen or not
 
 
-def choose(found: Survey, video: Path, info: VideoInfo, config: Config, *, face: Face = "largest") -> Analysis:
+def choose(
+    found: Survey,
+    video: Path,
+    info: VideoInfo,
+    config: Config,
+    *,
+    face: Face = "largest",
+    speakers: Sequence[Speaker] = (),
+    speaking: Callable[[Survey], Agreement] | None = None,
+) -> Analysis:
     """The faces to dub among all that were found.
 
+    Args:
+        found: by `survey`.
+        video: its path, for messages.
+        info: its picture stream.
+        config: section face.
+        face: whom to dub, where there are no `speakers`.
+        speakers: whom to dub with which sound; the number of each is its jobs' `voice`.
+        speaking: compares mouths with the video's own sound; asked only if a face is "speaking".
+
     Raises:
+        InputError: two sounds want the same mouth at the same time.
         NoFaceError: none of them is asked for and usable, or a number that is asked for is not among them.
     """
-    if absent := (ids_of(face) or frozenset()) - {track.id for track in found.tracks}:
+    cast = tuple(speakers) or (Speaker(face=face),)
+    heard = speaking(found) if speaking is not None and any(one.face == "speaking" for one in cast) else None
+    jobs, n_chosen = [], 0
+    for voice, one in enumerate(cast):
+        chosen = _parts(one, found, video, (info.display_width, info.display_height), heard)
+        n_chosen += len(chosen)
+        jobs += [_job(track, found, config, when, voice) for track, when in chosen]
+    jobs = sorted((job for job in jobs if job.weight.any()), key=lambda job: job.track.first)
+    if not jobs:
+        what = _what_was_seen(len(found.tracks), n_chosen, cast, config)
+        raise NoFaceError(f"{_range_of(video, found)}: {what}", "give another --face, --start or --end")
+    _refuse_two_sounds(jobs, found)
+    reasons = _reasons(jobs, found.tracks, found.in_range)
+    return Analysis(found.times_s, jobs, _counts(reasons), _shots(found, reasons), tuple(found.tracks))
+
+
+def _parts(
+    one: Speaker, found: Survey, video: Path, size: tuple[int, int], heard: Agreement | None
+) -> list[tuple[Track, NDArray[np.bool_]]]:
+    """The tracks of one speaker, and in which frames of the video each speaks."""
+    when = frames_of(one.turns, found.times_s)
+    if one.face == "speaking":
+        if heard is None:
+            raise ValueError("choose needs `speaking` to find out who speaks")
+        return heard.in_turns([frames_of([turn], found.times_s) for turn in one.turns] or None)
+    if absent := (ids_of(one.face) or frozenset()) - {track.id for track in found.tracks}:
         there = ", ".join(str(track.id) for track in found.tracks) or "none"
         what = f"no face with id {', '.join(map(str, sorted(absent)))} (there are: {there})"
         raise NoFaceError(f"{_range_of(video, found)}: {what}", "list them with `lipdub faces`")
-    chosen = choose_tracks(found.tracks, face, (info.display_width, info.display_height))
-    jobs = [_job(track, found, config) for track in chosen]
-    jobs = [job for job in jobs if job.weight.any()]
-    if not jobs:
-        what = _what_was_seen(len(found.tracks), len(chosen), face, config)
-        raise NoFaceError(f"{_range_of(video, found)}: {what}", "give another --face, --start or --end")
-    reasons = _reasons(jobs, found.tracks, found.in_range)
-    return Analysis(found.times_s, jobs, _counts(reasons), _shots(found, reasons))
+    if isinstance(one.face, tuple) and len(one.face) == 3:
+        x, y, time_s = one.face
+        chosen = tracks_at(found.tracks, (x, y), int(np.searchsorted(found.starts_s, time_s, "right")) - 1)
+    else:
+        chosen = choose_tracks(found.tracks, one.face, size)
+    return [(track, when) for track in chosen]
+
+
+def _refuse_two_sounds(jobs: list[FaceJob], found: Survey) -> None:
+    """A mouth speaks with one sound at a time."""
+    taken: dict[int, NDArray[np.bool_]] = {}  # by track
+    for job in jobs:
+        mine, others = job.weight > 0, taken.setdefault(job.track.id, np.zeros(len(job.weight), bool))
+        if (mine & others).any():
+            at_s = found.starts_s[job.track.first + int((mine & others).argmax())]
+            raise InputError(f"two sounds want face {job.track.id} at {at_s:.2f} s", "give turns that do not overlap")
+        others |= mine
 
 
 def survey(
@@ -218,14 +274,15 @@ def _middles(starts: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
     return middles
 
 
-def _job(track: Track, found: Survey, config: Config) -> FaceJob:
+def _job(track: Track, found: Survey, config: Config, when: NDArray[np.bool_], voice: int) -> FaceJob:
+    """`when` (F,): the frames in which it speaks."""
     references = found.references[track.id]
     own_times = found.times_s[track.first : track.first + len(track.landmarks)]
     matrices = crop_matrices(track.landmarks, own_times, config.face, config.generator.size)
-    usable = usable_rows(track, config.face)
+    usable = usable_rows(track, config.face) & when[track.frames.start : track.frames.stop]
     fade = edge_fade(usable, config.face.fade_frames, fade_in=not track.opens_shot, fade_out=not track.closes_shot)
     shapes = relative_shape(mouth_shape(track.landmarks), references.rest)
-    return FaceJob(track, matrices, fade, references, shapes, found.detail[track.id])
+    return FaceJob(track, matrices, fade, references, shapes, found.detail[track.id], voice)
 
 
 def _reasons(jobs: list[FaceJob], tracks: list[Track], in_range: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -257,12 +314,12 @@ def _shots(found: Survey, reasons: NDArray[np.int64]) -> tuple[ShotReport, ...]:
     )
 
 
-def _what_was_seen(n_tracks: int, n_chosen: int, face: Face, config: Config) -> str:
+def _what_was_seen(n_tracks: int, n_chosen: int, cast: Sequence[Speaker], config: Config) -> str:
     if n_chosen:
         return f"the face is smaller than {config.face.min_face:.0f} pixels, or never clear"
     if n_tracks:
-        where = face if isinstance(face, str) else f"{face[0]:g},{face[1]:g}"
-        return f"none of {n_tracks} faces fits --face {where}"
+        wanted = ", ".join(dict.fromkeys(written(one.face) for one in cast))
+        return f"none of {n_tracks} faces fits --face {wanted}"
     return (
         f"no face of at least {config.face.min_face:.0f} pixels for {config.face.min_track_s:g} s "
         f"(every {config.face.detect_every}th frame was searched, and the first of each shot)"

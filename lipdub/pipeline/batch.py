@@ -17,7 +17,8 @@ from pathlib import Path
 
 from lipdub.errors import BatchError, InputError, LipdubError, OutputError
 from lipdub.events import Done, Event, Progress, Stage, Warning_
-from lipdub.pipeline.sync import SyncOptions, sync_video
+from lipdub.pipeline.options import SyncOptions
+from lipdub.pipeline.sync import sync_video
 
 
 @dataclass(frozen=True, kw_only=True)

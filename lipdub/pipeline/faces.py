@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -114,9 +115,11 @@ def summarize(found: Survey, config: FaceConfig, rate: float, jobs: list[FaceJob
         rate: frames a second; the last frame lasts as long as the average one.
         jobs: what was chosen to be dubbed.
     """
-    dubbed = {job.track.id: int((job.weight > 0).sum()) for job in jobs or ()}
+    dubbed = Counter[int]()
+    for job in jobs or ():
+        dubbed[job.track.id] += int((job.weight > 0).sum())
     edges_s = np.append(found.starts_s, found.starts_s[-1] + 1 / rate)
-    return [_summary(track, config, edges_s, dubbed.get(track.id, 0)) for track in found.tracks]
+    return [_summary(track, config, edges_s, dubbed[track.id]) for track in found.tracks]
 
 
 def _summary(track: Track, config: FaceConfig, edges_s: NDArray[np.float64], dubbed: int) -> FaceSummary:

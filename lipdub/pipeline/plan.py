@@ -18,10 +18,11 @@ from lipdub.media.output import AtomicOutput
 from lipdub.media.probe import AudioInfo, MediaInfo, probe
 from lipdub.media.remux import dub_encoder
 from lipdub.media.writer import VideoWriter
-from lipdub.pipeline.analyze import Analysis, Survey, choose
+from lipdub.pipeline.analyze import Analysis, Survey
 from lipdub.pipeline.faces import summarize
+from lipdub.pipeline.options import SyncOptions, adjusted
 from lipdub.pipeline.report import Estimate, SyncPlan
-from lipdub.pipeline.sync import Inputs, SyncOptions, adjusted, find_faces, picture_writer, read_inputs
+from lipdub.pipeline.sync import Inputs, chosen, find_faces, picture_writer, read_inputs
 from lipdub.pipeline.trial import try_out
 
 STAGES = ("read", "faces", "trial")
@@ -62,7 +63,9 @@ class _DryRun:
 
     def plan(self, config: Config) -> SyncPlan:
         options = self._options
-        AtomicOutput(self._output, overwrite=options.overwrite, inputs=(self._video, self._audio)).check()
+        AtomicOutput(
+            self._output, overwrite=options.overwrite, inputs=(self._video, self._audio, *options.sounds)
+        ).check()
         with self._stage("read", None):
             given = read_inputs(self._video, self._audio, options, config)
             writers = self._writer(given), self._writer(given)  # made now: they may refuse
@@ -81,7 +84,7 @@ class _DryRun:
             found, _ = find_faces(  # ids in the plan may be given to --face
                 self._video, given, options, numbered=True, on_frame=lambda n: self._on_event(Progress(n, frames))
             )
-            analysis = choose(found, self._video, given.video, given.config, face=options.face)
+            analysis = chosen(found, self._video, given, options)
         with self._stage("trial", None):
             costs = try_out(self._video, given, analysis, writers)
         sound_s, video_s = dub.audio[0].duration_s, given.video.duration_s

@@ -62,6 +62,18 @@ class Rendered:
     lost: int  # faces left as they were, because the generator's picture of them held NaN or infinity
 
 
+@dataclass(frozen=True)
+class Pasted:
+    """A mouth that was painted into a frame."""
+
+    track: int
+    alpha: NDArray[np.float32]  # (H, W) its opacity
+    matrix: NDArray[np.float64]  # (2, 3) display pixel -> pixel of alpha
+
+
+Watch = Callable[[SourceFrame, Sequence[Pasted]], None]  # told of every frame before it is encoded
+
+
 @dataclass
 class _Waiting:
     """A frame that is decoded, with the faces that still have to be painted into it."""
@@ -109,18 +121,25 @@ class MouthPainter(Painter):
     Args:
         generator: in eval mode on `device`.
         analysis: jobs and frame times.
-        speech: the driving sound.
+        voices: the driving sounds; a job's `voice` says which.
         config: sync and mel sections.
         device: where the generator runs.
     """
 
     def __init__(
-        self, generator: Generator, analysis: Analysis, speech: Speech, config: Config, device: torch.device
+        self,
+        generator: Generator,
+        analysis: Analysis,
+        voices: Sequence[Speech],
+        config: Config,
+        device: torch.device,
     ) -> None:
         super().__init__(config.sync.batch_size)
-        self._generator, self._analysis, self._speech = generator, analysis, speech
+        self._generator, self._analysis, self._voices = generator, analysis, voices
         self._config, self._device = config, device
-        self._shapes = mouth_shapes(generator, speech, analysis.times_s, config.mel, config.sync, device)
+        self._shapes = [
+            mouth_shapes(generator, voice, analysis.times_s, config.mel, config.sync, device) for voice in voices
+        ]
         self._encoded: dict[int, References] = {}
         self._pictures: dict[int, Tensor] = {}  # (K, 3, D, D) of the same jobs
 
@@ -133,7 +152,7 @@ class MouthPainter(Painter):
                 own = self._generator.encode_references(real, self._old_shapes(targets))
                 references = _joined([references, own])
                 owner = torch.cat([owner, torch.eye(len(targets), dtype=torch.bool, device=self._device)], 1)
-            sound = self._sound(np.array([target.frame for target in targets]))
+            sound = self._sound(targets)
             drawn = self._generator.draw(mask_lower_half(real), sound, references, owner)
             faces = [self._detailed(drawn, n, target) for n, target in enumerate(targets)]
         if drawn.mask is None:
@@ -171,13 +190,19 @@ class MouthPainter(Painter):
         """(N, S, S, 3) -> (N, 3, S, S) in [0, 1] on the device."""
         return torch.from_numpy(faces).to(self._device).permute(0, 3, 1, 2).float() / 255
 
-    def _sound(self, frames: NDArray[np.int64]) -> Tensor | Audio:
-        """What the frames hear: the mouth shape, where the generator takes one, else mel windows."""
-        if self._shapes is None:
-            times_s, width = self._analysis.times_s[frames], self._generator.config.window
-            return torch.from_numpy(windows_at(self._speech, times_s, self._config.mel, width)).to(self._device)
-        shapes = torch.from_numpy(self._shapes[frames]).to(self._device)
-        return Audio(shapes.new_zeros(len(frames), self._generator.config.embedding), shapes)  # only the shape is used
+    def _sound(self, targets: Sequence[Target]) -> Tensor | Audio:
+        """What the targets hear: the mouth shape, where the generator takes one, else mel windows."""
+        heard = [(self._analysis.jobs[target.job].voice, target.frame) for target in targets]
+        shapes = [one[frame] for voice, frame in heard if (one := self._shapes[voice]) is not None]
+        if not shapes:
+            times_s, width = self._analysis.times_s, self._generator.config.window
+            windows = [
+                windows_at(self._voices[voice], times_s[frame : frame + 1], self._config.mel, width)
+                for voice, frame in heard
+            ]
+            return torch.from_numpy(np.concatenate(windows)).to(self._device)
+        code = torch.from_numpy(np.stack(shapes)).to(self._device)
+        return Audio(code.new_zeros(len(code), self._generator.config.embedding), code)  # only the shape is used
 
     def _references(self, targets: Sequence[Target]) -> tuple[References, Tensor]:
         """References (R) of all jobs among the targets, and which target (N, R) owns which."""
@@ -211,6 +236,7 @@ def render(
     config: Config,
     *,
     on_frame: Callable[[int], None] = lambda done: None,
+    watch: Watch | None = None,
 ) -> Rendered:
     """Write every frame of the video, with new mouths where there is a job.
 
@@ -223,7 +249,7 @@ def render(
     for number, job in enumerate(analysis.jobs):
         for row in np.flatnonzero(job.weight > 0).tolist():
             by_frame[job.track.first + row].append((number, row))
-    queue = _Queue(info, writer, analysis.jobs, painter, config)
+    queue = _Queue(info, writer, analysis.jobs, painter, config, watch)
     with VideoReader(video, info, config=config.media) as reader:
         for frame in reader:
             queue.push(frame, by_frame.get(frame.index, ()))
@@ -239,10 +265,16 @@ class _Queue:
     """Frames on their way to the encoder; counts what became of them."""
 
     def __init__(
-        self, info: VideoInfo, writer: VideoWriter, jobs: Sequence[FaceJob], painter: Painter, config: Config
+        self,
+        info: VideoInfo,
+        writer: VideoWriter,
+        jobs: Sequence[FaceJob],
+        painter: Painter,
+        config: Config,
+        watch: Watch | None,
     ) -> None:
         self._info, self._writer, self._jobs = info, writer, jobs
-        self._painter, self._config = painter, config
+        self._painter, self._config, self._watch = painter, config, watch
         self._waiting: list[_Waiting] = []
         self.frames = self.dubbed = self.lost = 0  # as in Rendered
 
@@ -265,16 +297,16 @@ class _Queue:
         painted = iter(self._painter.paint([target for held in self._waiting for target in held.targets]))
         for held in self._waiting:
             made = [(target, next(painted)) for target in held.targets]
-            for target, mouth in made:
-                if mouth is not None:
-                    self._paste(held.frame, target, mouth)
+            pasted = [self._paste(held.frame, target, mouth) for target, mouth in made if mouth is not None]
             self.lost += sum(mouth is None for _, mouth in made)
-            self.dubbed += any(mouth is not None for _, mouth in made)
+            self.dubbed += bool(pasted)
+            if self._watch is not None:
+                self._watch(held.frame, pasted)
             self._writer.write(held.frame.picture, held.frame.pts)
             self.frames += 1
         self._waiting.clear()
 
-    def _paste(self, frame: SourceFrame, target: Target, mouth: Painted) -> None:
+    def _paste(self, frame: SourceFrame, target: Target, mouth: Painted) -> Pasted:
         alpha = paste_alpha(mouth.mask, self._config.sync.feather, self._config.sync.top)
         side = len(mouth.face)
         if side != len(alpha):
@@ -286,6 +318,7 @@ class _Queue:
         matrix[:, 2] -= seen[1].start, seen[0].start
         weight = self._jobs[target.job].weight[target.row]
         paste_patch(frame.picture, self._info, matrix, matched, alpha * weight)
+        return Pasted(self._jobs[target.job].track.id, alpha, matrix)
 
     def _matrix(self, job: int, row: int) -> NDArray[np.float64]:
         """Display pixel -> pixel of the job's fine crop."""

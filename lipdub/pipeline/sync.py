@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -14,11 +14,10 @@ import torch
 
 from lipdub import __version__
 from lipdub.config import Config
-from lipdub.errors import SetupError
+from lipdub.errors import SetupError, WeightsError
 from lipdub.events import Done, Event, Progress, Stage, Warning_
 from lipdub.faces.backend import FaceBackend
 from lipdub.faces.choose import face_backend, finder_identity
-from lipdub.faces.track import ids_of
 from lipdub.media.audio import load_audio
 from lipdub.media.language import language_code
 from lipdub.media.marks import disclosure_tags
@@ -30,37 +29,19 @@ from lipdub.mel import wav2lip_mel
 from lipdub.models.generator import Generator
 from lipdub.models.layers import for_inference
 from lipdub.models.wav2lip import FACE_SIDE, Wav2Lip
-from lipdub.pipeline.analyze import Analysis, Face, Survey, choose, survey
+from lipdub.pipeline.analyze import Analysis, Survey, choose, survey
 from lipdub.pipeline.cache import AnalysisCache, SurveyRequest, surveyed
-from lipdub.pipeline.render import MouthPainter, Painter, Rendered, render
+from lipdub.pipeline.compare import write_comparison
+from lipdub.pipeline.options import SyncOptions, adjusted
+from lipdub.pipeline.overlay import Overlay
+from lipdub.pipeline.render import MouthPainter, Painter, Rendered, Watch, render
 from lipdub.pipeline.report import SyncReport
-from lipdub.pipeline.speech import Speech, listen
+from lipdub.pipeline.speaking import Agreement, agreement
+from lipdub.pipeline.speech import Speech, listen, mouth_shapes
 from lipdub.pipeline.wav2lip import LICENCE, Wav2LipPainter
 from lipdub.weights import load_generator, load_model, load_state, locate, sha256_of
 
 STAGES = ("read", "faces", "dub", "write")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SyncOptions:
-    """Everything that `lipdub sync` can be told."""
-
-    device: str = "auto"  # auto | cpu | cuda | cuda:N | mps
-    batch_size: int | None = None  # faces per generator call
-    face: Face = "largest"  # largest | all | id:N | id:N,M | (x, y) in display pixels
-    start_s: float | None = None  # dub only from here ...
-    end_s: float | None = None  # ... to here; the rest passes through
-    overwrite: bool = False
-    backend: str = "builtin"  # builtin | face-alignment
-    generator: str = "generator"  # a name in weights.toml or a path
-    strength: float | None = None  # gain on the mouth's movement
-    keep_original_audio: bool = True
-    language: str | None = None  # of the dub: uk, uk-UA, ukr; None: what its own file says
-    crf: int | None = None  # quality of the one encode, lower is better
-    codec: str | None = None  # encoder; default follows the source
-    lossless: bool = False  # the encode loses nothing of a picture
-    preset: str | None = None  # of x264 and x265: slower is smaller
-    cache: bool = True  # whether what pass 1 finds is kept for, and taken from, other runs
 
 
 def resolve_device(name: str) -> torch.device:
@@ -85,6 +66,7 @@ class Inputs:
 
     source: MediaInfo
     speech: Speech  # the dub, as the analysis hears it
+    voices: tuple[Speech, ...]  # what drives the lips: of each speaker, or the dub alone
     device: torch.device
     generator: Generator | Wav2Lip
     backend: FaceBackend
@@ -94,7 +76,7 @@ class Inputs:
         """What paints the mouths of an analysis."""
         if isinstance(self.generator, Wav2Lip):
             return Wav2LipPainter(self.generator, analysis, self.speech, self.config, self.device)
-        return MouthPainter(self.generator, analysis, self.speech, self.config, self.device)
+        return MouthPainter(self.generator, analysis, self.voices, self.config, self.device)
 
     @property
     def terms(self) -> str:
@@ -140,18 +122,45 @@ def read_inputs(video: Path, audio: Path, options: SyncOptions, config: Config) 
         language_code(options.language)  # refuses a wrong one before the long work
     source = probe(video, config.media)
     require_video(source)
-    waveform = load_audio(audio, sample_rate=config.mel.sample_rate, config=config.media)
     device = resolve_device(options.device)
     generator, config = load_network(options.generator, config, device)
-    own_mel = wav2lip_mel(waveform) if isinstance(generator, Wav2Lip) else None
+    if options.sounds and isinstance(generator, Wav2Lip):
+        raise SetupError("Wav2Lip takes one sound only", "leave the sounds out of --speakers, or use --model lipdub")
+    speech = hear(audio, generator, config)
+    voices = [speech if one.sound is None else hear(one.sound, generator, config) for one in options.speakers]
     return Inputs(
         source=source,
-        speech=listen(waveform, config.mel, config.sync, own_mel),
+        speech=speech,
+        voices=tuple(voices) or (speech,),
         device=device,
         generator=generator,
         backend=face_backend(options.backend, config.face, device),
         config=config,
     )
+
+
+def hear(sound: Path, generator: Generator | Wav2Lip, config: Config) -> Speech:
+    """A sound as it drives the lips that a network paints."""
+    waveform = load_audio(sound, sample_rate=config.mel.sample_rate, config=config.media)
+    own_mel = wav2lip_mel(waveform) if isinstance(generator, Wav2Lip) else None
+    return listen(waveform, config.mel, config.sync, own_mel)
+
+
+def speaking(found: Survey, given: Inputs) -> Agreement:
+    """How well each mouth that was seen fits the video's own sound.
+
+    Raises:
+        InputError: the video has no sound.
+        WeightsError: the generator's weights do not tell mouths from sound.
+    """
+    config, generator, heard = given.config, given.generator, None
+    if isinstance(generator, Generator):
+        own = hear(given.source.path, generator, config)
+        heard = mouth_shapes(generator, own, found.times_s, config.mel, config.sync, given.device)
+    if heard is None:
+        what = "--face speaking: these weights have no mouth shapes to compare mouths with"
+        raise WeightsError(what, "use the bundled weights, or give --face id:N or a point")
+    return agreement(found.tracks, heard, float(given.video.average_rate))
 
 
 def find_faces(
@@ -167,7 +176,7 @@ def find_faces(
     Raises:
         InputError: see `survey`.
     """
-    numbered = numbered or ids_of(options.face) is not None
+    numbered = numbered or options.numbered
     request = SurveyRequest(
         video=video,
         finder=finder_identity(options.backend),
@@ -196,6 +205,23 @@ def find_faces(
     return found, cached
 
 
+def chosen(found: Survey, video: Path, given: Inputs, options: SyncOptions) -> Analysis:
+    """Whom the options name among those that were seen.
+
+    Raises:
+        LipdubError: see `choose` and `speaking`.
+    """
+    return choose(
+        found,
+        video,
+        given.video,
+        given.config,
+        face=options.face,
+        speakers=options.speakers,
+        speaking=lambda found: speaking(found, given),
+    )
+
+
 def sync_video(
     video: str | Path,
     audio: str | Path,
@@ -220,9 +246,20 @@ def sync_video(
     """
     options, config = options or SyncOptions(), config or Config()
     video, audio, output = Path(video), Path(audio), Path(output)
-    with AtomicOutput(output, overwrite=options.overwrite, inputs=(video, audio)) as target:
-        job = _Job(options, config, on_event)
+    inputs = (video, audio, *options.sounds)
+    with ExitStack() as stack:
+        target, *others = (
+            None
+            if path is None
+            else stack.enter_context(AtomicOutput(path, overwrite=options.overwrite, inputs=inputs))
+            for path in (output, options.compare, options.overlay)
+        )
+        assert target is not None
+        compare, overlay = (None if each is None else each.temporary for each in others)
+        job = _Job(options, config, on_event, overlay)
         report = job.run(video, audio, target)
+        if compare is not None:
+            job.compare(video, target.temporary, compare, report.frames)
     on_event(Done(report))
     return report
 
@@ -230,8 +267,11 @@ def sync_video(
 class _Job:
     """One run: times its stages, collects its warnings."""
 
-    def __init__(self, options: SyncOptions, config: Config, on_event: Callable[[Event], None]) -> None:
-        self._options, self._on_event = options, on_event
+    def __init__(
+        self, options: SyncOptions, config: Config, on_event: Callable[[Event], None], overlay: Path | None
+    ) -> None:
+        self._options, self._on_event, self._overlay = options, on_event, overlay
+        self._names = (*STAGES, "compare") if options.compare is not None else STAGES
         self._started = time.monotonic()
         self._stages: dict[str, float] = {}
         self._warnings: list[str] = []
@@ -265,18 +305,33 @@ class _Job:
         found, self._cached = find_faces(
             video, given, options, on_frame=lambda done: self._on_event(Progress(done, frames))
         )
-        return choose(found, video, given.video, given.config, face=options.face)
+        return chosen(found, video, given, options)
 
     def _render(self, video: Path, given: Inputs, writer: VideoWriter, analysis: Analysis) -> Rendered:
         info, config = given.video, self._config
         painter = given.painter(analysis)
         total = len(analysis.times_s)
-        rendered = render(
-            video, info, writer, analysis, painter, config, on_frame=lambda n: self._on_event(Progress(n, total))
-        )
+
+        def on_frame(done: int) -> None:
+            self._on_event(Progress(done, total))
+
+        with ExitStack() as stack:
+            watch: Watch | None = None
+            if self._overlay is not None:
+                drawn = Overlay(self._overlay, info, analysis.tracks, config.face)
+                stack.enter_context(drawn.writer)
+                watch = drawn.draw
+            rendered = render(video, info, writer, analysis, painter, config, on_frame=on_frame, watch=watch)
         if rendered.lost:
             self._warn("generator", f"{rendered.lost} faces were left as they were: the generator gave NaN or infinity")
         return rendered
+
+    def compare(self, video: Path, dubbed: Path, output: Path, total: int) -> None:
+        """Write both side by side; after `run`."""
+        with self._stage("compare", total):
+            write_comparison(
+                video, dubbed, output, self._config.media, on_frame=lambda n: self._on_event(Progress(n, total))
+            )
 
     def _publish(
         self, video: Path, source: MediaInfo, audio: Path, picture: Path, target: AtomicOutput, frames: int
@@ -303,7 +358,7 @@ class _Job:
 
     @contextmanager
     def _stage(self, name: str, total: int | None) -> Iterator[None]:
-        self._on_event(Stage(name, STAGES.index(name) + 1, len(STAGES), total))
+        self._on_event(Stage(name, self._names.index(name) + 1, len(self._names), total))
         started = time.monotonic()
         yield
         self._stages[name] = round(time.monotonic() - started, 3)
@@ -316,7 +371,7 @@ class _Job:
             frames=frames,
             dubbed=rendered.dubbed,
             passed=analysis.passed | ({"no picture from the generator": lost} if lost else {}),
-            faces=len(analysis.jobs),
+            faces=len({job.track.id for job in analysis.jobs}),
             seconds=round(seconds, 2),
             fps=round(frames / seconds, 2),
             stages=self._stages,
@@ -341,15 +396,3 @@ def picture_writer(
         output=output,
         config=config.media,
     )
-
-
-def adjusted(config: Config, options: SyncOptions) -> Config:
-    """`config` with those options that are numbers of it."""
-    sync, media = config.sync, config.media
-    if options.preset is not None:
-        media = replace(media, preset=options.preset)
-    if options.batch_size is not None:
-        sync = replace(sync, batch_size=options.batch_size)
-    if options.strength is not None:
-        sync = replace(sync, strength=options.strength)
-    return replace(config, sync=sync, media=media)

@@ -70,7 +70,7 @@ def painter_of(generator_file: Path):
         speech = listen(tone, config.mel, sync)
         last = max(each.track.frames.stop for each in jobs)
         analysis = Analysis((np.arange(last) + 0.5) / 25, jobs, {})
-        return MouthPainter(network, analysis, speech, replace(config, sync=sync), CPU), calls
+        return MouthPainter(network, analysis, [speech], replace(config, sync=sync), CPU), calls
 
     return make
 
@@ -149,7 +149,7 @@ def test_a_generator_of_the_thesis_hears_windows(tiny_config: Config) -> None:
     results = []
     for sound in (loud, np.zeros_like(loud)):
         speech = listen(sound, tiny_config.mel, tiny_config.sync)
-        results.append(MouthPainter(network, analysis, speech, tiny_config, CPU).paint(faces))
+        results.append(MouthPainter(network, analysis, [speech], tiny_config, CPU).paint(faces))
     assert np.abs(results[0][0].face - results[1][0].face).max() > 1e-3
     for painted in results[0]:  # without a mask head the hidden half is what is painted
         assert not painted.mask[: SIZE // 2].any() and (painted.mask[SIZE // 2 :] == 1).all()
@@ -177,7 +177,7 @@ def fine_target(each: FaceJob, seed: int) -> Target:
 def painter_for(network: Generator, config: Config, jobs: list[FaceJob]) -> MouthPainter:
     tone = 0.3 * np.sin(2 * np.pi * 180 * np.arange(16000) / 16000).astype(np.float32)
     speech = listen(tone, config.mel, config.sync)
-    return MouthPainter(network, Analysis(np.array([0.3, 0.5]), jobs, {}), speech, config, CPU)
+    return MouthPainter(network, Analysis(np.array([0.3, 0.5]), jobs, {}), [speech], config, CPU)
 
 
 def test_a_warp_works_in_the_resolution_of_the_picture(tiny_config: Config) -> None:

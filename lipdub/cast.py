@@ -1,0 +1,167 @@
+"""Whom to dub, with which sound, and when: what `--face` and `--speakers` say.
+
+    [[speaker]]                    a table for each, in a TOML file
+    face = "id:0,4"                as --face takes it; default: speaking
+    sound = "anna.wav"             default: the dub; time 0 is the video's; a path is relative to the TOML file
+    turns = [["0:00", "0:05.2"]]   from, to; default: always
+    name = "SPEAKER_00"            turns are those of this name in the RTTM file that `rttm = "talk.rttm"` names
+
+A plain RTTM file stands for a speaker of each of its names, whose face is found by its mouth.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lipdub.errors import InputError
+
+# "largest", "all", "speaking", "id:N" or "id:N,M,...", a point (x, y) in display pixels, or one at a time (x, y, t_s)
+Face = str | tuple[float, float] | tuple[float, float, float]
+Turn = tuple[float, float]  # seconds, half-open
+
+WORDS = ("largest", "all", "speaking")
+_NUMBER = r"\d+(?:\.\d+)?"
+_KEYS = {"face", "sound", "turns", "name"}
+_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speaker:
+    """One voice and the faces that speak with it."""
+
+    face: Face = "speaking"
+    sound: Path | None = None  # None: the dub
+    turns: tuple[Turn, ...] = ()  # when; empty: always
+
+
+def parse_face(text: str) -> Face:
+    """What `--face` takes; a plain number is an id, too.
+
+    Raises:
+        InputError: none of these.
+    """
+    if text in WORDS or re.fullmatch(r"id:\d+(,\d+)*", text):
+        return text
+    if re.fullmatch(r"\d+", text):
+        return f"id:{text}"
+    if text.lower().endswith(_PICTURES):
+        raise InputError(
+            f"{text!r}: lipdub has no network that recognises a person in a photo",
+            "list the people with `lipdub faces`, then give id:N, or a point on the face and a time: x,y@t",
+        )
+    point, at, time = text.partition("@")
+    match = re.fullmatch(rf"\s*({_NUMBER})\s*,\s*({_NUMBER})\s*", point)
+    if match is None:
+        raise InputError(f"{text!r} is none of {', '.join(WORDS)}, x,y, x,y@t, id:N", "see `lipdub sync --help`")
+    x, y = float(match[1]), float(match[2])
+    return (x, y, parse_time(time)) if at else (x, y)
+
+
+def written(face: Face) -> str:
+    """A face as `--face` takes it."""
+    if isinstance(face, str):
+        return face
+    x, y, *time = face
+    return f"{x:g},{y:g}" + "".join(f"@{seconds:g}" for seconds in time)
+
+
+def parse_time(text: str) -> float:
+    """Seconds from `12.5`, `1:02.5` or `1:00:02`.
+
+    Raises:
+        InputError: something else.
+    """
+    match = re.fullmatch(rf"(?:(?:(\d+):)?(\d+):)?({_NUMBER})", text.strip())
+    if match is None:
+        raise InputError(f"{text!r} is no time", "use seconds, mm:ss or h:mm:ss")
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return 3600 * hours + 60 * minutes + seconds
+
+
+def read_speakers(path: str | Path) -> tuple[Speaker, ...]:
+    """The speakers of a TOML or RTTM file.
+
+    Raises:
+        InputError: it cannot be read, or says what this page does not know.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".rttm":
+        return tuple(Speaker(turns=turns) for turns in read_rttm(path).values())
+    tables, named = _tables(path)
+    known = read_rttm(path.parent / named) if named is not None else {}
+    try:
+        return tuple(_speaker(table, known, path.parent) for table in tables)
+    except InputError as error:
+        raise InputError(f"{path}: {error.what}", error.remedy) from error
+
+
+def read_rttm(path: Path) -> dict[str, tuple[Turn, ...]]:
+    """The turns of each name in a diarization: lines `SPEAKER file channel start length <NA> <NA> name ...`.
+
+    Raises:
+        InputError: it cannot be read, or holds no turn.
+    """
+    turns: dict[str, list[Turn]] = defaultdict(list)
+    for number, line in enumerate(_text(path).splitlines(), 1):
+        words = line.split()
+        if not words or words[0] != "SPEAKER":
+            continue
+        try:
+            start_s, length_s = float(words[3]), float(words[4])
+            turns[words[7]].append((start_s, start_s + length_s))
+        except (IndexError, ValueError) as error:
+            raise InputError(f"{path}, line {number} is no RTTM: {line[:80]!r}", "see the NIST format") from error
+    if not turns:
+        raise InputError(f"{path} names no speaker", "give an RTTM or TOML file")
+    return {name: tuple(sorted(each)) for name, each in turns.items()}
+
+
+def _tables(path: Path) -> tuple[list[dict[str, Any]], str | None]:
+    try:
+        data = tomllib.loads(_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"cannot read the speakers {path}: {error}", "it is no TOML; an RTTM ends in .rttm") from error
+    tables, named = data.pop("speaker", None), data.pop("rttm", None)
+    good = isinstance(tables, list) and tables and all(isinstance(table, dict) for table in tables)
+    if data or not good or not isinstance(named, str | None):
+        raise InputError(f"{path} wants [[speaker]] tables and at most one rttm = FILE", _help(data))
+    return tables, named
+
+
+def _speaker(table: dict[str, Any], known: dict[str, tuple[Turn, ...]], folder: Path) -> Speaker:
+    if unknown := set(table) - _KEYS:
+        raise InputError(f"unknown key {', '.join(sorted(unknown))}", f"there are: {', '.join(sorted(_KEYS))}")
+    name, sound = table.get("name"), table.get("sound")
+    if name is not None and "turns" not in table and name not in known:
+        raise InputError(f"no turns of {name!r}", f"the RTTM file has: {', '.join(known) or 'nobody'}")
+    turns = _turns(table["turns"]) if "turns" in table else known.get(str(name), ())
+    return Speaker(
+        face=parse_face(str(table.get("face", "speaking"))),
+        sound=folder / str(sound) if sound is not None else None,
+        turns=turns,
+    )
+
+
+def _turns(value: Any) -> tuple[Turn, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(row, list) and len(row) == 2 for row in value):
+        raise InputError(f"turns are [[from, to], ...], not {value!r}", "for example [[0, 5.2], [8, 12]]")
+    turns = tuple((parse_time(str(a)), parse_time(str(b))) for a, b in value)
+    if wrong := [turn for turn in turns if turn[1] <= turn[0]]:
+        raise InputError(f"a turn ends before it begins: {wrong[0]}", "from comes first")
+    return tuple(sorted(turns))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the speakers {path}: {error}", "give a TOML or RTTM file") from error
+
+
+def _help(unknown: dict[str, Any]) -> str:
+    return f"unknown: {', '.join(unknown)}" if unknown else "see `lipdub sync --help`"

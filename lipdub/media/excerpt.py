@@ -1,0 +1,65 @@
+"""A piece of a film as files of their own, and a finished film into a pipe; both by FFmpeg's command line."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import IO
+
+from lipdub.errors import InputError, OutputError
+from lipdub.media.probe import FORMATS, file_url
+from lipdub.media.remux import ffmpeg_binary
+
+_QUIET = ("-hide_banner", "-nostdin", "-nostats", "-v", "error")
+_TRUST = ("-format_whitelist", FORMATS, "-protocol_whitelist", "file,pipe")
+_PIECES = "frag_keyframe+empty_moov+default_base_moof+use_metadata_tags"  # a file that need not be sought in
+
+
+def cut_video(source: Path, target: Path, start_s: float, length_s: float) -> None:
+    """A piece of the picture without loss, upright, with its first sound track; `target` ends in .mkv.
+
+    Raises:
+        InputError: FFmpeg cannot read it.
+    """
+    streams = ("-map", "0:v:0", "-map", "0:a:0?", "-sn", "-dn")
+    lossless = ("-c:v", "libx264", "-qp", "0", "-preset", "ultrafast", "-c:a", "pcm_s16le")
+    _run([*_piece(source, start_s, length_s), *streams, *lossless, "-y", file_url(target)], source)
+
+
+def cut_sound(source: Path, target: Path, start_s: float, length_s: float) -> None:
+    """A piece of the first sound track; `target` ends in .wav.
+
+    Raises:
+        InputError: FFmpeg cannot read it.
+    """
+    _run([*_piece(source, start_s, length_s), "-map", "0:a:0", "-c:a", "pcm_s24le", "-y", file_url(target)], source)
+
+
+def pour(source: Path, pipe: IO[bytes]) -> None:
+    """Write an MP4 file, all streams and tags, into a pipe, as a fragmented MP4.
+
+    Raises:
+        OutputError: FFmpeg failed.
+        BrokenPipeError: whoever read the pipe is gone.
+    """
+    argv = [str(ffmpeg_binary()), *_QUIET, "-i", file_url(source), "-map", "0", "-c", "copy", "-copyts"]
+    argv += ["-movflags", _PIECES, "-f", "mp4", "pipe:1"]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.PIPE, check=False)
+    words = done.stderr.decode("utf-8", "replace").strip()
+    if "Broken pipe" in words:
+        raise BrokenPipeError(words)
+    if done.returncode:
+        raise OutputError(f"FFmpeg could not write to the pipe: {words}", "write to a file instead")
+
+
+def _piece(source: Path, start_s: float, length_s: float) -> list[str]:
+    return [*_TRUST, "-ss", f"{start_s:.6f}", "-t", f"{length_s:.6f}", "-i", file_url(source)]
+
+
+def _run(words: list[str], source: Path) -> None:
+    argv = [str(ffmpeg_binary()), *_QUIET, *words]
+    done = subprocess.run(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False
+    )
+    if done.returncode:
+        raise InputError(f"cannot cut {source}: {done.stderr.decode('utf-8', 'replace').strip()}", "check the file")

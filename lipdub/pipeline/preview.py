@@ -1,0 +1,66 @@
+"""`--preview`: the job on a few seconds of the film, cut out without loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from lipdub.cast import Face, Speaker
+from lipdub.errors import InputError
+from lipdub.faces.track import ids_of
+from lipdub.media.excerpt import cut_sound, cut_video
+from lipdub.media.probe import probe, require_video
+from lipdub.pipeline.options import SyncOptions
+
+
+@contextmanager
+def excerpt(
+    video: Path, audio: Path, options: SyncOptions, seconds: float
+) -> Iterator[tuple[Path, Path, SyncOptions, float]]:
+    """A piece of a job, from `options.start_s` on, else around the middle of the film.
+
+    Args:
+        video: the source.
+        audio: the dub.
+        options: of the whole job.
+        seconds: length of the piece.
+
+    Yields:
+        Video, dub and options of the piece, all on its own clock, and the second at which it begins.
+
+    Raises:
+        InputError: a file cannot be read, or a face is chosen by its number in the whole film.
+    """
+    for face in (options.face, *(one.face for one in options.speakers)):
+        if ids_of(face):
+            raise InputError(f"a preview does not know {face}: faces are numbered over the whole film", "give x,y@t")
+    length_s = require_video(probe(video)).duration_s
+    start_s = options.start_s if options.start_s is not None else max(0.0, (length_s - seconds) / 2)
+    seconds = min(seconds, (options.end_s or length_s) - start_s)
+    if seconds <= 0:
+        raise InputError(f"{video} is over at {length_s:.2f} s", "check --start")
+    with TemporaryDirectory(prefix="lipdub-") as name:
+        folder = Path(name)
+        cut_video(video, folder / "video.mkv", start_s, seconds)
+        cut_sound(audio, folder / "dub.wav", start_s, seconds)
+        speakers = []
+        for number, one in enumerate(options.speakers):
+            sound = folder / f"speaker{number}.wav" if one.sound is not None else None
+            if one.sound is not None and sound is not None:
+                cut_sound(one.sound, sound, start_s, seconds)
+            speakers.append(_moved(replace(one, sound=sound), start_s))
+        moved = replace(options, face=_face(options.face, start_s), speakers=tuple(speakers), start_s=None, end_s=None)
+        yield folder / "video.mkv", folder / "dub.wav", moved, start_s
+
+
+def _moved(one: Speaker, start_s: float) -> Speaker:
+    """A speaker on the piece's own clock; one whose turns are all over keeps an empty one, since none means always."""
+    turns = tuple((a - start_s, b - start_s) for a, b in one.turns)
+    return replace(one, face=_face(one.face, start_s), turns=turns)
+
+
+def _face(face: Face, start_s: float) -> Face:
+    return (*face[:2], face[2] - start_s) if isinstance(face, tuple) and len(face) == 3 else face
