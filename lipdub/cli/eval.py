@@ -34,9 +34,12 @@ class Table(StrEnum):
 
 def eval_(
     clips: Annotated[
-        Path,
-        typer.Argument(help="Folder of real talking-face videos with their own sound; or one finished video to check."),
-    ],
+        Path | None,
+        typer.Argument(
+            help="Folder of real talking-face videos with their own sound, or one finished video to check; by default "
+            "the footage that --dataset was prepared from."
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for the per-clip results, clips.jsonl.")
     ] = None,
@@ -124,10 +127,14 @@ def eval_(
     """
     from lipdub.config import load_config
     from lipdub.evaluation.evaluate import EvalOptions, evaluate, list_pairs
+    from lipdub.evaluation.pairs import footage_of
     from lipdub.evaluation.quality import check
 
     _check_targets((csv, markdown, html), output, overwrite)
     config = load_config(None, set_ or ())
+    if clips is None:
+        dataset, output = dataset or Path("dataset"), output or Path("judged")
+        clips = footage_of(dataset)
     if clips.is_file():
         with console.progress(json_lines=json_, quiet=quiet) as on_event:
             quality = check(clips, config, expert=expert, device=device, on_event=on_event)

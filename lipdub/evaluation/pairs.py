@@ -79,6 +79,20 @@ def _speaker(name: str, speakers: Mapping[str, str]) -> str:
     return folder or PurePosixPath(file).stem
 
 
+def footage_of(dataset: Path) -> Path:
+    """The folder that a data set was prepared from, as its manifest has it.
+
+    Raises:
+        InputError: no data set, one of an earlier version, or a folder that has gone.
+    """
+    _, summary = read_manifest(dataset)
+    footage = Path(str(summary.get("footage", "")))
+    if "footage" not in summary or not footage.is_dir():
+        told = f"{footage} has gone" if "footage" in summary else "it does not say from what"
+        raise InputError(f"{dataset} was prepared from other files: {told}", "give the folder of clips, too")
+    return footage
+
+
 def clips_of_split(footage: Path, dataset: Path, split: str) -> list[Clip]:
     """The source files of one split of a prepared data set, with its speakers.
 

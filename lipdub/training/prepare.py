@@ -276,6 +276,7 @@ def _summary(
     options: PrepareOptions, entries: list[ClipEntry], results: list[Prepared], offsets: dict[str, float]
 ) -> dict[str, object]:
     return {
+        "footage": str(options.source.absolute()),
         "side": options.side,
         "margin": options.margin,
         "fps": RATE,

@@ -12,6 +12,7 @@ from lipdub.cli.app import app
 from lipdub.errors import ResourceError
 from lipdub.evaluation.evaluate import EvalOptions
 from lipdub.faces.align import TEMPLATE
+from lipdub.training.store import ClipEntry, write_manifest
 
 
 @pytest.fixture
@@ -162,3 +163,27 @@ def test_every_option_reaches_the_job(run, monkeypatch, tmp_path: Path, generato
             overwrite=True,
         )
     ]
+
+
+def test_a_split_alone_judges_the_footage_that_was_prepared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[EvalOptions] = []
+
+    def evaluate(options, config, *, on_event):
+        asked.append(options)
+        raise ResourceError("stop here")
+
+    monkeypatch.setattr("lipdub.evaluation.evaluate.evaluate", evaluate)
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["eval", "--split", "test"])
+    assert result.exit_code == 3 and "dataset is not a prepared data set" in result.stderr
+    (tmp_path / "footage").mkdir()
+    (tmp_path / "dataset").mkdir()
+    entry = ClipEntry(id="a", speaker="a", group="g", split="test", frames=9, source="a.mp4", start_s=0.0)
+    write_manifest(tmp_path / "dataset", [entry], {"footage": str(tmp_path / "footage")})
+    assert CliRunner().invoke(app, ["eval", "--split", "test"]).exit_code == 8
+    (options,) = asked
+    assert (options.clips, options.dataset, options.split) == (tmp_path / "footage", Path("dataset"), "test")
+    assert options.output == Path("judged")
+    (tmp_path / "footage").rmdir()
+    result = CliRunner().invoke(app, ["eval", "--split", "test"])
+    assert result.exit_code == 3 and "has gone" in result.stderr
