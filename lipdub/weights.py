@@ -3,8 +3,7 @@
     manifest() -> locate(name) -> load_state(path) -> load_model(name, kind)        sync, train, eval: no network access
     pull(name)                                                                      the only function that downloads
 
-Only home of huggingface_hub and safetensors. Nothing here unpickles: foreign `.pth` files go through
-weights_import.py, in a process of its own.
+Only home of huggingface_hub and safetensors. Nothing here unpickles; weights_import.py does, in a process of its own.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import struct
 import tomllib
@@ -40,6 +40,7 @@ BUNDLED = _HERE / "bundled"
 MANIFEST = next(
     (p for p in (_HERE / "weights.toml", _HERE.parent / "weights.toml") if p.exists()), _HERE / "weights.toml"
 )
+_FILE = re.compile(r"\w[\w.+-]*(/\w[\w.+-]*)*")  # a path that stays in its folder
 FOLDER_VARIABLE = "LIPDUB_WEIGHTS"  # folder of files brought by hand, for machines without network
 
 
@@ -83,10 +84,11 @@ def manifest(path: Path | None = None) -> dict[str, Entry]:
                 if type(value) is not hints.get(key):
                     raise WeightsError(f"{path}: [{name}] {key} = {value!r} is unknown or of another type")
             entries[name] = entry = Entry(name=name, **table)
-            if [bool(entry.bundled), bool(entry.repo and entry.revision and entry.file), bool(entry.url)].count(
-                True
-            ) != 1:
+            sources = entry.bundled, entry.repo and entry.revision and entry.file, entry.url
+            if sum(map(bool, sources)) != 1:
                 raise WeightsError(f"{path}: [{name}] needs one source: bundled, or repo + revision + file, or url")
+            if not _FILE.fullmatch(entry.bundled or entry.file or entry.filename) or entry.url[:4] not in ("", "http"):
+                raise WeightsError(f"{path}: [{name}] may not be read from {max(sources)!r}")
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise WeightsError(f"cannot read the list of weights {path}: {error}", "install lipdub again") from error
     return entries
@@ -214,8 +216,7 @@ def _from_hub(entry: Entry, progress: bool) -> Path:
     from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
     (enable_progress_bars if progress else disable_progress_bars)()
-    # A connection that breaks in mid-file is an error of the hub's HTTP library, which changes between its major
-    # versions; errors.py of each of them imports the base class.
+    # A connection that breaks is an error of the hub's HTTP library; its base class is all that stays the same.
     broken: type[Exception] = vars(errors)["HTTPError"]
     try:
         return Path(hf_hub_download(entry.repo, entry.file, revision=entry.revision, library_name="lipdub"))

@@ -125,6 +125,11 @@ def test_weights_of_research_footage_are_not_marked_commercial() -> None:
         (entry_toml(url="https://x/y", colour="red"), "colour"),
         (entry_toml(url="https://x/y").replace("bytes = 1000", 'bytes = "1000"'), "bytes"),
         (entry_toml(url="https://x/y").replace('license = "MIT"\n', ""), "license"),
+        (entry_toml(bundled="../../secret.safetensors"), "may not be read from '../../secret"),
+        (entry_toml(bundled="/etc/passwd"), "may not be read from '/etc"),
+        (entry_toml(repo="a/b", revision="c", file="d/../../e"), "may not be read from 'd/../../e"),
+        (entry_toml(url="https://x/.."), "may not be read from 'https"),
+        (entry_toml(url="file:///etc/passwd"), "may not be read from 'file"),
         ("[thing\n", "manifest.toml"),
         ("thing = 3\n", "manifest.toml"),
     ],
@@ -132,6 +137,13 @@ def test_weights_of_research_footage_are_not_marked_commercial() -> None:
 def test_a_wrong_manifest_is_refused(use_manifest, text: str, named: str) -> None:
     use_manifest(text)
     with pytest.raises(WeightsError, match=named):
+        weights.manifest()
+
+
+def test_a_manifest_that_is_no_text_is_refused(use_manifest, tmp_path: Path) -> None:
+    use_manifest("")
+    weights.MANIFEST.write_bytes(b"[thing]\nkind = '\xf0\xff'\n")
+    with pytest.raises(WeightsError, match="cannot read the list"):
         weights.manifest()
 
 

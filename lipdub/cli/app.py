@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 from typing import Annotated, Any
 
@@ -32,7 +32,7 @@ from lipdub.cli.inspect import inspect
 from lipdub.cli.prepare import prepare
 from lipdub.cli.sync import sync
 from lipdub.cli.train import train
-from lipdub.errors import LipdubError
+from lipdub.errors import LipdubError, ResourceError
 
 DEBUG_VARIABLE = "LIPDUB_DEBUG"
 
@@ -42,7 +42,7 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         try:
-            return super().invoke(ctx)
+            return _with_memory(super().invoke, ctx)
         except LipdubError as error:
             if ctx.params.get("debug"):
                 traceback.print_exception(error)
@@ -118,6 +118,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # outside of a command
         return 130
     return 0
+
+
+def _with_memory(invoke: Callable[[typer.Context], Any], ctx: typer.Context) -> Any:
+    """What a command returns; where memory ran out beyond what the command can mend, that is no bug."""
+    try:
+        return invoke(ctx)
+    except MemoryError as error:
+        raise ResourceError("out of memory", "close other programs, or use a smaller video") from error
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

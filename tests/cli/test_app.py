@@ -113,6 +113,12 @@ def test_interrupts_are_exit_code_130(broken_command) -> None:
     assert (result.exit_code, result.stderr) == (130, "interrupted\n")
 
 
+def test_memory_that_runs_out_is_no_bug(broken_command) -> None:
+    broken_command(MemoryError())
+    result = runner.invoke(app_module.app, ["fail"])
+    assert (result.exit_code, result.stderr.splitlines()[0]) == (8, "error: out of memory")
+
+
 def test_a_bug_asks_for_a_report() -> None:
     done = lipdub("fail", code=failing("raise ValueError('7 is not 8')"))
     assert (done.returncode, done.stdout) == (1, "")

@@ -141,3 +141,11 @@ def test_wav_into_nowhere(tmp_path):
         write_wav(tmp_path / "nowhere" / "a.wav", np.zeros(10, np.float32), 16000)
     with pytest.raises(ValueError, match="must be"):
         write_wav(tmp_path / "a.wav", np.zeros((2, 3, 4), np.float32), 16000)
+
+
+def test_a_cut_file_is_damaged(sound, tmp_path):
+    data = sound(tmp_path / "a.wav", 1.0).read_bytes()
+    (tmp_path / "b.wav").write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError, match=r"the sound is damaged at 0\.\d+ s: a packet is incomplete") as caught:
+        load_audio(tmp_path / "b.wav")
+    assert "ffmpeg -i FILE WHOLE.wav" in caught.value.remedy

@@ -157,3 +157,28 @@ def test_a_check_notices_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.setattr("lipdub.media.output.os.access", lambda folder, mode: False)
     with pytest.raises(OutputError, match="cannot write into"):
         AtomicOutput(tmp_path / "a.mp4", overwrite=False).check()
+
+
+def test_what_a_killed_run_left_is_cleared_and_nothing_else(tmp_path):
+    code = (
+        "import os, signal, sys; from pathlib import Path; from lipdub.media.output import AtomicOutput\n"
+        "with AtomicOutput(Path(sys.argv[1]), overwrite=True) as output:\n"
+        "    output.temporary.write_text('half'); output.scratch('picture.mov').write_text('half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    target = tmp_path / "a.mp4"
+    assert subprocess.run([sys.executable, "-c", code, str(target)]).returncode == -signal.SIGKILL
+    old = {*left(tmp_path)}
+    assert len(old) == 2
+    mine = [".b.0123abcd.part.mp4", ".a.notahash.part.mp4", "a.0123abcd.part.mp4", ".a.0123abcd.mp4", "a.txt"]
+    for name in mine:
+        (tmp_path / name).write_text("mine")
+    (tmp_path / ".a.0123abcd.part.folder").mkdir()
+    with AtomicOutput(target, overwrite=True) as first:
+        assert not old & {*left(tmp_path)}
+        with AtomicOutput(target, overwrite=True) as second:  # the first is alive: its files stay
+            assert first.temporary.exists() and first.temporary != second.temporary
+            second.temporary.write_text("second")
+        first.temporary.write_text("first")
+    assert target.read_text() == "first"
+    assert left(tmp_path) == sorted(["a.mp4", ".a.0123abcd.part.folder", *mine])

@@ -385,3 +385,53 @@ def test_verify_notices(clip, sound, tmp_path):
     output.write_bytes(output.read_bytes()[:900])
     with pytest.raises(OutputError, match="read back"):
         verify(output, info, 10)
+
+
+@pytest.mark.parametrize("clock", ["25", "ntsc"])
+def test_an_avi_shows_its_pictures_one_after_another(clip, sound, tmp_path, clock):
+    timing = {"25": {"time_base": Fraction(1, 1000)}, "ntsc": {"rate": Fraction(30000, 1001)}}[clock]
+    clip(tmp_path / "a.mkv", n_frames=20, **timing)
+    info = probe(tmp_path / "a.mkv")
+    video, output = require_video(info), tmp_path / "out.avi"
+    with VideoReader(info.path, video) as reader, VideoWriter(tmp_path / "p", video, output=output) as writer:
+        for frame in reader:
+            writer.write(frame.picture, frame.pts)
+    dub = sound(tmp_path / "dub.wav", 0.6)
+    plan = RemuxPlan(
+        picture=tmp_path / "p", source=info.path, source_info=info, dub=dub, output=output, video_duration_s=0.6
+    )
+    remux(plan)
+    with av.open(str(output)) as container:
+        rate = container.streams.video[0].average_rate
+        times = [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
+    assert float(rate) == pytest.approx(25 if clock == "25" else 30000 / 1001, rel=1e-3)
+    assert np.diff(times) == pytest.approx([1 / float(rate)] * 19, abs=1e-6)
+
+
+def test_sound_of_an_unknown_codec_is_told_and_left_out(clip, sound, tmp_path):
+    clip(tmp_path / "a.mkv", n_audio=2, time_base=Fraction(1, 1000))
+    data = (tmp_path / "a.mkv").read_bytes()
+    (tmp_path / "a.mkv").write_bytes(data.replace(b"A_AAC", b"A_ZZZ", 1))
+    output = tmp_path / "out.mp4"
+    warnings = dubbed(tmp_path / "a.mkv", sound(tmp_path / "dub.wav"), output)
+    assert probe(output).streams == ("video", "audio", "audio")
+    assert any("(unknown) does not fit" in warning for warning in warnings)
+
+
+def test_damage_in_the_old_sound_names_the_file_and_a_way_out(clip, sound, tmp_path):
+    clip(tmp_path / "a.mp4", n_audio=1, n_frames=50, options={"movflags": "faststart"})
+    clip(tmp_path / "p.mp4", n_frames=50)
+    info = probe(tmp_path / "a.mp4")
+    plan = RemuxPlan(
+        picture=tmp_path / "p.mp4",
+        source=tmp_path / "a.mp4",
+        source_info=info,
+        dub=sound(tmp_path / "dub.wav"),
+        output=tmp_path / "out.mp4",
+        video_duration_s=2.0,
+    )
+    data = (tmp_path / "a.mp4").read_bytes()  # the sound is at its end
+    (tmp_path / "a.mp4").write_bytes(data[:-100])
+    with pytest.raises(InputError, match=r"a\.mp4 is damaged") as caught:
+        remux(plan)
+    assert "--original-audio drop" in caught.value.remedy

@@ -1,0 +1,34 @@
+"""A small slice of benchmarks/mutants.py: damaged inputs end with a documented exit code and leave nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs fork and limits on memory")
+def test_damaged_inputs_end_as_documented(tmp_path: Path) -> None:
+    argv = [
+        sys.executable,
+        str(ROOT / "benchmarks" / "mutants.py"),
+        "-o",
+        str(tmp_path),
+        "--count",
+        "50",
+        "--seed",
+        "9",
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=600)
+    outcomes = [json.loads(line) for line in (tmp_path / "outcomes.jsonl").read_text().splitlines()]
+    bad = [each for each in outcomes if each["code"] not in range(2, 11) and each["code"] != 0]
+    assert (done.returncode, bad) == (0, []), done.stdout + done.stderr
+    assert len(outcomes) == 50
+    assert {each["code"] for each in outcomes} >= {0, 3, 7}, "damage is both survived and refused"
