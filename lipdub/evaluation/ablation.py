@@ -65,6 +65,8 @@ ROWS = (
 def row_of(config: Config) -> Row | None:
     """The row that a run of this configuration is; None if it is none of them."""
     reference, generator = config.reference, config.generator
+    if config.train.stage not in ("1", "2") or generator.warp or generator.shape_code:
+        return None  # another network, or one that is none of the thesis'
     augment = reference.augment and reference.sampling == "kmeans"
     gan = config.train.stage == "2" or config.loss.adversarial > 0
     choices = (generator.residual, generator.attention, generator.audio_skips, generator.mask_head, gan)
