@@ -1,14 +1,14 @@
 """Every number of lipdub, on one page: frozen sections, defaults, and how presets and `--set` change them.
 
 Defaults are the thesis' values where it gives one (its section in brackets) and design decisions otherwise.
-`load_config`: defaults <- settings files <- TOML preset <- `--set section.key=value`. Unknown keys are errors.
+`load_config`: defaults <- settings files <- TOML presets <- `--set section.key=value`. Unknown keys are errors.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -264,14 +264,14 @@ def from_dict(section: type[Section], data: Mapping[str, Any]) -> Section:
 
 
 def load_config(
-    preset: str | Path | None = None,
+    presets: str | Path | Sequence[str] | None = None,
     overrides: Iterable[str] = (),
     settings: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Config:
-    """Defaults, changed by `settings`, by a preset, and by `section.key=value` texts, in this order.
+    """Defaults, changed by `settings`, by presets, and by `section.key=value` texts, in this order.
 
     Args:
-        preset: a name in lipdub/presets, or the path of a TOML file.
+        presets: a name in lipdub/presets, or the path of a TOML file; of several the later ones win, key by key.
         overrides: for example ["generator.size=128"].
         settings: tables by section, as a settings file has them.
 
@@ -279,7 +279,8 @@ def load_config(
         InputError: no such preset, unreadable TOML, unknown key, wrong type.
     """
     data: dict[str, Any] = {}
-    for layer in (settings or {}, _preset(preset) if preset is not None else {}):
+    names = [str(presets)] if isinstance(presets, str | Path) else presets or []
+    for layer in (settings or {}, *map(_preset, names)):
         for section, table in layer.items():
             if not isinstance(table, Mapping):
                 raise InputError(f"setting {section!r} must be a table, got {table!r}")
@@ -293,13 +294,13 @@ def load_config(
     return from_dict(Config, data)
 
 
-def _preset(preset: str | Path) -> dict[str, Any]:
-    path = Path(preset) if str(preset).endswith(".toml") else PRESETS / f"{preset}.toml"
+def _preset(name: str) -> dict[str, Any]:
+    path = Path(name) if name.endswith(".toml") else PRESETS / f"{name}.toml"
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        names = ", ".join(sorted(p.relative_to(PRESETS).with_suffix("").as_posix() for p in PRESETS.rglob("*.toml")))
-        raise InputError(f"no preset {str(preset)!r}", f"there are: {names}; or give a .toml file") from error
+        names = sorted(p.relative_to(PRESETS).with_suffix("").as_posix() for p in PRESETS.rglob("*.toml"))
+        raise InputError(f"no preset {name!r}", f"there are: {', '.join(names)}; or give a .toml file") from error
     except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read preset {path}: {error}") from error
 

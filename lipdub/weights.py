@@ -41,6 +41,7 @@ MANIFEST = next(
     (p for p in (_HERE / "weights.toml", _HERE.parent / "weights.toml") if p.exists()), _HERE / "weights.toml"
 )
 _FILE = re.compile(r"\w[\w.+-]*(/\w[\w.+-]*)*")  # a path that stays in its folder
+RUN_WEIGHTS = "weights.safetensors"  # in the folder of a run of `lipdub train`
 FOLDER_VARIABLE = "LIPDUB_WEIGHTS"  # folder of files brought by hand, for machines without network
 
 
@@ -84,7 +85,7 @@ def manifest(path: Path | None = None) -> dict[str, Entry]:
                 if type(value) is not hints.get(key):
                     raise WeightsError(f"{path}: [{name}] {key} = {value!r} is unknown or of another type")
             entries[name] = entry = Entry(name=name, **table)
-            sources = entry.bundled, entry.repo and entry.revision and entry.file, entry.url
+            sources = (entry.bundled, entry.repo and entry.revision and entry.file, entry.url)
             if sum(map(bool, sources)) != 1:
                 raise WeightsError(f"{path}: [{name}] needs one source: bundled, or repo + revision + file, or url")
             if not _FILE.fullmatch(entry.bundled or entry.file or entry.filename) or entry.url[:4] not in ("", "http"):
@@ -142,7 +143,7 @@ def _cache_path(entry: Entry) -> Path:
 
 
 def locate(name: str | Path) -> Path:
-    """A verified file: of an entry, or a path that the user gave (which has no sum to compare).
+    """A verified file: of an entry, or a path, with no sum to compare; the folder of a run stands for its weights.
 
     Never downloads.
 
@@ -150,11 +151,12 @@ def locate(name: str | Path) -> Path:
         WeightsError: absent (names the command that fetches it), or another sum than the manifest's.
     """
     if isinstance(name, Path) or name not in manifest():
-        path = Path(name)
+        path = Path(name) / RUN_WEIGHTS if Path(name).is_dir() else Path(name)
         if path.is_file():
             return path
         if isinstance(name, Path) or path.suffix:
-            raise WeightsError(f"no weights file {path}", "see `lipdub weights list`")
+            remedy = f"`lipdub weights export {name}` writes it" if Path(name).is_dir() else "see `lipdub weights list`"
+            raise WeightsError(f"no weights file {path}", remedy)
     entry = entry_of(str(name))
     found = find(entry)
     again = "install lipdub again" if entry.bundled else f"run `lipdub weights pull {name}`"

@@ -38,8 +38,11 @@ def train(
         typer.Option(help="The run's folder, runs/STAGE if not given; the same command continues a stopped run."),
     ] = None,
     preset: Annotated[
-        str | None,
-        typer.Option(help="A name in lipdub/presets, or a .toml file; else faces for the face networks, thesis."),
+        list[str] | None,
+        typer.Option(
+            help="A name in lipdub/presets, or a .toml file; of several the later ones win. Without it faces for the "
+            "face networks, else thesis."
+        ),
     ] = None,
     minutes: Annotated[
         float | None, typer.Option(min=0.0, help="End after this time, annealed, if steps are left.")
@@ -60,7 +63,7 @@ def train(
     export: Annotated[Path | None, typer.Option(help="Write the finished weights here, as fp16 safetensors.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights and sampling.")] = 0,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the settings that differ from the defaults, and the size; stop.")
+        bool, typer.Option("--dry-run", help="Print what would be trained: settings, parameters, FLOPs, memory; stop.")
     ] = False,
 ) -> None:
     """Train one network; every minute a checkpoint, every so often a validation and a picture.
@@ -78,9 +81,9 @@ def train(
     overrides = [f"train.stage={stage.value!r}", *(set_ or ())]
     if minutes is not None:
         overrides.append(f"train.minutes={minutes}")
-    config = load_config(preset or ("faces" if is_faces else "thesis"), overrides)
+    config = load_config(preset or ["faces" if is_faces else "thesis"], overrides)
     if dry_run:
-        for line in plan(stage.value, config):
+        for line in plan(stage.value, config, data):
             console.data(line)
         return
     run = run or Path("runs") / stage.value

@@ -82,6 +82,22 @@ def path(name: Annotated[str, typer.Argument(help="As `lipdub weights list` prin
     console.data(str(locate(name)))
 
 
+@app.command(cls=Command)
+def export(
+    run: Annotated[Path, typer.Argument(help="The folder of a run of `lipdub train`.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Else weights.safetensors in RUN.")] = None,
+    name: Annotated[str, typer.Option(help="For the entry that is printed.")] = "mine",
+) -> None:
+    """Write the averaged weights of a run, and print their entry for weights.toml.
+
+    `lipdub sync --weights RUN` takes the folder of a run that has ended as it is; this is for one that runs, for a
+    run of an earlier version, or for a file to pass on.
+    """
+    from lipdub.training.export import export_run, manifest_entry
+
+    console.data(manifest_entry(export_run(run, output), name))
+
+
 @app.command("import", cls=Command)
 def import_(
     source: Annotated[Path, typer.Argument(help="A .pth, .pt or .ckpt file of tensors.")],

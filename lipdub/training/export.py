@@ -1,4 +1,7 @@
-"""From a run folder to shippable weights: the averaged network in half precision, with the sections it is bound to."""
+"""From a run folder to shippable weights: the averaged network in half precision, with the sections it is bound to.
+
+A run that ended, or was stopped, has them as RUN/weights.safetensors, so that its folder can be given as weights.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,16 @@ from torch import Tensor
 
 from lipdub.config import Config
 from lipdub.errors import InputError
-from lipdub.weights import config_json, save_state
+from lipdub.training.run import CHECKPOINT, run_config
+from lipdub.weights import RUN_WEIGHTS, config_json, load_state, save_state, sha256_of
 
+STAGES = {
+    "detector": "faces-detector",
+    "landmarks": "faces-landmarks",
+    "expert": "expert",
+    "1": "generator",
+    "2": "generator",
+}
 KINDS = {
     "expert": ("expert", "mel"),
     "generator": ("generator", "mel", "reference"),
@@ -37,6 +48,32 @@ def export(checkpoint: Path, output: Path, kind: str, config: Config) -> Path:
     state: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
     save_state(output, _averaged(state), {"kind": kind, "config": config_json(config, *KINDS[kind])})
     return output
+
+
+def export_run(folder: Path, output: Path | None = None) -> Path:
+    """Write the weights of a run, whatever its stage; RUN/weights.safetensors if no output is given.
+
+    Raises:
+        InputError: no run there, or one that has no checkpoint yet.
+    """
+    config = run_config(folder)
+    return export(folder / CHECKPOINT, output or folder / RUN_WEIGHTS, STAGES[config.train.stage], config)
+
+
+def manifest_entry(path: Path, name: str) -> str:
+    """The table of weights.toml that describes a file; what only its maker knows is left to be filled in."""
+    return "\n".join(
+        (
+            f"[{name}]",
+            f'kind = "{load_state(path)[1]["kind"]}"',
+            f'bundled = "{path.name}"  # or repo, revision and file, or url',
+            f'sha256 = "{sha256_of(path)}"',
+            f"bytes = {path.stat().st_size}",
+            'license = ""',
+            "commercial = false",
+            'trained_on = ""',
+        )
+    )
 
 
 def _averaged(state: dict[str, Any]) -> dict[str, Tensor]:

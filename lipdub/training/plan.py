@@ -4,24 +4,59 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from lipdub.config import Config
+from lipdub.errors import InputError
+from lipdub.models.discriminator import Discriminator
 from lipdub.models.expert import Expert
 from lipdub.models.facenets import LANDMARK_SIDE, FaceDetector, LandmarkNet
 from lipdub.models.generator import Generator
 from lipdub.models.layers import n_parameters
 from lipdub.training.faces import DETECTOR_CANVAS
+from lipdub.training.stages import second_stage
+from lipdub.training.store import read_manifest
+
+NUMBER = 4  # bytes of a float32
+SLOTS = {"expert": 4, "1": 5, "2": 5}  # float32 numbers a parameter: itself, gradient, two of Adam, the average
 
 
-def plan(stage: str, config: Config) -> list[str]:
-    """The lines of a preset with all that differs from the defaults, and what the network costs as a comment."""
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that training holds at once: an estimate that a real step exceeds by up to three quarters.
+
+    Without libraries and the frozen judges (VGG, expert).
+    """
+
+    networks: int  # weights, gradients, optimizer, average
+    step: int  # what the forward pass keeps for the backward pass
+    clips: int  # of the data set, in this machine's memory
+
+    def __str__(self) -> str:
+        return (
+            f"networks {self.networks / 1e9:.2f} GB, a step {self.step / 1e9:.2f} GB; clips {self.clips / 1e9:.2f} GB"
+        )
+
+
+def plan(stage: str, config: Config, data: Path | None = None) -> list[str]:
+    """The lines of a preset with all that differs from the defaults; what the networks cost is in comments.
+
+    Args:
+        stage: a key of export.STAGES.
+        config: all sections.
+        data: the data set, if its clips are to be counted.
+    """
+    config = second_stage(config, with_expert=False) if stage == "2" else config
     n, flops = cost(stage, config)
     lines = [f"# stage {stage}: {n:,} parameters, {flops / 1e9:.3g} GFLOP a frame"]
+    if stage in SLOTS:
+        lines.append(f"# memory: {memory(stage, config, data)}")
     defaults = asdict(Config())
     for section, values in asdict(config).items():
         for key, value in values.items():
@@ -42,6 +77,64 @@ def cost(stage: str, config: Config) -> tuple[int, float]:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             run()
     return n_parameters(network), counter.get_total_flops() / frames
+
+
+def memory(stage: str, config: Config, data: Path | None = None) -> Memory:
+    """Bytes that training of the expert or a generator holds. Nothing is computed: shapes suffice.
+
+    Args:
+        stage: expert, 1 or 2.
+        config: all sections; a mixed precision counts as half.
+        data: a data set; without it, or where it is none, clips count nothing.
+    """
+    train = config.train
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    with torch.device("meta"):
+        network, run = _training(stage, config)
+        networks = [network, Discriminator(config.discriminator)] if stage == "2" else [network]
+        own = {p.untyped_storage()._cdata for each in networks for p in each.parameters()}
+        with saved_tensors_hooks(keep, lambda tensor: tensor):
+            _ = run()  # what comes out holds the graph
+            if stage == "2":
+                faces = (train.batch_clips, train.frames, 3, *2 * [config.generator.size])
+                _ = [networks[1](torch.zeros(faces)) for _ in ("real", "fake")]
+    held = sum(t.untyped_storage().nbytes() for key, t in kept.items() if key not in own)
+    slots = sum(n_parameters(each) * slots for each, slots in zip(networks, (SLOTS[stage], 4), strict=False))
+    return Memory(slots * NUMBER, held if train.precision == "no" else held // 2, _clip_bytes(data))
+
+
+def _clip_bytes(data: Path | None) -> int:
+    """What the stored pictures of a data set take when they are decoded; 0 where there is none."""
+    try:
+        entries, summary = read_manifest(data) if data is not None else ([], {"side": 0})
+    except InputError:
+        return 0
+    return sum(entry.frames for entry in entries) * 3 * int(str(summary["side"])) ** 2
+
+
+def _training(stage: str, config: Config) -> tuple[nn.Module, Callable[[], object]]:
+    """A network and a call of it with a whole batch."""
+    train, count = config.train, config.train.batch_clips
+    if stage == "expert":
+        section, expert = config.expert, Expert(config.expert)
+        lower = torch.zeros(count, 3 * section.frames, section.size // 2, section.size)
+        mel = torch.zeros(count * (1 + train.wrong_sounds), 1, section.n_mels, section.window)
+        return expert, lambda: (expert.embed_faces(lower), expert.embed_audio(mel))
+    size, generator, code = config.generator.size, Generator(config.generator), config.generator.shape_code
+    frames, places = count * train.frames, count * train.references
+    windows = torch.zeros(frames, config.generator.n_mels, config.generator.window)
+
+    def run() -> object:
+        references = generator.encode_references(torch.zeros(places, 3, size, size), torch.zeros(places, code))
+        owner = torch.ones(frames, places, dtype=torch.bool)
+        return generator(torch.zeros(frames, 3, size, size), windows, references, owner)
+
+    return generator, run
 
 
 def _network(stage: str, config: Config) -> tuple[nn.Module, Callable[[], object], int]:

@@ -19,20 +19,13 @@ from lipdub.models.vgg import Vgg16, Vgg19Conv31
 from lipdub.training.adversary import Adversary
 from lipdub.training.data import ClipSet
 from lipdub.training.expert import ExpertTraining
-from lipdub.training.export import export
+from lipdub.training.export import STAGES, export
 from lipdub.training.faces import FaceTraining
 from lipdub.training.generator import GeneratorTraining
 from lipdub.training.run import CHECKPOINT, Run, Stage, channels_last, run_config, train_steps
 from lipdub.training.store import read_manifest
-from lipdub.weights import load_expert, load_generator, load_state, locate
+from lipdub.weights import RUN_WEIGHTS, load_expert, load_generator, load_state, locate
 
-KINDS = {
-    "detector": "faces-detector",
-    "landmarks": "faces-landmarks",
-    "expert": "expert",
-    "1": "generator",
-    "2": "generator",
-}
 EXPERT_2, ADVERSARIAL_2 = 0.1, 0.01  # weights of stage 2 where none are set [3.7]
 START = "start.safetensors"  # in a run's folder: what it began with, where that was another run
 
@@ -41,7 +34,7 @@ START = "start.safetensors"  # in a run's folder: what it began with, where that
 class RunRequest:
     """One call of `lipdub train`."""
 
-    stage: str  # a key of KINDS
+    stage: str  # a key of export.STAGES
     data: Path
     run: Path
     config: Config
@@ -74,7 +67,7 @@ def run_stage(
     start = None
     if request.start is not None:
         start, config = load_generator(_start_file(request), config)
-    if request.expert is not None and KINDS[request.stage] == "generator":
+    if request.expert is not None and STAGES[request.stage] == "generator":
         expert, bound = load_expert(request.expert, config)
         config = replace(config, expert=bound.expert)
         _check_expert(config)
@@ -85,8 +78,9 @@ def run_stage(
     accelerator = Accelerator(mixed_precision=config.train.precision)
     stage = _stage(replace(request, config=config), accelerator, expert, features, start, on_line)
     finished = train_steps(stage, run, config.train, accelerator.device, stopped)
-    if finished and request.export is not None:
-        export(request.run / CHECKPOINT, request.export, KINDS[request.stage], config)
+    outputs = [request.run / RUN_WEIGHTS, *([request.export] if finished and request.export is not None else [])]
+    for output in outputs:
+        export(request.run / CHECKPOINT, output, STAGES[request.stage], config)
     return finished
 
 
@@ -163,7 +157,7 @@ def _check(request: RunRequest) -> None:
         read_manifest(request.data, split)
     if request.stage == "2" and request.start is None and not (request.run / CHECKPOINT).is_file():
         raise InputError("stage 2 goes on from stage 1", "give its run, or its weights, with --init")
-    if KINDS[request.stage] == "generator" and generator.shape_code not in (0, len(SHAPE_NAMES)):
+    if STAGES[request.stage] == "generator" and generator.shape_code not in (0, len(SHAPE_NAMES)):
         raise InputError(f"generator.shape_code is 0 or {len(SHAPE_NAMES)}, not {generator.shape_code}")
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from lipdub.models.expert import Expert
 from lipdub.models.generator import Generator
 from lipdub.models.layers import n_parameters
 from lipdub.training import stages
-from lipdub.training.plan import cost
+from lipdub.training.plan import cost, memory
+from lipdub.training.store import read_manifest
 from lipdub.weights import load_generator
 
 runner = CliRunner()
@@ -49,6 +51,8 @@ def test_footage_becomes_weights(data: Path, tmp_path: Path) -> None:
     generator, config = load_generator(weights, Config())
     assert config.generator == load_config("debug").generator
     assert n_parameters(Generator(config.generator)) == sum(p.numel() for p in generator.parameters())
+    assert (tmp_path / "run" / "weights.safetensors").read_bytes() == weights.read_bytes()
+    load_generator(tmp_path / "run", Config())
     result = runner.invoke(app, [*arguments, "--set", "generator.embedding=16"])
     assert result.exit_code == 3
     assert "generator.embedding = 32, not 16" in result.stderr
@@ -61,6 +65,7 @@ def test_a_dry_run_prints_a_preset_and_makes_nothing(tmp_path: Path) -> None:
     first, *rest = result.stdout.splitlines()
     assert first.startswith("# stage 1: ")
     assert first.endswith(" GFLOP a frame")
+    assert rest[0].startswith("# memory: networks ")
     assert "generator.widths = [8, 16]" in rest
     assert 'train.precision = "bf16"' in rest
     assert not any("n_mels" in line for line in rest)
@@ -73,7 +78,35 @@ def test_a_dry_run_prints_a_preset_and_makes_nothing(tmp_path: Path) -> None:
 
 def test_a_dry_run_of_defaults_has_nothing_to_print_but_the_size(tmp_path: Path) -> None:
     result = runner.invoke(app, call(tmp_path, "--dry-run"))
-    assert result.stdout == "# stage 1: 24,648,084 parameters, 4.19 GFLOP a frame\n"
+    first, second = result.stdout.splitlines()
+    assert first == "# stage 1: 24,648,084 parameters, 4.19 GFLOP a frame"
+    assert second.startswith("# memory: networks 0.49 GB, a step 0.")  # 24.6 M * (1 + 1 + 2 + 1) * 4 bytes
+
+
+def test_memory_is_what_the_forward_pass_keeps(data: Path) -> None:
+    config = load_config("debug")
+    one, three = (memory("1", replace(config, train=replace(config.train, batch_clips=n))) for n in (1, 3))
+    assert one.networks == three.networks == 20 * cost("1", config)[0]
+    assert 2.5 < three.step / one.step < 3.1
+    half = memory("1", replace(config, train=replace(config.train, precision="bf16")))
+    assert half.step == one.step // 2
+    against = memory("2", config)
+    assert against.networks > one.networks and against.step > one.step
+    assert one.clips == 0
+    assert memory("1", config, data).clips == sum(e.frames for e in read_manifest(data)[0]) * 48 * 48 * 3
+
+
+def test_a_later_preset_wins_over_an_earlier_one(tmp_path: Path) -> None:
+    arguments = call(tmp_path, "--dry-run", "--preset", "debug", "--preset", "ablation/1-random")
+    lines = runner.invoke(app, arguments).stdout.splitlines()
+    assert "generator.size = 32" in lines
+    assert "generator.attention = false" in lines
+    assert "reference.count = 1" in lines
+
+
+def test_the_release_preset_fits_what_may_be_bundled() -> None:
+    parameters, flops = cost("1", load_config("release"))
+    assert parameters <= 25e6 and flops <= 5e9
 
 
 @pytest.mark.parametrize("stage", ["detector", "landmarks"])

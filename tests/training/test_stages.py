@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +22,12 @@ from lipdub.models.layers import mask_lower_half
 from lipdub.training import expert as expert_module
 from lipdub.training.data import Clip, ClipSet
 from lipdub.training.expert import ExpertTraining, expert_batch
-from lipdub.training.export import export
+from lipdub.training.export import export, export_run, manifest_entry
 from lipdub.training.generator import GeneratorTraining
 from lipdub.training.run import Run, train_steps
 from lipdub.training.stages import RunRequest, load_features, run_stage
 from lipdub.training.store import ClipEntry
-from lipdub.weights import load_expert, load_generator, load_state, save_state
+from lipdub.weights import load_expert, load_generator, load_state, save_state, sha256_of
 
 
 @pytest.fixture(autouse=True)
@@ -396,3 +397,19 @@ def test_a_run_can_be_made_without_the_command_line(made_data: Path, tmp_path: P
     assert any(line.startswith("validate 1: val_l1") for line in lines)
     state, _ = load_state(export(tmp_path / "checkpoint.pt", tmp_path / "g.safetensors", "generator", config))
     assert not any("num_batches" in name for name in state)
+
+
+@pytest.mark.parametrize(("stage", "kind"), [("expert", "expert"), ("1", "generator")])
+def test_a_stopped_run_has_weights_and_an_entry(made_data: Path, tmp_path: Path, stage: str, kind: str) -> None:
+    asked = iter([False, True])
+    assert not run_stage(request(made_data, tmp_path, stage), quiet, stopped=lambda: next(asked))
+    load = load_expert if kind == "expert" else load_generator
+    load(tmp_path, Config())  # the folder stands for its weights
+    (tmp_path / "weights.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"weights\.safetensors") as raised:
+        load(tmp_path, Config())
+    assert f"lipdub weights export {tmp_path}" in raised.value.remedy
+    entry = tomllib.loads(manifest_entry(export_run(tmp_path), "mine"))["mine"]
+    assert (entry["kind"], entry["bytes"]) == (kind, (tmp_path / "weights.safetensors").stat().st_size)
+    assert entry["sha256"] == sha256_of(tmp_path / "weights.safetensors")
+    load(tmp_path, Config())
