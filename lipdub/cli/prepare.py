@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,14 +11,31 @@ import typer
 from lipdub.cli import console
 
 
+class LayoutName(StrEnum):
+    """Keys of training.layouts.LAYOUTS, which is not imported for the help alone."""
+
+    folder = "folder"
+    lrs2 = "lrs2"
+    lrs3 = "lrs3"
+    grid = "grid"
+    lrw = "lrw"
+    voxceleb2 = "voxceleb2"
+    avspeech = "avspeech"
+    hdtf = "hdtf"
+    timit = "timit"
+
+
 def prepare(
-    source: Annotated[Path, typer.Argument(help="Folder of talking-face videos; sub-folders are read too.")],
+    source: Annotated[Path, typer.Argument(help="Folder of talking-face videos, or of a corpus; see --layout.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The data set's folder; a second call continues.")],
+    layout: Annotated[
+        LayoutName, typer.Option(help="How SOURCE is arranged; a corpus' own split lists are followed.")
+    ] = LayoutName.folder,
     speakers: Annotated[
         Path | None,
         typer.Option(
-            help="TSV with the columns path and speaker. Without it a sub-folder counts as one speaker, and so does a "
-            "file outside of any."
+            help="TSV with the columns path and speaker. Without it the layout decides: in a folder each sub-folder is "
+            "one speaker, and so is a file outside of any."
         ),
     ] = None,
     side: Annotated[int, typer.Option(min=32, help="Side in pixels of a stored crop, margin included.")] = 128,
@@ -37,6 +55,7 @@ def prepare(
     options = PrepareOptions(
         source=source,
         output=output,
+        layout=layout.value,
         table=speakers,
         side=side,
         val_share=val_share,

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -62,11 +63,20 @@ def train(
     ] = None,
     export: Annotated[Path | None, typer.Option(help="Write the finished weights here, as fp16 safetensors.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights and sampling.")] = 0,
+    tracker: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Beside metrics.jsonl: tensorboard, trackio, wandb, mlflow, ...; none for none. Without it "
+            "tensorboard, if it is installed."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be trained: settings, parameters, FLOPs, memory; stop.")
     ] = False,
 ) -> None:
     """Train one network; every minute a checkpoint, every so often a validation and a picture.
+
+    On several GPUs: torchrun --nproc-per-node N -m -- lipdub train ...; the batch is then that of each process.
 
     Ctrl-C or SIGTERM ends it after the current step, with a checkpoint; the same command continues it.
 
@@ -100,6 +110,7 @@ def train(
         start=init,
         export=export,
         seed=seed,
+        trackers=_trackers(tracker),
     )
     with _signals() as received:
         finished = run_stage(request, on_line=console.say, stopped=lambda: bool(received))
@@ -107,6 +118,12 @@ def train(
         console.say(f"{run}: saved; the same command continues it")
         raise typer.Exit(128 + received[0])
     console.say(f"{run}: finished" + (f", weights in {export}" if export else ""))
+
+
+def _trackers(asked: list[str] | None) -> tuple[str, ...]:
+    if asked is None:
+        return ("tensorboard",) if find_spec("tensorboard") else ()
+    return tuple(name for name in asked if name != "none")
 
 
 @contextmanager

@@ -42,7 +42,8 @@ from lipdub.models.wav2lip import Wav2Lip
 from lipdub.pipeline.options import SyncOptions
 from lipdub.pipeline.sync import load_network, resolve_device, sync_video
 from lipdub.pipeline.wav2lip import LICENCE
-from lipdub.training.prepare import VIDEO_SUFFIXES, speaker_table
+from lipdub.training.layouts import VIDEO_SUFFIXES
+from lipdub.training.prepare import speaker_table
 from lipdub.weights import load_model, locate, sha256_of
 
 REAL, FOREIGN, UNTOUCHED = "real", "real, other sound", "source untouched"

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from lipdub.errors import InputError
-from lipdub.training.prepare import VIDEO_SUFFIXES
+from lipdub.training.layouts import VIDEO_SUFFIXES
 from lipdub.training.store import read_manifest
 
 PAIRINGS = {"own": "own sound", "other": "other sound of the speaker", "speaker": "sound of another speaker"}

@@ -12,7 +12,7 @@ from torch import Tensor
 from lipdub.config import Config
 from lipdub.losses import discriminator_adversarial, generator_adversarial, r1_penalty
 from lipdub.models.discriminator import Discriminator
-from lipdub.training.run import annealed, channels_last, descend
+from lipdub.training.run import annealed, channels_last, descend, prepared
 
 TURN, SCALE, SHIFT = 0.1, 0.1, 0.06  # of the affine: radians, log size, crop sides; standard deviations
 ERODED = 0.5  # share of clips that are eroded, by a 3 x 3 minimum at size 96
@@ -32,7 +32,7 @@ class Adversary:
         self._loss, self._train, self._accelerator = config.loss, config.train, accelerator
         discriminator = channels_last(Discriminator(config.discriminator))
         optimizer = torch.optim.Adam(discriminator.parameters(), config.train.learning_rate)
-        self._discriminator, self._optimizer = accelerator.prepare(discriminator, optimizer)
+        self._discriminator, self._optimizer = prepared(accelerator, discriminator, optimizer)
         self._shown: tuple[Tensor, Tensor] | None = None
         self._learnt = 0  # steps, by which the penalty comes round
 

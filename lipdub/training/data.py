@@ -26,8 +26,9 @@ from lipdub.faces.backend import Frame
 from lipdub.faces.references import cluster, sharpness
 from lipdub.mel import mel_windows
 from lipdub.models.layers import mask_lower_half
+from lipdub.training.peers import own_seed
 from lipdub.training.run import sampler_from, sampler_state
-from lipdub.training.store import RATE, ClipEntry, read_clip, read_manifest
+from lipdub.training.store import AGAIN, RATE, ClipEntry, read_clip, read_manifest
 
 LIGHT_CHANGE = 0.02  # log gain, standard deviation, between a clip's frames in training: once per channel, once in all
 VOICE_PACE, VOICE_PITCH, VOICE_SPREAD = 0.06, 2.0, 0.03  # of `another_voice`: log time, mel bands, log mel axis
@@ -71,16 +72,17 @@ class Batch:
 class ClipSet:
     """All clips of one split in memory, and random batches of them.
 
-    Clips too short to have a reference that is no neighbour of the target, wherever that lies, are left out.
+    Clips too short to have a reference that is no neighbour of the target, wherever that lies, are left out, and so are
+    damaged ones; `left_out` says which and why.
 
     Args:
         folder: a prepared data set.
         split: train, val or test.
         config: mel, reference, expert and train sections are used.
-        seed: of the sampling.
+        seed: of the sampling; of several processes each draws its own samples.
 
     Raises:
-        InputError: no data set, no usable clip in the split, a damaged clip, or an unknown `reference.sampling`.
+        InputError: no data set, no usable clip in the split, or an unknown `reference.sampling`.
     """
 
     def __init__(self, folder: Path, split: str, config: Config, seed: int = 0) -> None:
@@ -88,14 +90,18 @@ class ClipSet:
             raise InputError(f"reference.sampling is one of {', '.join(SAMPLINGS)}, not {config.reference.sampling!r}")
         entries, summary = read_manifest(folder, split)
         shortest = max(config.train.frames, config.expert.frames) + 2 * config.reference.exclude + 1
+        self.left_out = {e.id: f"shorter than {shortest} frames" for e in entries if e.frames < shortest}
         entries = [entry for entry in entries if entry.frames >= shortest]
         if not entries:
             raise InputError(f"{folder} has no clip of {shortest} frames in split {split!r}", "prepare longer footage")
-        self.config, self.seed = config, seed
+        self.config, self.seed = config, own_seed(seed)
         self.margin = float(summary["margin"])  # type: ignore[arg-type]
-        self.reseed(seed)
+        self.reseed(self.seed)
         with ThreadPoolExecutor(max(1, config.train.workers)) as pool:
-            self.clips = list(pool.map(lambda entry: self._load(folder, entry), entries))
+            loaded = pool.map(lambda entry: self._load(folder, entry), entries)
+            self.clips = [clip for clip in loaded if clip is not None]
+        if not self.clips:
+            raise InputError(f"no clip in split {split!r} can be read: {next(reversed(self.left_out.values()))}", AGAIN)
         self.weights = self._clip_weights()
 
     def reseed(self, seed: int) -> None:
@@ -110,8 +116,13 @@ class ClipSet:
         """Go on sampling where a checkpoint was written."""
         self.rng = sampler_from(state, self.seed)
 
-    def _load(self, folder: Path, entry: ClipEntry) -> Clip:
-        arrays = read_clip(folder, entry)
+    def _load(self, folder: Path, entry: ClipEntry) -> Clip | None:
+        """A clip, or None if it is damaged."""
+        try:
+            arrays = read_clip(folder, entry)
+        except InputError as error:
+            self.left_out[entry.id] = error.what
+            return None
         return Clip(
             entry,
             arrays.frames,

@@ -23,7 +23,7 @@ from lipdub.losses import expert_bce
 from lipdub.mel import mel_windows
 from lipdub.models.expert import Expert, lower_halves
 from lipdub.training.data import MIRRORED_SHAPE, ClipSet, noisy_sound
-from lipdub.training.run import annealed, channels_last, descend
+from lipdub.training.run import annealed, channels_last, descend, prepared
 from lipdub.training.store import RATE
 
 NEAREST_S = 0.2  # a wrong sound is at least this far from the right one
@@ -93,7 +93,7 @@ class ExpertTraining:
         self.config, self.accelerator, self.clips, self.held_out = config, accelerator, clips, held_out
         taught = TaughtExpert(config.expert, heads=config.loss.shape > 0)
         optimizer = torch.optim.Adam(taught.parameters(), config.train.learning_rate)
-        self.taught, self.optimizer = accelerator.prepare(taught, optimizer)
+        self.taught, self.optimizer = prepared(accelerator, taught, optimizer)
         self.best: dict[str, Tensor] = {}
         self.best_loss = float("inf")
 

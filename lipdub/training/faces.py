@@ -31,7 +31,7 @@ from lipdub.training.facedata import (
     load_frames,
     load_patches,
 )
-from lipdub.training.run import averaged_copy, channels_last, descend, sampler_from, sampler_state
+from lipdub.training.run import averaged_copy, channels_last, descend, prepared, sampler_from, sampler_state
 
 DETECTOR_CANVAS = (224, 320)  # height, width of a training picture
 BACKGROUND_SHARE = 0.15  # of the pictures show no face at all
@@ -97,7 +97,7 @@ class FaceTraining:
         model = channels_last(model)
         self.averaged = averaged_copy(model, config.ema, accelerator.device)
         optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=WEIGHT_DECAY)
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.model, self.optimizer = prepared(accelerator, model, optimizer)
 
     def losses(self, step: int) -> dict[str, Tensor]:
         """The network's loss on a random batch."""

@@ -24,7 +24,7 @@ from lipdub.models.generator import Generated, Generator, References, blend
 from lipdub.models.warp import enlarged
 from lipdub.training.adversary import Adversary
 from lipdub.training.data import Batch, ClipSet, another_voice, masked_faces, noisy_sound
-from lipdub.training.run import annealed, averaged_copy, channels_last, descend
+from lipdub.training.run import annealed, averaged_copy, channels_last, descend, prepared
 
 SOUND_BATCH = 96  # mel windows a step, for the sound -> shape side
 SHAPE_NOISE = 0.1  # on the true shape that stands in for the heard one, which is never exact; in units of SHAPE_SCALE
@@ -76,7 +76,7 @@ class GeneratorTraining:
             generator.load_state_dict(start.state_dict())
         self.averaged = averaged_copy(generator, config.train.ema, accelerator.device)
         optimizer = torch.optim.Adam(generator.parameters(), config.train.learning_rate)
-        self.generator, self.optimizer = accelerator.prepare(generator, optimizer)
+        self.generator, self.optimizer = prepared(accelerator, generator, optimizer)
         self.features = features.to(accelerator.device) if features is not None else None
         self.expert = expert.to(accelerator.device).eval().requires_grad_(False) if expert is not None else None
         self.expert_weight, self.adversary = config.loss.expert, adversary
@@ -135,6 +135,7 @@ class GeneratorTraining:
     def shape_loss(self, windows: Tensor, shapes: Tensor) -> Tensor:
         """Smooth L1 between heard and seen mouth shapes."""
         heard = self.generator.encode_audio(windows).shape
+        assert heard is not None  # shape_code
         return F.smooth_l1_loss(heard, shapes, beta=0.5)
 
     def generate(self, model: nn.Module, batch: Batch, shape: Tensor | None) -> tuple[Generated, Tensor]:

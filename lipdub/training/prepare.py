@@ -14,7 +14,7 @@ import csv
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -37,11 +37,11 @@ from lipdub.media.probe import VideoInfo, probe, require_video
 from lipdub.media.video import VideoReader
 from lipdub.media.view import PictureView, write_clip
 from lipdub.mel import log_mel
+from lipdub.training.layouts import LAYOUTS, Footage
 from lipdub.training.offset import group_offsets, shift_sound, slice_mel
 from lipdub.training.settings import keep_settings
 from lipdub.training.store import RATE, ClipEntry, write_arrays, write_manifest
 
-VIDEO_SUFFIXES = {".mp4", ".mpg", ".mpeg", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".wmv"}
 MIN_CONFIDENCE = 0.6  # mean over a track; below it the landmarks are not good enough to learn from
 LARGE_SPEAKER = 0.08  # a speaker with more of all frames than this is kept for training
 TELL_EVERY = 50  # files between two lines
@@ -53,6 +53,7 @@ class PrepareOptions:
 
     source: Path
     output: Path
+    layout: str = "folder"  # a key of layouts.LAYOUTS
     table: Path | None = None  # TSV with columns path and speaker
     side: int = 128  # pixels of a stored crop
     margin: float = 1.25  # stored crop over face crop
@@ -78,11 +79,13 @@ def prepare(options: PrepareOptions, config: Config, on_line: Callable[[str], No
     """Prepare a folder of talking faces; returns the manifest's summary. Finished files are not done again.
 
     Raises:
-        InputError: no video below the source, none of use, or an output folder that was made with other settings.
+        InputError: no video of the layout below the source, none of use, or an output folder of other settings.
     """
-    sources = sorted(p for p in options.source.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
+    layout = LAYOUTS[options.layout]
+    sources = list(layout.footage(options.source))
     if not sources:
-        raise InputError(f"no video below {options.source}", f"known: {', '.join(sorted(VIDEO_SUFFIXES))}")
+        form = " ".join((type(layout).__doc__ or "").split())
+        raise InputError(f"no video below {options.source} that layout {options.layout} knows", f"it is: {form}")
     preparer = Preparer(options, config, speaker_table(options.table) if options.table else {})
     (options.output / "clips").mkdir(parents=True, exist_ok=True)
     (options.output / "done").mkdir(exist_ok=True)
@@ -100,13 +103,14 @@ def prepare(options: PrepareOptions, config: Config, on_line: Callable[[str], No
         reasons = Counter(r.reason for r in results)
         raise InputError(f"nothing of use in {options.source}: {dict(reasons)}", "give other footage, with sound")
     offsets = group_offsets(options.output, entries, config.mel) if options.correct_offset else {}
-    entries = split_speakers(shift_sound(options.output, entries, offsets, config.mel), options)
+    official = {preparer.name(footage): footage.split for footage in sources if footage.split}
+    entries = split_speakers(shift_sound(options.output, entries, offsets, config.mel), options, official)
     summary = _summary(options, entries, results, offsets)
     write_manifest(options.output, entries, summary)
     return summary
 
 
-MapFiles = Callable[[Callable[[Path], Prepared], Iterable[Path]], Iterable[Prepared]]
+MapFiles = Callable[[Callable[[Footage], Prepared], Iterable[Footage]], Iterable[Prepared]]
 
 
 @contextmanager
@@ -117,7 +121,7 @@ def _mapping(jobs: int) -> Iterator[MapFiles]:
         return
     # A fork of a process that has used torch or OpenCV may wait for ever for threads that it does not have.
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_quiet_worker) as pool:
-        yield lambda function, paths: pool.map(function, paths, chunksize=4)
+        yield lambda function, sources: pool.map(function, sources, chunksize=4)
 
 
 def _quiet_worker() -> None:
@@ -151,37 +155,41 @@ class Preparer:
         kept = {key: getattr(self.options, key) for key in ("side", "margin", "crf", "min_s", "max_s")}
         return {"clip": kept, "mel": to_dict(self.config.mel), "face": to_dict(self.config.face)}
 
-    def __call__(self, path: Path) -> Prepared:
+    def name(self, footage: Footage) -> str:
+        """What a source file is called in the data set: its path below the source."""
+        return footage.path.relative_to(self.options.source).as_posix()
+
+    def __call__(self, footage: Footage) -> Prepared:
         """The clips of a source file, or why there are none; remembered in its marker."""
-        name = path.relative_to(self.options.source).as_posix()
+        name = self.name(footage)
         digest = hashlib.sha256(name.encode()).hexdigest()
         marker = self.options.output / "done" / f"{digest[:16]}.json"
         if marker.exists():
             data = json.loads(marker.read_text(encoding="utf-8"))
             return Prepared(name, [ClipEntry(**e) for e in data["entries"]], data["reason"])
         try:
-            result = Prepared(name, self._store(path, name, digest[:10]), "")
+            result = Prepared(name, self._store(footage, name, digest[:10]), "")
         except LipdubError as error:
-            result = Prepared(name, [], error.what.replace(str(path), "the file"))
+            result = Prepared(name, [], error.what.replace(str(footage.path), "the file"))
         text = json.dumps({"reason": result.reason, "entries": [asdict(e) for e in result.entries]})
         temporary = marker.with_suffix(".part")
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(marker)
         return result
 
-    def speaker(self, name: str) -> str:
-        """By the table, else by the folder; a file in no folder is a speaker of its own."""
+    def speaker(self, footage: Footage) -> str:
+        """By the table, else as the layout says."""
+        name = self.name(footage)
         for path, speaker in self.speakers.items():
             if path == name or path.endswith(f"/{name}"):
                 return speaker
-        folder, _, file = name.rpartition("/")
-        return folder or PurePosixPath(file).stem
+        return footage.speaker
 
-    def _store(self, path: Path, name: str, stem: str) -> list[ClipEntry]:
+    def _store(self, footage: Footage, name: str, stem: str) -> list[ClipEntry]:
         """Follow the largest face, and write its clips."""
-        options, face, mel_config = self.options, self.config.face, self.config.mel
+        options, face, mel_config, path = self.options, self.config.face, self.config.mel, footage.path
         info = require_video(probe(path))
-        mel = log_mel(load_audio(path), mel_config)
+        mel = log_mel(load_audio(footage.sound or path), mel_config)
         track, times = self._follow(path, info)
         own = times[track.first : track.first + len(track.landmarks)]
         matrices = crop_matrices(track.landmarks, own, face, options.side, margin=options.margin)
@@ -205,7 +213,7 @@ class Preparer:
             entries.append(
                 ClipEntry(
                     id=clip,
-                    speaker=self.speaker(name),
+                    speaker=self.speaker(footage),
                     group=group,
                     split="train",
                     frames=len(piece),
@@ -255,19 +263,37 @@ def _crops(
                 yield from [crop] * count
 
 
-def split_speakers(entries: Sequence[ClipEntry], options: PrepareOptions) -> list[ClipEntry]:
+def split_speakers(
+    entries: Sequence[ClipEntry], options: PrepareOptions, official: Mapping[str, str] | None = None
+) -> list[ClipEntry]:
     """Splits by speaker: a speaker's hash decides, so that a grown corpus keeps its splits; large ones train.
 
     Footage of a single speaker is split by source file, that of a single file by clip: something must be held out.
+
+    Args:
+        entries: all clips.
+        options: the shares.
+        official: source -> split, where the corpus has one. It holds for all footage of these speakers, and
+            shares are of what is left; validation and test are not added to where the corpus has its own.
     """
+    official = official or {}
+    known = [(e.speaker, official[e.source]) for e in entries if e.source in official]
+    held = dict(sorted(known, key=lambda pair: pair[1] != "train"))  # train comes first, and gives way
+    fixed = [replace(e, split=official.get(e.source, held[e.speaker])) for e in entries if e.speaker in held]
+    rest = [entry for entry in entries if entry.speaker not in held]
+    return fixed + _split_by_share(rest, options, {entry.split for entry in fixed}) if rest else fixed
+
+
+def _split_by_share(entries: Sequence[ClipEntry], options: PrepareOptions, there: Collection[str]) -> list[ClipEntry]:
+    """Splits of what the corpus does not split itself; a held-out split that is `there` already gets no more."""
     unit = next((u for u in ("speaker", "source") if len({getattr(e, u) for e in entries}) > 1), "id")
     frames: Counter[str] = Counter()
     for entry in entries:
         frames[getattr(entry, unit)] += entry.frames
     limit = LARGE_SPEAKER * sum(frames.values()) if len(frames) > 4 else float("inf")
     names = sorted(frames, key=lambda n: (frames[n] > limit, hashlib.sha256(n.encode()).hexdigest()))
-    n_test = round(options.test_share * len(names))
-    n_val = max(1, round(options.val_share * len(names))) if len(names) > 1 else 0
+    n_test = 0 if "test" in there else round(options.test_share * len(names))
+    n_val = max(1, round(options.val_share * len(names))) if len(names) > 1 and "val" not in there else 0
     part = {n: "test" if i < n_test else "val" if i < n_test + n_val else "train" for i, n in enumerate(names)}
     return [replace(entry, split=part[getattr(entry, unit)]) for entry in entries]
 

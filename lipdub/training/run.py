@@ -4,11 +4,14 @@ RUN/config.json       what the run was asked for; a second call with other value
 RUN/metrics.jsonl     a line per log interval and per validation
 RUN/samples/*.png     rows: masked input, one reference, generated, real
 RUN/checkpoint.pt     everything needed to go on
+RUN/not-finite.pt     the state in which a run gave up on losses that were not finite, with these losses
+RUN/lipdub            what metrics.jsonl has, for TensorBoard, where that is used
 """
 
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import time
 from collections.abc import Callable, Mapping
@@ -23,9 +26,10 @@ from torch import Tensor, nn
 
 from lipdub.config import Config, TrainConfig, from_dict, to_dict
 from lipdub.errors import InputError, TrainingError
+from lipdub.training import peers
 from lipdub.training.settings import keep_settings
 
-CHECKPOINT, SETTINGS = "checkpoint.pt", "config.json"
+CHECKPOINT, SETTINGS, NOT_FINITE = "checkpoint.pt", "config.json", "not-finite.pt"
 SECTIONS = ("mel", "reference", "generator", "expert", "discriminator", "loss", "train")  # what training depends on
 # these say how long a run is and how much it tells, not what it learns
 FREE = {
@@ -85,13 +89,20 @@ class Run:
         folder: created if needed.
         config: written once; a later call must agree with it, apart from the length of the run.
         on_line: receives what a person may read, a line at a time.
+        on_numbers: receives the same numbers as metrics.jsonl, with their step; for trackers.
 
     Raises:
         InputError: the folder holds a run of another configuration.
     """
 
-    def __init__(self, folder: Path, config: Config, on_line: Callable[[str], None]) -> None:
-        self.folder, self.on_line = folder, on_line
+    def __init__(
+        self,
+        folder: Path,
+        config: Config,
+        on_line: Callable[[str], None],
+        on_numbers: Callable[[dict[str, float], int], None] = lambda values, step: None,
+    ) -> None:
+        self.folder, self.on_line, self.on_numbers = folder, on_line, on_numbers
         self.started = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
         settings = {section: to_dict(getattr(config, section)) for section in SECTIONS}
@@ -100,7 +111,9 @@ class Run:
         self._bad_steps = 0
 
     def log(self, kind: str, step: int, values: Mapping[str, float]) -> None:
-        """Append one line to metrics.jsonl and tell it."""
+        """Append one line to metrics.jsonl and tell it; the first of several processes does."""
+        if peers.rank():
+            return
         line = json.dumps(
             {"kind": kind, "step": step, "time_s": round(time.monotonic() - self.started, 1)} | dict(values)
         )
@@ -108,20 +121,35 @@ class Run:
             file.write(line + "\n")
         numbers = "  ".join(f"{key} {value:.4g}" for key, value in values.items())
         self.on_line(f"{kind} {step}: {numbers}")
+        self.on_numbers({name: value for name, value in values.items()}, step)
 
-    def check_finite(self, losses: Mapping[str, Tensor], step: int, limit: int) -> bool:
-        """Whether this step may be taken; too many bad ones in a row stop the run.
+    def check_finite(
+        self, losses: Mapping[str, Tensor], step: int, limit: int, state: Callable[[], dict[str, Any]]
+    ) -> bool:
+        """Whether this step may be taken; a bad one is told, too many in a row stop the run.
+
+        Args:
+            losses: of this process; one that is bad in another process counts, too.
+            step: for the message.
+            limit: bad steps in a row that stop the run.
+            state: what is then written to RUN/not-finite.pt.
 
         Raises:
             TrainingError: names the loss and the step.
         """
-        bad = [name for name, value in losses.items() if not torch.isfinite(value).all()]
+        names = list(losses)
+        flags = [float(not torch.isfinite(value).all()) for value in losses.values()]
+        bad = [name for name, flag in zip(names, peers.greatest(flags, losses[names[0]].device), strict=True) if flag]
         self._bad_steps = self._bad_steps + 1 if bad else 0
         if self._bad_steps >= limit:
+            values = {name: float(value.detach()) for name, value in losses.items()}
+            self._write(NOT_FINITE, state() | {"losses": values})
             raise TrainingError(
                 f"loss {bad[0]!r} was not finite for {limit} steps in a row, last at step {step}",
-                "try a lower --set train.learning_rate in another --run folder",
+                f"try a lower --set train.learning_rate in another --run folder; {NOT_FINITE} here has the state",
             )
+        if bad:
+            self.on_line(f"step {step} left out: {', '.join(bad)} not finite")
         return not bad
 
     def checkpoint_due(self, every_s: float) -> bool:
@@ -129,11 +157,20 @@ class Run:
         return time.monotonic() - self._last_checkpoint >= every_s
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write the checkpoint: beside its place first, then renamed."""
-        temporary = self.folder / f"{CHECKPOINT}.part"
-        torch.save(state, temporary)
-        temporary.replace(self.folder / CHECKPOINT)
+        """Write the checkpoint; whatever happens meanwhile, the one before or this one is there."""
+        self._write(CHECKPOINT, state)
         self._last_checkpoint = time.monotonic()
+
+    def _write(self, name: str, state: dict[str, Any]) -> None:
+        """Beside its place first, then renamed; the first of several processes does."""
+        if peers.rank():
+            return
+        temporary = self.folder / f"{name}.part"
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.folder / name)
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
         """The checkpoint, or None on a fresh run.
@@ -151,7 +188,9 @@ class Run:
         return state
 
     def picture(self, name: str, rows: list[Tensor]) -> None:
-        """Write rows of faces, each (N, 3, S, S) in [0, 1], as one PNG."""
+        """Write rows of faces, each (N, 3, S, S) in [0, 1], as one PNG; the first of several processes does."""
+        if peers.rank():
+            return
         folder = self.folder / "samples"
         folder.mkdir(exist_ok=True)
         strips = [torch.cat(list(row.detach().float().cpu().clamp(0, 1)), 2) for row in rows]
@@ -187,14 +226,21 @@ def train_steps(
     step, spent_s = _resume(stage, run, device)
     started = time.monotonic() - spent_s
     judged = -1
-    while (share := share_done(train, step, time.monotonic() - started)) < 1:
-        if stopped():
+    while True:
+        mine = share_done(train, step, time.monotonic() - started)
+        asked = [mine, float(stopped()), float(run.checkpoint_due(train.checkpoint_every_s))]
+        share, stop, due = peers.greatest(asked, device)
+        if due:
+            run.save(_checkpoint(stage, step, started))
+        if share >= 1:
+            break
+        if stop:
             run.save(_checkpoint(stage, step, started))
             run.on_line(f"stopped at step {step}")
             return False
         losses = stage.losses(step)
         told: dict[str, float] = {}
-        if run.check_finite(losses, step, train.max_bad_steps):
+        if run.check_finite(losses, step, train.max_bad_steps, stage.state):
             told = stage.update(losses, step, share)
         step += 1
         if step % train.log_every == 0:
@@ -204,8 +250,6 @@ def train_steps(
             judged = _judge(stage, run, step)
         if step % train.sample_every == 0:
             _picture(stage, run, step)
-        if run.checkpoint_due(train.checkpoint_every_s):
-            run.save(_checkpoint(stage, step, started))
     if judged != step:
         _judge(stage, run, step)
     _picture(stage, run, step)
@@ -218,6 +262,11 @@ def _resume(stage: Stage, run: Run, device: torch.device) -> tuple[int, float]:
     state = run.load(device)
     if state is None:
         return 0, 0.0
+    everyone = state.get("peers", [])
+    if len(everyone) == peers.n_processes():
+        state |= everyone[peers.rank()]
+    elif peers.rank():  # the run has grown: nobody draws what another does
+        state = {name: value for name, value in state.items() if name not in ("sampler", "torch_rng")}
     stage.restore(state)
     if "torch_rng" in state:
         torch.set_rng_state(state["torch_rng"].cpu())
@@ -226,8 +275,11 @@ def _resume(stage: Stage, run: Run, device: torch.device) -> tuple[int, float]:
 
 
 def _checkpoint(stage: Stage, step: int, started: float) -> dict[str, Any]:
-    own = {"step": step, "spent_s": time.monotonic() - started, "torch_rng": torch.get_rng_state()}
-    return stage.state() | own
+    state = stage.state()
+    state |= {"step": step, "spent_s": time.monotonic() - started, "torch_rng": torch.get_rng_state()}
+    if peers.n_processes() > 1:
+        state["peers"] = peers.gathered({name: state[name] for name in ("sampler", "torch_rng") if name in state})
+    return state
 
 
 def _judge(stage: Stage, run: Run, step: int) -> int:
@@ -245,6 +297,13 @@ def _picture(stage: Stage, run: Run, step: int) -> None:
         run.picture(f"{step:07d}", rows)
 
 
+def prepared(
+    accelerator: Accelerator, network: Network, optimizer: torch.optim.Optimizer
+) -> tuple[Network, torch.optim.Optimizer]:
+    """Both on the accelerator's device and in its precision; `descend` does what several processes need."""
+    return accelerator.prepare_model(network, evaluation_mode=True), accelerator.prepare_optimizer(optimizer)
+
+
 def descend(
     accelerator: Accelerator,
     network: nn.Module,
@@ -253,11 +312,12 @@ def descend(
     rate: float,
     clip: float,
 ) -> None:
-    """One optimizer step on a loss at a learning rate, the gradient's norm clipped."""
+    """One optimizer step on a loss, averaged over processes, at a learning rate, the gradient's norm clipped."""
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.zero_grad(set_to_none=True)
     accelerator.backward(loss)
+    peers.average_gradients(network)
     accelerator.clip_grad_norm_(network.parameters(), clip)
     optimizer.step()
 

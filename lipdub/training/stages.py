@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import LoggerType
 from torch import nn
 
 from lipdub.config import Config
@@ -16,6 +19,7 @@ from lipdub.faces.align import SHAPE_NAMES
 from lipdub.models.expert import Expert
 from lipdub.models.generator import Generator
 from lipdub.models.vgg import Vgg16, Vgg19Conv31
+from lipdub.training import peers
 from lipdub.training.adversary import Adversary
 from lipdub.training.data import ClipSet
 from lipdub.training.expert import ExpertTraining
@@ -44,6 +48,7 @@ class RunRequest:
     start: str | None = None  # generator weights, or the folder of another run, to begin with
     export: Path | None = None
     seed: int = 0
+    trackers: tuple[str, ...] = ()  # of accelerate, beside metrics.jsonl: tensorboard, trackio, wandb, ...
 
 
 def run_stage(
@@ -63,25 +68,52 @@ def run_stage(
         LipdubError: bad data or settings, weights that are not there, losses that are not finite.
     """
     _check(request)
+    accelerator = _accelerator(request)
+    on_line = on_line if accelerator.is_main_process else lambda line: None
     config, expert = request.config, None
     start = None
     if request.start is not None:
-        start, config = load_generator(_start_file(request), config)
+        with accelerator.main_process_first():
+            start, config = load_generator(_start_file(request), config)
     if request.expert is not None and STAGES[request.stage] == "generator":
         expert, bound = load_expert(request.expert, config)
         config = replace(config, expert=bound.expert)
         _check_expert(config)
     config = second_stage(config, with_expert=expert is not None) if request.stage == "2" else config
     features = load_features(request.features) if request.features else None
-    torch.manual_seed(request.seed)
-    run = Run(request.run, config, on_line)
-    accelerator = Accelerator(mixed_precision=config.train.precision)
+    torch.manual_seed(request.seed)  # every process begins with the same weights ...
+    with accelerator.main_process_first():
+        run = Run(request.run, config, on_line, lambda values, step: accelerator.log(values, step=step))
+    accelerator.init_trackers("lipdub", config={"run": str(request.run), "stage": request.stage})
     stage = _stage(replace(request, config=config), accelerator, expert, features, start, on_line)
+    torch.manual_seed(peers.own_seed(request.seed))  # ... and goes on with its own noise
     finished = train_steps(stage, run, config.train, accelerator.device, stopped)
+    for tracker in accelerator.trackers:
+        tracker.finish()
+    if not accelerator.is_main_process:
+        return finished
     outputs = [request.run / RUN_WEIGHTS, *([request.export] if finished and request.export is not None else [])]
     for output in outputs:
         export(request.run / CHECKPOINT, output, STAGES[request.stage], config)
     return finished
+
+
+def _accelerator(request: RunRequest) -> Accelerator:
+    """The device, or this process' share of several, and the trackers.
+
+    Raises:
+        InputError: a tracker that accelerate does not know.
+        SetupError: one that is not installed.
+    """
+    known = [tracker.value for tracker in LoggerType if tracker is not LoggerType.ALL]
+    for tracker in request.trackers:
+        if tracker not in known:
+            raise InputError(f"no tracker {tracker!r}", f"there are: {', '.join(known)}")
+        if LoggerType(tracker) not in get_available_trackers():
+            raise SetupError(f"the tracker {tracker!r} is not installed", f"pip install {tracker}")
+    return Accelerator(
+        mixed_precision=request.config.train.precision, log_with=list(request.trackers), project_dir=request.run
+    )
 
 
 def _stage(
@@ -98,6 +130,8 @@ def _stage(
         return FaceTraining(request.stage, request.data, request.labels, config.train, accelerator, seed=seed)
     clips, held_out = (ClipSet(request.data, split, config, seed) for split in ("train", "val"))
     on_line(f"{len(clips.clips)} clips to train on, {len(held_out.clips)} to validate")
+    for reason, count in Counter((clips.left_out | held_out.left_out).values()).items():
+        on_line(f"left out {count} {'clip' if count == 1 else 'clips'}: {reason}")
     if request.stage == "expert":
         return ExpertTraining(config, accelerator, clips, held_out)
     adversary = Adversary(config, accelerator) if request.stage == "2" else None

@@ -89,7 +89,7 @@ def stored_offset(folder: Path, clip: str) -> float:
 def _load(folder: Path, clip: str) -> dict[str, NDArray[Any]]:
     path = folder / "clips" / f"{clip}.npz"
     try:
-        with np.load(path) as data:
+        with path.open("rb") as file, np.load(file) as data:
             return {name: data[name] for name in ("landmarks", "confidence", "mel", "offset_s")}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"cannot read {path}: {error}", AGAIN) from error
@@ -99,7 +99,7 @@ def read_clip(folder: Path, entry: ClipEntry) -> ClipArrays:
     """A whole clip.
 
     Raises:
-        InputError: the file is damaged or shorter than its entry says.
+        InputError: the file is damaged, shorter than its entry says, or its arrays are of another length.
     """
     path = folder / "clips" / f"{entry.id}.mp4"
     capture = cv2.VideoCapture(str(path))
@@ -112,7 +112,10 @@ def read_clip(folder: Path, entry: ClipEntry) -> ClipArrays:
             frames.append(np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8))
     finally:
         capture.release()
-    return ClipArrays(np.stack(frames), *read_arrays(folder, entry.id))
+    landmarks, confidence, mel = read_arrays(folder, entry.id)
+    if not len(frames) == len(landmarks) == len(confidence) or mel.ndim != 2 or not mel.size:
+        raise InputError(f"{path.with_suffix('.npz')} does not belong to its {len(frames)} frames", AGAIN)
+    return ClipArrays(np.stack(frames), landmarks, confidence, mel)
 
 
 def write_manifest(folder: Path, entries: list[ClipEntry], summary: dict[str, object]) -> None:

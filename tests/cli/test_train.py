@@ -232,3 +232,19 @@ def test_stages_follow_each_other_without_paths(data: Path, tmp_path: Path, monk
         assert result.exit_code == 0, result.stderr
         assert (tmp_path / "runs" / stage / "checkpoint.pt").is_file()
     assert (tmp_path / "runs" / "2" / "start.safetensors").is_file()
+
+
+def test_tensorboard_is_fed_where_it_is_installed(data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="the extra `train` is not installed")
+    short = ["--preset", "debug", "--set", "train.steps=1"]
+    assert runner.invoke(app, call(tmp_path, *short)).exit_code == 0
+    (events,) = (tmp_path / "run").rglob("events.out.tfevents.*")
+    assert b"val_l1" in events.read_bytes()
+
+
+@pytest.mark.parametrize(("name", "code"), [("nosuch", 3), ("swanlab", 6)])
+def test_a_tracker_that_is_not_there_is_named(data: Path, tmp_path: Path, name: str, code: int) -> None:
+    result = runner.invoke(app, call(tmp_path, "--preset", "debug", "--tracker", name))
+    assert result.exit_code == code
+    assert name in result.stderr
+    assert not (tmp_path / "run").exists()

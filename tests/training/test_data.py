@@ -14,7 +14,7 @@ from lipdub.mel import mel_windows
 from lipdub.models.generator import Generator
 from lipdub.training.data import Batch, ClipSet, another_voice, capped, masked_faces, noisy_sound
 from lipdub.training.generator import own_references
-from lipdub.training.store import ClipEntry
+from lipdub.training.store import ClipEntry, write_arrays
 
 SIZE, WIDTH = 32, 16
 
@@ -345,3 +345,21 @@ def test_clips_too_short_for_a_reference_are_left_out(
 def test_an_unknown_sampling_is_refused(made_data: Path) -> None:
     with pytest.raises(InputError, match="nearest"):
         ClipSet(made_data, "train", debug("reference.sampling=nearest"))
+
+
+def test_damaged_clips_are_left_out_and_counted(make_data: Callable[..., list[ClipEntry]], tmp_path: Path) -> None:
+    made = make_data(tmp_path, [("anna", "train", 40)] * 5 + [("ben", "val", 40)])
+    clips = tmp_path / "clips"
+    cut = (clips / "0.mp4").read_bytes()
+    (clips / "0.mp4").write_bytes(cut[: len(cut) // 3])
+    (clips / "1.mp4").write_bytes(b"")
+    (clips / "2.npz").write_bytes((clips / "2.npz").read_bytes()[:100])
+    write_arrays(clips / "3.npz", np.zeros((3, 68, 2), "f4"), np.ones(3, "f4"), np.zeros((80, 9), "f4"))
+    config = load_config("debug")
+    left = ClipSet(tmp_path, "train", config)
+    assert [clip.entry.id for clip in left.clips] == [made[4].id]
+    assert set(left.left_out) == {"0", "1", "2", "3"}
+    assert "does not belong to its 40 frames" in left.left_out["3"]
+    (clips / "4.mp4").unlink()
+    with pytest.raises(InputError, match="no clip in split 'train' can be read"):
+        ClipSet(tmp_path, "train", config)

@@ -13,6 +13,7 @@ import pytest
 
 from lipdub.config import Config, load_config
 from lipdub.errors import InputError
+from lipdub.training.layouts import Footage
 from lipdub.training.offset import group_offsets, shift_sound, slice_mel
 from lipdub.training.prepare import PrepareOptions, Preparer, prepare, speaker_table, split_speakers
 from lipdub.training.store import ClipEntry, read_arrays, read_clip, read_manifest, stored_offset, write_arrays
@@ -249,12 +250,15 @@ def test_a_table_names_speakers_by_the_end_of_the_path(tmp_path: Path) -> None:
     path = tmp_path / "table.tsv"
     path.write_text("path\tseconds\tspeaker\ntrain/news/1.mp4\t3\tann\n/data/train/news/11.mp4\t3\tbob\n")
     preparer = Preparer(options(tmp_path, tmp_path), Config(), speaker_table(path))
-    assert preparer.speaker("news/1.mp4") == "ann"
-    assert preparer.speaker("news/11.mp4") == "bob"
-    assert preparer.speaker("1.mp4") == "ann"
-    assert preparer.speaker("ws/1.mp4") == "ws"  # whole names only
-    assert preparer.speaker("news/2.mp4") == "news"
-    assert preparer.speaker("2.mp4") == "2"
+
+    def speaker(name: str) -> str:
+        return preparer.speaker(Footage(tmp_path / name, "as the layout says"))
+
+    assert speaker("news/1.mp4") == "ann"
+    assert speaker("news/11.mp4") == "bob"
+    assert speaker("1.mp4") == "ann"
+    assert speaker("ws/1.mp4") == "as the layout says"  # whole names only
+    assert speaker("news/2.mp4") == "as the layout says"
 
 
 @pytest.mark.parametrize("text", ["name\tspeaker\na\tb\n", "path\tperson\na\tb\n", "path,speaker\na,b\n"])

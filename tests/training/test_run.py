@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from lipdub.training.run import Run, annealed, averaged_copy, sampler_from, samp
 from lipdub.training.settings import keep_settings
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[2]
 
 
 class Walk:
@@ -234,3 +237,47 @@ def test_the_average_follows_weights_and_buffers() -> None:
     assert averaged.module.weight.item() == 2.0  # 0.75 * 1 + 0.25 * 5
     assert averaged.module.running_mean.item() == 2.0
     assert not averaged.module.training
+
+
+def test_the_state_in_which_a_run_gave_up_is_kept(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="mask") as raised:
+        go(tmp_path, Walk(bad=dict.fromkeys(range(2, 10), "mask")), max_bad_steps=2)
+    assert "not-finite.pt" in raised.value.remedy
+    state = torch.load(tmp_path / "not-finite.pt", weights_only=True)
+    assert np.isnan(state["losses"]["mask"]) and np.isfinite(state["losses"]["l1"])
+    assert np.isfinite(state["weight"])
+
+
+def test_a_step_that_is_left_out_is_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    settings = config()
+    train_steps(Walk(bad={3: "l1"}), Run(tmp_path, settings, told.append), settings.train, CPU)
+    assert "step 3 left out: l1 not finite" in told
+
+
+def test_trackers_are_given_what_the_log_has(tmp_path: Path) -> None:
+    seen: list[tuple[dict[str, float], int]] = []
+    run = Run(tmp_path, config(), lambda line: None, lambda values, step: seen.append((values, step)))
+    run.log("train", 3, {"l1": 0.5})
+    assert seen == [({"l1": 0.5}, 3)]
+
+
+def test_a_kill_in_the_middle_of_a_save_loses_nothing(tmp_path: Path) -> None:
+    go(tmp_path, Walk(), stop_at=3)
+    code = """
+import os, sys, pathlib, torch
+from lipdub.training import run
+def cut(state, file):
+    file.write(b"PK half of it")
+    file.flush()
+    os.kill(os.getpid(), 9)
+run.torch.save = cut
+folder = pathlib.Path(sys.argv[1])
+run.Run(folder, run.run_config(folder), print).save({"step": 7})
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, timeout=120)
+    assert done.returncode == -9
+    assert (tmp_path / "checkpoint.pt.part").read_bytes() == b"PK half of it"
+    stage = Walk()
+    assert go(tmp_path, stage)
+    assert len(stage.shares) == 7  # of 10; the first three were kept
