@@ -14,7 +14,7 @@ from accelerate.utils import LoggerType
 from torch import nn
 
 from lipdub.config import Config
-from lipdub.errors import InputError, SetupError, WeightsError
+from lipdub.errors import InputError, ResourceError, SetupError, WeightsError
 from lipdub.faces.align import SHAPE_NAMES
 from lipdub.models.expert import Expert
 from lipdub.models.generator import Generator
@@ -87,7 +87,14 @@ def run_stage(
     accelerator.init_trackers("lipdub", config={"run": str(request.run), "stage": request.stage})
     stage = _stage(replace(request, config=config), accelerator, expert, features, start, on_line)
     torch.manual_seed(peers.own_seed(request.seed))  # ... and goes on with its own noise
-    finished = train_steps(stage, run, config.train, accelerator.device, stopped)
+    try:
+        finished = train_steps(stage, run, config.train, accelerator.device, stopped)
+    except torch.OutOfMemoryError as error:
+        smaller = max(1, config.train.batch_clips // 2)
+        raise ResourceError(
+            f"a step with train.batch_clips = {config.train.batch_clips} does not fit into memory",
+            f"--set train.batch_clips={smaller}, in another --run folder; `--dry-run` says what a step takes",
+        ) from error
     for tracker in accelerator.trackers:
         tracker.finish()
     if not accelerator.is_main_process:

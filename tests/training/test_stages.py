@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 
 from lipdub.config import Config, load_config
-from lipdub.errors import InputError, SetupError, TrainingError, WeightsError
+from lipdub.errors import InputError, ResourceError, SetupError, TrainingError, WeightsError
 from lipdub.losses import expert_bce
 from lipdub.models.expert import Expert
 from lipdub.models.generator import Generator
@@ -413,3 +413,23 @@ def test_a_stopped_run_has_weights_and_an_entry(made_data: Path, tmp_path: Path,
     assert (entry["kind"], entry["bytes"]) == (kind, (tmp_path / "weights.safetensors").stat().st_size)
     assert entry["sha256"] == sha256_of(tmp_path / "weights.safetensors")
     load(tmp_path, Config())
+
+
+def test_too_large_a_batch_says_which_one_to_try(
+    made_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(GeneratorTraining, "picture_losses", exhausted)
+    with pytest.raises(ResourceError, match=r"batch_clips = 6") as raised:
+        run_stage(request(made_data, tmp_path, "1", "train.batch_clips=6"), quiet)
+    assert "train.batch_clips=3" in raised.value.remedy
+    assert raised.value.exit_code == 8
+
+
+def test_clips_that_are_left_out_are_told(make_data: Callable[..., list[ClipEntry]], tmp_path: Path) -> None:
+    make_data(tmp_path / "data", [("anna", "train", 40), ("anna", "train", 5), ("ben", "val", 40)])
+    told: list[str] = []
+    assert run_stage(request(tmp_path / "data", tmp_path / "run", "1", "train.steps=1"), told.append)
+    assert "left out 1 clip: shorter than 16 frames" in told
