@@ -1,7 +1,10 @@
 """Lip-sync dubbing: a video and a new speech track in, the same video with lips that speak it out.
 
-The public API is `sync`, `SyncOptions`, `SyncReport` and `__version__`. It is loaded on first use, so that
-`import lipdub` and the command line's help do not wait for torch.
+    report = lipdub.sync("video.mp4", "dub.wav", "out.mp4", lipdub.SyncOptions(face="all"), on_event=print)
+
+The public API is what `__all__` names: `sync`, `plan` (what it would do) and `list_faces` (who is there) with their
+options and reports; `Speaker` and `read_speakers` for several voices; `Config` and `load_config` for the numbers; the
+modules `events` and `errors`. It is loaded on first use, so that `import lipdub` does not wait for torch.
 """
 
 from __future__ import annotations
@@ -9,23 +12,45 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from lipdub import errors, events
+
 if TYPE_CHECKING:
-    from lipdub.pipeline import SyncOptions, SyncReport
+    from lipdub.cast import Speaker, read_speakers
+    from lipdub.config import Config, load_config
+    from lipdub.pipeline import FacesReport, FaceSummary, SyncOptions, SyncPlan, SyncReport, list_faces
+    from lipdub.pipeline import plan_sync as plan
     from lipdub.pipeline import sync_video as sync
 
 __version__ = "0.1.0"
 
-__all__ = ["SyncOptions", "SyncReport", "__version__", "sync"]
+__all__ = [
+    "Config",
+    "FaceSummary",
+    "FacesReport",
+    "Speaker",
+    "SyncOptions",
+    "SyncPlan",
+    "SyncReport",
+    "__version__",
+    "errors",
+    "events",
+    "list_faces",
+    "load_config",
+    "plan",
+    "read_speakers",
+    "sync",
+]
 
-_PUBLIC = {"sync": "sync_video", "SyncOptions": "SyncOptions", "SyncReport": "SyncReport"}  # here -> lipdub.pipeline
+_OTHERWISE = {"sync": "sync_video", "plan": "plan_sync"}  # here -> where it lives
+_HOMES = {"Speaker": "cast", "read_speakers": "cast", "Config": "config", "load_config": "config"}  # else pipeline
 
 
 def __getattr__(name: str) -> Any:
     """The public names, imported when they are first asked for (PEP 562)."""
-    if name not in _PUBLIC:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("lipdub.pipeline"), _PUBLIC[name])
+    return getattr(import_module(f"lipdub.{_HOMES.get(name, 'pipeline')}"), _OTHERWISE.get(name, name))
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_PUBLIC})
+    return sorted({*globals(), *__all__})

@@ -173,7 +173,10 @@ def test_the_version_is_that_of_the_changelog() -> None:
 
 
 def test_the_public_names() -> None:
-    assert lipdub.__all__ == ["SyncOptions", "SyncReport", "__version__", "sync"]
+    assert {"sync", "plan", "list_faces", "SyncOptions", "SyncReport", "Speaker", "errors", "events"} < set(
+        lipdub.__all__
+    )
+    assert all(getattr(lipdub, name) is not None for name in lipdub.__all__)
     assert set(lipdub.__all__) <= set(dir(lipdub))
     with pytest.raises(AttributeError, match="nosuch"):
         _ = lipdub.nosuch

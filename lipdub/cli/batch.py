@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lipdub.cli import console
-from lipdub.cli.sync import parse_face, parse_time
+from lipdub.cli.arguments import parse_face, parse_time
 from lipdub.errors import InputError
 from lipdub.events import Done, Event
 

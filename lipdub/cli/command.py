@@ -34,7 +34,8 @@ class Command(TyperCommand):
             record = param.get_help_record(ctx)
             if record is not None:
                 group = "Arguments" if param.param_type_name == "argument" else "Options"
-                groups.setdefault(getattr(param, "rich_help_panel", None) or group, []).append(record)
+                group = GENERAL if param.name == "help" else getattr(param, "rich_help_panel", None) or group
+                groups.setdefault(group, []).append(record)
         general = groups.pop(GENERAL)
         for heading, records in {**groups, GENERAL: general}.items():
             with formatter.section(heading):

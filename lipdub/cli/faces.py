@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from lipdub.cli import console
+from lipdub.cli.arguments import parse_range
 from lipdub.cli.results import show_faces
-from lipdub.cli.sync import parse_range
 
 
 def faces(

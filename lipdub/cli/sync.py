@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lipdub.cli import console
+from lipdub.cli import console, settings
+from lipdub.cli.arguments import check_language, parse_face, parse_length, parse_range
+from lipdub.cli.command import files_of
 from lipdub.cli.results import clock, show_plan, show_report
-from lipdub.errors import InputError, NoFaceError
+from lipdub.cli.streams import DASH, film_to, sound_from
+from lipdub.errors import NoFaceError, StrictError
 
 if TYPE_CHECKING:
     from lipdub.config import Config
@@ -46,94 +51,262 @@ class Model(StrEnum):
     wav2lip = "wav2lip"
 
 
+WHOM, HOW, FILE, LOOK, RUN = "Whom and when", "How the mouth is made", "The file", "See and check", "This run"
 WEIGHTS = {Model.lipdub: "generator", Model.wav2lip: "wav2lip-gan"}  # weights of each; their kind decides what runs
 
 
 def sync(
+    ctx: typer.Context,
     video: Annotated[Path, typer.Argument(help="The video whose speaker gets new lips.")],
-    audio: Annotated[Path, typer.Argument(help="The new speech track, any format.")],
+    audio: Annotated[Path, typer.Argument(help="The new speech track, any format; - reads it from stdin.")],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Where the dubbed video goes; its ending chooses the container.")
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Where the dubbed video goes; its ending chooses the container; - pours MP4 into stdout.",
+            rich_help_panel=FILE,
+        ),
     ],
     face: Annotated[
         str,
         typer.Option(
-            help="Whom to dub: largest (in each shot), all, x,y (a point on the face, in pixels), or id:N or id:N,M "
-            "(as `lipdub faces` lists them)."
+            help="Whom to dub: largest (in each shot), all, speaking (whose mouth fits the video's own sound), x,y (a "
+            "point on the face, in pixels), x,y@t (who is there at that time), or id:N or id:N,M (as `lipdub faces` "
+            "lists them).",
+            rich_help_panel=WHOM,
         ),
     ] = "largest",
-    start: Annotated[str | None, typer.Option(help="Dub only from here, seconds or [h:]mm:ss.")] = None,
-    end: Annotated[str | None, typer.Option(help="Dub only to here; the rest passes through untouched.")] = None,
-    device: Annotated[str, typer.Option(help="auto (the fastest there is), cpu, cuda, cuda:N or mps.")] = "auto",
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Faces per generator call.")] = None,
+    speakers: Annotated[
+        Path | None,
+        typer.Option(
+            help="Several voices: a TOML file that says which sound drives whom and when, or an RTTM diarization of "
+            "AUDIO. AUDIO is what is heard.",
+            rich_help_panel=WHOM,
+        ),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            help="Dub only from here, seconds or [h:]mm:ss.",
+            rich_help_panel=WHOM,
+        ),
+    ] = None,
+    end: Annotated[
+        str | None,
+        typer.Option(
+            help="Dub only to here; the rest passes through untouched.",
+            rich_help_panel=WHOM,
+        ),
+    ] = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            help="auto (the fastest there is), cpu, cuda, cuda:N or mps.",
+            rich_help_panel=RUN,
+        ),
+    ] = "auto",
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Faces per generator call.",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
     strength: Annotated[
-        float | None, typer.Option(min=0.0, max=3.0, help="How far the mouth moves (default 2.5).")
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=3.0,
+            help="How far the mouth moves (default 2.5).",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    mask_feather: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=0.3,
+            help="Softness of the new mouth's edge, as a share of the face (default 0.06).",
+            rich_help_panel=HOW,
+        ),
     ] = None,
     faces: Annotated[
-        str, typer.Option(help="Face finder: builtin, face-alignment, or face-alignment:DETECTOR.")
+        str,
+        typer.Option(
+            help="Face finder: builtin, face-alignment, or face-alignment:DETECTOR.",
+            rich_help_panel=HOW,
+        ),
     ] = "builtin",
     model: Annotated[
-        Model, typer.Option(help="lipdub, or wav2lip: to compare with; its weights prohibit commercial use.")
+        Model,
+        typer.Option(
+            help="lipdub, or wav2lip: to compare with; its weights prohibit commercial use.", rich_help_panel=HOW
+        ),
     ] = Model.lipdub,
     weights: Annotated[
         str | None,
-        typer.Option(help="The model's weights: a name of `lipdub weights list` or a file (default: generator)."),
+        typer.Option(
+            help="The model's weights: a name of `lipdub weights list` or a file (default: generator).",
+            rich_help_panel=HOW,
+        ),
     ] = None,
     crf: Annotated[
-        int | None, typer.Option(min=0, max=51, help="Quality on the encoder's own scale; lower is better.")
+        int | None,
+        typer.Option(
+            min=0,
+            max=51,
+            help="Quality on the encoder's own scale; lower is better.",
+            rich_help_panel=FILE,
+        ),
     ] = None,
     codec: Annotated[
-        str | None, typer.Option(help="h264, hevc, vp9, av1 or prores; the default follows the source.")
+        str | None,
+        typer.Option(
+            help="h264, hevc, vp9, av1 or prores; the default follows the source.",
+            rich_help_panel=FILE,
+        ),
     ] = None,
     lossless: Annotated[
-        bool, typer.Option("--lossless", help="Encode without any loss (h264, hevc, vp9): large, for further editing.")
+        bool,
+        typer.Option(
+            "--lossless",
+            help="Encode without any loss (h264, hevc, vp9): large, for further editing.",
+            rich_help_panel=FILE,
+        ),
     ] = False,
-    preset: Annotated[Preset | None, typer.Option(help="Speed of x264 and x265; slower makes smaller files.")] = None,
+    preset: Annotated[
+        Preset | None,
+        typer.Option(
+            help="Speed of x264 and x265; slower makes smaller files.",
+            rich_help_panel=FILE,
+        ),
+    ] = None,
     language: Annotated[
-        str | None, typer.Option(help="Language tag of the new track: uk, uk-UA, ukr; the default is the dub's own.")
+        str | None,
+        typer.Option(
+            help="Language tag of the new track: uk, uk-UA, ukr; the default is the dub's own.", rich_help_panel=FILE
+        ),
     ] = None,
     original_audio: Annotated[
-        OriginalAudio, typer.Option(help="keep the old sound as further tracks, or drop it.")
+        OriginalAudio,
+        typer.Option(
+            help="keep the old sound as further tracks, or drop it.",
+            rich_help_panel=FILE,
+        ),
     ] = OriginalAudio.keep,
     drop_original_audio: Annotated[bool, typer.Option("--drop-original-audio", hidden=True)] = False,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="section.key=value", help="Change any number of config.py; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="section.key=value",
+            help="Change any number of config.py; may be repeated.",
+            rich_help_panel=HOW,
+        ),
     ] = None,
+    preview: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Dub only so much, from --start or the middle, as a short film: 5s.",
+            rich_help_panel=LOOK,
+        ),
+    ] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write source and dub side by side, over the sound, to this .mp4.",
+            rich_help_panel=LOOK,
+        ),
+    ] = None,
+    debug_overlay: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the dub with faces, landmarks, masks and reasons drawn in to this .mp4.", rich_help_panel=LOOK
+        ),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Exit code 10 where there were warnings.",
+            rich_help_panel=RUN,
+        ),
+    ] = False,
     report: Annotated[
         Path | None,
-        typer.Option(help="Judge the result and write an HTML page: per shot and face what was done and how it fits."),
+        typer.Option(
+            help="Judge the result and write an HTML page: per shot and face what was done and how it fits.",
+            rich_help_panel=LOOK,
+        ),
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Find faces and say what would be done, how long it takes, how large it gets."),
+        typer.Option(
+            "--dry-run",
+            help="Find faces and say what would be done, how long it takes, how large it gets.",
+            rich_help_panel=LOOK,
+        ),
     ] = False,
     no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Look for faces anew, and keep nothing; see `lipdub cache`.")
+        bool,
+        typer.Option(
+            "--no-cache", help="Look for faces anew, and keep nothing; see `lipdub cache`.", rich_help_panel=RUN
+        ),
     ] = False,
-    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Events as JSON lines on stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only warnings and errors.")] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "-y",
+            "--overwrite",
+            help="Replace an existing output.",
+            rich_help_panel=FILE,
+        ),
+    ] = False,
+    json_: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Events as JSON lines on stdout.",
+            rich_help_panel=RUN,
+        ),
+    ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "-q",
+            "--quiet",
+            help="Only warnings and errors.",
+            rich_help_panel=RUN,
+        ),
+    ] = False,
 ) -> None:
     """Dub VIDEO with AUDIO: same frames, same file, new lips.
 
     Frames without a usable face pass through untouched; nothing is shortened or shifted.
     """
-    where = parse_face(face)
     start_s, end_s = parse_range(start, end)
     check_language(language)
-
-    from lipdub.config import load_config
-    from lipdub.media.output import AtomicOutput
-    from lipdub.pipeline import SyncOptions, plan_sync, sync_video
-
+    preview_s = parse_length(preview, "--preview")
     if lossless and crf is not None:
         raise typer.BadParameter("--lossless has no quality to choose", param_hint="--crf")
-    config = load_config(None, set_ or ())
+    if output == DASH and (json_ or dry_run or report is not None):
+        raise typer.BadParameter("- leaves no room for --json, --dry-run or --report", param_hint="--output")
+    if dry_run and preview_s is not None:
+        raise typer.BadParameter("a preview is made, not planned", param_hint="--dry-run")
+    where = parse_face(face)
+
+    from lipdub.cast import read_speakers
+    from lipdub.pipeline import SyncOptions
+
+    config = settings.config_of(files_of(ctx), set_ or ())
     options = SyncOptions(
         device=device,
         batch_size=batch_size,
         face=where,
+        speakers=read_speakers(speakers) if speakers is not None else (),
         start_s=start_s,
         end_s=end_s,
         overwrite=overwrite,
@@ -147,20 +320,68 @@ def sync(
         lossless=lossless,
         preset=None if preset is None else preset.value,
         cache=not no_cache,
+        feather=mask_feather,
+        compare=compare,
+        overlay=debug_overlay,
     )
-    if report is not None:
-        AtomicOutput(report, overwrite=overwrite, inputs=(video, audio, output)).check()
-    with console.progress(json_lines=json_, quiet=quiet) as on_event:
+    show = _Show(json_=json_, quiet=quiet, strict=strict)
+    with sound_from(audio) as sound, film_to(output) as film:
         if dry_run:
-            plan = plan_sync(video, audio, output, options, config=config, on_event=on_event)
+            _plan(video, sound, film, options, config, show)
         else:
-            done = sync_video(video, audio, output, options, config=config, on_event=on_event)
-    if dry_run and not json_:
+            _dub(video, sound, film, options, config, show, preview_s=preview_s, page=report)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Show:
+    """How a job is told of."""
+
+    json_: bool
+    quiet: bool
+    strict: bool
+
+    def judge(self, warnings: Sequence[str]) -> None:
+        """An error where warnings count as one."""
+        if self.strict and warnings:
+            raise StrictError(f"finished, but with {len(warnings)} warnings", f"the first: {warnings[0]}")
+
+
+def _plan(video: Path, audio: Path, output: Path, options: SyncOptions, config: Config, show: _Show) -> None:
+    from lipdub.pipeline import plan_sync
+
+    with console.progress(json_lines=show.json_, quiet=show.quiet) as on_event:
+        plan = plan_sync(video, audio, output, options, config=config, on_event=on_event)
+        show.judge(plan.warnings)
+    if not show.json_:
         show_plan(plan)
-    elif not dry_run and not json_ and not quiet:
+
+
+def _dub(
+    video: Path,
+    audio: Path,
+    output: Path,
+    options: SyncOptions,
+    config: Config,
+    show: _Show,
+    *,
+    preview_s: float | None,
+    page: Path | None,
+) -> None:
+    from lipdub.media.output import AtomicOutput
+    from lipdub.pipeline import excerpt, sync_video
+
+    if page is not None:
+        AtomicOutput(page, overwrite=options.overwrite, inputs=(video, audio, output)).check()
+    with ExitStack() as stack:
+        if preview_s is not None:
+            video, audio, options = stack.enter_context(excerpt(video, audio, options, preview_s))
+        on_event = stack.enter_context(console.progress(json_lines=show.json_, quiet=show.quiet))
+        done = sync_video(video, audio, output, options, config=config, on_event=on_event)
+        show.judge(done.warnings)
+    if not show.json_ and not show.quiet:
         show_report(done)
-    if report is not None and not dry_run:
-        _judge(report, done, options, config, quiet=quiet or json_)
+    if page is not None:
+        _judge(page, done, options, config, quiet=show.quiet or show.json_)
 
 
 def _judge(page: Path, done: SyncReport, options: SyncOptions, config: Config, *, quiet: bool) -> None:
@@ -168,12 +389,13 @@ def _judge(page: Path, done: SyncReport, options: SyncOptions, config: Config, *
     from lipdub.evaluation.page import quality_page, write_page
     from lipdub.evaluation.quality import check
 
+    plain = options.face if not options.speakers and options.face != "speaking" and len(options.face) != 3 else "all"
     try:
         with console.progress(quiet=quiet) as on_event:
             quality = check(
                 Path(done.output),
                 config,
-                face=options.face,
+                face=plain,
                 start_s=options.start_s,
                 end_s=options.end_s,
                 device=options.device,
@@ -186,46 +408,3 @@ def _judge(page: Path, done: SyncReport, options: SyncOptions, config: Config, *
     for segment in quality.report.segments:
         for fault in segment.faults:
             console.warn(f"{clock(segment.first_s)} to {clock(segment.last_s)}, face {segment.face}: {fault}")
-
-
-def parse_face(text: str) -> str | tuple[float, float]:
-    """`largest`, `all`, `id:N,...` (a plain number is an id, too), or a point; usage error otherwise."""
-    if text in ("largest", "all") or re.fullmatch(r"id:\d+(,\d+)*", text):
-        return text
-    if re.fullmatch(r"\d+", text):
-        return f"id:{text}"
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*,\s*(\d+(?:\.\d+)?)\s*", text)
-    if match is None:
-        raise typer.BadParameter(f"{text!r} is none of largest, all, x,y, id:N", param_hint="--face")
-    return float(match[1]), float(match[2])
-
-
-def check_language(tag: str | None) -> None:
-    """Usage error where `--language` is no language."""
-    if tag is None:
-        return
-    from lipdub.media.language import language_code
-
-    try:
-        language_code(tag)
-    except InputError as error:
-        raise typer.BadParameter(f"{error.what}; {error.remedy}", param_hint="--language") from error
-
-
-def parse_range(start: str | None, end: str | None) -> tuple[float | None, float | None]:
-    """Seconds of `--start` and `--end`; usage error where they make no range."""
-    start_s, end_s = parse_time(start, "--start"), parse_time(end, "--end")
-    if end_s is not None and end_s <= (start_s or 0.0):
-        raise typer.BadParameter(f"{end!r} does not come after the start", param_hint="--end")
-    return start_s, end_s
-
-
-def parse_time(text: str | None, option: str) -> float | None:
-    """Seconds from `12.5`, `1:02.5` or `1:00:02`; usage error otherwise."""
-    if text is None:
-        return None
-    match = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)", text.strip())
-    if match is None:
-        raise typer.BadParameter(f"{text!r} is no time; use seconds, mm:ss or h:mm:ss", param_hint=option)
-    hours, minutes, seconds = (float(part or 0) for part in match.groups())
-    return 3600 * hours + 60 * minutes + seconds

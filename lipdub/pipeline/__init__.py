@@ -3,6 +3,7 @@
 from lipdub.pipeline.faces import list_faces
 from lipdub.pipeline.options import SyncOptions
 from lipdub.pipeline.plan import plan_sync
+from lipdub.pipeline.preview import excerpt
 from lipdub.pipeline.report import FacesReport, FaceSummary, SyncPlan, SyncReport
 from lipdub.pipeline.sync import sync_video
 
@@ -12,6 +13,7 @@ __all__ = [
     "SyncOptions",
     "SyncPlan",
     "SyncReport",
+    "excerpt",
     "list_faces",
     "plan_sync",
     "sync_video",

@@ -77,8 +77,8 @@ def _panel(info: VideoInfo) -> tuple[int, int]:
 def titled(picture: Frame, size: tuple[int, int], title: str) -> Frame:
     """A picture of `size` with a word in its corner."""
     page = np.ascontiguousarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
-    for colour, thickness in ((PAPER, 3), ((255, 255, 255), 1)):
-        cv2.putText(page, title, (8, 20), _FONT, 0.5, colour, thickness, cv2.LINE_AA)
+    for ink, away in ((PAPER, 1), ((255, 255, 255), 0)):
+        cv2.putText(page, title, (8 + away, 20 + away), _FONT, 0.5, ink, 1, cv2.LINE_AA)
     return np.asarray(page, np.uint8)
 
 

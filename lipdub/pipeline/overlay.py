@@ -79,5 +79,6 @@ def _outline(pasted: Pasted) -> list[NDArray[np.float64]]:
 
 
 def _write(page: Frame, text: str, at: tuple[int, int], colour: tuple[int, int, int]) -> None:
-    for ink, thickness in (((0, 0, 0), 3), (colour, 1)):
-        cv2.putText(page, text, at, _FONT, 0.45, ink, thickness, cv2.LINE_AA)
+    """A line of text with a shadow."""
+    for ink, away in (((0, 0, 0), 1), (colour, 0)):
+        cv2.putText(page, text, (at[0] + away, at[1] + away), _FONT, 0.45, ink, 1, cv2.LINE_AA)

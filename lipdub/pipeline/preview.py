@@ -17,9 +17,7 @@ from lipdub.pipeline.options import SyncOptions
 
 
 @contextmanager
-def excerpt(
-    video: Path, audio: Path, options: SyncOptions, seconds: float
-) -> Iterator[tuple[Path, Path, SyncOptions, float]]:
+def excerpt(video: Path, audio: Path, options: SyncOptions, seconds: float) -> Iterator[tuple[Path, Path, SyncOptions]]:
     """A piece of a job, from `options.start_s` on, else around the middle of the film.
 
     Args:
@@ -29,7 +27,7 @@ def excerpt(
         seconds: length of the piece.
 
     Yields:
-        Video, dub and options of the piece, all on its own clock, and the second at which it begins.
+        Video, dub and options of the piece, all on its own clock.
 
     Raises:
         InputError: a file cannot be read, or a face is chosen by its number in the whole film.
@@ -53,7 +51,7 @@ def excerpt(
                 cut_sound(one.sound, sound, start_s, seconds)
             speakers.append(_moved(replace(one, sound=sound), start_s))
         moved = replace(options, face=_face(options.face, start_s), speakers=tuple(speakers), start_s=None, end_s=None)
-        yield folder / "video.mkv", folder / "dub.wav", moved, start_s
+        yield folder / "video.mkv", folder / "dub.wav", moved
 
 
 def _moved(one: Speaker, start_s: float) -> Speaker:

@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from lipdub.cli.app import app
-from lipdub.cli.sync import parse_face, parse_time
+from lipdub.cli.arguments import parse_face, parse_time
 from lipdub.errors import ResourceError
 from lipdub.pipeline import SyncOptions
 
@@ -274,7 +274,7 @@ def test_faces_and_times_are_read() -> None:
         with pytest.raises(typer.BadParameter):
             parse_time(text, "--end")
     assert [parse_face(text) for text in ("7", "id:7", "id:7,12")] == ["id:7", "id:7", "id:7,12"]
-    for text in ("", "1.5", "1,2,3", "-1,2", "LARGEST", "id:", "id:a", "id:1,", "id7"):
+    for text in ("", "1.5", "1,2,3", "-1,2", "LARGEST", "me.jpg", "1,2@", "id:", "id:a", "id:1,", "id7"):
         with pytest.raises(typer.BadParameter):
             parse_face(text)
 
@@ -282,7 +282,9 @@ def test_faces_and_times_are_read() -> None:
 def test_the_help_names_what_a_person_looks_for() -> None:
     text = " ".join(CliRunner().invoke(app, ["sync", "--help"]).stdout.split())
     for words in (
-        "largest (in each shot), all, x,y",
+        "largest (in each shot), all, speaking",
+        "x,y@t",
+        "Whom and when:",
         "id:N",
         "[h:]mm:ss",
         "h264, hevc, vp9, av1 or prores",

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from lipdub.cast import Speaker
 from lipdub.config import SyncConfig
 from lipdub.errors import InputError, NoFaceError, OutputError, SetupError, WeightsError
 from lipdub.events import Done, Progress, Stage, Warning_
@@ -318,3 +319,61 @@ def test_the_fastest_device_is_found(monkeypatch) -> None:
     assert resolve_device("cuda:1") == torch.device("cuda", 1)
     with pytest.raises(SetupError, match="cuda:2"):
         resolve_device("cuda:2")
+
+
+def test_two_people_speak_with_two_sounds(dub, face_clip, speech, pictures) -> None:
+    video = face_clip(lambda number: [LEFT, RIGHT], n_frames=12)
+    loud, silent = speech(0.48, "loud.wav"), speech(0.48, "silent.wav", level=0.0)
+    both = (
+        Speaker(face=(30.0, 60.0, 0.1), sound=loud),
+        Speaker(face=(120.0, 60.0), sound=silent, turns=((0.2, 0.48),)),
+    )
+    report = dub(video, loud, speakers=both)
+    assert (report.faces, report.dubbed) == (2, 12)
+    made = pictures(dub.output)
+    for number, ((_, before), (_, after)) in enumerate(zip(pictures(video), made, strict=True)):
+        assert (changed(before, after, LEFT) > 2, changed(before, after, RIGHT) > 1) == (True, number >= 5)
+    dub(video, loud, face="all", overwrite=True)
+    with_one = pictures(dub.output)
+    assert not equal(made[8][1], with_one[8][1])  # the right mouth heard something else
+
+
+def test_two_sounds_at_once_are_refused(dub, face_clip, speech) -> None:
+    sound = speech(name="a.wav")
+    with pytest.raises(InputError, match=r"two sounds want face 0 at 0\.20 s"):
+        dub(
+            face_clip(one),
+            sound,
+            speakers=(Speaker(face="all", turns=((0.0, 0.3),)), Speaker(face="id:0", sound=sound, turns=((0.2, 0.4),))),
+        )
+    assert not list(dub.output.parent.iterdir())
+
+
+def test_a_point_at_a_time_is_who_is_there_then(dub, face_clip, speech, pictures) -> None:
+    video = face_clip(lambda n: [LEFT, RIGHT] if n < 8 else [LEFT], n_frames=16, scenes=lambda n: n // 8)
+    report = dub(video, speech(0.64), face=(30.0, 60.0, 0.5))
+    touched = [not equal(a, b) for (_, a), (_, b) in zip(pictures(video), pictures(dub.output), strict=True)]
+    assert touched == [number >= 8 for number in range(16)] and report.dubbed == 8
+    with pytest.raises(NoFaceError, match="--face 120,60@0.5"):
+        dub(video, speech(0.64), face=(120.0, 60.0, 0.5), overwrite=True)
+
+
+def test_who_speaks_needs_the_sound_of_the_video(dub, face_clip, speech) -> None:
+    with pytest.raises(InputError, match="no audio stream"):
+        dub(face_clip(one), speech(), face="speaking")
+
+
+def test_comparison_and_overlay_have_every_picture(dub, face_clip, speech, tmp_path: Path) -> None:
+    compare, overlay = tmp_path / "compare.mp4", tmp_path / "overlay.mp4"
+    report = dub(face_clip(one, rate=Fraction(30000, 1001)), speech(), compare=compare, overlay=overlay)
+    assert "compare" in report.stages and [e.name for e in dub.events if isinstance(e, Stage)][-1] == "compare"
+    shown = [probe(path).video for path in (compare, overlay)]
+    assert [(info.width, info.height) for info in shown if info] == [(320, 120 + 96), (160, 120)]
+    for path in (compare, overlay):
+        with av.open(str(path)) as film:
+            times = [round(frame.pts * frame.time_base * 30000) for frame in film.decode(video=0)]
+        assert times == [1001 * number for number in range(10)]
+    assert probe(compare).streams == ("video", "audio")
+    with pytest.raises(OutputError, match="exists"):
+        dub.output = tmp_path / "new.mp4"
+        dub(face_clip(one), speech(), compare=compare)

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from lipdub.errors import InputError
+from lipdub.media.audio import load_audio
+from lipdub.media.excerpt import cut_sound, cut_video, pour
+from lipdub.media.probe import probe
+
+
+def test_a_piece_has_the_pictures_and_the_sound_of_its_time(flash_and_beep, tmp_path: Path) -> None:
+    film = flash_and_beep(seconds=3.0, at_s=[1.6])
+    cut_video(film, tmp_path / "v.mkv", 1.2, 0.8)
+    cut_sound(film, tmp_path / "a.wav", 1.2, 0.8)
+    with av.open(str(tmp_path / "v.mkv")) as piece:
+        means = [float(frame.to_ndarray(format="gray").mean()) for frame in piece.decode(video=0)]
+    assert len(means) == 20 and int(np.argmax(means)) == 10
+    for path in (tmp_path / "v.mkv", tmp_path / "a.wav"):
+        beep = int(np.flatnonzero(np.abs(load_audio(path)) > 0.2)[0]) / 16000
+        assert beep == pytest.approx(0.4, abs=0.003)
+    with pytest.raises(InputError, match=r"cannot cut .*nosuch"):
+        cut_video(tmp_path / "nosuch.mp4", tmp_path / "x.mkv", 0, 1)
+
+
+def test_a_film_is_poured_whole_into_a_pipe(face_clip, tmp_path: Path) -> None:
+    film, poured = face_clip(lambda number: [], languages=("eng",)), tmp_path / "poured"
+    with poured.open("wb") as pipe:
+        pour(film, pipe)
+    assert b"moof" in poured.read_bytes()  # in pieces: nothing had to be sought
+    assert probe(poured).streams == probe(film).streams
+    with av.open(str(poured)) as made:
+        assert sum(1 for _ in made.decode(video=0)) == 10

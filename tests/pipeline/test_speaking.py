@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import numpy as np
+
+from lipdub.faces.align import TEMPLATE
+from lipdub.faces.follow import Track
+from lipdub.pipeline.speaking import agreement, frames_of
+
+RATE, SIZE = 25.0, 250  # 10 s
+LOWER_LIP = [65, 66, 67]
+
+
+def track(number: int, opening: np.ndarray, shot: int = 0, first: int = 0) -> Track:
+    """A face 100 pixels wide whose lower inner lip goes down by `opening` (T,), in face widths."""
+    points = np.repeat(100 * TEMPLATE[None], len(opening), 0)
+    points[:, LOWER_LIP, 1] += 100 * opening[:, None]
+    return Track(number, shot, first, points.astype(np.float32), np.ones(len(opening), np.float32))
+
+
+def syllables(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return np.abs(np.convolve(rng.normal(size=SIZE + 8), np.ones(5) / 5, "same"))[4:-4]
+
+
+def heard(opening: np.ndarray) -> np.ndarray:
+    return np.repeat(opening[:, None], 8, 1).astype(np.float32)
+
+
+def test_the_mouth_that_fits_the_sound_speaks_when_it_does() -> None:
+    sound = syllables(0)
+    first_half = np.arange(SIZE) < SIZE // 2
+    left = track(0, np.where(first_half, 0.05 * sound, 0.0))
+    right = track(1, np.where(first_half, 0.0, 0.05 * np.roll(sound, 2)))
+    spoken = dict((one.id, when) for one, when in agreement([left, right], heard(sound), RATE).in_turns(None))
+    assert (spoken[0][: SIZE // 2 - 15]).all() and not spoken[0][SIZE // 2 + 15 :].any()
+    assert (spoken[1][SIZE // 2 + 15 :]).all() and not spoken[1][: SIZE // 2 - 15].any()
+    assert not (spoken[0] & spoken[1]).any()
+
+
+def test_nobody_speaks_where_no_mouth_fits() -> None:
+    still, other = track(0, np.zeros(SIZE)), track(1, 0.05 * syllables(7))
+    spoken = agreement([still, other], heard(syllables(0)), RATE).in_turns(None)
+    assert sum(int(when.sum()) for _, when in spoken) < 0.15 * SIZE
+
+
+def test_a_turn_goes_to_the_face_that_fits_best_in_each_shot() -> None:
+    sound = syllables(0)
+    faces = [
+        track(0, 0.05 * sound[:100]),
+        track(1, 0.05 * syllables(3)[:100]),
+        track(2, 0.05 * sound[100:], shot=1, first=100),
+    ]
+    turn = frames_of([(1.0, 6.0)], (np.arange(SIZE) + 0.5) / RATE)
+    spoken = [
+        (one.id, np.flatnonzero(when)[[0, -1]].tolist())
+        for one, when in agreement(faces, heard(sound), RATE).in_turns([turn])
+    ]
+    assert spoken == [(0, [25, 99]), (2, [100, 149])]
