@@ -36,13 +36,13 @@ def cut_sound(source: Path, target: Path, start_s: float, length_s: float) -> No
 
 
 def pour(source: Path, pipe: IO[bytes]) -> None:
-    """Write an MP4 file, all streams and tags, into a pipe, as a fragmented MP4.
+    """Write an MP4 file, its pictures, sounds, subtitles, chapters and tags, into a pipe, as a fragmented MP4.
 
     Raises:
         OutputError: FFmpeg failed.
         BrokenPipeError: whoever read the pipe is gone.
     """
-    argv = [str(ffmpeg_binary()), *_QUIET, "-i", file_url(source), "-map", "0", "-c", "copy", "-copyts"]
+    argv = [str(ffmpeg_binary()), *_QUIET, "-i", file_url(source), "-map", "0", "-map", "-0:d", "-c", "copy", "-copyts"]
     argv += ["-movflags", _PIECES, "-f", "mp4", "pipe:1"]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.PIPE, check=False)
     words = done.stderr.decode("utf-8", "replace").strip()

@@ -354,7 +354,7 @@ def test_a_point_at_a_time_is_who_is_there_then(dub, face_clip, speech, pictures
     report = dub(video, speech(0.64), face=(30.0, 60.0, 0.5))
     touched = [not equal(a, b) for (_, a), (_, b) in zip(pictures(video), pictures(dub.output), strict=True)]
     assert touched == [number >= 8 for number in range(16)] and report.dubbed == 8
-    with pytest.raises(NoFaceError, match="--face 120,60@0.5"):
+    with pytest.raises(NoFaceError, match=r"--face 120,60@0\.5"):
         dub(video, speech(0.64), face=(120.0, 60.0, 0.5), overwrite=True)
 
 
