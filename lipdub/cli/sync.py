@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from lipdub.cli import console, settings
+from lipdub.cli import settings
 from lipdub.cli.arguments import check_language, parse_face, parse_length, parse_range
 from lipdub.cli.command import files_of
-from lipdub.cli.results import clock, show_plan, show_report
+from lipdub.cli.dubbing import Show, dub, plan
 from lipdub.cli.streams import DASH, film_to, sound_from
-from lipdub.errors import NoFaceError, StrictError
-
-if TYPE_CHECKING:
-    from lipdub.config import Config
-    from lipdub.pipeline import SyncOptions, SyncReport
 
 
 class OriginalAudio(StrEnum):
@@ -324,87 +316,9 @@ def sync(
         compare=compare,
         overlay=debug_overlay,
     )
-    show = _Show(json_=json_, quiet=quiet, strict=strict)
+    show = Show(json_=json_, quiet=quiet, strict=strict, piped=output == DASH)
     with sound_from(audio) as sound, film_to(output) as film:
         if dry_run:
-            _plan(video, sound, film, options, config, show)
+            plan(video, sound, film, options, config, show)
         else:
-            _dub(video, sound, film, options, config, show, preview_s=preview_s, page=report)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Show:
-    """How a job is told of."""
-
-    json_: bool
-    quiet: bool
-    strict: bool
-
-    def judge(self, warnings: Sequence[str]) -> None:
-        """An error where warnings count as one."""
-        if self.strict and warnings:
-            raise StrictError(f"finished, but with {len(warnings)} warnings", f"the first: {warnings[0]}")
-
-
-def _plan(video: Path, audio: Path, output: Path, options: SyncOptions, config: Config, show: _Show) -> None:
-    from lipdub.pipeline import plan_sync
-
-    with console.progress(json_lines=show.json_, quiet=show.quiet) as on_event:
-        plan = plan_sync(video, audio, output, options, config=config, on_event=on_event)
-        show.judge(plan.warnings)
-    if not show.json_:
-        show_plan(plan)
-
-
-def _dub(
-    video: Path,
-    audio: Path,
-    output: Path,
-    options: SyncOptions,
-    config: Config,
-    show: _Show,
-    *,
-    preview_s: float | None,
-    page: Path | None,
-) -> None:
-    from lipdub.media.output import AtomicOutput
-    from lipdub.pipeline import excerpt, sync_video
-
-    if page is not None:
-        AtomicOutput(page, overwrite=options.overwrite, inputs=(video, audio, output)).check()
-    with ExitStack() as stack:
-        if preview_s is not None:
-            video, audio, options = stack.enter_context(excerpt(video, audio, options, preview_s))
-        on_event = stack.enter_context(console.progress(json_lines=show.json_, quiet=show.quiet))
-        done = sync_video(video, audio, output, options, config=config, on_event=on_event)
-        show.judge(done.warnings)
-    if not show.json_ and not show.quiet:
-        show_report(done)
-    if page is not None:
-        _judge(page, done, options, config, quiet=show.quiet or show.json_)
-
-
-def _judge(page: Path, done: SyncReport, options: SyncOptions, config: Config, *, quiet: bool) -> None:
-    """Look at the finished dub and write the page of --report."""
-    from lipdub.evaluation.page import quality_page, write_page
-    from lipdub.evaluation.quality import check
-
-    plain = options.face if not options.speakers and options.face != "speaking" and len(options.face) != 3 else "all"
-    try:
-        with console.progress(quiet=quiet) as on_event:
-            quality = check(
-                Path(done.output),
-                config,
-                face=plain,
-                start_s=options.start_s,
-                end_s=options.end_s,
-                device=options.device,
-                on_event=on_event,
-            )
-    except NoFaceError as error:  # found in the source, not in the dub: the dub is there all the same
-        console.warn(f"{page} was not written: {error.what}")
-        return
-    write_page(page, quality_page(quality, done), overwrite=options.overwrite)
-    for segment in quality.report.segments:
-        for fault in segment.faults:
-            console.warn(f"{clock(segment.first_s)} to {clock(segment.last_s)}, face {segment.face}: {fault}")
+            dub(video, sound, film, options, config, show, preview_s=preview_s, page=report)

@@ -8,7 +8,7 @@ should be open, a(t), under a Gaussian of SPAN_S around each moment:
 A correlation, but near 0 for a mouth that hardly moves. In each shot the faces, and nobody, compete for every frame;
 a change of speaker has its price.
 
-Only home of this measure; what it got right on real footage is in benchmarks/RESULTS.md.
+Measured on real footage: benchmarks/RESULTS.md, "Who speaks".
 """
 
 from __future__ import annotations

@@ -1,0 +1,113 @@
+"""What `lipdub sync` does once its words are understood: plan or dub, tell of it, judge it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lipdub.cli import console
+from lipdub.cli.results import clock, show_plan, show_report
+from lipdub.errors import NoFaceError, StrictError
+
+if TYPE_CHECKING:
+    from lipdub.config import Config
+    from lipdub.pipeline import SyncOptions, SyncReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class Show:
+    """How a job is told of, and what counts as a failure."""
+
+    json_: bool
+    quiet: bool
+    strict: bool
+    piped: bool  # the film goes on to stdout
+
+    def judge(self, warnings: Sequence[str]) -> None:
+        """An error where warnings count as one."""
+        if self.strict and warnings:
+            raise StrictError(f"finished, but with {len(warnings)} warnings", f"the first: {warnings[0]}")
+
+
+def plan(video: Path, audio: Path, output: Path, options: SyncOptions, config: Config, show: Show) -> None:
+    """Say what would be done."""
+    from lipdub.pipeline import plan_sync
+
+    with console.progress(json_lines=show.json_, quiet=show.quiet) as on_event:
+        found = plan_sync(video, audio, output, options, config=config, on_event=on_event)
+        show.judge(found.warnings)
+    if not show.json_:
+        show_plan(found)
+
+
+def dub(
+    video: Path,
+    audio: Path,
+    output: Path,
+    options: SyncOptions,
+    config: Config,
+    show: Show,
+    *,
+    preview_s: float | None,
+    page: Path | None,
+) -> None:
+    """Do it, or a piece of it, and tell of it.
+
+    Args:
+        video: the source.
+        audio: the dub.
+        output: the finished film.
+        options: what to do.
+        config: numbers behind it.
+        show: how it is told of.
+        preview_s: only so many seconds of it.
+        page: where the page of --report goes.
+
+    Raises:
+        StrictError: there were warnings, and they count.
+        LipdubError: see `sync_video`.
+    """
+    from lipdub.media.output import AtomicOutput
+    from lipdub.pipeline import excerpt, sync_video
+
+    if page is not None:
+        AtomicOutput(page, overwrite=options.overwrite, inputs=(video, audio, output)).check()
+    with ExitStack() as stack:
+        if preview_s is not None:
+            video, audio, options = stack.enter_context(excerpt(video, audio, options, preview_s))
+        on_event = stack.enter_context(console.progress(json_lines=show.json_, quiet=show.quiet))
+        done = sync_video(video, audio, output, options, config=config, on_event=on_event)
+        show.judge(done.warnings)
+    if not show.json_ and not show.quiet:
+        show_report(replace(done, output="stdout") if show.piped else done)
+    if page is not None:
+        _judge(page, done, options, config, quiet=show.quiet or show.json_)
+
+
+def _judge(page: Path, done: SyncReport, options: SyncOptions, config: Config, *, quiet: bool) -> None:
+    """Look at the finished dub and write the page of --report."""
+    from lipdub.evaluation.page import quality_page, write_page
+    from lipdub.evaluation.quality import check
+
+    plain = options.face if not options.speakers and options.face != "speaking" and len(options.face) != 3 else "all"
+    try:
+        with console.progress(quiet=quiet) as on_event:
+            quality = check(
+                Path(done.output),
+                config,
+                face=plain,
+                start_s=options.start_s,
+                end_s=options.end_s,
+                device=options.device,
+                on_event=on_event,
+            )
+    except NoFaceError as error:  # found in the source, not in the dub: the dub is there all the same
+        console.warn(f"{page} was not written: {error.what}")
+        return
+    write_page(page, quality_page(quality, done), overwrite=options.overwrite)
+    for segment in quality.report.segments:
+        for fault in segment.faults:
+            console.warn(f"{clock(segment.first_s)} to {clock(segment.last_s)}, face {segment.face}: {fault}")
