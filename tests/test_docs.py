@@ -120,6 +120,7 @@ def test_every_block_is_something_that_is_tested(page: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_every_command_line_is_parsed(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TASK", "3")
+    root = COMMANDS.context_class(COMMANDS, info_name="lipdub")
     for language, text in blocks(page):
         if kind(language, text) != "shell":
             continue
@@ -129,7 +130,7 @@ def test_every_command_line_is_parsed(page: Path, monkeypatch: pytest.MonkeyPatc
             name, command, rest = find(words[1:])
             assert name, f"no such command: {' '.join(words)}"
             try:
-                command.make_context(name, list(rest))
+                command.make_context(name, list(rest), parent=root)
             except typer.Exit as done:
                 assert done.exit_code == 0
             except USAGE as error:
@@ -162,8 +163,9 @@ def test_links_and_pictures_lead_to_a_file(page: Path) -> None:
     assert {target for target in targets - {""} if not (page.parent / target).is_file()} == set()
 
 
-def test_every_exit_code_is_told() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["README.md", "docs/troubleshooting.md"])
+def test_every_exit_code_is_told(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
     told = set(re.findall(r"^\| (\d+)", text, re.MULTILINE))
     kinds = [each for each in vars(errors).values() if isinstance(each, type) and each is not errors.LipdubError]
     owned = {str(each.exit_code) for each in kinds if issubclass(each, errors.LipdubError)}
