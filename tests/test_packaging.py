@@ -115,10 +115,11 @@ for entry in weights.manifest().values():
     assert (done.returncode, done.stdout) == (0, "True 32\n"), done.stderr
 
 
-def test_the_command_reference_is_current() -> None:
-    command = [sys.executable, str(ROOT / "scripts" / "cli_reference"), "--check"]
+@pytest.mark.parametrize("script", ["cli_reference", "error_reference"])
+def test_the_pages_from_code_are_current(script: str) -> None:
+    command = [sys.executable, str(ROOT / "scripts" / script), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
-    assert done.returncode == 0, "run scripts/cli_reference"
+    assert done.returncode == 0, f"run scripts/{script}"
 
 
 @pytest.mark.slow
