@@ -37,9 +37,7 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).parent
 BUNDLED = _HERE / "bundled"
 # In a wheel the manifest lies beside this module, in a checkout at the top level.
-MANIFEST = next(
-    (p for p in (_HERE / "weights.toml", _HERE.parent / "weights.toml") if p.exists()), _HERE / "weights.toml"
-)
+MANIFEST = _HERE / "weights.toml" if (_HERE / "weights.toml").exists() else _HERE.parent / "weights.toml"
 _FILE = re.compile(r"\w[\w.+-]*(/\w[\w.+-]*)*")  # a path that stays in its folder
 RUN_WEIGHTS = "weights.safetensors"  # in the folder of a run of `lipdub train`
 FOLDER_VARIABLE = "LIPDUB_WEIGHTS"  # folder of files brought by hand, for machines without network
