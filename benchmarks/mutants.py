@@ -1,11 +1,12 @@
 """What damaged files do: thousands of small inputs with flipped bytes, holes or a missing end, each given to lipdub.
 
-    python benchmarks/mutants.py -o OUT [--count 10000] [--seed 0] [--workers 1] [--only KIND:NUMBER]
+    taskset -c 0 python benchmarks/mutants.py -o OUT [--count 10000] [--seed 0] [--workers 1] [--only KIND:NUMBER]
 
 Every mutant is read by a child of its own, with limits on memory and time. A run passes when each ends with an exit
 code of errors.py (never 1, never a signal), within 30 s, and leaves nothing but a finished output behind. A line per
 mutant goes to OUT/outcomes.jsonl; those that fail lie beside it. A mutant is made again from its kind, its number and
-the seed. The same command goes on where a stopped run was. Exits 1 if anything failed.
+the seed. On one core, since a library that sees several starts threads, which do not survive a fork; several workers
+may share it. The same command goes on where a stopped run was. Exits 1 if anything failed.
 """
 
 from __future__ import annotations

@@ -16,6 +16,13 @@ N = 20  # places over a run at which it is stopped
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}
 FACE = (50, 30, 56)
 
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs fork and a choice of cores")
+
+
+def one_core() -> None:
+    """A library that sees several cores starts threads, which do not survive a fork."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
 
 @pytest.fixture
 def kill(face_clip, speech, generator_file: Path, tmp_path: Path):
@@ -31,6 +38,7 @@ def kill(face_clip, speech, generator_file: Path, tmp_path: Path):
             capture_output=True,
             text=True,
             timeout=600,
+            preexec_fn=one_core,
         )
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
