@@ -60,6 +60,13 @@ def sync(
             rich_help_panel=FILE,
         ),
     ],
+    drive_audio: Annotated[
+        Path | None,
+        typer.Option(
+            help="A clean voice that moves the lips; AUDIO, a mix with music or noise, is what is heard.",
+            rich_help_panel=WHOM,
+        ),
+    ] = None,
     face: Annotated[
         str,
         typer.Option(
@@ -297,6 +304,7 @@ def sync(
     options = SyncOptions(
         device=device,
         batch_size=batch_size,
+        drive_audio=drive_audio,
         face=where,
         speakers=read_speakers(speakers) if speakers is not None else (),
         start_s=start_s,

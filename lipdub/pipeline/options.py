@@ -16,6 +16,7 @@ class SyncOptions:
 
     device: str = "auto"  # auto | cpu | cuda | cuda:N | mps
     batch_size: int | None = None  # faces per generator call
+    drive_audio: Path | None = None  # a clean voice that moves the lips in place of the dub, which is heard
     face: Face = "largest"  # largest | all | speaking | id:N | id:N,M | (x, y) | (x, y, t_s), display pixels
     speakers: tuple[Speaker, ...] = ()  # whom to dub with which sound, and when; goes before `face`
     start_s: float | None = None  # dub only from here ...
@@ -38,7 +39,8 @@ class SyncOptions:
     @property
     def sounds(self) -> tuple[Path, ...]:
         """Files that are read beside the video and the dub."""
-        return tuple(speaker.sound for speaker in self.speakers if speaker.sound is not None)
+        drive = () if self.drive_audio is None else (self.drive_audio,)
+        return drive + tuple(one.sound for one in self.speakers if one.sound is not None)
 
     @property
     def numbered(self) -> bool:

@@ -71,10 +71,8 @@ class _DryRun:
             writers = self._writer(given), self._writer(given)  # made now: they may refuse
             container, dub = container_of(self._output), probe(self._audio)
             items, losses = planned(self._video, container, keep_audio=options.keep_original_audio)
-        if given.terms:
-            self._warn("licence", given.terms)
-        if warning := given.other_length():
-            self._warn("length", warning)
+        for code, message in given.warnings():
+            self._warn(code, message)
         for loss in writers[0].encoding.losses:
             self._warn("quality", loss)
         for loss in losses:
@@ -115,7 +113,7 @@ class _DryRun:
             output=str(self._output),
             frames=len(analysis.times_s),
             video_s=round(info.duration_s, 3),
-            audio_s=round(given.speech.duration_s, 3),
+            audio_s=round(given.dub_s, 3),
             source=f"{info.codec} {info.width}x{info.height} {info.pix_fmt}, {float(info.average_rate):.6g} fps",
             encoder=writer.encoding.encoder,
             pix_fmt=writer.encoding.pix_fmt,

@@ -42,6 +42,7 @@ from lipdub.pipeline.wav2lip import LICENCE, Wav2LipPainter
 from lipdub.weights import load_generator, load_model, load_state, locate, sha256_of
 
 STAGES = ("read", "faces", "dub", "write")
+OTHER_LENGTH_S = 0.1  # difference of two lengths from which on it is said
 
 
 def resolve_device(name: str) -> torch.device:
@@ -65,8 +66,9 @@ class Inputs:
     """What a job reads before its long work."""
 
     source: MediaInfo
-    speech: Speech  # the dub, as the analysis hears it
-    voices: tuple[Speech, ...]  # what drives the lips: of each speaker, or the dub alone
+    dub_s: float  # length of the sound that will be heard
+    speech: Speech  # the dub, or the clean voice in its place, as the analysis hears it
+    voices: tuple[Speech, ...]  # what drives the lips: of each speaker, or `speech` alone
     device: torch.device
     generator: Generator | Wav2Lip
     backend: FaceBackend
@@ -79,23 +81,22 @@ class Inputs:
         return MouthPainter(self.generator, analysis, self.voices, self.config, self.device)
 
     @property
-    def terms(self) -> str:
-        """What the network's licence asks to be said; empty where it asks for nothing."""
-        return LICENCE if isinstance(self.generator, Wav2Lip) else ""
-
-    @property
     def video(self) -> VideoInfo:
         """The picture stream."""
         return require_video(self.source)
 
-    def other_length(self) -> str:
-        """What becomes of a dub that is longer or shorter than the video; empty where it is neither."""
-        longer_s = self.speech.duration_s - self.video.duration_s
-        if longer_s > 0.1:
-            return f"the dub is {longer_s:.2f} s longer than the video; its end is cut"
-        if longer_s < -0.1:
-            return f"the dub is {-longer_s:.2f} s shorter than the video; the mouth rests then"
-        return ""
+    def warnings(self) -> list[tuple[str, str]]:
+        """Codes and sentences: what the licence asks to be said, and what becomes of sounds of another length."""
+        said = [("licence", LICENCE)] if isinstance(self.generator, Wav2Lip) else []
+        longer_s, apart_s = self.dub_s - self.video.duration_s, abs(self.speech.duration_s - self.dub_s)
+        if longer_s > OTHER_LENGTH_S:
+            said.append(("length", f"the dub is {longer_s:.2f} s longer than the video; its end is cut"))
+        elif longer_s < -OTHER_LENGTH_S:
+            said.append(("length", f"the dub is {-longer_s:.2f} s shorter than the video; the mouth rests then"))
+        if apart_s > OTHER_LENGTH_S:
+            differ = f"the voice that drives the lips and the dub differ by {apart_s:.2f} s in length"
+            said.append(("drive", f"{differ}; both count from the video's start"))
+        return said
 
 
 def load_network(name: str, config: Config, device: str | torch.device = "cpu") -> tuple[Generator | Wav2Lip, Config]:
@@ -124,12 +125,13 @@ def read_inputs(video: Path, audio: Path, options: SyncOptions, config: Config) 
     require_video(source)
     device = resolve_device(options.device)
     generator, config = load_network(options.generator, config, device)
-    if options.sounds and isinstance(generator, Wav2Lip):
+    if isinstance(generator, Wav2Lip) and any(one.sound is not None for one in options.speakers):
         raise SetupError("Wav2Lip takes one sound only", "leave the sounds out of --speakers, or use --model lipdub")
-    speech = hear(audio, generator, config)
+    speech = hear(options.drive_audio or audio, generator, config)
     voices = [speech if one.sound is None else hear(one.sound, generator, config) for one in options.speakers]
     return Inputs(
         source=source,
+        dub_s=(speech if options.drive_audio is None else hear(audio, generator, config)).duration_s,
         speech=speech,
         voices=tuple(voices) or (speech,),
         device=device,
@@ -286,10 +288,8 @@ class _Job:
             # Opened before the long work, since it refuses what this machine or the container cannot do.
             writer = picture_writer(picture, info, target.path, self._options, self._config)
         with writer:
-            if given.terms:
-                self._warn("licence", given.terms)
-            if warning := given.other_length():
-                self._warn("length", warning)
+            for code, message in given.warnings():
+                self._warn(code, message)
             for loss in writer.encoding.losses:
                 self._warn("quality", loss)
             with self._stage("faces", info.frames):

@@ -14,10 +14,12 @@ from lipdub.cast import Speaker
 from lipdub.config import SyncConfig
 from lipdub.errors import InputError, NoFaceError, OutputError, SetupError, WeightsError
 from lipdub.events import Done, Progress, Stage, Warning_
+from lipdub.media.audio import load_audio
 from lipdub.media.marks import read_marks
 from lipdub.media.probe import probe
 from lipdub.media.remux import ffmpeg_binary
 from lipdub.models.generator import Drawn, Generator
+from lipdub.pipeline import SyncOptions, excerpt
 from lipdub.pipeline.sync import resolve_device
 
 FACE = (50, 30, 56)  # left, top and side of the face's crop
@@ -169,6 +171,36 @@ def test_another_length_is_said_and_the_picture_stays_whole(dub, face_clip, spee
     assert made.audio[0].duration_s == pytest.approx(0.4, abs=0.08)
 
 
+def test_a_clean_voice_drives_the_lips_and_the_mix_is_heard(dub, face_clip, speech, pictures) -> None:
+    video, voice, mix = face_clip(one), speech(), speech(name="mix.wav", level=0.0)
+    dub(video, voice, overwrite=True)
+    spoken = [planes for _, planes in pictures(dub.output)]
+    dub(video, mix, overwrite=True)
+    resting = [planes for _, planes in pictures(dub.output)]
+    report = dub(video, mix, drive_audio=voice, overwrite=True)
+    driven = [planes for _, planes in pictures(dub.output)]
+    assert report.warnings == ()
+    assert all(equal(a, b) for a, b in zip(spoken, driven, strict=True))
+    assert not all(equal(a, b) for a, b in zip(resting, driven, strict=True))
+    assert np.abs(load_audio(dub.output)).max() < 0.01  # the mix is silent, the voice is not
+
+
+def test_a_voice_and_a_mix_of_other_lengths_are_said(dub, face_clip, speech) -> None:
+    report = dub(face_clip(one), speech(), drive_audio=speech(0.2, "voice.wav"))
+    assert len(report.warnings) == 1 and "differ by 0.20 s" in report.warnings[0]
+    assert [event.code for event in dub.events if isinstance(event, Warning_)] == ["drive"]
+
+
+def test_a_preview_takes_the_same_piece_of_the_voice_as_of_the_mix(face_clip, speech) -> None:
+    voice, mix = speech(name="voice.wav"), speech(name="mix.wav", level=0.0)
+    with excerpt(face_clip(one), mix, SyncOptions(drive_audio=voice, start_s=0.1), 0.2) as (_, heard, options):
+        assert options.drive_audio not in (None, voice)
+        piece, whole = load_audio(options.drive_audio), load_audio(voice)
+        assert np.abs(load_audio(heard)).max() < 0.01
+    assert len(piece) == pytest.approx(3200, abs=2)
+    assert np.abs(piece[:3190] - whole[1600:4790]).max() < 0.01
+
+
 def test_events_tell_stages_progress_and_the_report(dub, face_clip, speech) -> None:
     report = dub(face_clip(one), speech())
     stages = [event for event in dub.events if isinstance(event, Stage)]
@@ -194,13 +226,13 @@ def test_an_existing_output_is_refused(dub, face_clip, speech) -> None:
     assert probe(dub.output).video is not None
 
 
-@pytest.mark.parametrize("role", ["video", "audio"])
+@pytest.mark.parametrize("role", ["video", "audio", "drive"])
 def test_an_input_is_never_the_output(dub, face_clip, speech, role: str) -> None:
-    video, audio = face_clip(one), speech()
-    dub.output = {"video": video, "audio": audio}[role]
+    video, audio, drive = face_clip(one), speech(), speech(name="drive.wav")
+    dub.output = {"video": video, "audio": audio, "drive": drive}[role]
     before = dub.output.read_bytes()
     with pytest.raises(OutputError, match="is the input"):
-        dub(video, audio, overwrite=True)
+        dub(video, audio, drive_audio=drive, overwrite=True)
     assert dub.output.read_bytes() == before
 
 
