@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -170,6 +171,7 @@ def _general(
     """Never run: it describes the general options."""
 
 
+@cache
 def _general_options() -> list[Any]:
     application = typer.Typer(add_completion=False)
     application.command()(_general)
