@@ -54,7 +54,11 @@ NOT_RUN = {
     "eval": "clips to judge and, for a folder, the extra `teachers` and public weights",
     "prepare": "wants an hour of footage; tests/cli/test_prepare.py",
 }
-FETCHED = {"wav2lip.safetensors"}  # weights of others: commands that name them are parsed only
+ABSENT = {
+    "wav2lip.safetensors",
+    "runs/1",
+    "runs/2",
+}  # weights of others, and of runs: commands with them are parsed only
 # What makes the others short enough.
 ADDED = {"demo": ["--seconds", "1"], "train": ["--dry-run"], "batch": ["--serial"]}
 
@@ -237,7 +241,7 @@ def the_one(text: str) -> str:
 def run(words: list[str], folder: Path) -> None:
     """One command line, unless it is listed; outputs of an earlier one make room."""
     name, _, rest = find(words)
-    if (name in NOT_RUN and "--help" not in rest) or FETCHED & set(rest):
+    if (name in NOT_RUN and "--help" not in rest) or ABSENT & set(rest):
         return
     for flag, value in pairwise(rest):
         if flag in ("-o", "--output", "--report") and "--dry-run" not in rest:
