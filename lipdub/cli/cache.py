@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from lipdub.cli import console
+from lipdub.cli.command import Command
 
 app = typer.Typer(
     name="cache",
@@ -14,7 +15,7 @@ app = typer.Typer(
 )
 
 
-@app.command()
+@app.command(cls=Command)
 def show() -> None:
     """How many videos' analyses are kept, and how large they are together."""
     from lipdub.pipeline.cache import AnalysisCache
@@ -24,7 +25,7 @@ def show() -> None:
     console.data(f"{len(entries)} analyses, {sum(entries.values()) / 1e6:.1f} MB in {cache.folder}")
 
 
-@app.command()
+@app.command(cls=Command)
 def path() -> None:
     """The folder that holds them."""
     from lipdub.pipeline.cache import AnalysisCache
@@ -32,7 +33,7 @@ def path() -> None:
     console.data(str(AnalysisCache().folder))
 
 
-@app.command()
+@app.command(cls=Command)
 def clear() -> None:
     """Remove all of them; the next run of each video looks again."""
     from lipdub.pipeline.cache import AnalysisCache

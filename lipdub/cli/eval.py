@@ -140,10 +140,7 @@ def eval_(
             quality = check(clips, config, expert=expert, device=device, on_event=on_event)
         _show_file(quality, html, overwrite=overwrite, silent=json_, strict=strict)
         return
-    if (table is None) != (runs is None):
-        raise typer.BadParameter("--table and --runs belong together", param_hint="--table")
-    if output is None:
-        raise typer.BadParameter("a folder of clips needs one", param_hint="--output")
+    output = _folder(output, table, runs)
     options = EvalOptions(
         clips=clips,
         output=output,
@@ -177,6 +174,15 @@ def eval_(
     _write(report, csv, markdown)
     if strict and report.failures:
         raise StrictError(f"{len(report.failures)} results failed", f"each with its reason in {report.verdicts}")
+
+
+def _folder(output: Path | None, table: Table | None, runs: Path | None) -> Path:
+    """Where results go; usage error where options lack each other."""
+    if (table is None) != (runs is None):
+        raise typer.BadParameter("--table and --runs belong together", param_hint="--table")
+    if output is None:
+        raise typer.BadParameter("a folder of clips needs one", param_hint="--output")
+    return output
 
 
 def parse_videos(words: Sequence[str]) -> dict[str, Path]:
