@@ -172,7 +172,7 @@ class Run:
             os.fsync(file.fileno())
         temporary.replace(self.folder / name)
 
-    def load(self, device: torch.device) -> dict[str, Any] | None:
+    def load(self) -> dict[str, Any] | None:
         """The checkpoint, or None on a fresh run.
 
         Raises:
@@ -182,7 +182,7 @@ class Run:
         if not path.exists():
             return None
         try:
-            state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
             raise InputError(f"cannot read {path}", "delete it to start over, or give another --run folder") from error
         return state
@@ -223,7 +223,7 @@ def train_steps(
     Raises:
         TrainingError: a loss that is not finite, `train.max_bad_steps` times in a row.
     """
-    step, spent_s = _resume(stage, run, device)
+    step, spent_s = _resume(stage, run)
     started = time.monotonic() - spent_s
     judged = -1
     while True:
@@ -257,9 +257,9 @@ def train_steps(
     return True
 
 
-def _resume(stage: Stage, run: Run, device: torch.device) -> tuple[int, float]:
+def _resume(stage: Stage, run: Run) -> tuple[int, float]:
     """Steps taken and seconds spent so far."""
-    state = run.load(device)
+    state = run.load()
     if state is None:
         return 0, 0.0
     everyone = state.get("peers", [])

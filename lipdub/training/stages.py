@@ -84,7 +84,7 @@ def run_stage(
     torch.manual_seed(request.seed)  # every process begins with the same weights ...
     with accelerator.main_process_first():
         run = Run(request.run, config, on_line, lambda values, step: accelerator.log(values, step=step))
-    accelerator.init_trackers("lipdub", config={"run": str(request.run), "stage": request.stage})
+    accelerator.init_trackers("lipdub")
     stage = _stage(replace(request, config=config), accelerator, expert, features, start, on_line)
     torch.manual_seed(peers.own_seed(request.seed))  # ... and goes on with its own noise
     try:
@@ -119,7 +119,7 @@ def _accelerator(request: RunRequest) -> Accelerator:
         if LoggerType(tracker) not in get_available_trackers():
             raise SetupError(f"the tracker {tracker!r} is not installed", f"pip install {tracker}")
     return Accelerator(
-        mixed_precision=request.config.train.precision, log_with=list(request.trackers), project_dir=request.run
+        mixed_precision=request.config.train.precision, log_with=list(request.trackers) or None, project_dir=request.run
     )
 
 

@@ -238,7 +238,7 @@ def test_tensorboard_is_fed_where_it_is_installed(data: Path, tmp_path: Path) ->
     pytest.importorskip("tensorboard", reason="the extra `train` is not installed")
     short = ["--preset", "debug", "--set", "train.steps=1"]
     assert runner.invoke(app, call(tmp_path, *short)).exit_code == 0
-    (events,) = (tmp_path / "run").rglob("events.out.tfevents.*")
+    (events,) = (tmp_path / "run" / "lipdub").glob("events.out.tfevents.*")
     assert b"val_l1" in events.read_bytes()
 
 
