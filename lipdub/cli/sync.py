@@ -118,7 +118,7 @@ def sync(
         typer.Option(
             min=0.0,
             max=3.0,
-            help="How far the mouth moves (default 2.5).",
+            help="How far the mouth moves (default 2.2).",
             rich_help_panel=HOW,
         ),
     ] = None,
