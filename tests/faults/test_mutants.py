@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("taskset") is None, reason="needs Linux: fork, limits on memory, a choice of cores")
 def test_damaged_inputs_end_as_documented(tmp_path: Path) -> None:
     argv = [
