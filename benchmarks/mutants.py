@@ -1,6 +1,6 @@
 """What damaged files do: thousands of small inputs with flipped bytes, holes or a missing end, each given to lipdub.
 
-    taskset -c 0 python benchmarks/mutants.py -o OUT [--count 10000] [--seed 0] [--workers 1] [--only KIND:NUMBER]
+    python benchmarks/mutants.py -o OUT [--count 10000] [--seed 0] [--workers 1] [--only KIND:NUMBER]
 
 Every mutant is read by a child of its own, with limits on memory and time. A run passes when each ends with an exit
 code of errors.py (never 1, never a signal), within 30 s, and leaves nothing but a finished output behind. A line per
@@ -280,7 +280,8 @@ def main() -> int:
     parser.add_argument("--only", help="one mutant, as KIND:NUMBER")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)  # threads do not survive a fork
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # libraries that see several cores start threads ...
+    torch.set_num_threads(1)  # ... and threads do not survive a fork
     cv2.setNumThreads(1)
     pipeline.face_backend = lambda name, config, device: OneFace()
     counts = {kind: round(args.count * share) for kind, share in SHARES.items()}

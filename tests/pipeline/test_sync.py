@@ -21,6 +21,7 @@ from lipdub.media.remux import ffmpeg_binary
 from lipdub.models.generator import Drawn, Generator
 from lipdub.pipeline import SyncOptions, excerpt
 from lipdub.pipeline.sync import resolve_device
+from lipdub.weights import load_state, save_state
 
 FACE = (50, 30, 56)  # left, top and side of the face's crop
 LEFT, RIGHT = (6, 34, 48), (90, 30, 60)  # two of them
@@ -353,22 +354,31 @@ def test_the_fastest_device_is_found(monkeypatch) -> None:
         resolve_device("cuda:2")
 
 
-def test_two_people_speak_with_two_sounds(dub, face_clip, speech, pictures) -> None:
+@pytest.fixture
+def listening(generator_file: Path, tmp_path: Path) -> Path:
+    """Weights of the small generator, its decoder moved by the sound as far as is plain to see after rounding."""
+    state, metadata = load_state(generator_file)
+    state["shape_embed.2.weight"] *= 200
+    save_state(tmp_path / "listening.safetensors", state, metadata)
+    return tmp_path / "listening.safetensors"
+
+
+def test_two_people_speak_with_two_sounds(dub, face_clip, speech, pictures, listening: Path) -> None:
     video = face_clip(lambda number: [LEFT, RIGHT], n_frames=12)
     loud, silent = speech(0.48, "loud.wav"), speech(0.48, "silent.wav", level=0.0)
     both = (
         Speaker(face=(30.0, 60.0, 0.1), sound=loud),
         Speaker(face=(120.0, 60.0), sound=silent, turns=((0.2, 0.48),)),
     )
-    report = dub(video, loud, speakers=both)
+    report = dub(video, loud, speakers=both, generator=str(listening))
     assert (report.faces, report.dubbed) == (2, 12)
     made = pictures(dub.output)
     for number, ((_, before), (_, after)) in enumerate(zip(pictures(video), made, strict=True)):
         assert (changed(before, after, LEFT) > 2, changed(before, after, RIGHT) > 1) == (True, number >= 5)
-    dub(video, loud, face="all", overwrite=True)
+    dub(video, loud, face="all", generator=str(listening), overwrite=True)
     with_one = pictures(dub.output)
-    heard_else = [not equal(a, b) for (_, a), (_, b) in zip(made[5:], with_one[5:], strict=True)]
-    assert any(heard_else)  # the right mouth; a small network's difference is lost in rounding on some frames
+    assert not equal(made[8][1], with_one[8][1])  # the right mouth heard something else
+    assert changed(made[8][1], with_one[8][1], RIGHT) > 1 and changed(made[8][1], with_one[8][1], LEFT) == 0
 
 
 def test_two_sounds_at_once_are_refused(dub, face_clip, speech) -> None:
