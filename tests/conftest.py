@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -24,6 +25,13 @@ LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 class NetworkUsed(AssertionError):
     """A test tried to leave this machine."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interruptible() -> None:
+    """Processes that tests start hear Ctrl-C, also where a shell began the tests in the background, which ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

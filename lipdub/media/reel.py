@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 import av
+import cv2
 import numpy as np
 
 from lipdub.errors import OutputError
@@ -18,6 +19,19 @@ from lipdub.media.probe import VideoInfo, file_url
 CRF, PRESET = "20", "veryfast"  # seen once, and not kept
 SAMPLE_RATE = 48_000  # Hz
 _BLOCK = 1024  # samples that AAC wants at a time
+_FONT, _SHADOW = cv2.FONT_HERSHEY_SIMPLEX, (0, 0, 0)
+
+
+def fitted(info: VideoInfo, most: int) -> tuple[int, int]:
+    """Width and height of a video's upright picture, shrunk to a longest side of `most`, both even."""
+    scale = min(1.0, most / max(info.display_width, info.display_height))
+    return max(2, 2 * round(info.display_width * scale / 2)), max(2, 2 * round(info.display_height * scale / 2))
+
+
+def write_text(page: Frame, text: str, at: tuple[int, int], colour: tuple[int, int, int], size: float = 0.45) -> None:
+    """A line of text with a shadow, its lower left corner at x, y; in place."""
+    for ink, away in ((_SHADOW, 1), (colour, 0)):
+        cv2.putText(page, text, (at[0] + away, at[1] + away), _FONT, size, ink, 1, cv2.LINE_AA)
 
 
 class ReelWriter:

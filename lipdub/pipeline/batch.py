@@ -12,6 +12,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -190,29 +191,24 @@ def read_state(path: Path) -> dict[str, BatchResult]:
     return results
 
 
-class _appending:
+@contextmanager
+def _appending(path: Path) -> Iterator[Callable[[BatchResult], None]]:
     """Opens a state file to append to; each result is on the disc before the next item is waited for."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab+")
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}", "give another --state") from error
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def write(result: BatchResult) -> None:
+        file.write(json.dumps(asdict(result)).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
 
-    def __enter__(self) -> Callable[[BatchResult], None]:
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("ab+")
-            self._file.seek(0)
-            self._file.truncate(self._file.read().rfind(b"\n") + 1)  # without a line that a crash cut short
-        except OSError as error:
-            raise OutputError(f"cannot write {self._path}: {error.strerror}", "give another --state") from error
-        return self._write
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def _write(self, result: BatchResult) -> None:
-        self._file.write(json.dumps(asdict(result)).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+    with file:
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)  # without a line that a crash cut short
+        yield write
 
 
 def _settled(item: BatchItem, result: BatchResult | None, retry_failed: bool) -> bool:

@@ -13,15 +13,14 @@ from lipdub.config import MediaConfig
 from lipdub.errors import InputError
 from lipdub.faces.backend import Frame
 from lipdub.media.audio import Waveform, load_audio
-from lipdub.media.probe import VideoInfo, probe, require_video
-from lipdub.media.reel import SAMPLE_RATE, ReelWriter
+from lipdub.media.probe import probe, require_video
+from lipdub.media.reel import SAMPLE_RATE, ReelWriter, fitted, write_text
 from lipdub.media.video import VideoReader, upright_rgb
 
 SIDE = 720  # longest side of a panel in pixels
 WAVE = 96  # height of the waveform in pixels
 WINDOW_S = 4.0  # of sound that is seen at once, now in the middle
 PAPER, INK, NOW = (24, 24, 24), (120, 200, 255), (255, 90, 60)  # RGB
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def write_comparison(
@@ -48,7 +47,7 @@ def write_comparison(
     before, after = require_video(probe(source, config)), require_video(probe(dubbed, config))
     sound = load_audio(dubbed, sample_rate=SAMPLE_RATE, config=config)
     wave = _Wave(sound)
-    wide, high = _panel(before)
+    wide, high = fitted(before, SIDE)
     size = (2 * wide, high + WAVE)
     with (
         ReelWriter(output, size, before, sound) as reel,
@@ -68,18 +67,11 @@ def write_comparison(
             on_frame(frame.index + 1)
 
 
-def _panel(info: VideoInfo) -> tuple[int, int]:
-    """Width and height of one picture, even."""
-    scale = min(1.0, SIDE / max(info.display_width, info.display_height))
-    return max(2, 2 * round(info.display_width * scale / 2)), max(2, 2 * round(info.display_height * scale / 2))
-
-
 def titled(picture: Frame, size: tuple[int, int], title: str) -> Frame:
     """A picture of `size` with a word in its corner."""
-    page = np.ascontiguousarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
-    for ink, away in ((PAPER, 1), ((255, 255, 255), 0)):
-        cv2.putText(page, title, (8 + away, 20 + away), _FONT, 0.5, ink, 1, cv2.LINE_AA)
-    return np.asarray(page, np.uint8)
+    page = np.ascontiguousarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+    write_text(page, title, (8, 20), (255, 255, 255), 0.5)
+    return page
 
 
 class _Wave:

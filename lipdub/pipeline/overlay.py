@@ -13,13 +13,12 @@ from lipdub.config import FaceConfig
 from lipdub.faces.backend import Frame
 from lipdub.faces.follow import Track
 from lipdub.media.probe import VideoInfo
-from lipdub.media.reel import ReelWriter
+from lipdub.media.reel import ReelWriter, fitted, write_text
 from lipdub.media.video import SourceFrame, upright_rgb
 from lipdub.pipeline.render import Pasted
 
 SIDE = 1280  # longest side of the drawn picture
 DUBBED, LEFT, MASK = (80, 220, 120), (255, 170, 60), (90, 160, 255)  # RGB
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 class Overlay:
@@ -35,8 +34,7 @@ class Overlay:
     def __init__(self, path: Path, info: VideoInfo, tracks: Sequence[Track], config: FaceConfig) -> None:
         self._info, self._tracks, self._config = info, tracks, config
         self._scale = min(1.0, SIDE / max(info.display_width, info.display_height))
-        sides = (info.display_width, info.display_height)
-        self._size = max(2, 2 * round(sides[0] * self._scale / 2)), max(2, 2 * round(sides[1] * self._scale / 2))
+        self._size = fitted(info, SIDE)
         self.writer = ReelWriter(path, self._size, info)
 
     def draw(self, frame: SourceFrame, pasted: Sequence[Pasted]) -> None:
@@ -48,7 +46,7 @@ class Overlay:
             row = frame.index - track.first
             if 0 <= row < len(track.landmarks):
                 self._face(page, track, row, painted.get(track.id))
-        _write(page, f"frame {frame.index}  {frame.time_s:.2f} s  {len(pasted)} dubbed", (8, 20), (255, 255, 255))
+        write_text(page, f"frame {frame.index}  {frame.time_s:.2f} s  {len(pasted)} dubbed", (8, 20), (255, 255, 255))
         self.writer.write(page, frame.pts)
 
     def _face(self, page: Frame, track: Track, row: int, pasted: Pasted | None) -> None:
@@ -63,7 +61,7 @@ class Overlay:
                 cv2.polylines(page, [np.rint(line * self._scale).astype(np.int32)], True, MASK, 1, cv2.LINE_AA)
         sure, side = float(track.confidence[row]), float(max(x2 - x1, y2 - y1)) / self._scale
         why = "" if pasted is not None else f", left: {self._reason(sure, side)}"
-        _write(page, f"id {track.id}  {sure:.2f}{why}", (int(x1), max(12, int(y1) - 6)), colour)
+        write_text(page, f"id {track.id}  {sure:.2f}{why}", (int(x1), max(12, int(y1) - 6)), colour)
 
     def _reason(self, sure: float, side: float) -> str:
         if sure < self._config.min_confidence:
@@ -76,9 +74,3 @@ def _outline(pasted: Pasted) -> list[NDArray[np.float64]]:
     lines, _ = cv2.findContours((pasted.alpha > 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     back = np.linalg.inv(np.vstack([pasted.matrix, [0, 0, 1]]))[:2]
     return [np.asarray(line.reshape(-1, 2) @ back[:, :2].T + back[:, 2], np.float64) for line in lines]
-
-
-def _write(page: Frame, text: str, at: tuple[int, int], colour: tuple[int, int, int]) -> None:
-    """A line of text with a shadow."""
-    for ink, away in (((0, 0, 0), 1), (colour, 0)):
-        cv2.putText(page, text, (at[0] + away, at[1] + away), _FONT, 0.45, ink, 1, cv2.LINE_AA)

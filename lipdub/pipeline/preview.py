@@ -44,16 +44,19 @@ def excerpt(video: Path, audio: Path, options: SyncOptions, seconds: float) -> I
         folder = Path(name)
         cut_video(video, folder / "video.mkv", start_s, seconds)
         cut_sound(audio, folder / "dub.wav", start_s, seconds)
-        drive = folder / "drive.wav" if options.drive_audio is not None else None
-        if options.drive_audio is not None and drive is not None:
-            cut_sound(options.drive_audio, drive, start_s, seconds)
-        speakers = []
-        for number, one in enumerate(options.speakers):
-            sound = folder / f"speaker{number}.wav" if one.sound is not None else None
-            if one.sound is not None and sound is not None:
-                cut_sound(one.sound, sound, start_s, seconds)
-            speakers.append(_moved(replace(one, sound=sound), start_s))
-        moved = replace(options, drive_audio=drive, face=_face(options.face, start_s), speakers=tuple(speakers))
+
+        def piece(sound: Path | None, name: str) -> Path | None:
+            if sound is None:
+                return None
+            cut_sound(sound, folder / name, start_s, seconds)
+            return folder / name
+
+        speakers = tuple(
+            _moved(replace(one, sound=piece(one.sound, f"speaker{number}.wav")), start_s)
+            for number, one in enumerate(options.speakers)
+        )
+        drive = piece(options.drive_audio, "drive.wav")
+        moved = replace(options, drive_audio=drive, face=_face(options.face, start_s), speakers=speakers)
         moved = replace(moved, start_s=None, end_s=None)
         yield folder / "video.mkv", folder / "dub.wav", moved
 

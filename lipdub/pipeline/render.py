@@ -6,6 +6,7 @@ when their track begins and forgotten when it ends, so memory does not grow with
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -82,7 +83,7 @@ class _Waiting:
     targets: list[Target] = field(default_factory=list)
 
 
-class Painter:
+class Painter(ABC):
     """Paints mouths, so many at a time; what a network of its own needs is in its subclass.
 
     Args:
@@ -111,8 +112,9 @@ class Painter:
                 self._most = len(batch) // 2
         return painted
 
+    @abstractmethod
     def _paint(self, targets: Sequence[Target]) -> list[Painted | None]:
-        raise NotImplementedError
+        """The same for one batch."""
 
 
 class MouthPainter(Painter):
