@@ -29,7 +29,7 @@ class NetworkUsed(AssertionError):
 
 @pytest.fixture(autouse=True, scope="session")
 def interruptible() -> None:
-    """Processes that tests start hear Ctrl-C, also where a shell began the tests in the background, which ignores it."""
+    """Processes that tests start hear Ctrl-C, even where tests began in a background shell, which ignores it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
