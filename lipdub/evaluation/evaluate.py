@@ -39,8 +39,9 @@ from lipdub.events import Done, OnEvent, Progress, Stage, Warning_, ignore
 from lipdub.media.audio import load_audio
 from lipdub.models.syncnet import SyncNet
 from lipdub.models.wav2lip import Wav2Lip
+from lipdub.pipeline.inputs import load_network, resolve_device
 from lipdub.pipeline.options import SyncOptions
-from lipdub.pipeline.sync import load_network, resolve_device, sync_video
+from lipdub.pipeline.sync import sync_video
 from lipdub.pipeline.wav2lip import LICENCE
 from lipdub.training.layouts import VIDEO_SUFFIXES
 from lipdub.training.prepare import speaker_table

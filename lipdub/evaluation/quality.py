@@ -43,7 +43,7 @@ from lipdub.mel import log_mel
 from lipdub.metrics import SHORTEST, agreement, mouth_opening, ring_jitter, silence_motion, silent_frames
 from lipdub.models.expert import Expert
 from lipdub.pipeline.analyze import usable_rows
-from lipdub.pipeline.sync import resolve_device
+from lipdub.pipeline.inputs import resolve_device
 from lipdub.weights import find, load_expert, manifest
 
 CHEEKS = (0.36, 0.48)  # rows of the unit crop below the eyes and above everything that is painted

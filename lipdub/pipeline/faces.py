@@ -20,8 +20,8 @@ from lipdub.faces.sheet import contact_sheet, encode_picture
 from lipdub.media.output import AtomicOutput
 from lipdub.media.probe import probe, require_video
 from lipdub.pipeline.analyze import FaceJob, Survey, survey, usable_rows
+from lipdub.pipeline.inputs import resolve_device
 from lipdub.pipeline.report import FacesReport, FaceSummary
-from lipdub.pipeline.sync import resolve_device
 
 SIDE = 192  # pixels of a picture on the contact sheet
 

@@ -20,9 +20,10 @@ from lipdub.media.remux import dub_encoder
 from lipdub.media.writer import VideoWriter
 from lipdub.pipeline.analyze import Analysis, Survey
 from lipdub.pipeline.faces import summarize
+from lipdub.pipeline.inputs import Inputs, read_inputs
 from lipdub.pipeline.options import SyncOptions, adjusted
 from lipdub.pipeline.report import Estimate, SyncPlan
-from lipdub.pipeline.sync import Inputs, chosen, find_faces, picture_writer, read_inputs
+from lipdub.pipeline.sync import chosen, find_faces, picture_writer
 from lipdub.pipeline.trial import try_out
 
 STAGES = ("read", "faces", "trial")

@@ -5,147 +5,35 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import cast
 
 import torch
 
 from lipdub import __version__
 from lipdub.config import Config
-from lipdub.errors import SetupError, WeightsError
+from lipdub.errors import WeightsError
 from lipdub.events import Done, Event, Progress, Stage, Warning_
-from lipdub.faces.backend import FaceBackend
-from lipdub.faces.choose import face_backend, finder_identity
-from lipdub.media.audio import load_audio
-from lipdub.media.language import language_code
+from lipdub.faces.choose import finder_identity
 from lipdub.media.marks import disclosure_tags
 from lipdub.media.output import AtomicOutput, verify
-from lipdub.media.probe import MediaInfo, VideoInfo, probe, require_video
+from lipdub.media.probe import MediaInfo, VideoInfo, require_video
 from lipdub.media.remux import RemuxPlan, remux
 from lipdub.media.writer import VideoWriter
-from lipdub.mel import wav2lip_mel
 from lipdub.models.generator import Generator
-from lipdub.models.layers import for_inference
-from lipdub.models.wav2lip import FACE_SIDE, Wav2Lip
 from lipdub.pipeline.analyze import Analysis, Survey, choose, survey
 from lipdub.pipeline.cache import AnalysisCache, SurveyRequest, surveyed
 from lipdub.pipeline.compare import write_comparison
+from lipdub.pipeline.inputs import Inputs, hear, read_inputs
 from lipdub.pipeline.options import SyncOptions, adjusted
 from lipdub.pipeline.overlay import Overlay
-from lipdub.pipeline.render import MouthPainter, Painter, Rendered, Watch, render
+from lipdub.pipeline.render import Rendered, Watch, render
 from lipdub.pipeline.report import SyncReport
 from lipdub.pipeline.speaking import Agreement, agreement
-from lipdub.pipeline.speech import Speech, listen, mouth_shapes
-from lipdub.pipeline.wav2lip import LICENCE, Wav2LipPainter
-from lipdub.weights import load_generator, load_model, load_state, locate, sha256_of
+from lipdub.pipeline.speech import mouth_shapes
+from lipdub.weights import locate, sha256_of
 
 STAGES = ("read", "faces", "dub", "write")
-OTHER_LENGTH_S = 0.1  # difference of two lengths from which on it is said
-
-
-def resolve_device(name: str) -> torch.device:
-    """The torch device of `--device`.
-
-    Raises:
-        SetupError: the device that was asked for is not there.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    kind, colon, number = name.partition(":")
-    n_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    count = {"cpu": 1, "cuda": n_cuda, "mps": int(torch.backends.mps.is_available())}.get(kind, 0)
-    if (colon and not number.isdecimal()) or int(number or 0) >= count:
-        raise SetupError(f"device {name!r} is not available on this machine", "use --device auto or --device cpu")
-    return torch.device(kind, int(number)) if colon else torch.device(kind)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inputs:
-    """What a job reads before its long work."""
-
-    source: MediaInfo
-    dub_s: float  # length of the sound that will be heard
-    speech: Speech  # the dub, or the clean voice in its place, as the analysis hears it
-    voices: tuple[Speech, ...]  # what drives the lips: of each speaker, or `speech` alone
-    device: torch.device
-    generator: Generator | Wav2Lip
-    backend: FaceBackend
-    config: Config  # with the sizes of the generator's weights
-
-    def painter(self, analysis: Analysis) -> Painter:
-        """What paints the mouths of an analysis."""
-        if isinstance(self.generator, Wav2Lip):
-            return Wav2LipPainter(self.generator, analysis, self.speech, self.config, self.device)
-        return MouthPainter(self.generator, analysis, self.voices, self.config, self.device)
-
-    @property
-    def video(self) -> VideoInfo:
-        """The picture stream."""
-        return require_video(self.source)
-
-    def warnings(self) -> list[tuple[str, str]]:
-        """Codes and sentences: what the licence asks to be said, and what becomes of sounds of another length."""
-        said = [("licence", LICENCE)] if isinstance(self.generator, Wav2Lip) else []
-        longer_s, apart_s = self.dub_s - self.video.duration_s, abs(self.speech.duration_s - self.dub_s)
-        if longer_s > OTHER_LENGTH_S:
-            said.append(("length", f"the dub is {longer_s:.2f} s longer than the video; its end is cut"))
-        elif longer_s < -OTHER_LENGTH_S:
-            said.append(("length", f"the dub is {-longer_s:.2f} s shorter than the video; the mouth rests then"))
-        if apart_s > OTHER_LENGTH_S:
-            differ = f"the voice that drives the lips and the dub differ by {apart_s:.2f} s in length"
-            said.append(("drive", f"{differ}; both count from the video's start"))
-        return said
-
-
-def load_network(name: str, config: Config, device: str | torch.device = "cpu") -> tuple[Generator | Wav2Lip, Config]:
-    """The network that paints mouths, and `config` with the sizes of its weights: their kind decides which it is.
-
-    Raises:
-        WeightsError: absent, damaged, or of another kind.
-    """
-    if load_state(locate(name))[1].get("kind") == "wav2lip":
-        sizes = replace(config.generator, size=FACE_SIDE, warp=False, own_frame=False, shape_code=0)
-        return cast(Wav2Lip, load_model(name, "wav2lip", device)), replace(config, generator=sizes)
-    generator, config = load_generator(name, config, device)
-    for_inference(generator)
-    return generator, config
-
-
-def read_inputs(video: Path, audio: Path, options: SyncOptions, config: Config) -> Inputs:
-    """Look into both files, hear the dub, load the generator and the face backend.
-
-    Raises:
-        InputError, SetupError, WeightsError: a file, the device or the weights cannot be used.
-    """
-    if options.language is not None:
-        language_code(options.language)  # refuses a wrong one before the long work
-    source = probe(video, config.media)
-    require_video(source)
-    device = resolve_device(options.device)
-    generator, config = load_network(options.generator, config, device)
-    if isinstance(generator, Wav2Lip) and any(one.sound is not None for one in options.speakers):
-        raise SetupError("Wav2Lip takes one sound only", "leave the sounds out of --speakers, or use --model lipdub")
-    speech = hear(options.drive_audio or audio, generator, config)
-    voices = [speech if one.sound is None else hear(one.sound, generator, config) for one in options.speakers]
-    return Inputs(
-        source=source,
-        dub_s=(speech if options.drive_audio is None else hear(audio, generator, config)).duration_s,
-        speech=speech,
-        voices=tuple(voices) or (speech,),
-        device=device,
-        generator=generator,
-        backend=face_backend(options.backend, config.face, device),
-        config=config,
-    )
-
-
-def hear(sound: Path, generator: Generator | Wav2Lip, config: Config) -> Speech:
-    """A sound as it drives the lips that a network paints."""
-    waveform = load_audio(sound, sample_rate=config.mel.sample_rate, config=config.media)
-    own_mel = wav2lip_mel(waveform) if isinstance(generator, Wav2Lip) else None
-    return listen(waveform, config.mel, config.sync, own_mel)
 
 
 def speaking(found: Survey, given: Inputs) -> Agreement:

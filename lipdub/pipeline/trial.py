@@ -13,8 +13,8 @@ import numpy as np
 
 from lipdub.media.writer import VideoWriter
 from lipdub.pipeline.analyze import Analysis, FaceJob
+from lipdub.pipeline.inputs import Inputs
 from lipdub.pipeline.render import Target, render
-from lipdub.pipeline.sync import Inputs
 
 FRAMES = 32  # of each of the two runs: two batches
 KEY_EVERY = 250  # frames between two key frames, the habit of all our encoders; a cut makes one too

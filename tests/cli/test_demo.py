@@ -35,7 +35,7 @@ class Portrait:
 
 @pytest.fixture
 def demo(tmp_path: Path, generator_file: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    monkeypatch.setattr("lipdub.pipeline.sync.face_backend", lambda name, config, device: Portrait())
+    monkeypatch.setattr("lipdub.pipeline.inputs.face_backend", lambda name, config, device: Portrait())
     monkeypatch.chdir(tmp_path)
 
     def run(*args: str) -> Result:

@@ -142,7 +142,7 @@ def test_the_command_prints_segments_and_strict_is_exit_code_10(clip: Path, tmp_
 def test_sync_writes_a_report_of_what_it_made(
     clip: Path, speech, fake_faces, generator_file, tmp_path, monkeypatch
 ) -> None:
-    monkeypatch.setattr("lipdub.pipeline.sync.face_backend", lambda name, config, device: fake_faces())
+    monkeypatch.setattr("lipdub.pipeline.inputs.face_backend", lambda name, config, device: fake_faces())
     words = ["sync", clip, speech(2.4), "-o", tmp_path / "o.mp4", "--report", tmp_path / "r.html", "-q"]
     words += ["--weights", generator_file, "--device", "cpu", "--set", "media.preset=ultrafast"]
     done = CliRunner().invoke(app, [str(word) for word in words])

@@ -23,7 +23,7 @@ FACE, LEFT, RIGHT = (50, 30, 56), (6, 34, 48), (90, 30, 60)
 @pytest.fixture
 def plan(generator_file: Path, fake_faces, tmp_path: Path, monkeypatch) -> Callable[..., SyncPlan]:
     """Run `plan_sync`; checks that no file is made or changed. `plan.events` holds what it told."""
-    monkeypatch.setattr("lipdub.pipeline.sync.face_backend", lambda name, config, device: fake_faces())
+    monkeypatch.setattr("lipdub.pipeline.inputs.face_backend", lambda name, config, device: fake_faces())
     (tmp_path / "planned").mkdir()
     events: list[Event] = []
 

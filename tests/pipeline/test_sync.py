@@ -20,7 +20,7 @@ from lipdub.media.probe import probe
 from lipdub.media.remux import ffmpeg_binary
 from lipdub.models.generator import Drawn, Generator
 from lipdub.pipeline import SyncOptions, excerpt
-from lipdub.pipeline.sync import resolve_device
+from lipdub.pipeline.inputs import resolve_device
 from lipdub.weights import load_state, save_state
 
 FACE = (50, 30, 56)  # left, top and side of the face's crop

@@ -99,7 +99,7 @@ def test_what_is_not_finite_is_not_painted(network) -> None:
 def test_sync_with_its_weights_says_their_terms(
     network, face_clip, speech, fake_faces, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr("lipdub.pipeline.sync.face_backend", lambda name, config, device: fake_faces())
+    monkeypatch.setattr("lipdub.pipeline.inputs.face_backend", lambda name, config, device: fake_faces())
     weights = tmp_path / "w2l.safetensors"
     save_state(weights, network.state_dict(), {"kind": "wav2lip"})
     clip = face_clip(lambda t: [(50, 20, 56)], n_frames=8, languages=("eng",))
@@ -121,7 +121,7 @@ def test_sync_with_its_weights_says_their_terms(
 
 
 def test_the_config_of_another_generator_is_not_taken_over(network, tmp_path: Path) -> None:
-    from lipdub.pipeline.sync import load_network
+    from lipdub.pipeline.inputs import load_network
 
     weights = tmp_path / "w2l.safetensors"
     save_state(weights, network.state_dict(), {"kind": "wav2lip"})
