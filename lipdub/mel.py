@@ -52,8 +52,7 @@ def normalise_loudness(waveform: NDArray[np.float32], config: MelConfig) -> NDAr
         (n,) float32; may exceed [-1, 1].
     """
     usable = len(waveform) // config.n_fft * config.n_fft
-    blocks = waveform[:usable].reshape(-1, config.n_fft) if usable else waveform[None]
-    power = np.mean(np.square(blocks, dtype=np.float64), axis=1)
+    power = mean_power(waveform[:usable].reshape(-1, config.n_fft) if usable else waveform[None])
     audible = power[power > 10 ** (config.floor_db / 10)]
     if audible.size == 0:
         return waveform.astype(np.float32, copy=False)
@@ -83,10 +82,9 @@ def log_mel(waveform: NDArray[np.float32], config: MelConfig) -> NDArray[np.floa
         raise ValueError(f"waveform must be (n,) with n >= 1, got {waveform.shape}")
     if not np.isfinite(waveform).all():
         raise ValueError("waveform holds values that are not finite")
-    sound = normalise_loudness(waveform, config)
-    n_columns = 1 + len(sound) // config.hop
+    n_columns = 1 + len(waveform) // config.hop
     half = config.n_fft // 2
-    padded = torch.from_numpy(np.pad(sound, (half, half)))
+    padded = torch.from_numpy(np.pad(normalise_loudness(waveform, config), (half, half)))
     hann = torch.hann_window(config.n_fft)
     basis = torch.from_numpy(mel_basis(config))
     scale = 2.0 / float(hann.sum())  # a sine of amplitude 1 has magnitude 1 in its own bin
@@ -100,8 +98,16 @@ def log_mel(waveform: NDArray[np.float32], config: MelConfig) -> NDArray[np.floa
         )  # (F, last - first)
         power = basis @ (spectrum.abs() * scale).square()
         mel[:, first:last] = (10 * power.clamp(min=least).log10()).numpy()
-    middle = config.floor_db / 2
-    return (mel - np.float32(middle)) / np.float32(-middle)
+    middle = np.float32(config.floor_db / 2)
+    mel -= middle
+    mel /= -middle
+    return mel
+
+
+def mean_power(blocks: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(N,) mean square of blocks (N, n) of samples; no copy of them is made."""
+    power: NDArray[np.float64] = np.einsum("ij,ij->i", blocks, blocks, dtype=np.float64) / blocks.shape[1]
+    return power
 
 
 def mel_windows(

@@ -5,13 +5,17 @@ Thesis 3.5: KMeans on the landmarks of lips and chin finds K groups of mouths an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from lipdub.config import ReferenceConfig
+from lipdub.errors import ResourceError
 from lipdub.faces.align import CHIN, closed_rest, mouth_shape, rest_shape, to_unit_crop, transform
 from lipdub.faces.backend import Frame
 
@@ -147,6 +151,43 @@ class ReferencePool:
             chosen.pop(own if own >= 0 else -1)
             chosen.insert(0, closed)
         return chosen
+
+
+class ReferenceStore(Mapping[int, Selection]):
+    """The references of every track of a film, in a temporary file without a name: a megabyte each is too much to hold.
+
+    `keep` adds those of a track; looking a track up reads them again.
+    """
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(prefix="lipdub-")  # noqa: SIM115  # lives as long as the store
+        weakref.finalize(self, self._file.close)
+        self._places: dict[int, int] = {}
+
+    def __getitem__(self, track: int) -> Selection:
+        self._file.seek(self._places[track])
+        return Selection(*(np.load(self._file, allow_pickle=False) for _ in fields(Selection)))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def keep(self, track: int, references: Selection) -> None:
+        """Add the references of a track.
+
+        Raises:
+            ResourceError: the disc of temporary files is full.
+        """
+        self._places[track] = self._file.seek(0, 2)
+        try:
+            for each in fields(Selection):
+                np.save(self._file, getattr(references, each.name), allow_pickle=False)
+            self._file.flush()
+        except OSError as error:
+            where = f"cannot keep reference faces in {tempfile.gettempdir()}: {error}"
+            raise ResourceError(where, "make room there, or name another folder in TMPDIR") from error
 
 
 def cluster(landmarks: NDArray[np.floating], count: int, seed: int = 0) -> NDArray[np.int64]:

@@ -43,16 +43,16 @@ def load_audio(
     with open_input(path) as container:
         source = _stream(path, container, stream)
         origin_s = origin(container)
-        runs: list[tuple[float, list[Waveform]]] = []
+        runs: list[_Run] = []
         resampler, expected = None, 0.0
         for frame in _frames(path, container, source):
             time_s = expected if frame.time is None else frame.time - origin_s
             if resampler is None or abs(time_s - expected) > gap_s:
                 _flush(resampler, runs)
                 resampler = AudioResampler(format="flt", layout="mono", rate=sample_rate)
-                runs.append((time_s, []))
-            runs[-1][1].extend(_mono(part) for part in resampler.resample(frame))
-            expected = (expected if runs[-1][1] and frame.time is None else time_s) + frame.samples / frame.sample_rate
+                runs.append(_Run(round(time_s * sample_rate)))
+            runs[-1].extend(resampler.resample(frame))
+            expected = time_s + frame.samples / frame.sample_rate
         _flush(resampler, runs)
     return _assemble(path, runs, sample_rate)
 
@@ -118,30 +118,43 @@ def _damaged(path: Path, time_s: float, what: str) -> InputError:
     )
 
 
-def _mono(frame: av.AudioFrame) -> Waveform:
-    return np.asarray(frame.to_ndarray(), dtype=np.float32).reshape(-1)
+class _Run:
+    """Samples without a gap, which begin at sample `start` of the timeline."""
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self._bytes = bytearray()  # grows in place: a list of pieces would have to be copied into one
+
+    def extend(self, frames: list[av.AudioFrame]) -> None:
+        for frame in frames:
+            self._bytes += np.asarray(frame.to_ndarray(), dtype=np.float32).tobytes()
+
+    @property
+    def samples(self) -> Waveform:
+        return np.frombuffer(self._bytes, np.float32)
 
 
-def _flush(resampler: AudioResampler | None, runs: list[tuple[float, list[Waveform]]]) -> None:
+def _flush(resampler: AudioResampler | None, runs: list[_Run]) -> None:
     if resampler is not None:
-        runs[-1][1].extend(_mono(part) for part in resampler.resample(None))
+        runs[-1].extend(resampler.resample(None))
 
 
-def _assemble(path: Path, runs: list[tuple[float, list[Waveform]]], sample_rate: int) -> Waveform:
+def _assemble(path: Path, runs: list[_Run], sample_rate: int) -> Waveform:
     """Each run at its place on the timeline."""
-    pieces = [(round(time_s * sample_rate), np.concatenate(parts)) for time_s, parts in runs if parts]
-    n_samples = max((start + len(part) for start, part in pieces), default=0)
+    n_samples = max((run.start + len(run.samples) for run in runs if len(run.samples)), default=0)
     if n_samples <= 0:
         raise InputError(f"{path}: the sound has no samples", "give a file with sound in it")
-    waveform = np.zeros(n_samples, dtype=np.float32)
-    for start, part in pieces:
-        part = part[max(0, -start) :]
-        begin = max(0, start)
-        waveform[begin : begin + len(part)] = part
+    if len(runs) == 1 and runs[0].start <= 0:
+        waveform = runs[0].samples[-runs[0].start :]
+    else:
+        waveform = np.zeros(n_samples, dtype=np.float32)
+        for run in runs:
+            part, begin = run.samples[max(0, -run.start) :], max(0, run.start)
+            waveform[begin : begin + len(part)] = part
     bad = np.flatnonzero(~np.isfinite(waveform))
     if bad.size:
         raise InputError(
             f"{path}: the sound is not a number (NaN or infinite) at {bad[0] / sample_rate:.3f} s",
             "export the sound again, as 16 bit or 24 bit WAV",
         )
-    return np.clip(waveform, -1.0, 1.0)
+    return np.clip(waveform, -1.0, 1.0, out=waveform)

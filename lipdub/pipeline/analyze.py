@@ -1,13 +1,13 @@
 """Pass 1: who is where in every frame, how each face is cropped, and which frames stand as its references.
 
-Memory holds one frame, the landmarks of every frame (about 550 bytes a face and frame), the references of every
-track (up to 1 MB each), and at most `reference.pool` crops of each face that is in view; nothing else grows with the
-video.
+Memory holds one frame, the landmarks of every frame (about 550 bytes a face and frame), and at most `reference.pool`
+crops of each face that is in view; nothing else grows with the video. The references of tracks that have ended (up to
+1 MB each) lie in a temporary file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from lipdub.errors import InputError, NoFaceError
 from lipdub.faces.align import crop_detail, crop_matrices, crop_matrix, finer, mouth_shape, relative_shape, transform
 from lipdub.faces.backend import FaceBackend
 from lipdub.faces.follow import FaceFollower, Track
-from lipdub.faces.references import ReferencePool, Selection
+from lipdub.faces.references import ReferencePool, ReferenceStore, Selection
 from lipdub.faces.track import choose_tracks, edge_fade, ids_of, tracks_at
 from lipdub.media.probe import VideoInfo
 from lipdub.media.video import VideoReader
@@ -38,10 +38,15 @@ class FaceJob:
     track: Track
     matrices: NDArray[np.float64]  # (T, 2, 3) display -> face crop, smoothed
     weight: NDArray[np.float32]  # (T,) 0 = leave the frame alone, 1 = dub it; fades in and out
-    references: Selection  # crops of side D = detail S
+    stored: Mapping[int, Selection]  # references by track; crops of side D = detail S
     shapes: NDArray[np.float32]  # (T, 8) the old mouths relative to `references.rest`, in units of SHAPE_SCALE
     detail: int = 1  # D / S: how much finer than the generator's faces a warp works
     voice: int = 0  # which of the sounds it speaks with
+
+    @property
+    def references(self) -> Selection:
+        """How this face looks; read afresh each time."""
+        return self.stored[self.track.id]
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Survey:
     times_s: NDArray[np.float64]  # (F,) middle of every frame
     in_range: NDArray[np.bool_]  # (F,)
     tracks: list[Track]  # in order of appearance, cut to the range
-    references: dict[int, Selection]  # by track
+    references: Mapping[int, Selection]  # by track
     detail: dict[int, int]  # by track
     shots: list[int]  # first frame of each shot, or of what was looked at of it
 
@@ -218,7 +223,7 @@ class _Watcher:
         self._most = config.sync.detail if config.generator.warp else 1
         self.detail: dict[int, int] = {}  # by track
         self._pools: dict[int, ReferencePool] = {}
-        self.references: dict[int, Selection] = {}  # by track
+        self.references = ReferenceStore()  # by track
 
     def look(self, index: int, view: PictureView) -> None:
         sightings = self._follower.push(index, view)
@@ -250,7 +255,7 @@ class _Watcher:
         for track in ended:
             pool = self._pools.pop(track)
             if track in seen:
-                self.references[track] = _first(pool.select(seed=0), seen[track])
+                self.references.keep(track, _first(pool.select(seed=0), seen[track]))
 
 
 def _first(references: Selection, count: int) -> Selection:
@@ -276,13 +281,12 @@ def _middles(starts: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
 
 def _job(track: Track, found: Survey, config: Config, when: NDArray[np.bool_], voice: int) -> FaceJob:
     """`when` (F,): the frames in which it speaks."""
-    references = found.references[track.id]
     own_times = found.times_s[track.first : track.first + len(track.landmarks)]
     matrices = crop_matrices(track.landmarks, own_times, config.face, config.generator.size)
     usable = usable_rows(track, config.face) & when[track.frames.start : track.frames.stop]
     fade = edge_fade(usable, config.face.fade_frames, fade_in=not track.opens_shot, fade_out=not track.closes_shot)
-    shapes = relative_shape(mouth_shape(track.landmarks), references.rest)
-    return FaceJob(track, matrices, fade, references, shapes, found.detail[track.id], voice)
+    shapes = relative_shape(mouth_shape(track.landmarks), found.references[track.id].rest)
+    return FaceJob(track, matrices, fade, found.references, shapes, found.detail[track.id], voice)
 
 
 def _reasons(jobs: list[FaceJob], tracks: list[Track], in_range: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -12,10 +12,10 @@ import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from platformdirs import user_cache_path
 from lipdub import __version__
 from lipdub.config import Config
 from lipdub.faces.follow import Track
-from lipdub.faces.references import Selection
+from lipdub.faces.references import ReferenceStore, Selection
 from lipdub.pipeline.analyze import Survey
 from lipdub.weights import sha256_of
 
@@ -93,7 +93,7 @@ class AnalysisCache:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
-                np.savez(file, allow_pickle=False, **_packed(found))
+                _write(file, found)
             temporary.replace(self._path(key))
             self._make_room()
         except OSError:
@@ -146,30 +146,37 @@ def surveyed(
     return found, False
 
 
-def _packed(found: Survey) -> dict[str, NDArray[Any]]:
-    arrays: dict[str, NDArray[Any]] = {
-        "starts_s": found.starts_s,
-        "times_s": found.times_s,
-        "in_range": found.in_range,
-        "shots": np.array(found.shots, np.int64),
-        "tracks": np.array(
-            [(t.id, t.shot, t.first, t.opens_shot, t.closes_shot, found.detail[t.id]) for t in found.tracks], np.int64
-        ).reshape(-1, 6),
-    }
+def _write(file: BinaryIO, found: Survey) -> None:
+    """What `np.savez` writes, one array after another: those of a whole film are not held at once."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as entry:
+        for name, array in _packed(found):
+            with entry.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def _packed(found: Survey) -> Iterator[tuple[str, NDArray[Any]]]:
+    yield "starts_s", found.starts_s
+    yield "times_s", found.times_s
+    yield "in_range", found.in_range
+    yield "shots", np.array(found.shots, np.int64)
+    rows = [(t.id, t.shot, t.first, t.opens_shot, t.closes_shot, found.detail[t.id]) for t in found.tracks]
+    yield "tracks", np.array(rows, np.int64).reshape(-1, 6)
     for n, track in enumerate(found.tracks):
-        arrays |= {f"{n}.track.landmarks": track.landmarks, f"{n}.track.confidence": track.confidence}
+        yield f"{n}.track.landmarks", track.landmarks
+        yield f"{n}.track.confidence", track.confidence
         chosen = found.references[track.id]
-        arrays |= {f"{n}.references.{field.name}": getattr(chosen, field.name) for field in fields(Selection)}
-    return arrays
+        for field in fields(Selection):
+            yield f"{n}.references.{field.name}", getattr(chosen, field.name)
 
 
 def _unpacked(arrays: Mapping[str, NDArray[Any]]) -> Survey:
-    tracks, references, detail = [], {}, {}
+    tracks, references, detail = [], ReferenceStore(), {}
     for n, row in enumerate(arrays["tracks"].tolist()):
         name, shot, first, opens, closes, finer = row
         landmarks, confidence = arrays[f"{n}.track.landmarks"], arrays[f"{n}.track.confidence"]
         tracks.append(Track(name, shot, first, landmarks, confidence, bool(opens), bool(closes)))
-        references[name] = Selection(**{f.name: arrays[f"{n}.references.{f.name}"] for f in fields(Selection)})
+        chosen = Selection(**{f.name: arrays[f"{n}.references.{f.name}"] for f in fields(Selection)})
+        references.keep(name, chosen)
         detail[name] = finer
     return Survey(
         arrays["starts_s"],

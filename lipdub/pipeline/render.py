@@ -7,7 +7,6 @@ when their track begins and forgotten when it ends, so memory does not grow with
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -247,20 +246,33 @@ def render(
         OutputError, ResourceError: see VideoWriter and Painter.
         WeightsError: not one picture that the generator made was finite.
     """
-    by_frame: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for number, job in enumerate(analysis.jobs):
-        for row in np.flatnonzero(job.weight > 0).tolist():
-            by_frame[job.track.first + row].append((number, row))
+    faces = _FacesByFrame(analysis.jobs)
     queue = _Queue(info, writer, analysis.jobs, painter, config, watch)
     with VideoReader(video, info, config=config.media) as reader:
         for frame in reader:
-            queue.push(frame, by_frame.get(frame.index, ()))
+            queue.push(frame, faces.of(frame.index))
             on_frame(queue.frames)
     queue.flush()
     on_frame(queue.frames)
-    if by_frame and not queue.dubbed:
+    if queue.lost and not queue.dubbed:
         raise WeightsError(f"the generator made no finite picture of {queue.lost} faces", "use other weights")
     return Rendered(queue.frames, queue.dubbed, queue.lost)
+
+
+class _FacesByFrame:
+    """Which faces are dubbed in a frame; asked for one frame after another."""
+
+    def __init__(self, jobs: Sequence[FaceJob]) -> None:
+        self._coming = sorted(enumerate(jobs), key=lambda item: item[1].track.first, reverse=True)
+        self._present: list[tuple[int, FaceJob]] = []
+
+    def of(self, frame: int) -> list[tuple[int, int]]:
+        """(job, row) of each."""
+        while self._coming and self._coming[-1][1].track.first <= frame:
+            self._present.append(self._coming.pop())
+        self._present = [(number, job) for number, job in self._present if frame < job.track.frames.stop]
+        rows = [(number, job, frame - job.track.first) for number, job in self._present]
+        return sorted((number, row) for number, job, row in rows if job.weight[row] > 0)
 
 
 class _Queue:

@@ -11,7 +11,7 @@ from scipy.ndimage import binary_closing, maximum_filter1d, uniform_filter1d
 
 from lipdub.config import MelConfig, SyncConfig
 from lipdub.faces.align import OPENINGS
-from lipdub.mel import log_mel, mel_windows
+from lipdub.mel import log_mel, mean_power, mel_windows
 from lipdub.models.generator import Generator
 
 LEVEL_STEP_S = 0.01  # resolution of the loudness curve
@@ -52,10 +52,11 @@ def silence_gate(waveform: NDArray[np.float32], sample_rate: int, sync: SyncConf
     one sentence in an hour counts) for at least silence_hold_s; shorter dips between two sounds stay open.
     """
     step = round(LEVEL_STEP_S * sample_rate)
-    count = -(-len(waveform) // step)
-    power = np.zeros(count * step, np.float64)
-    power[: len(waveform)] = waveform.astype(np.float64) ** 2
-    level = 10 * np.log10(uniform_filter1d(power.reshape(count, step).mean(1), 3) + 1e-12)
+    count, whole = -(-len(waveform) // step), len(waveform) // step * step
+    power = mean_power(waveform[:whole].reshape(-1, step))
+    if whole < len(waveform):
+        power = np.append(power, mean_power(np.pad(waveform[whole:], (0, step - len(waveform) + whole))[None]))
+    level = 10 * np.log10(uniform_filter1d(power, 3) + 1e-12)
     audible = level[level > FAINT_DB]
     if audible.size == 0:
         return np.zeros(count, np.float32)

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from lipdub.config import ReferenceConfig
+from lipdub.errors import ResourceError
 from lipdub.faces.align import TEMPLATE, mouth_shape
-from lipdub.faces.references import ReferencePool, Selection, cluster, sharpness
+from lipdub.faces.references import ReferencePool, ReferenceStore, Selection, cluster, sharpness
 
 S = 32
 CONFIG = ReferenceConfig(count=5, pool=50)
@@ -190,3 +192,25 @@ def test_sharpness_looks_at_the_mouth() -> None:
     upper[: S // 2 - 1] = sharp[: S // 2 - 1]
     assert sharpness(upper) == pytest.approx(sharpness(blurred))
     assert sharpness(np.full((S, S, 3), 9, np.uint8)) == 0
+
+
+def test_a_store_gives_back_what_it_kept_and_holds_nothing() -> None:
+    kept = {number: filled(number + 3).select() for number in (4, 1, 9)}
+    store = ReferenceStore()
+    for number, selection in kept.items():
+        store.keep(number, selection)
+    assert list(store) == [4, 1, 9] and len(store) == 3
+    for number in (9, 4, 1, 4):  # in any order, again and again
+        for field in fields(Selection):
+            np.testing.assert_array_equal(getattr(store[number], field.name), getattr(kept[number], field.name))
+    assert store[4].crops is not store[4].crops
+    with pytest.raises(KeyError):
+        store[2]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disc_of_temporary_files_is_no_bug(monkeypatch) -> None:
+    with open("/dev/full", "r+b", buffering=0) as full:
+        monkeypatch.setattr("tempfile.TemporaryFile", lambda prefix: full)
+        with pytest.raises(ResourceError, match="cannot keep reference faces"):
+            ReferenceStore().keep(0, filled(3).select())

@@ -11,7 +11,7 @@ import pytest
 from lipdub.config import Config, load_config
 from lipdub.errors import NoFaceError
 from lipdub.faces.align import TEMPLATE, transform
-from lipdub.faces.references import ReferencePool
+from lipdub.faces.references import ReferencePool, Selection
 from lipdub.faces.track import ids_of
 from lipdub.media.probe import probe, require_video
 from lipdub.pipeline.analyze import Analysis, choose, survey
@@ -106,8 +106,9 @@ def test_a_face_never_clear_is_an_error(look, face_clip) -> None:
         look(face_clip(lambda number: [FACE]), config)
 
 
-def test_candidates_are_let_go_when_their_track_ends(look, face_clip, monkeypatch) -> None:
+def test_candidates_and_references_are_let_go_when_their_track_ends(look, face_clip, monkeypatch) -> None:
     alive: weakref.WeakSet[ReferencePool] = weakref.WeakSet()
+    chosen: list[weakref.ref[Selection]] = []
     most = []
 
     class Watched(ReferencePool):
@@ -116,12 +117,19 @@ def test_candidates_are_let_go_when_their_track_ends(look, face_clip, monkeypatc
             alive.add(self)
             most.append(len(alive))
 
+        def select(self, seed: int = 0) -> Selection:
+            one = super().select(seed)
+            chosen.append(weakref.ref(one))
+            return one
+
     monkeypatch.setattr("lipdub.pipeline.analyze.ReferencePool", Watched)
     places = [FACE, (4, 4, 48), (100, 60, 56)]
     video = face_clip(lambda number: [places[number // 10]], n_frames=30, scenes=lambda number: number // 10)
     analysis = look(video)
     assert len(analysis.jobs) == 3 and max(most) == 1
-    assert len({id(job.references) for job in analysis.jobs}) == 3
+    assert len(chosen) == 3 and not any(each() for each in chosen)  # they lie in a file, one set for each track
+    first, *others = [job.references.crops for job in analysis.jobs]
+    assert len(first) and all(not np.array_equal(first, other) for other in others)
 
 
 def test_a_slow_video_may_have_tracks_of_one_frame(look, face_clip) -> None:

@@ -34,7 +34,9 @@ def job(number: int, first: int, n_rows: int, weight: np.ndarray | None = None, 
     zero = np.zeros((n_references, 8), np.float32)
     references = Selection(crops, zeros, zero, np.arange(n_references), zero[0])
     shown = np.zeros((n_rows, 8), np.float32)
-    return FaceJob(track, matrices, np.ones(n_rows, np.float32) if weight is None else weight, references, shown)
+    return FaceJob(
+        track, matrices, np.ones(n_rows, np.float32) if weight is None else weight, {number: references}, shown
+    )
 
 
 def targets(analysis: Analysis) -> list[Target]:
@@ -165,7 +167,8 @@ def detailed(each: FaceJob, times: int) -> FaceJob:
     """The same job, `times` as fine, with noise that only the fine crops show."""
     rng = np.random.default_rng(5)
     crops = rng.integers(0, 255, (len(each.references.crops), times * SIZE, times * SIZE, 3), np.uint8)
-    return replace(each, references=replace(each.references, crops=crops), detail=times)
+    fine = replace(each.references, crops=crops)
+    return replace(each, stored={each.track.id: fine}, detail=times)
 
 
 def fine_target(each: FaceJob, seed: int) -> Target:
