@@ -40,7 +40,7 @@ from lipdub.faces.align import TEMPLATE
 from lipdub.faces.backend import Boxes, Detections, Frame, Landmarks
 from lipdub.media.audio import write_wav
 from lipdub.models.generator import Generator
-from lipdub.pipeline import sync as pipeline
+from lipdub.pipeline import inputs
 from lipdub.weights import config_json, save_state
 
 SHARES = {"mp4": 0.35, "mkv": 0.3, "wav": 0.15, "safetensors": 0.12, "toml": 0.08}
@@ -283,7 +283,7 @@ def main() -> int:
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # libraries that see several cores start threads ...
     torch.set_num_threads(1)  # ... and threads do not survive a fork
     cv2.setNumThreads(1)
-    pipeline.face_backend = lambda name, config, device: OneFace()
+    inputs.face_backend = lambda name, config, device: OneFace()
     counts = {kind: round(args.count * share) for kind, share in SHARES.items()}
     plan = [(kind, number) for kind, count in counts.items() for number in range(count)]
     plan.sort(key=lambda each: each[1] / counts[each[0]])  # all kinds from the beginning
