@@ -21,7 +21,7 @@ def video(face_clip) -> Path:
 
 @pytest.fixture
 def faces(fake_faces, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    for place in ("faces", "sync"):
+    for place in ("faces", "inputs"):
         monkeypatch.setattr(f"lipdub.pipeline.{place}.face_backend", lambda name, config, device: fake_faces())
 
     def run(video: Path, *args: object, command: str = "faces") -> Result:
