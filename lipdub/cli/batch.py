@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from lipdub.pipeline.batch import BatchItem, BatchReport
 
 FILES = ("video", "audio", "output")
-OPTIONS = ("face", "start", "end", "language", "strength", "crf", "codec", "original_audio")
+OPTIONS = ("face", "start", "end", "language", "strength", "crf", "codec", "original_audio", "length", "extend")
+
+CHOICES = {  # the first is what holds where none is named
+    "original_audio": ("keep", "drop"),
+    "length": ("video", "audio", "shortest"),
+    "extend": ("freeze", "bounce", "loop"),
+}
 
 
 def batch(
@@ -58,8 +64,8 @@ def batch(
     """Dub all that MANIFEST lists; the same command again goes on where it was.
 
     Each item names video, audio and output (paths from the manifest's folder), and may set face, start, end, language,
-    strength, crf, codec and original_audio as `lipdub sync` does. One that fails is told and does not stop the others;
-    the exit code is then 9. Items that failed stay so until --retry-failed. Several at a time need Ray
+    strength, crf, codec, original_audio, length and extend as `lipdub sync` does. One that fails is told and does not
+    stop the others; the exit code is then 9. Items that failed stay so until --retry-failed. Several at a time need Ray
     (pip install "lipdub[batch]"); without it they are done one by one.
     """
     number, count = parse_shard(shard)
@@ -157,8 +163,9 @@ def _item(row: Any, where: str, folder: Path, device: str, weights: str) -> Batc
     if missing := [key for key in FILES if not isinstance(row.get(key), str)]:
         raise InputError(f"{where} has no {missing[0]}", "an item has video, audio and output")
     text = {key: str(value) for key, value in row.items()}
-    if (sound := text.get("original_audio", "keep")) not in ("keep", "drop"):
-        raise InputError(f"{where}: original_audio is keep or drop, not {sound!r}")
+    for key, known in CHOICES.items():
+        if text.setdefault(key, known[0]) not in known:
+            raise InputError(f"{where}: {key} is {' or '.join(known)}, not {text[key]!r}")
     try:
         options = SyncOptions(
             device=device,
@@ -170,7 +177,9 @@ def _item(row: Any, where: str, folder: Path, device: str, weights: str) -> Batc
             strength=_number(float, text.get("strength")),
             crf=_number(int, text.get("crf")),
             codec=text.get("codec"),
-            keep_original_audio=sound == "keep",
+            keep_original_audio=text["original_audio"] == "keep",
+            length=text["length"],
+            extend=text["extend"],
         )
     except (typer.BadParameter, ValueError) as error:
         raise InputError(f"{where}: {error}", "values are those of `lipdub sync`") from error

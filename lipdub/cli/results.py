@@ -17,8 +17,10 @@ def show_plan(plan: SyncPlan) -> None:
     console.data("dry run: nothing was written")
     how = "copied" if plan.dub_encoder == "copy" else f"as {plan.dub_encoder}"
     language = f", language {plan.language}" if plan.language else ""
+    longer_s = plan.output_s - plan.video_s
+    lasts = f", {abs(longer_s):.2f} s {'longer' if longer_s > 0 else 'shorter'} than the video" if longer_s else ""
     rows = [
-        ("output", f"{plan.output} ({plan.container})"),
+        ("output", f"{plan.output} ({plan.container}){lasts}"),
         ("picture", f"{plan.source}, {plan.frames} frames, {plan.video_s:.2f} s -> {plan.encoder} {plan.pix_fmt}"),
         ("sound", f"{plan.dub}, {plan.audio_s:.2f} s -> {how}, first and default track{language}"),
         *(("kept", kept) for kept in plan.kept),
@@ -46,6 +48,8 @@ def show_report(report: SyncReport) -> None:
         f"{report.faces} face track{'s' if report.faces != 1 else ''}, "
         f"{report.seconds:.1f} s ({report.fps:.1f} fps on {report.device})"
     )
+    if report.added:
+        console.say(f"  {report.added} frames are behind the video's own end")
     for reason, count in report.passed.items():
         console.say(f"  {count} frames left as they were: {reason}")
     if report.cached:

@@ -22,6 +22,22 @@ class OriginalAudio(StrEnum):
     drop = "drop"
 
 
+class Length(StrEnum):
+    """How long the film is."""
+
+    video = "video"
+    audio = "audio"
+    shortest = "shortest"
+
+
+class Extend(StrEnum):
+    """What is seen behind the video's last picture."""
+
+    freeze = "freeze"
+    bounce = "bounce"
+    loop = "loop"
+
+
 class Preset(StrEnum):
     """Speed of x264 and x265."""
 
@@ -196,6 +212,22 @@ def sync(
         ),
     ] = OriginalAudio.keep,
     drop_original_audio: Annotated[bool, typer.Option("--drop-original-audio", hidden=True)] = False,
+    length: Annotated[
+        Length,
+        typer.Option(
+            help="How long the film is: as the video (a longer dub is cut), as the dub (the picture goes on, or ends "
+            "with it), or as the shorter of both.",
+            rich_help_panel=FILE,
+        ),
+    ] = Length.video,
+    extend: Annotated[
+        Extend,
+        typer.Option(
+            help="With --length audio, what is seen behind the video's end: its last picture, the film to and fro, or "
+            "the film again; the mouth speaks on.",
+            rich_help_panel=FILE,
+        ),
+    ] = Extend.freeze,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -315,6 +347,8 @@ def sync(
         strength=strength,
         keep_original_audio=original_audio is OriginalAudio.keep and not drop_original_audio,
         language=language,
+        length=length.value,
+        extend=extend.value,
         crf=crf,
         codec=codec,
         lossless=lossless,

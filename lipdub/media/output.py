@@ -208,6 +208,9 @@ def verify(output: Path, source_info: MediaInfo, n_frames: int) -> None:
     if not info.audio:
         raise OutputError("the output has no sound", "choose another container, such as .mkv")
     wanted = _times(source_info.path, source.index, source.origin_s)
+    if source.ending is not None:  # then the first picture is where it was, and the last one begins inside
+        last_s = min(times[-1], source.ending.end_s)
+        wanted, times = [wanted[0], last_s], [times[0], times[-1]]
     if len(wanted) != len(times) or "avi" in (info.format, source_info.format):
         return  # pictures without a timestamp of their own: there is nothing to hold to
     if not is_timeline(info.format) or not is_timeline(source_info.format):  # a free clock may start anywhere

@@ -35,6 +35,7 @@ _BRANDS = ("major_brand", "minor_version", "compatible_brands")  # the muxer wri
 _DAMAGE = re.compile(r"\[in#(\d+)/[^]]*\] (corrupt input packet in stream \d+|[^\n]*Invalid data found[^\n]*)")
 _COVERS = {"image/png": "png", "image/jpeg": "jpg"}  # kinds of cover art, and the ending of their files
 _COARSE = 8  # ticks of a clock between two pictures, from which on a difference of one is rounding
+_EDGE = 0.001  # s before the end, from which on nothing begins: a chapter of no length would be left there
 _TOLERANCE = 0.02  # s by which a dub may differ from the picture's length without being cut or filled
 
 
@@ -115,7 +116,7 @@ def arguments(plan: RemuxPlan, items: Sequence[Item], config: MediaConfig | None
     if not dub.audio:
         raise InputError(f"{plan.dub} has no audio stream (it has: {', '.join(dub.streams)})", "give a file with sound")
     source = require_video(plan.source_info)
-    end_s = float(source.start_pts * source.time_base) - source.origin_s + plan.video_duration_s
+    end_s = source.start_s + plan.video_duration_s
     too_long = dub.audio[0].duration_s - end_s
     late = {"itsoffset": f"{source.origin_s - dub.origin_s:.6f}"}  # brings both clocks together
     cut = {"t": f"{end_s:.6f}"} if too_long > _TOLERANCE else {}
@@ -133,6 +134,8 @@ def arguments(plan: RemuxPlan, items: Sequence[Item], config: MediaConfig | None
     if plan.language is not None:
         options["metadata:s:1"] = f"language={code_in(container.muxer, language_code(plan.language))}"
     options |= _copied_options(copied, config or MediaConfig()) | _clock(source, container)
+    if source.ending is not None:  # nothing goes on behind the picture, chapters neither
+        options |= _cut_options(copied, source.origin_s + end_s)
     if not container.stamps and (rate := even_rate(plan.picture)) is not None:
         options["r:0"] = f"{rate.numerator}/{rate.denominator}"  # else it calls its clock's ticks pictures
     options |= _attached(items, len(copied), plan.output)
@@ -200,6 +203,15 @@ def _copied_options(items: Sequence[Item], config: MediaConfig) -> dict[str, str
             options[f"bsf:{number}"] = item.filters
         if item.encoder in ("aac", "libopus"):
             options[f"b:{number}"] = config.audio_bitrate
+    return options
+
+
+def _cut_options(items: Sequence[Item], end_s: float) -> dict[str, str]:
+    """Options that end every stream at a timestamp, and a subtitle that is still shown then."""
+    options = {"t": f"{end_s - _EDGE:.6f}"}
+    for number, item in enumerate(items, start=2):
+        if item.kind == "subtitle":
+            options[f"bsf:{number}"] = f"setts=duration=min(DURATION\\,max(0\\,{end_s:.6f}/TB-PTS))"
     return options
 
 

@@ -19,8 +19,9 @@ from lipdub.config import MediaConfig
 from lipdub.errors import InputError
 from lipdub.faces.backend import Frame
 from lipdub.media.color import HLG, PQ, colorspace_of, full_range, to_sdr
+from lipdub.media.ending import Beyond, Shown
 from lipdub.media.patch import paste_patch, read_patch
-from lipdub.media.probe import VideoInfo, open_input
+from lipdub.media.probe import Ending, VideoInfo, open_input
 from lipdub.media.writer import VideoWriter
 
 __all__ = ["SourceFrame", "VideoReader", "VideoWriter", "paste_patch", "read_patch", "upright_rgb"]
@@ -37,14 +38,19 @@ class SourceFrame:
     time_s: float  # on the file's timeline: what the player shows as the position
     picture: av.VideoFrame
     wanted: bool = True  # inside [start_s, end_s)
+    added: bool = False  # behind the source's end
+    still: bool = False  # the picture before, shown on
 
 
 class VideoReader:
     """All pictures of a file, in presentation order; a context manager and an iterator, for one pass.
 
+    Where `info.ending` says so, they end earlier, within half a picture, or go on behind the source's end; the clock
+    runs on, and each picture is on screen for as long as it was.
+
     Args:
         path: the file.
-        info: what `probe` said of its picture stream.
+        info: what `probe` said of its picture stream, and perhaps an ending.
         start_s: pictures before this time are given with `wanted=False`.
         end_s: likewise from this time on.
         config: limits.
@@ -84,14 +90,74 @@ class VideoReader:
     def __iter__(self) -> Iterator[SourceFrame]:
         if self._container is None:
             raise ValueError("VideoReader is used outside its with block")
-        stream = self._container.streams[self.video.index]
+        if self.video.ending is None:
+            yield from self._frames(self._container)
+        else:
+            yield from self._until(self.video.ending, self._container)
+
+    @property
+    def _step(self) -> int:
+        return max(1, round(1 / (self.video.average_rate * self.video.time_base)))
+
+    def _until(self, ending: Ending, container: InputContainer) -> Iterator[SourceFrame]:
+        """The pictures up to `ending`: the source's, then what is seen behind them."""
+        limit = ending.end_s - 0.5 / float(self.video.average_rate)
+        shown: list[Shown] = []
+        held: SourceFrame | None = None
+        for frame in self._frames(container):
+            if held is not None:
+                shown.append(Shown(held.picture.pts, frame.pts - held.pts))
+                if frame.time_s >= limit:
+                    yield self._trimmed(held, shown[-1].ticks, ending)
+                    return
+                yield held
+            held = frame
+        assert held is not None  # `_frames` refuses a stream without a picture
+        shown.append(Shown(held.picture.pts, max(1, held.picture.duration or self._step)))
+        beyond = Beyond(self.video, held.picture, shown, self._again, self._config)
+        yield self._trimmed(held, shown[-1].ticks, ending)
+        pts, index = held.pts + shown[-1].ticks, held.index + 1
+        for picture, ticks in beyond:
+            time_s = self._seconds(pts)
+            if time_s >= limit:
+                return
+            wanted = self._start <= time_s < self._end
+            frame = SourceFrame(index, pts, time_s, picture, wanted, added=True, still=beyond.still)
+            yield self._trimmed(frame, ticks, ending)
+            index, pts = index + 1, pts + ticks
+
+    def _trimmed(self, frame: SourceFrame, ticks: int, ending: Ending) -> SourceFrame:
+        """A picture that is not on screen for longer than the film, unless for a part of a usual picture's time."""
+        left = round((ending.end_s - frame.time_s) / float(self.video.time_base))
+        frame.picture.duration = min(ticks, max(self._step, left))
+        return frame
+
+    def _again(self, pts: int | None) -> Iterator[av.VideoFrame]:
+        """All pictures of the file, or those from about `pts` on, which may be none where it cannot be sought."""
+        with open_input(self.path) as container:
+            stream = self._stream(container)
+            if pts is None:
+                yield from self._decode(container, stream)
+                return
+            try:
+                container.seek(pts, stream=stream)
+            except av.error.FFmpegError:
+                return
+            yield from self._decode(container, stream, whole=False)
+
+    def _stream(self, container: InputContainer) -> av.VideoStream:
+        stream = container.streams[self.video.index]
         assert isinstance(stream, av.VideoStream)
         stream.thread_type = "AUTO"
-        step = max(1, round(1 / (self.video.average_rate * self.video.time_base)))
+        return stream
+
+    def _frames(self, container: InputContainer) -> Iterator[SourceFrame]:
+        """The pictures of the source."""
+        step = self._step
         index, ends = 0, self.video.start_pts
         last: int | None = None
         self._position = ends
-        for picture in self._decode(self._container, stream):
+        for picture in self._decode(container, self._stream(container)):
             pts = ends if picture.pts is None else picture.pts  # AVI may give none: the next regular place
             if last is not None and pts <= last:
                 pts = last + 1  # two pictures of one time: as close as the clock allows, since encoders refuse equals
@@ -105,7 +171,9 @@ class VideoReader:
     def _seconds(self, pts: int) -> float:
         return float(pts * self.video.time_base) - self.video.origin_s
 
-    def _decode(self, container: InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    def _decode(
+        self, container: InputContainer, stream: av.VideoStream, *, whole: bool = True
+    ) -> Iterator[av.VideoFrame]:
         n_packets = 0
         try:
             for packet in container.demux(stream):
@@ -116,7 +184,7 @@ class VideoReader:
         except (av.error.FFmpegError, ValueError) as error:
             raise self._damage(self._seconds(self._position), str(error)) from error
         # An MP4 lists its packets in advance; where fewer came, the file was cut short.
-        if "mov" in self.video.format and n_packets < len(stream.index_entries):
+        if whole and "mov" in self.video.format and n_packets < len(stream.index_entries):
             raise self._damage(
                 self._seconds(self._position),
                 f"{len(stream.index_entries) - n_packets} pictures are missing at the end",

@@ -99,6 +99,11 @@ class VideoWriter:
         else:
             self._container.close()  # no flush: the file is of no use
 
+    @property
+    def length_s(self) -> float:
+        """From the source's first picture to the end of the last one that was written."""
+        return float((self._end - self.video.start_pts) * self.video.time_base)
+
     def write(self, picture: av.VideoFrame, pts: int) -> None:
         """Encode one picture.
 

@@ -180,7 +180,7 @@ def survey(
             starts.append(frame.time_s)
             wanted.append(frame.wanted)
             if frame.wanted or (numbered and start_s is not None and frame.time_s < start_s):
-                watcher.look(frame.index, PictureView(frame.picture, info))
+                watcher.look(frame.index, PictureView(frame.picture, info), still=frame.still)
             on_frame(frame.index + 1)
     starts_s, in_range = np.array(starts), np.array(wanted, bool)
     if not in_range.any():
@@ -225,7 +225,8 @@ class _Watcher:
         self._pools: dict[int, ReferencePool] = {}
         self.references = ReferenceStore()  # by track
 
-    def look(self, index: int, view: PictureView) -> None:
+    def look(self, index: int, view: PictureView, *, still: bool = False) -> None:
+        """Take the next frame; a still one has nothing new to offer to those who were seen before."""
         sightings = self._follower.push(index, view)
         self._settle()
         for seen in sightings:
@@ -234,7 +235,7 @@ class _Watcher:
                 self._pools[seen.track] = ReferencePool(self._config)
                 self.detail[seen.track] = crop_detail(matrix, self._most)
             pool, detail = self._pools[seen.track], self.detail[seen.track]
-            if pool.wants():
+            if not (still and len(pool)) and pool.wants():
                 matrix = finer(matrix, detail)
                 pool.push(view.patch(matrix, self._size * detail), transform(seen.landmarks, matrix))
 

@@ -25,6 +25,7 @@ from lipdub import __version__
 from lipdub.config import Config
 from lipdub.faces.follow import Track
 from lipdub.faces.references import ReferenceStore, Selection
+from lipdub.media.probe import Ending
 from lipdub.pipeline.analyze import Survey
 from lipdub.weights import sha256_of
 
@@ -39,6 +40,7 @@ class SurveyRequest:
     video: Path
     finder: str  # face networks with their sums; see faces.choose.finder_identity
     device: str  # kind: cpu, cuda, mps
+    ending: Ending | None = None
     start_s: float | None = None
     end_s: float | None = None
     numbered: bool = False
@@ -53,6 +55,7 @@ class SurveyRequest:
             "finder": self.finder,
             "device": self.device,
             "range": [self.start_s, self.end_s, self.numbered and self.start_s is not None],
+            "ending": None if self.ending is None else asdict(self.ending),
             "face": asdict(config.face),
             "reference": asdict(config.reference),
             "crop": [config.generator.size, config.sync.detail if config.generator.warp else 1],

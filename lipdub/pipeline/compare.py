@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ from lipdub.config import MediaConfig
 from lipdub.errors import InputError
 from lipdub.faces.backend import Frame
 from lipdub.media.audio import Waveform, load_audio
-from lipdub.media.probe import probe, require_video
+from lipdub.media.probe import Ending, probe, require_video
 from lipdub.media.reel import SAMPLE_RATE, ReelWriter, fitted, write_text
 from lipdub.media.video import VideoReader, upright_rgb
 
@@ -28,6 +29,7 @@ def write_comparison(
     dubbed: Path,
     output: Path,
     config: MediaConfig,
+    ending: Ending | None = None,
     *,
     on_frame: Callable[[int], None] = lambda done: None,
 ) -> None:
@@ -38,6 +40,7 @@ def write_comparison(
         dubbed: what `sync_video` made of it: as many pictures.
         output: replaced if it exists.
         config: limits.
+        ending: of the dubbed video, where it is not the source's.
         on_frame: told how many pictures are done.
 
     Raises:
@@ -45,6 +48,7 @@ def write_comparison(
         OutputError: the output cannot be written.
     """
     before, after = require_video(probe(source, config)), require_video(probe(dubbed, config))
+    before = replace(before, ending=ending)
     sound = load_audio(dubbed, sample_rate=SAMPLE_RATE, config=config)
     wave = _Wave(sound)
     wide, high = fitted(before, SIDE)

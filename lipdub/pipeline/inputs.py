@@ -9,12 +9,12 @@ from typing import cast
 import torch
 
 from lipdub.config import Config
-from lipdub.errors import SetupError
+from lipdub.errors import InputError, SetupError
 from lipdub.faces.backend import FaceBackend
 from lipdub.faces.choose import face_backend
 from lipdub.media.audio import load_audio
 from lipdub.media.language import language_code
-from lipdub.media.probe import MediaInfo, VideoInfo, probe, require_video
+from lipdub.media.probe import Ending, MediaInfo, VideoInfo, probe, require_video
 from lipdub.mel import wav2lip_mel
 from lipdub.models.generator import Generator
 from lipdub.models.layers import for_inference
@@ -26,6 +26,7 @@ from lipdub.pipeline.speech import Speech, listen
 from lipdub.pipeline.wav2lip import LICENCE, Wav2LipPainter
 from lipdub.weights import load_generator, load_model, load_state, locate
 
+LENGTHS, EXTENSIONS = ("video", "audio", "shortest"), ("freeze", "bounce", "loop")
 OTHER_LENGTH_S = 0.1  # difference of two lengths from which on it is said
 
 
@@ -49,8 +50,9 @@ def resolve_device(name: str) -> torch.device:
 class Inputs:
     """What a job reads before its long work."""
 
-    source: MediaInfo
+    source: MediaInfo  # its picture with the ending that the options ask for
     dub_s: float  # length of the sound that will be heard
+    length: str  # what the film is as long as: see SyncOptions
     speech: Speech  # the dub, or the clean voice in its place, as the analysis hears it
     voices: tuple[Speech, ...]  # what drives the lips: of each speaker, or `speech` alone
     device: torch.device
@@ -72,7 +74,8 @@ class Inputs:
     def warnings(self) -> list[tuple[str, str]]:
         """Codes and sentences: what the licence asks to be said, and what becomes of sounds of another length."""
         said = [("licence", LICENCE)] if isinstance(self.generator, Wav2Lip) else []
-        longer_s, apart_s = self.dub_s - self.video.duration_s, abs(self.speech.duration_s - self.dub_s)
+        apart_s = abs(self.speech.duration_s - self.dub_s)
+        longer_s = self.dub_s - self.video.duration_s if self.length == "video" else 0.0  # else it is as was asked
         if longer_s > OTHER_LENGTH_S:
             said.append(("length", f"the dub is {longer_s:.2f} s longer than the video; its end is cut"))
         elif longer_s < -OTHER_LENGTH_S:
@@ -113,9 +116,11 @@ def read_inputs(video: Path, audio: Path, options: SyncOptions, config: Config) 
         raise SetupError("Wav2Lip takes one sound only", "leave the sounds out of --speakers, or use --model lipdub")
     speech = hear(options.drive_audio or audio, generator, config)
     voices = [speech if one.sound is None else hear(one.sound, generator, config) for one in options.speakers]
+    dub_s = (speech if options.drive_audio is None else hear(audio, generator, config)).duration_s
     return Inputs(
-        source=source,
-        dub_s=(speech if options.drive_audio is None else hear(audio, generator, config)).duration_s,
+        source=ended(source, dub_s, options),
+        dub_s=dub_s,
+        length=options.length,
         speech=speech,
         voices=tuple(voices) or (speech,),
         device=device,
@@ -123,6 +128,33 @@ def read_inputs(video: Path, audio: Path, options: SyncOptions, config: Config) 
         backend=face_backend(options.backend, config.face, device),
         config=config,
     )
+
+
+def ended(source: MediaInfo, dub_s: float, options: SyncOptions) -> MediaInfo:
+    """The source, with the ending that `options.length` gives it.
+
+    Args:
+        source: as it is.
+        dub_s: when the dub ends, on the film's timeline.
+        options: length, extend and whom to dub.
+
+    Raises:
+        InputError: who speaks is asked for where the film goes on behind its own sound.
+        ValueError: an unknown `length` or `extend`.
+    """
+    if options.length not in LENGTHS or options.extend not in EXTENSIONS:
+        raise ValueError(f"length is one of {LENGTHS}, extend of {EXTENSIONS}")
+    video = require_video(source)
+    ends_s = video.start_s + video.duration_s
+    if options.length == "video" or (options.length == "shortest" and dub_s >= ends_s):
+        return source
+    if dub_s - ends_s > OTHER_LENGTH_S and "speaking" in (options.face, *(one.face for one in options.speakers)):
+        raise InputError(
+            f"--face speaking cannot tell who speaks in the {dub_s - ends_s:.2f} s behind the video's own sound",
+            "choose the face by id:N or by a point, or leave out --length audio",
+        )
+    n_frames = None if video.frames is None else max(1, round((dub_s - video.start_s) * video.average_rate))
+    return replace(source, video=replace(video, ending=Ending(end_s=dub_s, extend=options.extend), frames=n_frames))
 
 
 def hear(sound: Path, generator: Generator | Wav2Lip, config: Config) -> Speech:

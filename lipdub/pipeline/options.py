@@ -27,6 +27,8 @@ class SyncOptions:
     strength: float | None = None  # gain on the mouth's movement
     keep_original_audio: bool = True
     language: str | None = None  # of the dub: uk, uk-UA, ukr; None: what its own file says
+    length: str = "video"  # how long the film is: video | audio | shortest
+    extend: str = "freeze"  # what is seen where it is longer than the video: freeze | bounce | loop
     crf: int | None = None  # quality of the one encode, lower is better
     codec: str | None = None  # encoder; default follows the source
     lossless: bool = False  # the encode loses nothing of a picture

@@ -86,10 +86,10 @@ class _DryRun:
             analysis = chosen(found, self._video, given, options)
         with self._stage("trial", None):
             costs = try_out(self._video, given, analysis, writers)
-        sound_s, video_s = dub.audio[0].duration_s, given.video.duration_s
-        how = dub_encoder(dub.audio[0].codec, container, sound_s - video_s)
+        output_s = given.video.lasts_s
+        how = dub_encoder(dub.audio[0].codec, container, dub.audio[0].duration_s - output_s)
         picture = costs.picture_bytes(len(analysis.times_s), len(found.shots))
-        estimate = self._estimate(given, writers[0], picture, _sound_bytes(dub, how, video_s), costs.seconds(analysis))
+        estimate = self._estimate(given, writers[0], picture, _sound_bytes(dub, how, output_s), costs.seconds(analysis))
         if estimate.output_bytes + estimate.needed_bytes > estimate.free_bytes:
             self._warn("disc", f"there is hardly room for the output in {self._output.absolute().parent}")
         return self._plan(given, found, analysis, writers[0], dub.audio[0], how, items, estimate)
@@ -114,6 +114,7 @@ class _DryRun:
             output=str(self._output),
             frames=len(analysis.times_s),
             video_s=round(info.duration_s, 3),
+            output_s=round(info.lasts_s, 3),
             audio_s=round(given.dub_s, 3),
             source=f"{info.codec} {info.width}x{info.height} {info.pix_fmt}, {float(info.average_rate):.6g} fps",
             encoder=writer.encoding.encoder,
@@ -138,7 +139,7 @@ class _DryRun:
         info = given.video
         old_picture = (info.bit_rate or 0) * info.duration_s / 8
         if writer.encoding.encoder in ENCODERS.get(info.codec, ()):  # a film may begin more plainly than it goes on
-            picture = max(picture, round(old_picture))
+            picture = max(picture, round(old_picture * info.lasts_s / max(info.duration_s, 1e-3)))
         others = 0.0
         if self._options.keep_original_audio:
             guess = BIT_RATE / 8 * info.duration_s * len(given.source.audio)

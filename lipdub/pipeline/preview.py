@@ -57,7 +57,7 @@ def excerpt(video: Path, audio: Path, options: SyncOptions, seconds: float) -> I
         )
         drive = piece(options.drive_audio, "drive.wav")
         moved = replace(options, drive_audio=drive, face=_face(options.face, start_s), speakers=speakers)
-        moved = replace(moved, start_s=None, end_s=None)
+        moved = replace(moved, start_s=None, end_s=None, length="video")  # a piece of what was filmed
         yield folder / "video.mkv", folder / "dub.wav", moved
 
 

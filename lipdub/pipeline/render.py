@@ -60,6 +60,7 @@ class Rendered:
     frames: int  # written
     dubbed: int  # frames with at least one new mouth
     lost: int  # faces left as they were, because the generator's picture of them held NaN or infinity
+    added: int = 0  # frames behind the source's own end
 
 
 @dataclass(frozen=True)
@@ -256,7 +257,7 @@ def render(
     on_frame(queue.frames)
     if queue.lost and not queue.dubbed:
         raise WeightsError(f"the generator made no finite picture of {queue.lost} faces", "use other weights")
-    return Rendered(queue.frames, queue.dubbed, queue.lost)
+    return Rendered(queue.frames, queue.dubbed, queue.lost, queue.added)
 
 
 class _FacesByFrame:
@@ -290,7 +291,7 @@ class _Queue:
         self._info, self._writer, self._jobs = info, writer, jobs
         self._painter, self._config, self._watch = painter, config, watch
         self._waiting: list[_Waiting] = []
-        self.frames = self.dubbed = self.lost = 0  # as in Rendered
+        self.frames = self.dubbed = self.lost = self.added = 0  # as in Rendered
 
     def push(self, frame: SourceFrame, rows: Sequence[tuple[int, int]]) -> None:
         """Take the next frame, whose faces are given as (job, row)."""
@@ -318,6 +319,7 @@ class _Queue:
                 self._watch(held.frame, pasted)
             self._writer.write(held.frame.picture, held.frame.pts)
             self.frames += 1
+            self.added += held.frame.added
         self._waiting.clear()
 
     def _paste(self, frame: SourceFrame, target: Target, mouth: Painted) -> Pasted:

@@ -21,7 +21,7 @@ class SyncReport:
     """The outcome of one `sync`."""
 
     output: str
-    frames: int  # in the video, and in the output
+    frames: int  # in the output; in the video, too, unless the film was made longer or shorter
     dubbed: int  # frames in which at least one mouth was painted
     passed: dict[str, int]  # frames left as they were, by reason
     faces: int  # tracks that were dubbed
@@ -30,6 +30,7 @@ class SyncReport:
     stages: dict[str, float]  # seconds by stage
     device: str
     generator: str  # name or path of the weights
+    added: int = 0  # of `frames`, those behind the video's own end
     cached: bool = False  # whether faces were taken from an earlier run of the same video
     shots: tuple[ShotReport, ...] = field(default=())
     warnings: tuple[str, ...] = field(default=())
@@ -79,8 +80,9 @@ class SyncPlan:
     """What one `sync` would do."""
 
     output: str
-    frames: int  # in the video
+    frames: int  # of the output
     video_s: float
+    output_s: float
     audio_s: float
     source: str  # the picture as it is: "h264 1280x720 yuv420p, 25 fps"
     encoder: str  # of the new picture

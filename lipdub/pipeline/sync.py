@@ -17,7 +17,7 @@ from lipdub.events import Done, Event, Progress, Stage, Warning_
 from lipdub.faces.choose import finder_identity
 from lipdub.media.marks import disclosure_tags
 from lipdub.media.output import AtomicOutput, verify
-from lipdub.media.probe import MediaInfo, VideoInfo, require_video
+from lipdub.media.probe import Ending, MediaInfo, VideoInfo, require_video
 from lipdub.media.remux import RemuxPlan, remux
 from lipdub.media.writer import VideoWriter
 from lipdub.models.generator import Generator
@@ -71,6 +71,7 @@ def find_faces(
         video=video,
         finder=finder_identity(options.backend),
         device=given.device.type,
+        ending=given.video.ending,
         start_s=options.start_s,
         end_s=options.end_s,
         numbered=numbered,
@@ -166,12 +167,14 @@ class _Job:
         self._stages: dict[str, float] = {}
         self._warnings: list[str] = []
         self._cached = False
+        self._ending: Ending | None = None
         self._config = adjusted(config, options)
 
     def run(self, video: Path, audio: Path, target: AtomicOutput) -> SyncReport:
         with self._stage("read", None):
             given = read_inputs(video, audio, self._options, self._config)
             self._config, source, info = given.config, given.source, given.video
+            self._ending = info.ending
             picture = target.scratch("picture.mov")
             # Opened before the long work, since it refuses what this machine or the container cannot do.
             writer = picture_writer(picture, info, target.path, self._options, self._config)
@@ -185,7 +188,7 @@ class _Job:
             with self._stage("dub", len(analysis.times_s)):
                 rendered = self._render(video, given, writer, analysis)
         with self._stage("write", None):
-            self._publish(video, source, audio, picture, target, rendered.frames)
+            self._publish(video, source, audio, picture, target, writer)
         return self._report(target.path, analysis, rendered, given.device)
 
     def _analyze(self, video: Path, given: Inputs) -> Analysis:
@@ -218,11 +221,16 @@ class _Job:
         """Write both side by side; after `run`."""
         with self._stage("compare", total):
             write_comparison(
-                video, dubbed, output, self._config.media, on_frame=lambda n: self._on_event(Progress(n, total))
+                video,
+                dubbed,
+                output,
+                self._config.media,
+                self._ending,
+                on_frame=lambda n: self._on_event(Progress(n, total)),
             )
 
     def _publish(
-        self, video: Path, source: MediaInfo, audio: Path, picture: Path, target: AtomicOutput, frames: int
+        self, video: Path, source: MediaInfo, audio: Path, picture: Path, target: AtomicOutput, writer: VideoWriter
     ) -> None:
         tags = disclosure_tags(__version__, sha256_of(locate(self._options.generator)))
         plan = RemuxPlan(
@@ -234,11 +242,11 @@ class _Job:
             keep_original_audio=self._options.keep_original_audio,
             language=self._options.language,
             metadata=tags,
-            video_duration_s=require_video(source).duration_s,
+            video_duration_s=writer.length_s if self._ending is not None else require_video(source).duration_s,
         )
         for warning in remux(plan, self._config.media):
             self._warn("stream", warning)
-        verify(target.temporary, source, frames)
+        verify(target.temporary, source, writer.n_frames)
 
     def _warn(self, code: str, message: str) -> None:
         self._warnings.append(message)
@@ -257,6 +265,7 @@ class _Job:
         return SyncReport(
             output=str(output),
             frames=frames,
+            added=rendered.added,
             dubbed=rendered.dubbed,
             passed=analysis.passed | ({"no picture from the generator": lost} if lost else {}),
             faces=len({job.track.id for job in analysis.jobs}),

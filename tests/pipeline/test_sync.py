@@ -420,3 +420,66 @@ def test_comparison_and_overlay_have_every_picture(dub, face_clip, speech, tmp_p
     with pytest.raises(OutputError, match="exists"):
         dub.output = tmp_path / "new.mp4"
         dub(face_clip(one), speech(), compare=compare)
+
+
+def tail(pictures, path: Path, n: int) -> list[list[np.ndarray]]:
+    return [planes for _, planes in pictures(path)][-n:]
+
+
+@pytest.mark.parametrize(
+    ("extend", "order"), [("freeze", [9] * 5), ("loop", [0, 1, 2, 3, 4]), ("bounce", [8, 7, 6, 5, 4])]
+)
+def test_the_mouth_speaks_behind_the_end_of_the_video(
+    dub, face_clip, speech, pictures, tmp_path, extend, order
+) -> None:
+    """Away from the face the added pictures are those of the video; at the mouth they are painted."""
+    video = face_clip(lambda n: [FACE], languages=("eng",))
+    compare, overlay = tmp_path / "c.mp4", tmp_path / "o.mp4"
+    report = dub(video, speech(0.6), length="audio", extend=extend, compare=compare, overlay=overlay)
+    assert (report.frames, report.added, report.dubbed, report.warnings) == (15, 5, 15, ())
+    before, after = pictures(video), pictures(dub.output)
+    assert [time for time, _ in after] == [Fraction(n, 25) for n in range(15)]
+    for source, (_, made) in zip(order, after[10:], strict=True):
+        old = before[source][1]
+        assert np.array_equal(old[0][:, :40], made[0][:, :40]), "the picture"
+        assert changed(old, made) > 1, "the mouth"
+    assert [len(pictures(each)) for each in (compare, overlay)] == [15, 15]
+    info = probe(dub.output)
+    assert info.audio[0].duration_s == pytest.approx(0.6, abs=0.03)
+    assert info.video.duration_s == pytest.approx(0.6, abs=0.001)
+    assert info.audio[1].duration_s == pytest.approx(0.4, abs=0.07), "the old sound ends where it did"
+
+
+@pytest.mark.parametrize(("length", "seconds", "n"), [("audio", 0.2, 5), ("shortest", 0.2, 5), ("shortest", 0.6, 10)])
+def test_the_film_ends_with_its_dub(dub, face_clip, speech, tmp_path, length, seconds, n) -> None:
+    """And so do the old sound, subtitles and chapters."""
+    clip = face_clip(lambda number: [FACE], languages=("eng",))
+    cues = "1\n00:00:00,100 --> 00:00:00,350\nhello\n\n2\n00:00:00,300 --> 00:00:00,390\nbye\n"
+    (tmp_path / "s.srt").write_text(cues)
+    video = tmp_path / "subtitled.mkv"
+    argv = [ffmpeg_binary(), "-v", "error", "-i", clip, "-i", tmp_path / "s.srt", "-map", "0", "-map", "1"]
+    subprocess.run([*map(str, argv), "-c", "copy", "-c:s", "srt", "-map", "-0:d", str(video)], check=True)
+    for suffix in (".mp4", ".mkv"):
+        dub.output = dub.output.with_suffix(suffix)
+        report = dub(video, speech(seconds), length=length, crf=None)
+        end_s = min(seconds, 0.4)
+        assert (report.frames, report.added, report.warnings) == (n, 0, ())
+        with av.open(str(dub.output)) as made:
+            assert made.duration / 1e6 <= end_s + 0.129, "two packets of AAC at 16 kHz"
+            chapters = [float(each["end"] * each["time_base"]) for each in made.chapters()]
+            assert len(chapters) == (1 if n == 5 else 2) and max(chapters) <= end_s + 0.001
+        with av.open(str(dub.output)) as made:
+            shown = [p for p in made.demux(made.streams.subtitles[0]) if p.size > 2]
+            ends = [float((p.pts + (p.duration or 0)) * p.time_base) for p in shown]
+            assert len(ends) == (1 if n == 5 else 2) and max(ends) <= end_s + 0.011
+
+
+def test_who_speaks_cannot_be_told_behind_the_videos_own_sound(dub, face_clip, speech) -> None:
+    video = face_clip(lambda number: [FACE], languages=("eng",))
+    with pytest.raises(InputError, match="cannot tell who speaks"):
+        dub(video, speech(1.0), length="audio", face="speaking")
+
+
+def test_only_the_range_is_dubbed_in_a_longer_film(dub, face_clip, speech) -> None:
+    report = dub(face_clip(lambda number: [FACE]), speech(0.6), length="audio", extend="loop", start_s=0.2, end_s=0.5)
+    assert (report.frames, report.passed["outside the range"]) == (15, 7)
