@@ -47,13 +47,18 @@ class Container:
             return "copy"
         return self.fallback
 
-    def audio_filters(self, codec: str, encoder: str, origin_s: float) -> str:
-        """Bit stream filters that a copy needs; `origin_s` is the timestamp that becomes time 0."""
+    def audio_filters(self, codec: str, encoder: str, origin_s: float, end_s: float | None = None) -> str:
+        """Bit stream filters that a copy needs; `origin_s` is the timestamp that becomes time 0, `end_s` the last."""
+        if encoder != "copy":
+            return ""
+        drops = []
         # MP3's declared delay starts before time 0. QuickTime says so in an edit list; the others would shift every
         # stream, the picture too. The first packet holds next to nothing else, so it goes.
-        if encoder != "copy" or codec != "mp3" or self.is_mov:
-            return ""
-        return f"noise=drop=lt(pts*tb\\,{origin_s - 1e-4:.6f})"
+        if codec == "mp3" and not self.is_mov:
+            drops.append(f"lt(pts*tb\\,{origin_s - 1e-4:.6f})")
+        if end_s is not None:
+            drops.append(f"gte(pts*tb\\,{end_s:.6f})")
+        return f"noise=drop={'+'.join(drops)}" if drops else ""
 
 
 _MP4_AUDIO = frozenset({"aac", "mp3", "mp2", "ac3", "eac3", "alac", "opus", "flac", "dts"})

@@ -103,8 +103,14 @@ class AudioInfo:
     sample_rate: int
     channels: int
     layout: str
+    start_s: float  # when its first sample is heard, on the file's timeline
     duration_s: float
     language: str | None
+
+    @property
+    def end_s(self) -> float:
+        """When it is over, on the file's timeline."""
+        return self.start_s + self.duration_s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,9 +279,12 @@ def _stream_duration(container: InputContainer, stream: av.stream.Stream) -> flo
             end = int(parts[0]) * 3600 + int(parts[1]) * 60 + float(parts[2])
         except ValueError:
             return _container_duration(container)
-        start = float(stream.start_time * stream.time_base) if stream.start_time and stream.time_base else 0.0
-        return max(0.0, end - start)
+        return max(0.0, end - _start(stream))
     return _container_duration(container)
+
+
+def _start(stream: av.stream.Stream) -> float:
+    return float(stream.start_time * stream.time_base) if stream.start_time and stream.time_base else 0.0
 
 
 def _first_frame(path: Path, container: InputContainer, stream: av.VideoStream) -> av.VideoFrame:
@@ -385,6 +394,7 @@ def _audio_info(container: InputContainer, stream: av.AudioStream) -> AudioInfo:
         sample_rate=int(context.sample_rate or 0),
         channels=int(context.layout.nb_channels),
         layout=layout_name(context.layout),
+        start_s=_start(stream) - origin(container),
         duration_s=_stream_duration(container, stream),
         language=stream.language,
     )

@@ -24,7 +24,7 @@ from lipdub.media.containers import Container, Item, container_of, movie_clock, 
 from lipdub.media.language import code_in, language_code
 from lipdub.media.marks import folded, read_marks
 from lipdub.media.output import AtomicOutput, verify
-from lipdub.media.probe import FORMATS, MediaInfo, VideoInfo, file_url, open_input, probe, require_video
+from lipdub.media.probe import FORMATS, AudioInfo, MediaInfo, VideoInfo, file_url, open_input, probe, require_video
 
 __all__ = ["AtomicOutput", "RemuxPlan", "arguments", "ffmpeg_binary", "remux", "verify"]
 
@@ -33,6 +33,7 @@ _TRUST = {"format_whitelist": FORMATS, "protocol_whitelist": "file,pipe"}
 _BRANDS = ("major_brand", "minor_version", "compatible_brands")  # the muxer writes its own
 # How FFmpeg says that it is an input, and which, that it cannot read on.
 _DAMAGE = re.compile(r"\[in#(\d+)/[^]]*\] (corrupt input packet in stream \d+|[^\n]*Invalid data found[^\n]*)")
+_LOSSLESS = frozenset({"flac", "alac"})  # compressed codecs that FFmpeg also writes, under the same name
 _COVERS = {"image/png": "png", "image/jpeg": "jpg"}  # kinds of cover art, and the ending of their files
 _COARSE = 8  # ticks of a clock between two pictures, from which on a difference of one is rounding
 _EDGE = 0.001  # s before the end, from which on nothing begins: a chapter of no length would be left there
@@ -117,11 +118,9 @@ def arguments(plan: RemuxPlan, items: Sequence[Item], config: MediaConfig | None
         raise InputError(f"{plan.dub} has no audio stream (it has: {', '.join(dub.streams)})", "give a file with sound")
     source = require_video(plan.source_info)
     end_s = source.start_s + plan.video_duration_s
-    too_long = dub.audio[0].duration_s - end_s
     late = {"itsoffset": f"{source.origin_s - dub.origin_s:.6f}"}  # brings both clocks together
-    cut = {"t": f"{end_s:.6f}"} if too_long > _TOLERANCE else {}
     picture_in = ffmpeg.input(file_url(plan.picture))
-    dub_in = ffmpeg.input(file_url(plan.dub), **_TRUST, **late, **cut)
+    dub_in = ffmpeg.input(file_url(plan.dub), **_TRUST, **late)
     source_in = ffmpeg.input(file_url(plan.source), **_TRUST)
     copied = [item for item in items if item.encoder != "attach"]
     # ffmpeg-python forgets an input of which nothing is mapped, and tags come from the source in any case: hence a map
@@ -129,7 +128,7 @@ def arguments(plan: RemuxPlan, items: Sequence[Item], config: MediaConfig | None
     wanted = [str(item.index) for item in copied] or ["99999?"]
     streams = [picture_in["v:0"], dub_in["a:0"], *(source_in[each] for each in wanted)]
     options = _picture_options(plan, container) | _dub_options(
-        dub.audio[0].codec, container, config or MediaConfig(), source.origin_s, end_s=end_s, too_long=too_long
+        dub.audio[0], container, config or MediaConfig(), source.origin_s, end_s=end_s
     )
     if plan.language is not None:
         options["metadata:s:1"] = f"language={code_in(container.muxer, language_code(plan.language))}"
@@ -169,7 +168,7 @@ def even_rate(picture: Path) -> Fraction | None:
 def dub_encoder(codec: str, container: Container, too_long: float) -> str:
     """What FFmpeg is given for a dub that is `too_long` seconds longer than the picture: "copy", or an encoder."""
     encoder = container.audio_encoder(codec)
-    if encoder == "copy" and abs(too_long) > _TOLERANCE and codec.startswith("pcm_"):
+    if encoder == "copy" and abs(too_long) > _TOLERANCE and (codec.startswith("pcm_") or codec in _LOSSLESS):
         return codec  # decoded and written again without loss, which lets it be cut and filled to the sample
     return encoder
 
@@ -182,15 +181,16 @@ def _picture_options(plan: RemuxPlan, container: Container) -> dict[str, str]:
 
 
 def _dub_options(
-    codec: str, container: Container, config: MediaConfig, origin_s: float, *, end_s: float, too_long: float
+    dub: AudioInfo, container: Container, config: MediaConfig, origin_s: float, *, end_s: float
 ) -> dict[str, str]:
-    encoder = dub_encoder(codec, container, too_long)
+    encoder = dub_encoder(dub.codec, container, dub.end_s - end_s)
     options = {"c:1": encoder, "disposition:1": "default"}
     if encoder in ("aac", "libopus"):
         options["b:1"] = config.audio_bitrate
-    if encoder != "copy" and too_long < -_TOLERANCE:
-        options["filter:1"] = f"apad=whole_dur={end_s:.6f}"
-    filters = container.audio_filters(codec, encoder, origin_s)
+    # By timestamps, not with -t: that counts from where the dub's own clock starts, which a raw stream does not tell.
+    if encoder != "copy":
+        options["filter:1"] = f"apad,atrim=end={origin_s + end_s:.6f}"
+    filters = container.audio_filters(dub.codec, encoder, origin_s, origin_s + end_s)
     return options | ({"bsf:1": filters} if filters else {})
 
 

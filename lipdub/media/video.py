@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -174,13 +175,18 @@ class VideoReader:
     def _decode(
         self, container: InputContainer, stream: av.VideoStream, *, whole: bool = True
     ) -> Iterator[av.VideoFrame]:
-        n_packets = 0
+        n_packets, places = 0, deque[int | None]()
         try:
             for packet in container.demux(stream):
                 n_packets += packet.size > 0
                 if packet.is_corrupt:
                     raise self._damage(self._seconds(self._position), "a packet is incomplete")
-                yield from packet.decode()
+                if packet.size:
+                    places.append(packet.dts)
+                for picture in packet.decode():
+                    if self.video.format == "avi" and places:
+                        picture.pts = places.popleft()  # it only numbers its pictures; FFmpeg's guess is one too late
+                    yield picture
         except (av.error.FFmpegError, ValueError) as error:
             raise self._damage(self._seconds(self._position), str(error)) from error
         # An MP4 lists its packets in advance; where fewer came, the file was cut short.

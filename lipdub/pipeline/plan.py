@@ -87,7 +87,7 @@ class _DryRun:
         with self._stage("trial", None):
             costs = try_out(self._video, given, analysis, writers)
         output_s = given.video.lasts_s
-        how = dub_encoder(dub.audio[0].codec, container, dub.audio[0].duration_s - output_s)
+        how = dub_encoder(dub.audio[0].codec, container, dub.audio[0].end_s - given.video.start_s - output_s)
         picture = costs.picture_bytes(len(analysis.times_s), len(found.shots))
         estimate = self._estimate(given, writers[0], picture, _sound_bytes(dub, how, output_s), costs.seconds(analysis))
         if estimate.output_bytes + estimate.needed_bytes > estimate.free_bytes:
