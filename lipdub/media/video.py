@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from lipdub.errors import InputError
 from lipdub.faces.backend import Frame
 from lipdub.media.color import HLG, PQ, colorspace_of, full_range, to_sdr
 from lipdub.media.ending import Beyond, Shown
+from lipdub.media.lanes import ahead
 from lipdub.media.patch import paste_patch, read_patch
 from lipdub.media.probe import Ending, VideoInfo, open_input
 from lipdub.media.writer import VideoWriter
@@ -45,6 +46,8 @@ class SourceFrame:
 
 class VideoReader:
     """All pictures of a file, in presentation order; a context manager and an iterator, for one pass.
+
+    Up to `config.queue` of them are decoded ahead, in a thread.
 
     Where `info.ending` says so, they end earlier, within half a picture, or go on behind the source's end; the clock
     runs on, and each picture is on screen for as long as it was.
@@ -91,16 +94,15 @@ class VideoReader:
     def __iter__(self) -> Iterator[SourceFrame]:
         if self._container is None:
             raise ValueError("VideoReader is used outside its with block")
-        if self.video.ending is None:
-            yield from self._frames(self._container)
-        else:
-            yield from self._until(self.video.ending, self._container)
+        ending = self.video.ending
+        pictures = self._frames(self._container) if ending is None else self._until(ending, self._container)
+        return self._stack.enter_context(closing(ahead(pictures, self._config.queue)))
 
     @property
     def _step(self) -> int:
         return max(1, round(1 / (self.video.average_rate * self.video.time_base)))
 
-    def _until(self, ending: Ending, container: InputContainer) -> Iterator[SourceFrame]:
+    def _until(self, ending: Ending, container: InputContainer) -> Generator[SourceFrame]:
         """The pictures up to `ending`: the source's, then what is seen behind them."""
         limit = ending.end_s - 0.5 / float(self.video.average_rate)
         shown: list[Shown] = []
@@ -152,7 +154,7 @@ class VideoReader:
         stream.thread_type = "AUTO"
         return stream
 
-    def _frames(self, container: InputContainer) -> Iterator[SourceFrame]:
+    def _frames(self, container: InputContainer) -> Generator[SourceFrame]:
         """The pictures of the source."""
         step = self._step
         index, ends = 0, self.video.start_pts

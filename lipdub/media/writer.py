@@ -19,11 +19,14 @@ from lipdub.errors import OutputError, ResourceError
 from lipdub.media.color import colorspace_of, full_range
 from lipdub.media.containers import container_of, movie_clock
 from lipdub.media.encoders import FULL, LIMITED, choose_encoding
+from lipdub.media.lanes import Behind
 from lipdub.media.probe import VideoInfo, file_url
 
 
 class VideoWriter:
     """Encodes pictures to an intermediate MP4 or QuickTime file with the source's size, clock, shape and colour tags.
+
+    The encoder works in a thread of its own, for which up to `config.queue` pictures wait.
 
     Why QuickTime: its clock can be any fraction, so the pts of variable frame rate and of NTSC rates are kept exactly;
     with a movie clock as fine as the track's, so is a late start. It carries the display matrix and every codec we
@@ -67,6 +70,7 @@ class VideoWriter:
             container=container_of(Path(output)) if output is not None else None,
             config=config or MediaConfig(),
         )
+        self._behind = Behind((config or MediaConfig()).queue)
         self._scaler = VideoReformatter()
         self._last: int | None = None
         self._end = 0  # pts at which the last picture is over
@@ -97,6 +101,7 @@ class VideoWriter:
         if kind is None:
             self.close()
         else:
+            self._behind.give_up()
             self._container.close()  # no flush: the file is of no use
 
     @property
@@ -105,15 +110,19 @@ class VideoWriter:
         return float((self._end - self.video.start_pts) * self.video.time_base)
 
     def write(self, picture: av.VideoFrame, pts: int) -> None:
-        """Encode one picture.
+        """Encode one picture. What is refused may be raised at a later one, or by `close`.
 
         Args:
-            picture: of the source's size; its timestamp and picture type are overwritten.
+            picture: of the source's size, and the writer's from now on: timestamp and picture type are overwritten.
             pts: in the source's time base, larger than that of the picture before.
         """
         if self._last is not None and pts <= self._last:
             raise ValueError(f"pts must rise: {pts} after {self._last}")
         self._last = pts
+        self.n_frames += 1
+        self._behind.do(lambda: self._encode(picture, pts))
+
+    def _encode(self, picture: av.VideoFrame, pts: int) -> None:
         picture = self._converted(picture)
         picture.pts = pts
         picture.time_base = self.video.time_base
@@ -123,13 +132,15 @@ class VideoWriter:
             self._mux(self._stream.encode(picture))
         except (av.error.FFmpegError, OSError) as error:
             raise _refused(self.path, error) from error
-        self.n_frames += 1
 
     def close(self) -> None:
         """Flush the encoder and finish the file."""
         try:
-            self._mux(self._stream.encode(None), last=True)
-            self._container.close()
+            try:
+                self._behind.finish()
+                self._mux(self._stream.encode(None), last=True)
+            finally:
+                self._container.close()
         except (av.error.FFmpegError, OSError) as error:
             raise _refused(self.path, error) from error
 

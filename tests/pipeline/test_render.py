@@ -234,7 +234,7 @@ class Studio:
         for index in range(self.n_frames):
             self.read += 1
             self.held = max(self.held, self.read - self.written)
-            yield SimpleNamespace(index=index, pts=10 * index, picture=index)
+            yield SimpleNamespace(index=index, pts=10 * index, picture=index, added=False)
 
     def paint(self, faces: list[Target]) -> list[None]:
         if faces:
