@@ -198,6 +198,7 @@ class MediaConfig:
     max_missing_s: float = 0.5  # picture that may be absent at the end, measured by the header, before it is damage
     audio_gap_s: float = 0.05  # jump of audio timestamps that is taken as a gap, not as rounding
     queue: int = 4  # pictures decoded ahead of the work on them, and as many that wait for the encoder
+    label_height: float = 0.05  # of the label's capital letters, as a share of the picture's shorter side
     bounce_mib: int = 256  # pictures that `--extend bounce` holds at a time, on its way back
     error_lines: int = 6  # last lines of FFmpeg's stderr in a message
 

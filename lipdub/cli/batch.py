@@ -22,7 +22,19 @@ if TYPE_CHECKING:
     from lipdub.pipeline.batch import BatchItem, BatchReport
 
 FILES = ("video", "audio", "output")
-OPTIONS = ("face", "start", "end", "language", "strength", "crf", "codec", "original_audio", "length", "extend")
+OPTIONS = (
+    "face",
+    "start",
+    "end",
+    "language",
+    "strength",
+    "crf",
+    "codec",
+    "original_audio",
+    "length",
+    "extend",
+    "label",
+)
 
 CHOICES = {  # the first is what holds where none is named
     "original_audio": ("keep", "drop"),
@@ -64,9 +76,9 @@ def batch(
     """Dub all that MANIFEST lists; the same command again goes on where it was.
 
     Each item names video, audio and output (paths from the manifest's folder), and may set face, start, end, language,
-    strength, crf, codec, original_audio, length and extend as `lipdub sync` does. One that fails is told and does not
-    stop the others; the exit code is then 9. Items that failed stay so until --retry-failed. Several at a time need Ray
-    (pip install "lipdub[batch]"); without it they are done one by one.
+    strength, crf, codec, original_audio, length and extend as `lipdub sync` does, and the words of a label. One that
+    fails is told and does not stop the others; the exit code is then 9. Items that failed stay so until --retry-failed.
+    Several at a time need Ray (pip install "lipdub[batch]"); without it they are done one by one.
     """
     number, count = parse_shard(shard)
     from lipdub.pipeline.batch import one_by_one, run_batch, shard_of
@@ -180,6 +192,7 @@ def _item(row: Any, where: str, folder: Path, device: str, weights: str) -> Batc
             keep_original_audio=text["original_audio"] == "keep",
             length=text["length"],
             extend=text["extend"],
+            label=text.get("label"),
         )
     except (typer.BadParameter, ValueError) as error:
         raise InputError(f"{where}: {error}", "values are those of `lipdub sync`") from error

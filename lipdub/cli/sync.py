@@ -228,6 +228,18 @@ def sync(
             rich_help_panel=FILE,
         ),
     ] = Extend.freeze,
+    label: Annotated[
+        bool,
+        typer.Option(
+            "--label",
+            help="Write a caption into a corner of every picture: AI-dubbed.",
+            rich_help_panel=FILE,
+        ),
+    ] = False,
+    label_text: Annotated[
+        str | None,
+        typer.Option(help="The same with these words, in your viewers' language.", rich_help_panel=FILE),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -330,6 +342,7 @@ def sync(
     where = parse_face(face)
 
     from lipdub.cast import read_speakers
+    from lipdub.media.label import LABEL
     from lipdub.pipeline import SyncOptions
 
     config = settings.config_of(files_of(ctx), set_ or ())
@@ -349,6 +362,7 @@ def sync(
         language=language,
         length=length.value,
         extend=extend.value,
+        label=LABEL if label and label_text is None else label_text,
         crf=crf,
         codec=codec,
         lossless=lossless,

@@ -11,22 +11,24 @@ from lipdub.media.probe import open_input
 # IPTC NewsCodes, Digital Source Type: an edit of a recording with a trained model, not a wholly synthetic picture.
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 _SENTENCE = re.compile(r"Lip movements altered with AI \(lipdub ([^\s()]+)\)")
-KEYS = ("comment", "digital_source_type", "lipdub_version", "lipdub_weights")
+KEYS = ("comment", "digital_source_type", "lipdub_version", "lipdub_weights", "lipdub_label")
 
 
-def disclosure_tags(version: str, weights_sha256: str) -> dict[str, str]:
+def disclosure_tags(version: str, weights_sha256: str, label: str | None = None) -> dict[str, str]:
     """Tags for every output.
 
     Args:
         version: of lipdub.
         weights_sha256: of the generator that made the mouths.
+        label: the caption that viewers see, if there is one.
     """
-    return {
+    tags = {
         "comment": f"Lip movements altered with AI (lipdub {version})",
         "digital_source_type": SOURCE_TYPE,
         "lipdub_version": version,
         "lipdub_weights": weights_sha256,
     }
+    return tags if label is None else tags | {"lipdub_label": label}
 
 
 def read_marks(path: Path) -> dict[str, str]:

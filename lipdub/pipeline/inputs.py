@@ -13,6 +13,7 @@ from lipdub.errors import InputError, SetupError
 from lipdub.faces.backend import FaceBackend
 from lipdub.faces.choose import face_backend
 from lipdub.media.audio import load_audio
+from lipdub.media.label import Label
 from lipdub.media.language import language_code
 from lipdub.media.probe import Ending, MediaInfo, VideoInfo, probe, require_video
 from lipdub.mel import wav2lip_mel
@@ -59,6 +60,7 @@ class Inputs:
     generator: Generator | Wav2Lip
     backend: FaceBackend
     config: Config  # with the sizes of the generator's weights
+    label: Label | None = None  # goes into every picture
 
     def painter(self, analysis: Analysis) -> Painter:
         """What paints the mouths of an analysis."""
@@ -109,7 +111,8 @@ def read_inputs(video: Path, audio: Path, options: SyncOptions, config: Config) 
     if options.language is not None:
         language_code(options.language)  # refuses a wrong one before the long work
     source = probe(video, config.media)
-    require_video(source)
+    info = require_video(source)
+    label = None if options.label is None else Label(options.label, info, config.media)
     device = resolve_device(options.device)
     generator, config = load_network(options.generator, config, device)
     if isinstance(generator, Wav2Lip) and any(one.sound is not None for one in options.speakers):
@@ -127,6 +130,7 @@ def read_inputs(video: Path, audio: Path, options: SyncOptions, config: Config) 
         generator=generator,
         backend=face_backend(options.backend, config.face, device),
         config=config,
+        label=label,
     )
 
 

@@ -29,6 +29,7 @@ class SyncOptions:
     language: str | None = None  # of the dub: uk, uk-UA, ukr; None: what its own file says
     length: str = "video"  # how long the film is: video | audio | shortest
     extend: str = "freeze"  # what is seen where it is longer than the video: freeze | bounce | loop
+    label: str | None = None  # a caption in every picture's corner
     crf: int | None = None  # quality of the one encode, lower is better
     codec: str | None = None  # encoder; default follows the source
     lossless: bool = False  # the encode loses nothing of a picture

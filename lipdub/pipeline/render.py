@@ -21,6 +21,7 @@ from lipdub.config import Config
 from lipdub.errors import ResourceError, WeightsError
 from lipdub.faces.align import finer, relative_shape
 from lipdub.faces.blend import extent, match_colour, paste_alpha
+from lipdub.media.label import Label
 from lipdub.media.probe import VideoInfo
 from lipdub.media.video import SourceFrame, VideoReader, paste_patch, read_patch
 from lipdub.media.writer import VideoWriter
@@ -239,6 +240,7 @@ def render(
     *,
     on_frame: Callable[[int], None] = lambda done: None,
     watch: Watch | None = None,
+    label: Label | None = None,
 ) -> Rendered:
     """Write every frame of the video, with new mouths where there is a job.
 
@@ -248,7 +250,7 @@ def render(
         WeightsError: not one picture that the generator made was finite.
     """
     faces = _FacesByFrame(analysis.jobs)
-    queue = _Queue(info, writer, analysis.jobs, painter, config, watch)
+    queue = _Queue(info, writer, analysis.jobs, painter, config, watch, label)
     with VideoReader(video, info, config=config.media) as reader:
         for frame in reader:
             queue.push(frame, faces.of(frame.index))
@@ -287,9 +289,10 @@ class _Queue:
         painter: Painter,
         config: Config,
         watch: Watch | None,
+        label: Label | None,
     ) -> None:
         self._info, self._writer, self._jobs = info, writer, jobs
-        self._painter, self._config, self._watch = painter, config, watch
+        self._painter, self._config, self._watch, self._label = painter, config, watch, label
         self._waiting: list[_Waiting] = []
         self.frames = self.dubbed = self.lost = self.added = 0  # as in Rendered
 
@@ -315,6 +318,8 @@ class _Queue:
             pasted = [self._paste(held.frame, target, mouth) for target, mouth in made if mouth is not None]
             self.lost += sum(mouth is None for _, mouth in made)
             self.dubbed += bool(pasted)
+            if self._label is not None:
+                self._label.burn(held.frame.picture)
             if self._watch is not None:
                 self._watch(held.frame, pasted)
             self._writer.write(held.frame.picture, held.frame.pts)

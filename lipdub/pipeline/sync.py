@@ -212,7 +212,9 @@ class _Job:
                 drawn = Overlay(self._overlay, info, analysis.tracks, config.face)
                 stack.enter_context(drawn.writer)
                 watch = drawn.draw
-            rendered = render(video, info, writer, analysis, painter, config, on_frame=on_frame, watch=watch)
+            rendered = render(
+                video, info, writer, analysis, painter, config, on_frame=on_frame, watch=watch, label=given.label
+            )
         if rendered.lost:
             self._warn("generator", f"{rendered.lost} faces were left as they were: the generator gave NaN or infinity")
         return rendered
@@ -232,7 +234,7 @@ class _Job:
     def _publish(
         self, video: Path, source: MediaInfo, audio: Path, picture: Path, target: AtomicOutput, writer: VideoWriter
     ) -> None:
-        tags = disclosure_tags(__version__, sha256_of(locate(self._options.generator)))
+        tags = disclosure_tags(__version__, sha256_of(locate(self._options.generator)), self._options.label)
         plan = RemuxPlan(
             picture=picture,
             source=video,

@@ -483,3 +483,16 @@ def test_who_speaks_cannot_be_told_behind_the_videos_own_sound(dub, face_clip, s
 def test_only_the_range_is_dubbed_in_a_longer_film(dub, face_clip, speech) -> None:
     report = dub(face_clip(lambda number: [FACE]), speech(0.6), length="audio", extend="loop", start_s=0.2, end_s=0.5)
     assert (report.frames, report.passed["outside the range"]) == (15, 7)
+
+
+def test_a_label_is_seen_in_every_picture_and_told(dub, face_clip, speech, pictures) -> None:
+    video = face_clip(lambda number: [(60, 60, 56)] if number < 8 else [], size=(320, 240))
+    plain = dub(video, speech(0.4), lossless=True, crf=None)
+    before = pictures(dub.output)
+    assert "lipdub_label" not in read_marks(dub.output)
+    report = dub(video, speech(0.4), lossless=True, crf=None, label="AI-dubbed", overwrite=True)
+    assert (report.frames, report.dubbed) == (plain.frames, plain.dubbed)
+    for (_, old), (_, new) in zip(before, pictures(dub.output), strict=True):
+        assert (old[0][:30, :120] != new[0][:30, :120]).mean() > 0.5, "the corner"
+        assert np.array_equal(old[0][40:], new[0][40:]), "the rest"
+    assert read_marks(dub.output)["lipdub_label"] == "AI-dubbed"
