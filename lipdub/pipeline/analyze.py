@@ -25,6 +25,7 @@ from lipdub.faces.track import choose_tracks, edge_fade, ids_of, tracks_at
 from lipdub.media.probe import VideoInfo
 from lipdub.media.video import VideoReader
 from lipdub.media.view import PictureView
+from lipdub.pipeline.cores import shared_cores
 from lipdub.pipeline.report import ShotReport
 from lipdub.pipeline.speaking import Agreement, frames_of
 
@@ -175,7 +176,7 @@ def survey(
     """
     watcher = _Watcher(backend, config, float(info.average_rate))
     starts, wanted = [], []
-    with VideoReader(video, info, start_s=start_s, end_s=end_s, config=config.media) as reader:
+    with shared_cores(), VideoReader(video, info, start_s=start_s, end_s=end_s, config=config.media) as reader:
         for frame in reader:
             starts.append(frame.time_s)
             wanted.append(frame.wanted)

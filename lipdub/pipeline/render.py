@@ -29,6 +29,7 @@ from lipdub.models.generator import Audio, Drawn, Generator, References
 from lipdub.models.layers import mask_lower_half
 from lipdub.models.warp import compose, lend_skin, one_of, picked
 from lipdub.pipeline.analyze import Analysis, FaceJob
+from lipdub.pipeline.cores import shared_cores
 from lipdub.pipeline.speech import Speech, mouth_shapes, windows_at
 
 
@@ -251,11 +252,11 @@ def render(
     """
     faces = _FacesByFrame(analysis.jobs)
     queue = _Queue(info, writer, analysis.jobs, painter, config, watch, label)
-    with VideoReader(video, info, config=config.media) as reader:
+    with shared_cores(), VideoReader(video, info, config=config.media) as reader:
         for frame in reader:
             queue.push(frame, faces.of(frame.index))
             on_frame(queue.frames)
-    queue.flush()
+        queue.flush()
     on_frame(queue.frames)
     if queue.lost and not queue.dubbed:
         raise WeightsError(f"the generator made no finite picture of {queue.lost} faces", "use other weights")

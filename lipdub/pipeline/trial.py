@@ -13,6 +13,7 @@ import numpy as np
 
 from lipdub.media.writer import VideoWriter
 from lipdub.pipeline.analyze import Analysis, FaceJob
+from lipdub.pipeline.cores import shared_cores
 from lipdub.pipeline.inputs import Inputs
 from lipdub.pipeline.render import Target, render
 
@@ -64,9 +65,10 @@ def try_out(video: Path, given: Inputs, analysis: Analysis, writers: tuple[Video
     painter = given.painter(trial)
     face = [Target(0, 0, 0, job.references.crops[0])]
     painter.paint(face)  # the first call of a device is slower than all others
-    _, first_s = _timed(lambda: painter.paint(face))
-    painter = given.painter(trial)
-    _, track_s = _timed(lambda: painter.paint(face))
+    with shared_cores():
+        _, first_s = _timed(lambda: painter.paint(face))
+        painter = given.painter(trial)
+        _, track_s = _timed(lambda: painter.paint(face))
 
     def run(writer: VideoWriter, jobs: list[FaceJob]) -> int:
         def stop(done: int) -> None:

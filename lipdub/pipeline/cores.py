@@ -1,0 +1,23 @@
+"""How the cores of a machine are shared between the networks and FFmpeg's decoder and encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def shared_cores() -> Iterator[None]:
+    """Half of PyTorch's threads for the networks while a film is read or written; at least one.
+
+    With all of them, networks this small and a busy encoder wait for each other: on two cores a job took as long, and a
+    third more processor time; beside other work pass 1 took many times as long.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, before // 2))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
