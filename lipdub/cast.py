@@ -129,7 +129,8 @@ def _tables(path: Path) -> tuple[list[dict[str, Any]], str | None]:
     tables, named = data.pop("speaker", None), data.pop("rttm", None)
     good = isinstance(tables, list) and tables and all(isinstance(table, dict) for table in tables)
     if data or not good or not isinstance(named, str | None):
-        raise InputError(f"{path} wants [[speaker]] tables and at most one rttm = FILE", _help(data))
+        remedy = f"take out {', '.join(data)}" if data else "see `lipdub sync --help`"
+        raise InputError(f"{path} wants [[speaker]] tables and at most one rttm = FILE", remedy)
     return tables, named
 
 
@@ -161,7 +162,3 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the speakers {path}: {error}", "give a TOML or RTTM file") from error
-
-
-def _help(unknown: dict[str, Any]) -> str:
-    return f"unknown: {', '.join(unknown)}" if unknown else "see `lipdub sync --help`"

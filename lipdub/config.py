@@ -286,7 +286,9 @@ def load_config(
     for layer in (settings or {}, *map(_preset, names)):
         for section, table in layer.items():
             if not isinstance(table, Mapping):
-                raise InputError(f"setting {section!r} must be a table, got {table!r}")
+                raise InputError(
+                    f"setting {section!r} must be a table, got {table!r}", f"write its keys below a line [{section}]"
+                )
             data.setdefault(section, {}).update(table)
     for text in overrides:
         key, equals, value = text.partition("=")
@@ -305,7 +307,7 @@ def _preset(name: str) -> dict[str, Any]:
         names = sorted(p.relative_to(PRESETS).with_suffix("").as_posix() for p in PRESETS.rglob("*.toml"))
         raise InputError(f"no preset {name!r}", f"there are: {', '.join(names)}; or give a .toml file") from error
     except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read preset {path}: {error}") from error
+        raise InputError(f"cannot read preset {path}: {error}", "mend it, or take one of lipdub's own") from error
 
 
 def _parse(text: str) -> Any:
@@ -324,4 +326,6 @@ def _checked(key: str, value: Any, hint: Any) -> Any:
     if isinstance(hint, type) and type(value) is hint:
         return value
     wanted = getattr(hint, "__name__", str(hint))
-    raise InputError(f"setting {key!r} must be {wanted}, got {value!r}")
+    raise InputError(
+        f"setting {key!r} must be {wanted}, got {value!r}", "see `lipdub config show --all` for values that fit"
+    )

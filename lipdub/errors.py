@@ -20,12 +20,12 @@ class LipdubError(Exception):
 
     Args:
         what: one sentence that names the path, frame, time or key.
-        remedy: one sentence that says what to do next; may be empty.
+        remedy: one sentence that says what to do next.
     """
 
     exit_code = 1
 
-    def __init__(self, what: str, remedy: str = "") -> None:
+    def __init__(self, what: str, remedy: str) -> None:
         super().__init__(what)
         self.what = what
         self.remedy = remedy

@@ -81,13 +81,13 @@ def manifest(path: Path | None = None) -> dict[str, Entry]:
         for name, table in tables.items():
             for key, value in table.items():
                 if type(value) is not hints.get(key):
-                    raise WeightsError(f"{path}: [{name}] {key} = {value!r} is unknown or of another type")
+                    raise WeightsError(f"{path}: [{name}] {key} = {value!r} cannot be", f"known: {', '.join(hints)}")
             entries[name] = entry = Entry(name=name, **table)
             sources = (entry.bundled, entry.repo and entry.revision and entry.file, entry.url)
             if sum(map(bool, sources)) != 1:
-                raise WeightsError(f"{path}: [{name}] needs one source: bundled, or repo + revision + file, or url")
+                raise WeightsError(f"{path}: [{name}] needs one source", "bundled, or repo + revision + file, or url")
             if not _FILE.fullmatch(entry.bundled or entry.file or entry.filename) or entry.url[:4] not in ("", "http"):
-                raise WeightsError(f"{path}: [{name}] may not be read from {max(sources)!r}")
+                raise WeightsError(f"{path}: [{name}] may not be read from {max(sources)!r}", "name a plain file")
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise WeightsError(f"cannot read the list of weights {path}: {error}", "install lipdub again") from error
     return entries
@@ -285,7 +285,7 @@ def save_state(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str,
         if copy.is_floating_point():
             copy = copy.to(torch.float16) if half else copy
             if not bool(copy.isfinite().all()):
-                raise WeightsError(f"{key} holds values that are not finite{' in float16' if half else ''}")
+                raise WeightsError(f"{key} holds values that are not finite", "export an earlier state of the run")
         ready[key] = copy.clone(memory_format=torch.contiguous_format)  # tensors that share memory are refused
     data = _sorted_header(save(ready, dict(metadata)))
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
@@ -297,8 +297,8 @@ def save_state(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str,
         temporary.replace(path)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise ResourceError(f"no space left for {path}") from error
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+            raise ResourceError(f"no space left for {path}", "make room, or choose another folder") from error
+        raise OutputError(f"cannot write {path}: {error.strerror}", "choose another folder") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -328,7 +328,7 @@ def bind(config: Config, metadata: Mapping[str, str], source: str) -> Config:
         bound = json.loads(metadata.get("config", "{}"))
         known = from_dict(Config, bound)
     except (InputError, json.JSONDecodeError, AttributeError, TypeError) as error:
-        raise WeightsError(f"{source}: its configuration does not fit this version: {error}") from error
+        raise WeightsError(f"{source}: configuration does not fit this version: {error}", "export it anew") from error
     for name in bound:
         for field in fields(getattr(config, name)):
             mine, theirs, default = (getattr(getattr(c, name), field.name) for c in (config, known, Config()))
@@ -371,7 +371,7 @@ def load_bound(
     path = locate(name)
     state, metadata = load_state(path)
     if metadata.get("kind") != kind:
-        raise WeightsError(f"{path} holds {metadata.get('kind', 'unknown')!r} weights, wanted {kind!r}")
+        raise WeightsError(f"{path} holds {metadata.get('kind')!r} weights, not {kind!r}", "see `lipdub weights list`")
     config = bind(config, metadata, str(path))
     try:
         network = _build(kind, config)
@@ -379,7 +379,7 @@ def load_bound(
         network.load_state_dict(counters | state)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise WeightsError(f"{path} does not fit its configuration: {reason}") from error
+        raise WeightsError(f"{path} does not fit its configuration: {reason}", "export or fetch it again") from error
     return network.eval().requires_grad_(False).to(device), config
 
 

@@ -58,7 +58,7 @@ def import_weights(source: Path, target: Path, *, kind: str = "", overwrite: boo
         WeightsError: the file needs more than plain tensors, is damaged, holds NaN, or is too large for the limits.
     """
     if not source.is_file():
-        raise InputError(f"no file {source}")
+        raise InputError(f"no file {source}", "check the path")
     if target.exists() and not overwrite:
         raise OutputError(f"{target} exists", "choose another name, or add --overwrite")
     if not target.parent.is_dir():
@@ -71,7 +71,7 @@ def import_weights(source: Path, target: Path, *, kind: str = "", overwrite: boo
         state, _ = load_state(temporary)
         temporary.replace(target)
     except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror}") from error
+        raise OutputError(f"cannot write {target}: {error.strerror}", "choose another folder") from error
     finally:
         temporary.unlink(missing_ok=True)
     return Imported(target=target, kind=kind, tensors=len(state), parameters=sum(t.numel() for t in state.values()))

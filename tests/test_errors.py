@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import re
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
 
 import pytest
 
@@ -41,4 +44,15 @@ def test_codes_keep_clear_of_bugs_usage_and_signals() -> None:
 def test_an_error_says_what_and_what_next(kind: type[LipdubError]) -> None:
     error = kind("no audio in a.mp4", "give one with sound")
     assert (str(error), error.what, error.remedy) == ("no audio in a.mp4", "no audio in a.mp4", "give one with sound")
-    assert kind("alone").remedy == ""
+    with pytest.raises(TypeError, match="remedy"):
+        kind("alone")
+
+
+def test_every_message_of_the_package_has_a_remedy() -> None:
+    """And is found: the page of messages is made of the same list."""
+    loader = SourceFileLoader("error_reference", str(Path(__file__).parents[1] / "scripts" / "error_reference"))
+    script = module_from_spec(spec_from_loader(loader.name, loader))
+    loader.exec_module(script)
+    found = list(script.messages())
+    assert len(found) > 200
+    assert [(kind, what) for kind, what, remedy in found if not remedy.strip()] == []

@@ -333,7 +333,7 @@ def test_a_network_comes_back_with_its_configuration(expert_file: Path, tiny_con
 
 
 def test_weights_of_another_kind_are_refused(expert_file: Path) -> None:
-    with pytest.raises(WeightsError, match="holds 'expert' weights, wanted 'generator'"):
+    with pytest.raises(WeightsError, match="holds 'expert' weights, not 'generator'"):
         weights.load_model(expert_file, "generator")
 
 

@@ -177,7 +177,8 @@ def _item(row: Any, where: str, folder: Path, device: str, weights: str) -> Batc
     text = {key: str(value) for key, value in row.items()}
     for key, known in CHOICES.items():
         if text.setdefault(key, known[0]) not in known:
-            raise InputError(f"{where}: {key} is {' or '.join(known)}, not {text[key]!r}")
+            what = f"{where}: {key} cannot be {text[key]!r}"
+            raise InputError(what, f"write {' or '.join(known)}, or leave it out for {known[0]}")
     try:
         options = SyncOptions(
             device=device,

@@ -93,8 +93,7 @@ def grid(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> No
 def report_error(error: LipdubError) -> None:
     """What happened, and what to do next: two lines on stderr."""
     say(f"error: {_one_line(error.what)}")
-    if error.remedy:
-        say(f"  {_one_line(error.remedy)}")
+    say(f"  {_one_line(error.remedy)}")
 
 
 @contextmanager

@@ -80,7 +80,9 @@ def _read(path: Path, commands: Commands) -> SettingsFile:
         raise InputError(f"cannot read the settings {path}: {error}", "see `lipdub config show`") from error
     for name, table in tables.items():
         if name not in TABLES or not isinstance(table, dict):
-            raise InputError(f"{path}: {name!r} is none of the tables [options], [options.COMMAND], [settings.SECTION]")
+            raise InputError(
+                f"{path}: no table {name!r} is known", "use [options], [options.COMMAND] or [settings.SECTION]"
+            )
     options, settings = tables.get("options", {}), tables.get("settings", {})
     anywhere = {option for known in commands.values() for option in known}
     for name, value in options.items():

@@ -71,7 +71,9 @@ def verify(names: Names = None) -> None:
             console.report_error(error)
             wrong.append(name)
     if wrong:
-        raise WeightsError(f"{len(wrong)} not as in weights.toml: {', '.join(wrong)}")
+        raise WeightsError(
+            f"{len(wrong)} not as in weights.toml: {', '.join(wrong)}", "each line above says what mends it"
+        )
 
 
 @app.command(cls=Command)

@@ -164,7 +164,10 @@ class _Job:
                 print(json_line(verdict), file=file, flush=True)
             if all(verdict.error for verdict in verdicts):
                 reasons = Counter(verdict.error for verdict in verdicts)
-                raise InputError(f"nothing could be judged; most often: {reasons.most_common(1)[0][0]}")
+                often = reasons.most_common(1)[0][0]
+                raise InputError(
+                    f"nothing could be judged; most often: {often}", "give clips with a clear face and speech"
+                )
             report = self._report(verdicts)
             if self._gallery is not None and self._options.html is not None:  # while the dubs are there
                 page = table_page(report, self._gallery.exhibits())
@@ -246,7 +249,7 @@ class _Job:
     def _known(self, clip: Clip) -> Real:
         real = self._real[clip]
         if isinstance(real, LipdubError):
-            raise InputError(f"{clip.name} cannot be judged: {real.what}") from real
+            raise InputError(f"{clip.name} cannot be judged: {real.what}", real.remedy) from real
         return real
 
     def _report(self, verdicts: list[Verdict]) -> EvalReport:
@@ -310,7 +313,8 @@ def names_of(weights: Sequence[str], videos: Collection[str] = (), *, alone: boo
     if taken := {REAL, FOREIGN, UNTOUCHED} & set(videos):
         raise InputError(f"--videos cannot be called {', '.join(taken)}", "give another NAME=FOLDER")
     if (not weights and not videos and alone) or len(set(weights)) != len(weights):
-        raise InputError(f"--weights must be one or more different ones, got {', '.join(weights) or 'none'}")
+        told = f"--weights wants one or more different ones, not {', '.join(weights) or 'none'}"
+        raise InputError(told, "give each once")
     stems = [Path(name).stem for name in weights]
     reserved = {REAL, FOREIGN, UNTOUCHED, *videos}
     return {

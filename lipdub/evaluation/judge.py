@@ -102,7 +102,9 @@ class Watched:
         end_s = self.times_s[-1] + 0.5 / float(self.info.average_rate)
         times = real.times_s[: int(np.searchsorted(real.times_s, end_s, side="right"))]
         if not len(times):
-            raise InputError(f"{self.path} begins after {real.path} has ended")
+            raise InputError(
+                f"{self.path} begins after {real.path} has ended", "give a dub of that video, with its times"
+            )
         nearest = np.abs(self.times_s[:, None] - times).argmin(0)
         scale = real.info.display_width / self.info.display_width
         landmarks = (self.landmarks[nearest] * scale).astype(np.float32)
@@ -134,10 +136,11 @@ def watch(path: Path, judge: Judge, end_s: float, config: MediaConfig) -> Watche
             times.append(frame.time_s)
             found.append(judge.look(upright_rgb(frame.picture, info)))
     if not times:
-        raise InputError(f"{path} has no frame before {end_s:g} s")
+        raise InputError(f"{path} has no frame before {end_s:g} s", "give a longer clip")
     seen = np.array([points is not None for points in found])
     if seen.mean() < MIN_SEEN:
-        raise NoFaceError(f"{path}: the judge sees a face in {seen.sum()} of {len(seen)} frames")
+        told = f"{path}: the judge sees a face in {seen.sum()} of {len(seen)} frames"
+        raise NoFaceError(told, "give a clip of one larger face, seen from the front")
     known = np.stack([points for points in found if points is not None]).reshape(-1, 136)
     at = np.array(times)
     filled = np.stack([np.interp(at, at[seen], column) for column in known.T], 1).reshape(-1, 68, 2)

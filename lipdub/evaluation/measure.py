@@ -107,7 +107,7 @@ def shared_frames(video: Watched, *others: Watched) -> int:
     end = min(watched.times_s[-1] for watched in (video, *others))
     count = int(np.searchsorted(video.times_s, end, side="right"))
     if count < SHORTEST:
-        raise InputError(f"only {count} frames can be compared, {SHORTEST} are needed")
+        raise InputError(f"only {count} frames can be compared, {SHORTEST} are needed", "give longer clips")
     return count
 
 

@@ -146,7 +146,8 @@ class FaceAlignmentBackend:
                     compile=False,
                 )
         except ImportError as error:  # scrfd without onnxruntime
-            raise SetupError(f"face-alignment's detector {self._detector.module}: {error}") from error
+            remedy = "install what it lacks, or use --faces builtin"
+            raise SetupError(f"face-alignment's detector {self._detector.module}: {error}", remedy) from error
         finally:
             torch.backends.cudnn.benchmark = benchmark  # the library sets it for the whole process
 

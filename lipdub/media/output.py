@@ -234,7 +234,9 @@ def _times(path: Path, index: int, origin_s: float) -> list[float]:
                 if packet.pts is not None and packet.size and not packet.is_discard
             )
     except av.error.FFmpegError as error:
-        raise InputError(f"{path} is damaged: {error}") from error
+        raise InputError(
+            f"{path} is damaged: {error}", "get a sound copy of it, or write it anew with FFmpeg"
+        ) from error
 
 
 def _try_lock(handle: int) -> bool:

@@ -292,7 +292,8 @@ def _first_frame(path: Path, container: InputContainer, stream: av.VideoStream) 
         for frame in container.decode(stream):
             return frame
     except (av.error.FFmpegError, ValueError) as error:
-        raise InputError(f"{path}: the first picture cannot be decoded: {_reason(error)}") from error
+        what = f"{path}: the first picture cannot be decoded: {_reason(error)}"
+        raise InputError(what, "get a sound copy, or convert it to H.264 with FFmpeg") from error
     raise InputError(f"{path}: the video stream holds no picture", "give another file")
 
 

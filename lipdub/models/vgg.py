@@ -124,5 +124,6 @@ def _take(state: Mapping[str, Tensor], key: str, shape: tuple[int, ...]) -> Tens
     if key not in state:
         raise WeightsError(f"VGG weights have no {key!r}", "choose the file that its manifest entry names")
     if tuple(state[key].shape) != shape:
-        raise WeightsError(f"VGG weight {key!r} must be {shape}, is {tuple(state[key].shape)}")
+        what = f"VGG weight {key!r} must be {shape}, is {tuple(state[key].shape)}"
+        raise WeightsError(what, "choose the file that its manifest entry names")
     return state[key].detach().to(torch.float32).clone()

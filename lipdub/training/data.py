@@ -87,7 +87,8 @@ class ClipSet:
 
     def __init__(self, folder: Path, split: str, config: Config, seed: int = 0) -> None:
         if config.reference.sampling not in SAMPLINGS:
-            raise InputError(f"reference.sampling is one of {', '.join(SAMPLINGS)}, not {config.reference.sampling!r}")
+            what = f"reference.sampling cannot be {config.reference.sampling!r}"
+            raise InputError(what, f"it is one of {', '.join(SAMPLINGS)}")
         entries, summary = read_manifest(folder, split)
         shortest = max(config.train.frames, config.expert.frames) + 2 * config.reference.exclude + 1
         self.left_out = {e.id: f"shorter than {shortest} frames" for e in entries if e.frames < shortest}

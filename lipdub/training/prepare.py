@@ -139,7 +139,9 @@ def speaker_table(path: Path) -> dict[str, str]:
         with path.open(encoding="utf-8", newline="") as file:
             return {row["path"]: row["speaker"] for row in csv.DictReader(file, delimiter="\t")}
     except (OSError, KeyError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no table with the columns path and speaker") from error
+        raise InputError(
+            f"{path} is no table of path and speaker", "separate columns by tabs, name them first"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -240,13 +242,13 @@ class Preparer:
                 times.append(frame.time_s)
         tracks = follower.finish()
         if not tracks:
-            raise NoFaceError("no face")
+            raise NoFaceError("no face", "leave it out")
         tracks = [t for t in tracks if times[t.frames[-1]] - times[t.frames[0]] >= self.options.min_s]
         if not tracks:
-            raise NoFaceError("no face long enough")
+            raise NoFaceError("no face long enough", "leave it out")
         tracks = [t for t in tracks if float(t.confidence.mean()) > MIN_CONFIDENCE]
         if not tracks:
-            raise NoFaceError("no face clear enough")
+            raise NoFaceError("no face clear enough", "leave it out")
         track = max(tracks, key=lambda t: len(t.landmarks) * float(np.ptp(t.landmarks, axis=1).mean()))
         return track, np.array(times)
 

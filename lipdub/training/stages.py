@@ -185,9 +185,9 @@ def _check(request: RunRequest) -> None:
     """
     train, generator = request.config.train, request.config.generator
     if train.steps < 1:
-        raise InputError(f"train.steps must be at least 1, got {train.steps}")
+        raise InputError(f"train.steps must be at least 1, got {train.steps}", "for a look alone there is --dry-run")
     if train.precision not in ("no", "bf16", "fp16"):
-        raise InputError(f"train.precision is no, bf16 or fp16, not {train.precision!r}")
+        raise InputError(f"train.precision cannot be {train.precision!r}", "it is no, bf16 or fp16")
     if train.precision == "fp16" and not torch.cuda.is_available():
         raise SetupError("train.precision fp16 needs a GPU", "--set train.precision=bf16")
     if request.stage in ("detector", "landmarks"):
@@ -199,7 +199,7 @@ def _check(request: RunRequest) -> None:
     if request.stage == "2" and request.start is None and not (request.run / CHECKPOINT).is_file():
         raise InputError("stage 2 goes on from stage 1", "give its run, or its weights, with --init")
     if STAGES[request.stage] == "generator" and generator.shape_code not in (0, len(SHAPE_NAMES)):
-        raise InputError(f"generator.shape_code is 0 or {len(SHAPE_NAMES)}, not {generator.shape_code}")
+        raise InputError(f"generator.shape_code cannot be {generator.shape_code}", f"it is 0 or {len(SHAPE_NAMES)}")
 
 
 def _check_expert(config: Config) -> None:

@@ -131,7 +131,7 @@ def test_every_option_reaches_the_job(run, monkeypatch, tmp_path: Path, generato
 
     def evaluate(options, config, *, on_event):
         asked.append(options)
-        raise ResourceError("stop here")
+        raise ResourceError("stop here", "go on")
 
     monkeypatch.setattr("lipdub.evaluation.evaluate.evaluate", evaluate)
     words = "--weights b --pairing other --pairing own --speakers s.tsv --dataset d --split val --expert e --features f"
@@ -170,7 +170,7 @@ def test_a_split_alone_judges_the_footage_that_was_prepared(monkeypatch: pytest.
 
     def evaluate(options, config, *, on_event):
         asked.append(options)
-        raise ResourceError("stop here")
+        raise ResourceError("stop here", "go on")
 
     monkeypatch.setattr("lipdub.evaluation.evaluate.evaluate", evaluate)
     monkeypatch.chdir(tmp_path)

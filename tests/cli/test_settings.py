@@ -54,7 +54,7 @@ def test_files_variables_and_words_reach_the_job(monkeypatch: pytest.MonkeyPatch
 
     def sync_video(video, audio, output, options, *, config, on_event) -> None:
         asked.append((options, config))
-        raise settings.InputError("stop here")
+        raise settings.InputError("stop here", "go on")
 
     monkeypatch.setattr("lipdub.pipeline.sync_video", sync_video)
     monkeypatch.setenv("LIPDUB_OVERWRITE", "1")
@@ -73,8 +73,8 @@ def test_files_variables_and_words_reach_the_job(monkeypatch: pytest.MonkeyPatch
         ("[options]\nspeed = 1\n", "no option --speed"),
         ("[options.sync]\ngpu = 1\n", "lipdub sync has no option --gpu"),
         ("[settings.media]\nnosuch = 1\n", "nosuch"),
-        ("[media]\ncrf = 1\n", "none of the tables"),
-        ("device = 'cpu'\n", "none of the tables"),
+        ("[media]\ncrf = 1\n", "use [options]"),
+        ("device = 'cpu'\n", "use [options]"),
         ("[options\n", "cannot read"),
     ],
 )

@@ -227,7 +227,7 @@ def test_every_option_reaches_the_job(sync, monkeypatch) -> None:
     def sync_video(video, audio, output, options, *, config, on_event) -> None:
         assert config.media.preset == "ultrafast" and config.face.min_face == 40
         asked.append(options)
-        raise ResourceError("stop here")
+        raise ResourceError("stop here", "go on")
 
     monkeypatch.setattr("lipdub.pipeline.sync_video", sync_video)
     words = "--face 12,34.5 --start 1:02.5 --end 1:00:00 --batch-size 3 --strength 1.5 --faces face-alignment:yunet"
