@@ -283,7 +283,7 @@ def load_config(
     """
     data: dict[str, Any] = {}
     names = [str(presets)] if isinstance(presets, str | Path) else presets or []
-    for layer in (settings or {}, *map(_preset, names)):
+    for layer in (settings or {}, *map(load_tables, names)):
         for section, table in layer.items():
             if not isinstance(table, Mapping):
                 raise InputError(
@@ -299,7 +299,12 @@ def load_config(
     return from_dict(Config, data)
 
 
-def _preset(name: str) -> dict[str, Any]:
+def load_tables(name: str) -> dict[str, Any]:
+    """What a preset says, by section; `name` as `load_config` takes it.
+
+    Raises:
+        InputError: no such preset, or unreadable TOML.
+    """
     path = Path(name) if name.endswith(".toml") else PRESETS / f"{name}.toml"
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))

@@ -9,7 +9,7 @@ import typer
 
 from lipdub.cli import console, settings
 from lipdub.cli.command import Command, commands_of, files_of, long_options
-from lipdub.config import Config, to_dict
+from lipdub.config import Config, load_tables, to_dict
 from lipdub.errors import InputError
 
 app = typer.Typer(
@@ -23,6 +23,10 @@ app = typer.Typer(
 def show(
     ctx: typer.Context,
     command: Annotated[str, typer.Argument(help="The command whose options are listed.")] = "sync",
+    quality: Annotated[
+        settings.Quality | None,
+        typer.Option(help="List what `sync --quality` stands for; without it what files and environment say of it."),
+    ] = None,
     all_: Annotated[bool, typer.Option("--all", help="All numbers of config.py, not only those that differ.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="One JSON object a line: name, value, origin.")] = False,
 ) -> None:
@@ -32,7 +36,10 @@ def show(
     or LIPDUB_CONFIG, ./lipdub.toml, and your own settings file.
     """
     files = files_of(ctx)
-    rows = [*_options(ctx, command, files), *_numbers(files, all_)]
+    options = _options(ctx, command, files)
+    said = next((value for name, value, _ in options if name == "--quality"), None)
+    asked = quality or (settings.Quality(str(said)) if said is not None else None)
+    rows = [*options, *_numbers(files, all_, asked)]
     if json_:
         for name, value, origin in rows:
             console.data(console.json_line({"name": name, "value": value, "origin": origin}, type="setting"))
@@ -56,12 +63,17 @@ def _options(ctx: typer.Context, command: str, files: list[settings.SettingsFile
     return rows
 
 
-def _numbers(files: list[settings.SettingsFile], all_: bool) -> list[tuple[str, object, str]]:
-    config = settings.config_of(files, ())
+def _numbers(
+    files: list[settings.SettingsFile], all_: bool, quality: settings.Quality | None
+) -> list[tuple[str, object, str]]:
+    config = settings.config_of(files, (), quality)
+    chosen = load_tables(quality.preset) if quality else {}
     rows: list[tuple[str, object, str]] = []
     for section in fields(Config):
         for name, value in to_dict(getattr(config, section.name)).items():
             origin = settings.origin_of_number(files, section.name, name)
+            if name in chosen.get(section.name, {}):
+                origin = f"--quality {quality}"
             if origin or all_:
                 rows.append((f"{section.name}.{name}", value, origin or "default"))
     return rows

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lipdub.cli import console
 from lipdub.cli.results import clock, show_plan, show_report
+from lipdub.cli.settings import Quality
 from lipdub.errors import NoFaceError, StrictError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Show:
     quiet: bool
     strict: bool
     piped: bool  # the film goes on to stdout
+    quality: Quality | None = None  # whose numbers a plan spells out
 
     def judge(self, warnings: Sequence[str]) -> None:
         """An error where warnings count as one."""
@@ -41,6 +43,8 @@ def plan(video: Path, audio: Path, output: Path, options: SyncOptions, config: C
         show.judge(found.warnings)
     if not show.json_:
         show_plan(found)
+        if show.quality is not None:
+            console.data(f"{'quality':8} {show.quality}: {show.quality.told}")
 
 
 def dub(

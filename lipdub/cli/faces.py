@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,11 +11,17 @@ from lipdub.cli import console
 from lipdub.cli.arguments import parse_range
 from lipdub.cli.results import show_faces
 
+if TYPE_CHECKING:
+    from lipdub.faces.backend import Frame
+
 
 def faces(
     video: Annotated[Path, typer.Argument(help="The video to look through.")],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Contact sheet with a picture of each, .png or .jpg.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="The same as a page that needs no network: pictures, ids, when each is seen.")
     ] = None,
     start: Annotated[str | None, typer.Option(help="List those seen from here, seconds or [h:]mm:ss.")] = None,
     end: Annotated[str | None, typer.Option(help="List those seen to here.")] = None,
@@ -27,7 +33,7 @@ def faces(
         list[str] | None,
         typer.Option("--set", metavar="section.key=value", help="Change any number of config.py; may be repeated."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing sheet.")] = False,
+    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing sheet or page.")] = False,
     json_: Annotated[
         bool, typer.Option("--json", help="Events as JSON lines on stdout; the last lists the faces.")
     ] = False,
@@ -35,16 +41,23 @@ def faces(
 ) -> None:
     """List the people in VIDEO, for `lipdub sync --face id:N`.
 
-    A row is one person through one shot: whoever comes back after a cut has another id. SIZE is the mean of the larger
-    side of the face, USABLE the share of the frames in which it is clear and large enough to be dubbed. Ids hold for
-    any --start and --end, and for the same --faces and --set.
+    A row is one person through one shot. Whoever comes back in a later shot, seen from the same side in the same light,
+    keeps the id; seen otherwise they count as somebody new, and id:N,M dubs both. Two people share an id only by a
+    rare mistake: x,y@t tells them apart. SIZE is the mean of the larger side of the face, USABLE the share of the
+    frames in which it is clear and large enough to be dubbed. Ids hold for any --start and --end, and for the same
+    --faces and --set.
     """
     start_s, end_s = parse_range(start, end)
 
     from lipdub.config import load_config
+    from lipdub.evaluation.page import faces_page, write_page
+    from lipdub.media.output import AtomicOutput
     from lipdub.pipeline import list_faces
 
     config = load_config(None, set_ or ())
+    if html is not None:
+        AtomicOutput(html, overwrite=overwrite, inputs=(video,)).check()  # refuses before the long work
+    pictures: list[Frame] = []
     with console.progress(json_lines=json_, quiet=quiet) as on_event:
         report = list_faces(
             video,
@@ -56,7 +69,10 @@ def faces(
             overwrite=overwrite,
             config=config,
             on_event=on_event,
+            on_pictures=pictures.extend,
         )
+    if html is not None:
+        write_page(html, faces_page(report, pictures), overwrite=overwrite)
     if not json_:
         show_faces(report.faces)
         if not quiet:

@@ -15,10 +15,11 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from lipdub.config import Config, load_config
+from lipdub.config import Config, load_config, load_tables
 from lipdub.errors import InputError
 
 PROJECT_FILE = "lipdub.toml"
@@ -122,8 +123,27 @@ def _variable(words: str) -> str:
     return "LIPDUB_" + words.upper().replace("-", "_").replace(" ", "_")
 
 
-def config_of(files: Sequence[SettingsFile], overrides: Iterable[str]) -> Config:
-    """The numbers of a job: defaults <- files <- `--set`.
+class Quality(StrEnum):
+    """Presets of a dub, in lipdub/presets/quality: how much time the picture is worth."""
+
+    fast = "fast"
+    balanced = "balanced"
+    best = "best"
+
+    @property
+    def preset(self) -> str:
+        """What `load_config` takes."""
+        return f"quality/{self.value}"
+
+    @property
+    def told(self) -> str:
+        """The options that it stands for, as they would be typed."""
+        tables = load_tables(self.preset).items()
+        return " ".join(f"--set {section}.{key}={value}" for section, table in tables for key, value in table.items())
+
+
+def config_of(files: Sequence[SettingsFile], overrides: Iterable[str], quality: Quality | None = None) -> Config:
+    """The numbers of a job: defaults <- files <- `--quality` <- `--set`.
 
     Raises:
         InputError: an unknown key, a wrong type.
@@ -132,7 +152,7 @@ def config_of(files: Sequence[SettingsFile], overrides: Iterable[str]) -> Config
     for file in files:
         for section, table in file.settings.items():
             settings.setdefault(section, {}).update(table)
-    return load_config(None, overrides, settings)
+    return load_config(quality.preset if quality else None, overrides, settings)
 
 
 def origin_of_number(files: Sequence[SettingsFile], section: str, name: str) -> str:

@@ -129,6 +129,14 @@ def sync(
             rich_help_panel=RUN,
         ),
     ] = None,
+    quality: Annotated[
+        settings.Quality | None,
+        typer.Option(
+            help="Time against picture, several numbers at once (default balanced); `lipdub config show --quality "
+            "best` lists them. --set and other options go before it.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
     strength: Annotated[
         float | None,
         typer.Option(
@@ -345,7 +353,7 @@ def sync(
     from lipdub.media.label import LABEL
     from lipdub.pipeline import SyncOptions
 
-    config = settings.config_of(files_of(ctx), set_ or ())
+    config = settings.config_of(files_of(ctx), set_ or (), quality)
     options = SyncOptions(
         device=device,
         batch_size=batch_size,
@@ -372,7 +380,7 @@ def sync(
         compare=compare,
         overlay=debug_overlay,
     )
-    show = Show(json_=json_, quiet=quiet, strict=strict, piped=output == DASH)
+    show = Show(json_=json_, quiet=quiet, strict=strict, piped=output == DASH, quality=quality)
     with sound_from(audio) as sound, film_to(output) as film:
         if dry_run:
             plan(video, sound, film, options, config, show)

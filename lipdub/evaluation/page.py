@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,13 @@ from markupsafe import Markup
 from lipdub import __version__
 from lipdub.evaluation.gallery import Exhibits
 from lipdub.evaluation.pairs import PAIRINGS
-from lipdub.evaluation.plots import Curve, curves, intervals
+from lipdub.evaluation.plots import Curve, curves, intervals, timeline
 from lipdub.evaluation.quality import Quality, Trace
 from lipdub.evaluation.report import EvalReport, blocks, failures, heading, order_of
 from lipdub.evaluation.table import COLUMNS, Column, Line
 from lipdub.faces.backend import Frame
 from lipdub.media.output import AtomicOutput
-from lipdub.pipeline.report import SyncReport
+from lipdub.pipeline.report import FacesReport, FaceSummary, SyncReport
 
 JPEG_QUALITY = 82
 WIDE = 0.3  # eye distances that a mouth opens in lively speech: the least that a plot reaches to
@@ -44,6 +45,44 @@ def quality_page(quality: Quality, dub: SyncReport | None = None) -> str:
         report=report,
         dub=dub,
         segments=list(zip(report.segments, quality.traces, strict=True)),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Person:
+    """All that a page shows of one id."""
+
+    id: int
+    picture: Frame  # of where the face is largest
+    faces: tuple[FaceSummary, ...]  # in order of appearance
+
+    @property
+    def seconds(self) -> float:
+        """Time on screen."""
+        return sum(face.last_s - face.first_s for face in self.faces)
+
+
+def faces_page(report: FacesReport, pictures: Sequence[Frame]) -> str:
+    """The page of `lipdub faces --html`: a picture of everybody, time on screen, and when each is seen.
+
+    Args:
+        report: of `list_faces`.
+        pictures: (S, S, 3), one for each of its faces.
+    """
+    seen: dict[int, list[int]] = {}
+    for number, face in enumerate(report.faces):
+        seen.setdefault(face.id, []).append(number)
+    people = []
+    for name, numbers in sorted(seen.items()):
+        best = max(numbers, key=lambda number: report.faces[number].usable * report.faces[number].size_px)
+        people.append(_Person(id=name, picture=pictures[best], faces=tuple(report.faces[n] for n in numbers)))
+    bars = [(f"id {one.id}", [(face.first_s, face.last_s) for face in one.faces]) for one in people]
+    return _page(
+        "faces.html",
+        title=f"Faces of {Path(report.video).name}",
+        report=report,
+        people=people,
+        timeline=timeline(bars, report.shots[1:], report.seconds),
     )
 
 

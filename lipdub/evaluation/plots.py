@@ -100,6 +100,35 @@ def intervals(rows: Sequence[tuple[str, float, float, float]], *, digits: int) -
     return _svg(height, parts, NARROW)
 
 
+def timeline(
+    rows: Sequence[tuple[str, Sequence[tuple[float, float]]]], cuts: Sequence[float], seconds: float
+) -> Markup:
+    """A row of bars for each name against time; cuts are lines through all rows.
+
+    Args:
+        rows: name, and from when to when a bar reaches, in seconds.
+        cuts: seconds.
+        seconds: where the axis ends.
+    """
+    height = ROW * len(rows) + BOTTOM
+
+    def x(at_s: float) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * at_s / seconds
+
+    parts = Markup("")
+    for at_s in _ticks(0.0, seconds):
+        parts += Markup(f'<text x="{x(at_s):.1f}" y="{height - 6}" text-anchor="middle">{at_s:g} s</text>')
+    for at_s in cuts:
+        parts += Markup(f'<line x1="{x(at_s):.1f}" x2="{x(at_s):.1f}" y1="0" y2="{height - BOTTOM}" class="axis"/>')
+    for number, (name, bars) in enumerate(rows):
+        y, colour = ROW * number, COLOURS[number % len(COLOURS)]
+        parts += Markup('<text x="{}" y="{}" text-anchor="end">{}</text>').format(LEFT - 8, y + 15, name)
+        for first, last in bars:
+            wide = max(x(last) - x(first), 1.0)
+            parts += Markup(f'<rect x="{x(first):.1f}" y="{y + 4}" width="{wide:.1f}" height="14" fill="{colour}"/>')
+    return _svg(height, parts)
+
+
 def histogram(groups: Mapping[str, Sequence[float]], edges: NDArray[np.floating], *, height: int = 150) -> Markup:
     """Counts of each group's values between the edges, side by side; values beyond the ends count with the last."""
     counts = {n: np.histogram(np.clip(v, edges[0], edges[-1]), edges)[0] for n, v in groups.items()}

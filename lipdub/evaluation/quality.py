@@ -280,7 +280,7 @@ class _Check:
         seconds = float(starts_s[-1] - starts_s[0])
         segment = Segment(
             shot=piece.track.shot,
-            face=piece.track.id,
+            face=piece.track.person,
             first_s=round(float(starts_s[0]), 3),
             last_s=round(float(starts_s[-1]), 3),
             frames=len(faces),

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from lipdub.config import FaceConfig
+from lipdub.faces.align import crop_matrix
 from lipdub.faces.backend import FaceBackend, Frame
 from lipdub.faces.builtin import box_of_landmarks
+from lipdub.faces.people import SIDE, SMALLEST, STRANGER, Pattern, People, is_time, likeness, pattern
 from lipdub.faces.shots import ShotDetector
 from lipdub.faces.track import overlap
 
@@ -56,6 +58,12 @@ class Track:
     confidence: NDArray[np.float32]  # (T,)
     opens_shot: bool = False  # its first frame is the shot's first: it does not come into view, it is there
     closes_shot: bool = False  # the same for its last
+    returns: int | None = None  # number of the first track of the same person, where that is known
+
+    @property
+    def person(self) -> int:
+        """Number of the person, which is that of their first track."""
+        return self.id if self.returns is None else self.returns
 
     @property
     def frames(self) -> range:
@@ -77,10 +85,13 @@ class _Active:
     confidence: list[float] = field(default_factory=list)
     missing: int = 0  # rows at the end without landmarks
     confirmed: int = 1  # rows up to the last search that found it
+    seen: int = 0  # rows with landmarks
+    patterns: dict[int, Pattern] = field(default_factory=dict)  # of some rows: what the face is known by
 
     def forget_unconfirmed(self) -> None:
         """Drop what the landmarks saw alone."""
         del self.landmarks[self.confirmed :], self.confidence[self.confirmed :]
+        self.patterns = {row: pattern for row, pattern in self.patterns.items() if row < self.confirmed}
         known = [row is not None for row in self.landmarks]
         self.missing = len(known) if not any(known) else known[::-1].index(True)
 
@@ -101,6 +112,7 @@ class FaceFollower:
         self._shots = ShotDetector(config.shot_threshold)
         self._active: list[_Active] = []
         self._shot, self._shot_start = 0, 0
+        self._people = People()
         self._next_id = 0
         self._since_detection = config.detect_every
         self.n_detections = 0
@@ -115,7 +127,7 @@ class FaceFollower:
     def push(self, index: int, view: View) -> list[Sighting]:
         """Look at frame `index`; returns the faces seen in it."""
         small, scale = view.whole(self._config.detect_side)
-        if self._shots.push(small):
+        if self._shots.push(small) or (self._shots.in_doubt and self._strangers(view)):
             self._end(self._active, shot_over=True)
             self._shot, self._shot_start = self._shot + 1, index
             self._since_detection = self._config.detect_every
@@ -135,6 +147,15 @@ class FaceFollower:
         """
         self._end(self._active, shot_over=shot_over)
         return sorted(self.tracks, key=lambda track: (track.first, track.id))
+
+    def _strangers(self, view: View) -> bool:
+        """Whether somebody else is where a face was: a cut between two people who are filmed alike."""
+        known = [face for face in self._active if face.patterns and not face.missing]
+        for face, (landmarks, sure) in zip(known, self._landmarks(known, view), strict=True):
+            now = pattern(view.patch(crop_matrix(landmarks, SIDE), SIDE)) if sure else None
+            if now is not None and likeness(list(face.patterns.values()), [now]) < STRANGER:
+                return True
+        return False
 
     def _detect(self, index: int, small: Frame, scale: float) -> None:
         self._since_detection = 1
@@ -172,20 +193,14 @@ class FaceFollower:
         return lost
 
     def _look(self, view: View) -> list[Sighting]:
-        if not self._active:
-            return []
-        matrices = [_patch_matrix(face.box) for face in self._active]
-        patches = [view.patch(matrix, PATCH) for matrix in matrices]
-        boxes = np.array([_through(m, face.box) for m, face in zip(matrices, self._active, strict=True)], np.float32)
-        points, confidence = self._backend.landmarks(patches, boxes)
         seen = []
-        for face, matrix, landmarks, sure in zip(self._active, matrices, points, confidence, strict=True):
-            moved = ((landmarks - matrix[:, 2]) / matrix[0, 0]).astype(np.float32)
-            if sure >= self._config.min_confidence and np.isfinite(moved).all():
+        for face, (moved, sure) in zip(self._active, self._landmarks(self._active, view), strict=True):
+            if sure:
                 face.landmarks.append(moved)
-                face.confidence.append(float(sure))
+                face.confidence.append(sure)
                 face.missing, face.box = 0, box_of_landmarks(moved)
-                seen.append(Sighting(face.id, moved, float(sure)))
+                _remember(face, moved, view)
+                seen.append(Sighting(face.id, moved, sure))
             else:
                 face.landmarks.append(None)
                 face.confidence.append(0.0)
@@ -195,6 +210,20 @@ class FaceFollower:
         self._end([face for face in self._active if face.missing > self._max_gap])
         self._end(self._twins())
         return [sighting for sighting in seen if sighting.track in self.following]
+
+    def _landmarks(self, faces: list[_Active], view: View) -> list[tuple[NDArray[np.float32], float]]:
+        """(68, 2) display pixels of each face about where it was, and its confidence; 0 where it is not seen."""
+        if not faces:
+            return []
+        matrices = [_patch_matrix(face.box) for face in faces]
+        patches = [view.patch(matrix, PATCH) for matrix in matrices]
+        boxes = np.array([_through(m, face.box) for m, face in zip(matrices, faces, strict=True)], np.float32)
+        found = []
+        for matrix, landmarks, sure in zip(matrices, *self._backend.landmarks(patches, boxes), strict=True):
+            moved = ((landmarks - matrix[:, 2]) / matrix[0, 0]).astype(np.float32)
+            clear = sure >= self._config.min_confidence and np.isfinite(moved).all()
+            found.append((moved, float(sure) if clear else 0.0))
+        return found
 
     def _twins(self) -> list[_Active]:
         """The younger of two tracks that came to lie on the same face."""
@@ -210,7 +239,20 @@ class FaceFollower:
                 landmarks = _fill(face.landmarks[:rows])
                 confidence = np.array(face.confidence[:rows], np.float32)
                 opens, closes = face.first == self._shot_start, shot_over and not face.missing
-                self.tracks.append(Track(face.id, self._shot, face.first, landmarks, confidence, opens, closes))
+                frames = range(face.first, face.first + rows)
+                person = self._people.number(face.id, frames, list(face.patterns.values()))
+                returns = None if person == face.id else person
+                track = Track(face.id, self._shot, face.first, landmarks, confidence, opens, closes, returns)
+                self.tracks.append(track)
+
+
+def _remember(face: _Active, landmarks: NDArray[np.float32], view: View) -> None:
+    """Keep now and then what the face looks like, where it is large enough to be known by it."""
+    face.seen += 1
+    if is_time(face.seen) and float(np.ptp(landmarks, 0).max()) >= SMALLEST:
+        known_by = pattern(view.patch(crop_matrix(landmarks, SIDE), SIDE))
+        if known_by is not None:
+            face.patterns[len(face.landmarks) - 1] = known_by
 
 
 def _patch_matrix(box: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -22,6 +22,11 @@ class Followed(Protocol):
         ...
 
     @property
+    def person(self) -> int:
+        """Number of the person."""
+        ...
+
+    @property
     def shot(self) -> int:
         """Number of the shot."""
         ...
@@ -69,7 +74,7 @@ def choose_tracks(
     "largest": in each shot the one with the largest mean area x length, counted inside the picture; then those that
     do not share a frame with a chosen one and are at least half its size, which is how a person comes back who had
     turned away. A point: the same order, but by the number of frames whose box holds the point, at least one.
-    "id:3,7": those tracks.
+    "id:3,7": the tracks of these people.
 
     Args:
         tracks: of one video.
@@ -86,7 +91,7 @@ def choose_tracks(
     if isinstance(which, str) and ids is None and which not in ("largest", "all"):
         raise ValueError(f'which must be "largest", "all", "id:N" or a point, got {which!r}')
     if which == "all" or ids is not None:
-        return sorted((track for track in tracks if ids is None or track.id in ids), key=lambda track: track.first)
+        return sorted((track for track in tracks if ids is None or track.person in ids), key=lambda track: track.first)
     shots: dict[int, list[tuple[float, float, range, AnyTrack]]] = defaultdict(list)
     for track in tracks:
         boxes = track.boxes

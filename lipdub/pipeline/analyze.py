@@ -124,8 +124,8 @@ def _parts(
         if heard is None:
             raise ValueError("choose needs `speaking` to find out who speaks")
         return heard.in_turns([frames_of([turn], found.times_s) for turn in one.turns] or None)
-    if absent := (ids_of(one.face) or frozenset()) - {track.id for track in found.tracks}:
-        there = ", ".join(str(track.id) for track in found.tracks) or "none"
+    if absent := (ids_of(one.face) or frozenset()) - (people := {track.person for track in found.tracks}):
+        there = ", ".join(map(str, sorted(people))) or "none"
         what = f"no face with id {', '.join(map(str, sorted(absent)))} (there are: {there})"
         raise NoFaceError(f"{_range_of(video, found)}: {what}", "list them with `lipdub faces`")
     if isinstance(one.face, tuple) and len(one.face) == 3:
@@ -143,7 +143,9 @@ def _refuse_two_sounds(jobs: list[FaceJob], found: Survey) -> None:
         mine, others = job.weight > 0, taken.setdefault(job.track.id, np.zeros(len(job.weight), bool))
         if (mine & others).any():
             at_s = found.starts_s[job.track.first + int((mine & others).argmax())]
-            raise InputError(f"two sounds want face {job.track.id} at {at_s:.2f} s", "give turns that do not overlap")
+            raise InputError(
+                f"two sounds want face {job.track.person} at {at_s:.2f} s", "give turns that do not overlap"
+            )
         others |= mine
 
 

@@ -29,7 +29,7 @@ from lipdub.media.probe import Ending
 from lipdub.pipeline.analyze import Survey
 from lipdub.weights import sha256_of
 
-LAYOUT = 1  # of an entry; another one is another key
+LAYOUT = 2  # of an entry; another one is another key
 STALE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # what a damaged entry raises
 
 
@@ -162,8 +162,8 @@ def _packed(found: Survey) -> Iterator[tuple[str, NDArray[Any]]]:
     yield "times_s", found.times_s
     yield "in_range", found.in_range
     yield "shots", np.array(found.shots, np.int64)
-    rows = [(t.id, t.shot, t.first, t.opens_shot, t.closes_shot, found.detail[t.id]) for t in found.tracks]
-    yield "tracks", np.array(rows, np.int64).reshape(-1, 6)
+    rows = [(t.id, t.person, t.shot, t.first, t.opens_shot, t.closes_shot, found.detail[t.id]) for t in found.tracks]
+    yield "tracks", np.array(rows, np.int64).reshape(-1, 7)
     for n, track in enumerate(found.tracks):
         yield f"{n}.track.landmarks", track.landmarks
         yield f"{n}.track.confidence", track.confidence
@@ -175,9 +175,10 @@ def _packed(found: Survey) -> Iterator[tuple[str, NDArray[Any]]]:
 def _unpacked(arrays: Mapping[str, NDArray[Any]]) -> Survey:
     tracks, references, detail = [], ReferenceStore(), {}
     for n, row in enumerate(arrays["tracks"].tolist()):
-        name, shot, first, opens, closes, finer = row
+        name, person, shot, first, opens, closes, finer = row
         landmarks, confidence = arrays[f"{n}.track.landmarks"], arrays[f"{n}.track.confidence"]
-        tracks.append(Track(name, shot, first, landmarks, confidence, bool(opens), bool(closes)))
+        returns = None if person == name else person
+        tracks.append(Track(name, shot, first, landmarks, confidence, bool(opens), bool(closes), returns))
         chosen = Selection(**{f.name: arrays[f"{n}.references.{f.name}"] for f in fields(Selection)})
         references.keep(name, chosen)
         detail[name] = finer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lipdub.config import Config, FaceConfig
 from lipdub.errors import NoFaceError
 from lipdub.events import Done, Event, Progress, Stage
+from lipdub.faces.backend import Frame
 from lipdub.faces.choose import face_backend
 from lipdub.faces.follow import Track
 from lipdub.faces.sheet import contact_sheet, encode_picture
@@ -37,6 +38,7 @@ def list_faces(
     overwrite: bool = False,
     config: Config | None = None,
     on_event: Callable[[Event], None] = lambda event: None,
+    on_pictures: Callable[[Sequence[Frame]], None] = lambda pictures: None,
 ) -> FacesReport:
     """Find everybody in a video; their ids are those of `SyncOptions(face="id:N")`, whatever its range.
 
@@ -50,6 +52,7 @@ def list_faces(
         overwrite: whether an existing sheet may be replaced.
         config: numbers behind it; ids may change with the section `face`.
         on_event: told about the stage and its progress.
+        on_pictures: given a picture (S, S, 3) for each row of the report.
 
     Raises:
         NoFaceError: nobody is in the range.
@@ -76,14 +79,17 @@ def list_faces(
         )
         if not found.tracks:
             raise NoFaceError(f"{video}: no face that can be followed", "give another --start or --end")
-        faces = summarize(found, config.face, float(info.average_rate))
+        rate = float(info.average_rate)
+        faces = summarize(found, config.face, rate)
+        pictures = [found.references[track.id].crops[0] for track in found.tracks]
+        on_pictures(pictures)
         if target is not None:
-            pictures = [found.references[track.id].crops[0] for track in found.tracks]
             page = contact_sheet(pictures, [_caption(face) for face in faces])
             target.temporary.write_bytes(encode_picture(page, Path(sheet or "").suffix))
     report = FacesReport(
         video=str(video),
         frames=len(found.times_s),
+        seconds=round(float(_edges(found, rate)[-1]), 3),
         shots=tuple(round(float(found.starts_s[first]), 3) for first in found.shots),
         faces=tuple(faces),
         sheet=None if sheet is None else str(sheet),
@@ -118,14 +124,19 @@ def summarize(found: Survey, config: FaceConfig, rate: float, jobs: list[FaceJob
     dubbed = Counter[int]()
     for job in jobs or ():
         dubbed[job.track.id] += int((job.weight > 0).sum())
-    edges_s = np.append(found.starts_s, found.starts_s[-1] + 1 / rate)
+    edges_s = _edges(found, rate)
     return [_summary(track, config, edges_s, dubbed[track.id]) for track in found.tracks]
+
+
+def _edges(found: Survey, rate: float) -> NDArray[np.float64]:
+    """(F + 1,) when each frame begins, and when the last one ends."""
+    return np.append(found.starts_s, found.starts_s[-1] + 1 / rate)
 
 
 def _summary(track: Track, config: FaceConfig, edges_s: NDArray[np.float64], dubbed: int) -> FaceSummary:
     boxes = track.boxes
     return FaceSummary(
-        id=track.id,
+        id=track.person,
         shot=track.shot,
         first_s=round(float(edges_s[track.frames.start]), 3),
         last_s=round(float(edges_s[track.frames.stop]), 3),

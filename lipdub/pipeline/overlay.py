@@ -61,7 +61,7 @@ class Overlay:
                 cv2.polylines(page, [np.rint(line * self._scale).astype(np.int32)], True, MASK, 1, cv2.LINE_AA)
         sure, side = float(track.confidence[row]), float(max(x2 - x1, y2 - y1)) / self._scale
         why = "" if pasted is not None else f", left: {self._reason(sure, side)}"
-        write_text(page, f"id {track.id}  {sure:.2f}{why}", (int(x1), max(12, int(y1) - 6)), colour)
+        write_text(page, f"id {track.person}  {sure:.2f}{why}", (int(x1), max(12, int(y1) - 6)), colour)
 
     def _reason(self, sure: float, side: float) -> str:
         if sure < self._config.min_confidence:

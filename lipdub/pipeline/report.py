@@ -42,7 +42,7 @@ class SyncReport:
 
 @dataclass(frozen=True, kw_only=True)
 class FaceSummary:
-    """One person through one shot; `id` is what `--face id:N` takes."""
+    """One person through one shot; `id` is what `--face id:N` takes, the same wherever they were known again."""
 
     id: int
     shot: int  # from 0
@@ -60,6 +60,7 @@ class FacesReport:
 
     video: str
     frames: int
+    seconds: float  # how long it is
     shots: tuple[float, ...]  # when each begins
     faces: tuple[FaceSummary, ...]  # in order of appearance
     sheet: str | None  # path of the contact sheet

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from lipdub.cli import settings
 from lipdub.cli.app import app
+from lipdub.config import load_config
 
 HERE = "[options]\ndevice = 'cpu'\n[options.sync]\ncrf = 21\n[settings.media]\npreset = 'slow'\n"
 
@@ -92,3 +93,35 @@ def test_the_log_file_has_the_line_the_error_and_its_place(tmp_path: Path) -> No
     assert "lipdub 0." in result.stderr and "Traceback" not in result.stderr
     assert not logging.getLogger("lipdub").handlers
     assert CliRunner().invoke(app, ["faces", "x.mp4", "--log-file", "no/such/folder"]).exit_code == 2
+
+
+def test_a_quality_is_spelt_out_and_gives_way_to_what_is_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown("--quality", "best")["media.preset"] == ("slow", "--quality best")
+    assert shown("--quality", "balanced", "--all")["media.crf_vp9"] == (24, "--quality balanced")
+    assert "media.preset" not in shown()
+    Path("lipdub.toml").write_text(
+        "[options.sync]\nquality = 'fast'\n[settings.media]\npreset = 'slow'\ncrf_av1 = 30\n"
+    )
+    found = shown()
+    assert found["--quality"] == ("fast", "lipdub.toml") and found["media.preset"] == ("veryfast", "--quality fast")
+    assert found["media.crf_av1"] == (30, "lipdub.toml")
+    asked = []
+
+    def sync_video(video, audio, output, options, *, config, on_event) -> None:
+        asked.append(config)
+        raise settings.InputError("stop here", "go on")
+
+    monkeypatch.setattr("lipdub.pipeline.sync_video", sync_video)
+    for words in ([], ["--quality", "best"], ["--quality", "best", "--set", "media.crf_h264=12"]):
+        CliRunner().invoke(app, ["sync", "v.mp4", "a.wav", "-o", "o.mp4", *words])
+    assert [(c.media.preset, c.media.crf_h264, c.sync.detail) for c in asked] == [
+        ("veryfast", 18, 1),
+        ("slow", 15, 4),
+        ("slow", 12, 4),
+    ]
+    assert all(c.media.crf_av1 == 20 for c in asked[1:]) and asked[0].media.crf_av1 == 30
+
+
+def test_balanced_is_the_default() -> None:
+    assert load_config(settings.Quality.balanced.preset) == load_config()
+    assert settings.Quality.fast.told == "--set sync.detail=1 --set media.preset=veryfast"

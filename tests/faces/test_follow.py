@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lipdub.config import FaceConfig
+from lipdub.faces import follow
 from lipdub.faces.align import TEMPLATE
 from lipdub.faces.backend import Boxes, Detections, Frame, Landmarks
 from lipdub.faces.follow import FaceFollower, Track
@@ -137,6 +138,28 @@ def test_a_cut_ends_the_track(watch) -> None:
     assert (first.shot, second.shot) == (0, 1)
     assert all(track.opens_shot and track.closes_shot for track in (first, second))
     assert watching.backend.n_detections == 2 + 2  # frames 0 and 5; 7, the first of its shot, and 12
+
+
+@pytest.mark.parametrize("another", [True, False])
+def test_in_doubt_the_faces_say_whether_that_was_a_cut(
+    fake_faces, draw_faces, monkeypatch: pytest.MonkeyPatch, another: bool
+) -> None:
+    """Two people filmed alike, or one on whom the light changes: the same layout in other colours."""
+    looks = np.eye(2, 2124, dtype=np.float16)
+    monkeypatch.setattr(
+        follow, "pattern", lambda face: looks[int(another and face[..., 2].mean() < face[..., 0].mean() - 100)]
+    )
+    follower = FaceFollower(fake_faces(), CONFIG, RATE)
+    for number in range(30):
+        frame = draw_faces(SIZE, [(60, 50, 70)], number, 0)
+        frame[..., 2] = frame[..., 2] * (1.0 if number < 15 else 0.5)
+        follower.push(number, Picture(frame))
+    tracks = follower.finish()
+    if another:
+        assert follower.shots == [0, 15] and [track.frames for track in tracks] == [range(15), range(15, 30)]
+        assert len({track.person for track in tracks}) == 2
+    else:
+        assert follower.shots == [0] and [track.frames for track in tracks] == [range(30)]
 
 
 def test_a_face_that_comes_later_neither_opens_nor_is_missed(watch) -> None:

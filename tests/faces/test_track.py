@@ -29,6 +29,11 @@ class Boxed:
     shot: int
     first: int
     boxes: NDArray[np.float32]
+    returns: int | None = None
+
+    @property
+    def person(self) -> int:
+        return self.id if self.returns is None else self.returns
 
 
 def track(number: int, shot: int, first: int, count: int, box: Box) -> Boxed:
@@ -50,6 +55,9 @@ def test_tracks_are_chosen_by_their_ids() -> None:
     tracks = [track(4, 0, 0, 50, face(0)), track(7, 0, 0, 50, face(200)), track(9, 1, 50, 50, face(0))]
     for which, wanted in [("id:7", [7]), ("id:9,4", [4, 9]), ("id:5", []), ("id:5,9", [9])]:
         assert [t.id for t in choose_tracks(tracks, which, (640, 360))] == wanted
+    back = Boxed(11, 2, 100, tracks[1].boxes, returns=7)
+    assert [t.id for t in choose_tracks([*tracks, back], "id:7", (640, 360))] == [7, 11]
+    assert [t.id for t in choose_tracks([*tracks, back], "id:11", (640, 360))] == []
     assert (ids_of("id:9,4"), ids_of("largest"), ids_of((9.0, 4.0))) == ({4, 9}, None, None)
     for wrong in ("id:", "id:a", "id:1,", "7", "id:-1"):
         with pytest.raises(ValueError, match="id:N"):
