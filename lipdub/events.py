@@ -1,8 +1,8 @@
 """What a running job tells its caller: the whole vocabulary, as plain records.
 
 A job calls `on_event(event)` in the order of time: `Stage` when a stage begins, `Progress` within it, `Warning_`
-at any moment, one `Done` at the end, or one `Plan` where a dry run was asked for. A job that fails raises; there is no
-event for that.
+at any moment, `Job` where there are several, one `Done` at the end, or one `Plan` where a dry run was asked for. A job
+that fails raises; there is no event for that.
 """
 
 from __future__ import annotations
@@ -40,6 +40,16 @@ class Warning_:  # the built-in owns the name without the underscore
 
 
 @dataclass(frozen=True, slots=True)
+class Job:
+    """One of several jobs, as of a batch, begins or has ended."""
+
+    name: str  # its output
+    state: str  # running | done | failed | skipped
+    frames: int = 0
+    seconds: float = 0.0  # that it took
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The job has finished and its output is in place."""
 
@@ -53,7 +63,7 @@ class Plan:
     plan: Any  # a dataclass, for example pipeline.SyncPlan
 
 
-Event: TypeAlias = Stage | Progress | Warning_ | Done | Plan
+Event: TypeAlias = Stage | Progress | Warning_ | Job | Done | Plan
 OnEvent: TypeAlias = Callable[[Event], None]
 
 

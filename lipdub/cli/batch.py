@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FILES = ("video", "audio", "output")
 OPTIONS = (
+    "drive_audio",
     "face",
     "start",
     "end",
@@ -75,10 +76,10 @@ def batch(
 ) -> None:
     """Dub all that MANIFEST lists; the same command again goes on where it was.
 
-    Each item names video, audio and output (paths from the manifest's folder), and may set face, start, end, language,
-    strength, crf, codec, original_audio, length and extend as `lipdub sync` does, and the words of a label. One that
-    fails is told and does not stop the others; the exit code is then 9. Items that failed stay so until --retry-failed.
-    Several at a time need Ray (pip install "lipdub[batch]"); without it they are done one by one.
+    Each item names video, audio and output (paths from the manifest's folder), and may set drive_audio, face, start,
+    end, language, strength, crf, codec, original_audio, length and extend as `lipdub sync` does, and the words of a
+    label. One that fails is told and does not stop the others; the exit code is then 9. Items that failed stay so until
+    --retry-failed. Several at a time need Ray (pip install "lipdub[batch]"); without it they are done one by one.
     """
     number, count = parse_shard(shard)
     from lipdub.pipeline.batch import one_by_one, run_batch, shard_of
@@ -183,6 +184,7 @@ def _item(row: Any, where: str, folder: Path, device: str, weights: str) -> Batc
         options = SyncOptions(
             device=device,
             generator=weights,
+            drive_audio=(folder / text["drive_audio"]).absolute() if "drive_audio" in text else None,
             face=parse_face(text.get("face", "largest")),
             start_s=parse_time(text.get("start"), "start"),
             end_s=parse_time(text.get("end"), "end"),

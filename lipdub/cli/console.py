@@ -24,7 +24,7 @@ from pathlib import PurePath
 from typing import Any, TextIO
 
 from lipdub.errors import LipdubError
-from lipdub.events import Done, Event, OnEvent, Plan, Progress, Stage, Warning_
+from lipdub.events import Done, Event, Job, OnEvent, Plan, Progress, Stage, Warning_
 
 PLAIN_EVERY_S = 5.0  # between two lines of a log
 JSON_EVERY_S = 0.5  # between two progress events of a stage
@@ -184,12 +184,21 @@ class _Pace:
     @property
     def speed(self) -> str:
         unit = self.stage.unit if self.stage else ""
-        return f"{self.rate:.1f} fps" if unit == "frames" else f"{self.rate:.2g} {unit}/s"
+        if unit == "frames":
+            return f"{self.rate:.1f} fps"
+        slow = self.rate < 0.5
+        return f"{60 * self.rate:.2g} {unit}/min" if slow else f"{self.rate:.2g} {unit}/s"
 
     def __str__(self) -> str:
         text = f"{self.done}" + (f"/{self.total}" if self.total is not None else "")
         text += f"  {self.speed}" if self.rate else ""
         return text + (f"  {duration(self.left_s)} left" if self.left_s is not None else "")
+
+
+def pace_of(job: Job) -> str:
+    """What a job that has ended did: frames, time and rate."""
+    rate = f", {job.frames / job.seconds:.1f} fps" if job.seconds > 0 else ""
+    return f"{job.frames} frames, {duration(job.seconds)}{rate}"
 
 
 class _Quiet:
@@ -217,6 +226,8 @@ class _Plain:
                 self._line(f"{self._pace.title}  {self._pace}")
         elif isinstance(event, Warning_):
             warn(_one_line(event.message))
+        elif isinstance(event, Job) and event.state == "done":
+            self._line(f"{event.name}: {pace_of(event)}")
 
     def _finish(self) -> None:
         pace = self._pace
@@ -250,6 +261,8 @@ class _JsonLines:
                 self.write("stage", dataclasses.asdict(event))
             case Warning_():
                 self.write("warning", dataclasses.asdict(event))
+            case Job():
+                self.write("job", dataclasses.asdict(event))
             case Done():
                 self.write("done", {"report": event.report})
             case Plan():
@@ -266,18 +279,25 @@ class _JsonLines:
 
 @contextmanager
 def _bars(clock: Clock) -> Iterator[OnEvent]:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bars
 
-    pace = _Pace(clock)
+    pace, jobs = _Pace(clock), _Jobs(clock)
     console = Console(stderr=True, highlight=False)
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[pace]}", markup=False),
     )
-    with Bars(*columns, console=console, redirect_stdout=False) as bars:
+
+    class Live(Bars):
+        def get_renderables(self) -> Iterator[RenderableType]:
+            if jobs.known:
+                yield jobs.drawn(max(3, console.height - 6))
+            yield self.make_tasks_table(self.tasks)
+
+    with Live(*columns, console=console, redirect_stdout=False) as bars:
         task = bars.add_task("", total=None, pace="")
 
         def on_event(event: Event) -> None:
@@ -289,10 +309,45 @@ def _bars(clock: Clock) -> Iterator[OnEvent]:
             elif isinstance(event, Progress):
                 pace.take(event)
                 bars.update(task, completed=pace.done, total=pace.total, pace=str(pace))
+            elif isinstance(event, Job):
+                jobs.take(event)
             elif isinstance(event, Done | Plan) and pace.stage is not None:
                 bars.update(task, completed=1, total=1)
 
         yield on_event
+
+
+class _Jobs:
+    """A table of the jobs of a batch: those that run, then those that ended last."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.known: dict[str, tuple[Job, float]] = {}  # and when it was told; the one told last is last
+
+    def take(self, job: Job) -> None:
+        self.known.pop(job.name, None)
+        self.known[job.name] = job, self._clock()
+
+    def drawn(self, most: int) -> Any:
+        """A rich table of at most so many rows."""
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        running = [told for told in self.known.values() if told[0].state == "running"]
+        ended = [told for told in reversed(self.known.values()) if told[0].state != "running"]
+        table = Table(box=box.SIMPLE_HEAD)
+        table.add_column("output", overflow="ellipsis", no_wrap=True)
+        table.add_column("state")
+        for name in ("frames", "time", "fps"):
+            table.add_column(name, justify="right")
+        for job, told in (running + ended)[:most]:
+            seconds = self._clock() - told if job.state == "running" else job.seconds
+            rate = f"{job.frames / job.seconds:.1f}" if job.frames and job.seconds else ""
+            style = {"failed": "red", "done": "green"}.get(job.state, "")
+            cells = (str(job.frames or ""), duration(seconds) if seconds else "", rate)
+            table.add_row(Text(PurePath(job.name).name), Text(job.state, style), *cells)
+        return table
 
 
 def plain(value: Any) -> Any:

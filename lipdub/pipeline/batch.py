@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from lipdub.errors import BatchError, InputError, LipdubError, OutputError
-from lipdub.events import Done, Event, Progress, Stage, Warning_
+from lipdub.events import Done, Event, Job, Progress, Stage, Warning_
 from lipdub.pipeline.options import SyncOptions
 from lipdub.pipeline.sync import sync_video
 
@@ -66,7 +66,8 @@ class BatchReport:
 
 
 Work = Callable[[BatchItem], BatchResult]
-Executor = Callable[[Sequence[BatchItem], Work], Iterable[BatchResult]]  # results as they come, one for each item
+# Each item as its work begins, and its result as it comes; what begins again elsewhere is told again.
+Executor = Callable[[Sequence[BatchItem], Work], Iterable[BatchItem | BatchResult]]
 
 
 def dub_item(item: BatchItem) -> BatchResult:
@@ -92,9 +93,11 @@ def failure(item: BatchItem, code: int, what: str, remedy: str, seconds: float) 
     return BatchResult(key=item.key, status="failed", code=code, what=what, remedy=remedy, seconds=round(seconds, 2))
 
 
-def one_by_one(items: Sequence[BatchItem], work: Work) -> Iterator[BatchResult]:
+def one_by_one(items: Sequence[BatchItem], work: Work) -> Iterator[BatchItem | BatchResult]:
     """The executor that needs nothing: this process."""
-    return map(work, items)
+    for item in items:
+        yield item
+        yield work(item)
 
 
 def run_batch(
@@ -118,7 +121,8 @@ def run_batch(
         retry_failed: items that failed in an earlier call are tried again; else they stay failed.
         skip_existing: an output that is there, and that no earlier call made, is left and counted; else it is refused.
         overwrite: it is replaced.
-        on_event: told how many are finished, each failure as a warning, and the report.
+        on_event: told which item begins and which has ended, how many are finished, each failure as a warning, and
+            the report.
 
     Raises:
         InputError: two items with one output, or a state file that cannot be read.
@@ -142,10 +146,14 @@ def run_batch(
     on_event(Progress(len(results)))
     with _appending(state) as write:
         for result in executor(left, work) if left else ():
+            if isinstance(result, BatchItem):
+                on_event(Job(result.key, "running"))
+                continue
             write(result)
             results[result.key] = result
             if result.status == "failed":
                 on_event(Warning_("item", f"{result.key}: {result.what} (exit code {result.code})"))
+            on_event(Job(result.key, result.status, result.frames, result.seconds))
             on_event(Progress(len(results)))
     report = _report(items, results, before, time.monotonic() - started)
     on_event(Done(report))

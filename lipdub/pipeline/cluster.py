@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lipdub.errors import SetupError
 from lipdub.pipeline.batch import BatchItem, BatchResult, Work, failure
@@ -30,8 +31,8 @@ class RayExecutor:
     gpus: float = 0.0
     retries: int = 2
 
-    def __call__(self, items: Sequence[BatchItem], work: Work) -> Iterator[BatchResult]:
-        """Results as they come.
+    def __call__(self, items: Sequence[BatchItem], work: Work) -> Iterator[BatchItem | BatchResult]:
+        """Items as they begin, and results as they come.
 
         Raises:
             SetupError: Ray is not installed, no cluster at the address, or no node is large enough.
@@ -50,19 +51,19 @@ class RayExecutor:
                 raise SetupError(f"no Ray cluster at {self.address}: {error}", "check --address") from error
         try:
             self._check_room(ray.nodes())
-            task = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries)(work)
+            # A task says that it begins before it works.
+            task = ray.remote(
+                num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries, num_returns="streaming"
+            )(_telling(work))
             waiting = {task.remote(item): item for item in items}
             while waiting:
-                ready, _ = ray.wait(list(waiting), num_returns=1)
-                item = waiting.pop(ready[0])
-                try:
-                    yield ray.get(ready[0])
-                except ray.exceptions.RayTaskError as error:
-                    told = f"unexpected {type(error.cause).__name__}: {error.cause}"
-                    yield failure(item, BUG, told, "report it with what `lipdub doctor` prints", 0.0)
-                except ray.exceptions.RayError as error:
-                    told = " ".join(str(error).split())[:300]
-                    yield failure(item, LOST, f"the worker was lost: {told}", "--retry-failed tries again", 0.0)
+                (stream,), _ = ray.wait(list(waiting), num_returns=1)
+                said = _heard(stream, waiting[stream])
+                if said is None:
+                    yield waiting[stream]
+                else:
+                    del waiting[stream]
+                    yield said
         finally:
             if started_here:
                 ray.shutdown()
@@ -74,3 +75,28 @@ class RayExecutor:
             if wanted > most:
                 option = f"--{name.lower()}s"
                 raise SetupError(f"{option} {wanted:g}: the largest node has {most:g} {name}s", f"lower {option}")
+
+
+def _telling(work: Work) -> Callable[[BatchItem], Iterator[BatchResult | None]]:
+    """Work that says that it begins, by None, before its result."""
+
+    def begin_and_work(item: BatchItem) -> Iterator[BatchResult | None]:
+        yield None
+        yield work(item)
+
+    return begin_and_work
+
+
+def _heard(stream: Any, item: BatchItem) -> BatchResult | None:
+    """What a task says next; a task that failed has failed for good."""
+    import ray
+
+    try:
+        said: BatchResult | None = ray.get(next(stream))
+        return said
+    except ray.exceptions.RayTaskError as error:
+        told = f"unexpected {type(error.cause).__name__}: {error.cause}"
+        return failure(item, BUG, told, "report it with what `lipdub doctor` prints", 0.0)
+    except ray.exceptions.RayError as error:
+        told = " ".join(str(error).split())[:300]
+        return failure(item, LOST, f"the worker was lost: {told}", "--retry-failed tries again", 0.0)

@@ -65,7 +65,7 @@ def test_a_manifest_says_the_same_in_every_form(tmp_path: Path, form: str) -> No
         ("a.csv", "video,audio,output,speed\nv,a,o,2\n", "unknown key 'speed'"),
         ("a.csv", "video,audio,output,start\nv,a,o,soon\n", "item 1: 'soon' is no time"),
         ("a.csv", "video,audio,output,crf\nv,a,o,low\n", "item 1: invalid literal"),
-        ("a.csv", "video,audio,output,original_audio\nv,a,o,loud\n", "keep or drop"),
+        ("a.csv", "video,audio,output,original_audio\nv,a,o,loud\n", "original_audio cannot be 'loud'"),
         ("a.csv", "", "lists nothing"),
         ("a.jsonl", "[1]\n", "no table of keys"),
         ("a.jsonl", "{\n", "cannot read"),
@@ -115,8 +115,18 @@ def test_events_are_json_lines(tmp_path: Path, worked: list[str]) -> None:
     path = listed(tmp_path, [("a.wav", "one.mp4"), ("bad.wav", "two.mp4")])
     result = runner.invoke(app, ["batch", str(path), "--serial", "--json"])
     kinds = [json.loads(line)["type"] for line in result.stdout.splitlines()]
-    assert kinds == ["start", "stage", "progress", "warning", "progress", "done", "error"] or kinds[-2:] == [
-        "done",
-        "error",
+    assert kinds[-2:] == ["done", "error"] and "warning" in kinds
+    jobs = [json.loads(line) for line in result.stdout.splitlines() if '"job"' in line]
+    assert [(Path(job["name"]).name, job["state"]) for job in jobs] == [
+        ("one.mp4", "running"),
+        ("one.mp4", "done"),
+        ("two.mp4", "running"),
+        ("two.mp4", "failed"),
     ]
-    assert "warning" in kinds
+
+
+def test_a_clean_voice_may_drive_the_lips(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text("video,audio,output,drive_audio\nv.mp4,mix.wav,o.mp4,voices/v.wav\nv.mp4,mix.wav,p.mp4,\n")
+    with_voice, without = read_manifest(path, device="cpu", weights="generator")
+    assert with_voice.options.drive_audio == tmp_path / "voices" / "v.wav" and without.options.drive_audio is None

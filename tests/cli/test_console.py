@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from lipdub.cli import console
 from lipdub.errors import InputError
-from lipdub.events import Done, Plan, Progress, Stage, Warning_
+from lipdub.events import Done, Job, Plan, Progress, Stage, Warning_
 
 
 class Clock:
@@ -128,6 +129,36 @@ def test_a_terminal_gets_bars(capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert out == ""
     assert "warning: the dub is longer" in err
     assert "[2/2] dub" in err and "100/100  8.0 fps" in err
+
+
+def test_jobs_of_a_batch_are_a_table_in_a_terminal_and_lines_elsewhere(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def batch(clock: Clock) -> str:
+        with console.progress(clock=clock) as on_event:
+            on_event(Stage("batch", 1, 1, 3, "videos"))
+            for number, state in enumerate(("done", "failed")):
+                on_event(Job(f"/films/{number}.mp4", "running"))
+                clock.now += 10
+                on_event(Job(f"/films/{number}.mp4", state, 250 if state == "done" else 0, 10.0))
+                on_event(Progress(number + 1))
+            on_event(Job("/films/2.mp4", "running"))
+            clock.now += 3
+        return capsys.readouterr().err
+
+    lines = batch(Clock()).splitlines()
+    assert "/films/0.mp4: 250 frames, 0:10, 25.0 fps" in lines and not any("1.mp4" in line for line in lines)
+    monkeypatch.setattr(console, "is_fancy", lambda stream: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    last = batch(Clock()).split("output")[-1]  # the table as it was drawn last
+    rows = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).split() for line in last.splitlines()]
+    assert [row for row in rows if row and row[0].endswith(".mp4")] == [
+        ["2.mp4", "running", "0:03"],
+        ["1.mp4", "failed", "0:10"],
+        ["0.mp4", "done", "250", "0:10", "25.0"],
+    ]
+    assert any("2/3" in row for row in rows)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,13 @@ def test_every_event_of_real_jobs_is_described(
         for event in events:
             assert set(event) == schema[event["type"]], event
         seen |= {event["type"] for event in events}
+    jobs = tmp_path / "jobs.csv"
+    jobs.write_text(f"video,audio,output\n{video},{speech(0.2)},{tmp_path / 'b.mp4'}\n")
+    command = ["batch", jobs, "--serial", "--weights", generator_file, "--device", "cpu", "--json"]
+    for line in CliRunner().invoke(app, [str(word) for word in command]).stdout.splitlines():
+        event = json.loads(line)
+        assert set(event) == schema[event["type"]], event
+        seen.add(event["type"])
     assert seen == set(schema)
 
 
