@@ -7,6 +7,8 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -17,8 +19,11 @@ import typer
 from typer.testing import CliRunner
 
 from lipdub import errors
+from lipdub.cast import read_speakers
 from lipdub.cli.app import app
 from lipdub.cli.batch import read_manifest
+from lipdub.cli.command import commands_of, long_options
+from lipdub.cli.settings import read_files
 from lipdub.pipeline.demo import make_demo_inputs
 from lipdub.weights import locate
 
@@ -59,6 +64,12 @@ ABSENT = {
     "runs/1",
     "runs/2",
 }  # weights of others, and of runs: commands with them are parsed only
+# Blocks that show and do not tell, and what keeps them true.
+SHOWN = {
+    ("docs/design.md", "picture"): "the order of the pipeline, drawn",
+    ("docs/fidelity.md", "listing"): "written and compared by tests/faults/test_fidelity.py",
+    ("docs/training.md", "listing"): "names of files, for example",
+}
 # What makes the others short enough.
 ADDED = {"demo": ["--seconds", "1"], "train": ["--dry-run"], "batch": ["--serial"]}
 
@@ -118,7 +129,17 @@ def test_there_are_pages() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_every_block_is_something_that_is_tested(page: Path, tmp_path: Path) -> None:
     for language, text in blocks(page):
-        if kind(language, text) == "shell":
+        name = page.relative_to(ROOT).as_posix()
+        assert kind(language, text) in ("shell", "list", "python", "toml") or (name, kind(language, text)) in SHOWN
+        if kind(language, text) == "toml":
+            path = tmp_path / "a.toml"
+            path.write_text(text, encoding="utf-8")
+            if text.startswith("[[speaker]]"):
+                assert read_speakers(path)
+            else:
+                commands = {each: [*long_options(command)] for each, command in commands_of(COMMANDS).items()}
+                assert read_files(path, commands)[-1].options
+        elif kind(language, text) == "shell":
             for words in shell_lines(text):
                 assert ours(words) or words[0] in OTHERS, f"{words[0]} is neither ours nor listed"
         elif kind(language, text) == "list":
@@ -216,6 +237,18 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
     assert names["report"].dubbed == names["report"].frames == 100
     assert (tmp_path / "dub-example" / "dubbed.mp4").is_file()
+
+
+@pytest.mark.slow
+def test_python_in_the_pages_passes_mypy_strict(tmp_path: Path) -> None:
+    texts = [text for page in PAGES for language, text in blocks(page) if language == "python"]
+    assert len(texts) > 1
+    for number, text in enumerate(texts):
+        (tmp_path / f"page{number}.py").write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--config-file=", "."]
+    variables = os.environ | {"MYPYPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.slow
