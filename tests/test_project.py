@@ -44,7 +44,7 @@ HOMES = {
     "rich": {"cli/console.py"},
     "safetensors": {"weights.py"},
     "sklearn": {"faces/references.py"},
-    "torchmetrics": {"evaluation/measure.py"},
+    "torchmetrics": {"evaluation/likeness.py"},
     "typer": {"cli"},
 }
 

@@ -78,6 +78,16 @@ def eval_(
     syncnet: Annotated[
         str | None, typer.Option(help="SyncNet weights, for LSE-C and LSE-D. Without it they are left out.")
     ] = None,
+    lpips: Annotated[
+        str | None, typer.Option(help="VGG-16 weights, for LPIPS: vgg16, or a file. Without it it is left out.")
+    ] = None,
+    identity: Annotated[
+        str | None, typer.Option(help="SFace weights, for who is seen: sface, or a file. Without it it is left out.")
+    ] = None,
+    fid: Annotated[
+        str | None,
+        typer.Option(help="FID's Inception, a file of `lipdub weights import`. Without it it is left out."),
+    ] = None,
     videos: Annotated[
         list[str] | None,
         typer.Option(
@@ -127,14 +137,12 @@ def eval_(
     """
     from lipdub.config import load_config
     from lipdub.evaluation.evaluate import EvalOptions, evaluate, list_pairs
-    from lipdub.evaluation.pairs import footage_of
     from lipdub.evaluation.quality import check
 
     _check_targets((csv, markdown, html), output, overwrite)
     config = load_config(None, set_ or ())
     if clips is None:
-        dataset, output = dataset or Path("dataset"), output or Path("judged")
-        clips = footage_of(dataset)
+        clips, dataset, output = _by_default(dataset, output)
     if clips.is_file():
         with console.progress(json_lines=json_, quiet=quiet) as on_event:
             quality = check(clips, config, expert=expert, device=device, on_event=on_event)
@@ -154,6 +162,9 @@ def eval_(
         expert=expert,
         features=features,
         syncnet=syncnet,
+        lpips=lpips,
+        identity=identity,
+        fid=fid,
         yunet=yunet,
         mesh=mesh,
         seconds=seconds,
@@ -174,6 +185,14 @@ def eval_(
     _write(report, csv, markdown)
     if strict and report.failures:
         raise StrictError(f"{len(report.failures)} results failed", f"each with its reason in {report.verdicts}")
+
+
+def _by_default(dataset: Path | None, output: Path | None) -> tuple[Path, Path, Path]:
+    """The footage that a data set was prepared from, the data set, and where results go."""
+    from lipdub.evaluation.pairs import footage_of
+
+    dataset = dataset or Path("dataset")
+    return footage_of(dataset), dataset, output or Path("judged")
 
 
 def _folder(output: Path | None, table: Table | None, runs: Path | None) -> Path:

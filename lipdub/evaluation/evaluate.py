@@ -19,25 +19,23 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TextIO, cast
-
-from torch import nn
+from typing import TextIO
 
 from lipdub.config import Config
 from lipdub.errors import InputError, LipdubError, NoFaceError, OutputError, ResourceError
 from lipdub.evaluation.ablation import ROWS, Row, export_runs, table_4_1
 from lipdub.evaluation.gallery import Gallery
 from lipdub.evaluation.judge import Judge, MeshJudge, Watched, watch
-from lipdub.evaluation.measure import Networks, Real, measure
+from lipdub.evaluation.likeness import FrechetMeter
+from lipdub.evaluation.measure import Real, measure
+from lipdub.evaluation.networks import file_of, load_networks
 from lipdub.evaluation.offset import loudness
 from lipdub.evaluation.page import table_page, write_page
 from lipdub.evaluation.pairs import Clip, Pair, clips_of_split, draw_pairs, find_clips, write_pairs
-from lipdub.evaluation.quality import find_expert
 from lipdub.evaluation.report import EvalReport, Setting, json_line, protocol
 from lipdub.evaluation.table import Verdict, compare, order, tabulate
 from lipdub.events import Done, OnEvent, Progress, Stage, Warning_, ignore
 from lipdub.media.audio import load_audio
-from lipdub.models.syncnet import SyncNet
 from lipdub.models.wav2lip import Wav2Lip
 from lipdub.pipeline.inputs import load_network, resolve_device
 from lipdub.pipeline.options import SyncOptions
@@ -45,7 +43,7 @@ from lipdub.pipeline.sync import sync_video
 from lipdub.pipeline.wav2lip import LICENCE
 from lipdub.training.layouts import VIDEO_SUFFIXES
 from lipdub.training.prepare import speaker_table
-from lipdub.weights import load_model, locate, sha256_of
+from lipdub.weights import locate
 
 REAL, FOREIGN, UNTOUCHED = "real", "real, other sound", "source untouched"
 VERDICTS, PAIRS = "clips.jsonl", "pairs.tsv"
@@ -69,6 +67,9 @@ class EvalOptions:
     expert: str | None = None  # None: the bundled one, if there is any
     features: str | None = None
     syncnet: str | None = None
+    lpips: str | None = None  # VGG-16
+    identity: str | None = None  # SFace
+    fid: str | None = None  # Inception
     yunet: str = "yunet"  # a name in weights.toml or a file
     mesh: str = "face-landmarker"
     seconds: float = 20.0  # of each video
@@ -130,24 +131,22 @@ class _Job:
         self._terms = {row: LICENCE for row, network in networks.items() if isinstance(network, Wav2Lip)}
         self._ablation: dict[str, Row] = {}
         resolve_device(options.device)
-        self._networks, self._judged_by = self._load_networks()
+        self._networks, self._judged_by = load_networks(
+            config,
+            expert=options.expert,
+            features=options.features,
+            syncnet=options.syncnet,
+            lpips=options.lpips,
+            identity=options.identity,
+            fid=options.fid,
+        )
+        inception = self._networks.inception
+        self._frechet = None if inception is None else FrechetMeter(inception, config)
         self._judge = judge or MeshJudge(locate(options.yunet), locate(options.mesh))
         self._clips = _clips(options)
         self._pairs, self._without = _draw(self._clips, options)
         self._real: dict[Clip, Real | LipdubError] = {}
         self._gallery = None if options.html is None else Gallery((REAL, FOREIGN, UNTOUCHED), config.media)
-
-    def _load_networks(self) -> tuple[Networks, Config]:
-        options = self._options
-        expert, config = find_expert(options.expert, self._config)
-        features = syncnet = None
-        if options.features is not None:
-            from lipdub.training.stages import load_features  # pulls the training engine in, which few calls need
-
-            features = load_features(options.features)
-        if options.syncnet is not None:
-            syncnet = cast(SyncNet, load_model(options.syncnet, "syncnet"))
-        return Networks(expert, features, syncnet), config
 
     def run(self) -> EvalReport:
         """Watch the real clips, then every row on every pair; each verdict is written when it is known."""
@@ -212,11 +211,15 @@ class _Job:
         verdict = Verdict(row=row, pairing=pair.pairing, picture=pair.picture.name, sound=pair.sound.name)
         try:
             video, values = self._judge_pair(row, pair, dubs)
+            if self._frechet is not None:
+                self._frechet.add(pair.pairing, row, video, self._known(pair.picture).watched)
         except OF_THE_CLIP as error:
             return replace(verdict, error=error.what)
         verdict = replace(verdict, frames=len(video.seen), seen=float(video.seen.mean()), values=values)
         if self._gallery is not None:
             self._gallery.add(verdict, video)
+        elif row in self._rows and not self._options.keep_dubs:
+            video.path.unlink()
         return verdict
 
     def _judge_pair(self, row: str, pair: Pair, dubs: Path) -> tuple[Watched, dict[str, float]]:
@@ -242,8 +245,6 @@ class _Job:
         done = sync_video(pair.picture.path, pair.sound.path, dub, wanted, config=self._config)
         video = watch(dub, self._judge, self._options.seconds, self._config.media)
         values = measure(video, picture, sound, self._judged_by, self._networks, replaced=replaced, truth=own)
-        if not self._options.keep_dubs and self._gallery is None:
-            dub.unlink()
         return video, values | {"dubbed": 100 * done.dubbed / len(video.times_s)}
 
     def _known(self, clip: Clip) -> Real:
@@ -264,22 +265,18 @@ class _Job:
             protocol=protocol(self._setting()),
             verdicts=str(self._options.output / VERDICTS),
             order=tuple(order(lines, REAL, FOREIGN, (REAL, FOREIGN, UNTOUCHED))),
-            backbone=_backbone(self._networks.features),
+            backbone=self._networks.backbone,
+            frechet=() if self._frechet is None else self._frechet.distances(),
             ablation=tuple(table_4_1(own, self._ablation, REAL)) if self._ablation else (),
         )
 
     def _setting(self) -> Setting:
         options = self._options
-        files = {row: _file(weights) for row, weights in self._rows.items()}
+        files = {row: file_of(weights) for row, weights in self._rows.items()}
         files |= {row: f"{files[row]}; {terms}" for row, terms in self._terms.items()}
         files |= {row: f"finished videos in {folder}" for row, folder in options.videos.items()}
         files |= {name: f"{files[name]}: {row.name}" for name, row in self._ablation.items()}
-        if self._networks.expert is not None:
-            files["expert"] = _file(options.expert or "expert")
-        if options.syncnet is not None:
-            files["SyncNet"] = _file(options.syncnet)
-        if options.features is not None:
-            files[f"perceptual by {_backbone(self._networks.features)}"] = _file(options.features)
+        files |= self._networks.files
         source = str(options.clips)
         return Setting(
             source=source
@@ -296,6 +293,7 @@ class _Job:
             size=self._config.face.size,
             judge=self._judge.name,
             files=files,
+            missing=tuple(self._networks.missing()),
         )
 
 
@@ -355,17 +353,6 @@ def finished(folder: Path, pair: Pair) -> Path:
             if (path := place / f"{pair.stem}{suffix}").is_file():
                 return path
     raise InputError(f"{folder} has no {pair.pairing}/{pair.stem}.mp4", "names are in pairs.tsv, see --pairs-only")
-
-
-def _backbone(features: nn.Module | None) -> str:
-    """What the perceptual metric is measured with."""
-    names = {"Vgg16": "VGG-16", "Vgg19Conv31": "VGG-19 to conv3_1"}
-    return "" if features is None else names.get(type(features).__name__, type(features).__name__)
-
-
-def _file(weights: str) -> str:
-    path = locate(weights)
-    return f"{path.name}, sha256 {sha256_of(path)[:16]}"
 
 
 def _make(folder: Path) -> None:

@@ -13,8 +13,11 @@ from torch import Tensor, nn
 from lipdub.config import Config
 from lipdub.errors import InputError
 from lipdub.evaluation.judge import Geometry, Watched
+from lipdub.evaluation.likeness import CHUNK, EVERY, ssim_masked
+from lipdub.evaluation.networks import Networks
 from lipdub.evaluation.offset import REACH, best_offset, offset_by_loudness, similarities
-from lipdub.faces.align import crop_matrices
+from lipdub.evaluation.teachers import FaceRecognizer
+from lipdub.faces.align import crop_matrices, transform
 from lipdub.losses import expert_loss, perceptual
 from lipdub.mel import log_mel
 from lipdub.metrics import (
@@ -34,8 +37,8 @@ from lipdub.models.expert import Expert
 from lipdub.models.syncnet import SyncNet
 
 EXPERT_STEP = 5  # frames between two windows [4.1]
-CHUNK = 32  # faces per call of a network
-SYNCNET_MARGIN = 1.4  # side of what SyncNet sees over that of our crop: it was trained on whole heads
+HEAD_MARGIN = 1.4  # side of what SyncNet and SFace see over that of our crop: they were trained on whole heads
+HEAD_SIDE = 160  # pixels of what SFace sees; it aligns to 112
 
 
 @dataclass(frozen=True)
@@ -45,15 +48,6 @@ class Real:
     watched: Watched
     waveform: NDArray[np.float32]  # (n,) mono at config.mel.sample_rate
     level: NDArray[np.float32]  # of offset.loudness
-
-
-@dataclass(frozen=True)
-class Networks:
-    """Networks that judge; None where none was given."""
-
-    expert: Expert | None = None
-    features: nn.Module | None = None
-    syncnet: SyncNet | None = None
 
 
 def measure(
@@ -90,7 +84,9 @@ def measure(
     if truth:
         count = min(len(video.landmarks), len(ground.watched.landmarks))
         values["lmd"] = landmark_distance(video.landmarks[:count], ground.watched.landmarks[:count])
-    values |= _pictures(video, ground.watched, config, networks.features if truth else None, truth)
+    values |= _pictures(video, ground.watched, config, networks, truth)
+    if networks.recognizer is not None and video.path != ground.watched.path:
+        values["identity"] = _identity(video, ground.watched, config, networks.recognizer)
     if networks.expert is not None:
         values |= _expert(video, ground.watched, sound, config, networks.expert)
     if networks.syncnet is not None:
@@ -137,9 +133,7 @@ def _curves(video: Watched, sound: Real, config: Config) -> dict[str, float]:
 
 
 @torch.no_grad()
-def _pictures(
-    video: Watched, real: Watched, config: Config, features: nn.Module | None, truth: bool
-) -> dict[str, float]:
+def _pictures(video: Watched, real: Watched, config: Config, networks: Networks, truth: bool) -> dict[str, float]:
     geometry = Geometry.of(real, config.face, config.face.size)
     mouth, skin = geometry.masks(real, video)
     faces = geometry.faces(video, config.media)
@@ -154,28 +148,12 @@ def _pictures(
     if truth:
         values["psnr"] = float(psnr_masked(255 * faces, 255 * wanted, mouth, peak=255.0).nanmean())
         values["ssim"] = ssim_masked(faces, wanted, mouth)
-        if features is not None:
-            values["perceptual"] = _perceptual(features, faces, wanted)
+        if networks.features is not None:
+            values["perceptual"] = _perceptual(networks.features, faces, wanted)
+        if networks.lpips is not None:
+            parts = zip(faces[::EVERY].split(CHUNK), wanted[::EVERY].split(CHUNK), strict=True)
+            values["lpips"] = float(torch.cat([networks.lpips(a, b) for a, b in parts]).mean())
     return values
-
-
-def ssim_masked(fake: Tensor, real: Tensor, mask: Tensor) -> float:
-    """Structural similarity (torchmetrics: Gaussian of sigma 1.5), averaged inside the mask; NaN without torchmetrics.
-
-    Args:
-        fake: (N, 3, H, W) in [0, 1].
-        real: same shape.
-        mask: (N, 1, H, W) in [0, 1].
-    """
-    try:
-        from torchmetrics.functional.image import structural_similarity_index_measure
-    except ImportError:
-        return math.nan
-    total = area = 0.0
-    for a, b, m in zip(fake.split(CHUNK), real.split(CHUNK), mask.split(CHUNK), strict=True):
-        _, local = structural_similarity_index_measure(a, b, data_range=1.0, return_full_image=True)
-        total, area = total + float((m * local).sum()), area + 3 * float(m.sum())
-    return total / area if area else math.nan
 
 
 def _perceptual(features: nn.Module, fake: Tensor, real: Tensor) -> float:
@@ -184,6 +162,22 @@ def _perceptual(features: nn.Module, fake: Tensor, real: Tensor) -> float:
         a, b = fake[start : start + CHUNK], real[start : start + CHUNK]
         total += float(perceptual(features(a), features(b))) * len(a)
     return total / len(fake)
+
+
+def _identity(video: Watched, real: Watched, config: Config, recognizer: FaceRecognizer) -> float:
+    """Mean cosine of who is seen in a video and who in the real one, every EVERY frames, both in the real one's place.
+
+    The whole head is compared; a mouth of another shape costs a little, a smeared or strange one more.
+    """
+    matrices = crop_matrices(real.landmarks, real.times_s, config.face, HEAD_SIDE, margin=HEAD_MARGIN)
+    geometry = Geometry(matrices, HEAD_SIDE)
+    pairs = zip(geometry.faces(video, config.media), geometry.faces(real, config.media), strict=False)
+    cosines = []
+    for row, pair in list(enumerate(pairs))[::EVERY]:
+        points = transform(real.landmarks[row], matrices[row])
+        a, b = (recognizer.embed((255 * face).byte().permute(1, 2, 0).numpy(), points) for face in pair)
+        cosines.append(float(a @ b))
+    return float(np.mean(cosines))
 
 
 @torch.no_grad()
@@ -212,7 +206,7 @@ def _expert(video: Watched, real: Watched, sound: Real, config: Config, expert: 
 def _syncnet(video: Watched, real: Watched, sound: Real, config: Config, syncnet: SyncNet) -> dict[str, float]:
     """LSE-C and LSE-D of arXiv 2008.10010, of the frames nearest to 25 a second; nothing where there is no window."""
     size, rate = syncnet_module.SIDE, syncnet_module.RATE
-    matrices = crop_matrices(real.landmarks, real.times_s, config.face, size, margin=SYNCNET_MARGIN)
+    matrices = crop_matrices(real.landmarks, real.times_s, config.face, size, margin=HEAD_MARGIN)
     faces = Geometry(matrices, size).faces(video, config.media)
     moments = np.arange(video.times_s[0], video.times_s[: len(faces)][-1] + 1e-6, 1 / rate)
     rows = np.abs(video.times_s[: len(faces), None] - moments).argmin(0)

@@ -14,10 +14,11 @@ from lipdub import __version__
 from lipdub.evaluation.ablation import HEADER
 from lipdub.evaluation.offset import REACH
 from lipdub.evaluation.pairs import PAIRINGS
-from lipdub.evaluation.table import COLUMNS, COVERAGE, DRAWS, Column, Difference, Interval, Line, Verdict
+from lipdub.evaluation.table import COLUMNS, COVERAGE, DRAWS, Column, Difference, Frechet, Interval, Line, Verdict
 from lipdub.metrics import FAR, HIGH_PASS, LAG, SILENT_DB
 
 NONE = "-"  # not defined, or not measured
+FRECHET = "FID against the real faces of the same pictures ↓ (faces; too large where they are few)"
 ABLATION = "Table 4.1, own sound [as the thesis printed it, for LRS2]"
 ARROWS = {"up": " ↑", "down": " ↓", "": ""}
 
@@ -34,6 +35,7 @@ class EvalReport:
     order: tuple[str, ...] = ()  # where a measure of lip-sync is not in the order that it should have
     backbone: str = ""  # of the perceptual metric: figures of different ones cannot be compared
     ablation: tuple[tuple[str, ...], ...] = ()  # lines of Table 4.1, where runs were judged
+    frechet: tuple[Frechet, ...] = ()  # FID, where Inception was given
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,18 @@ def blocks(report: EvalReport) -> list[Block]:
         rows = [(heading(c, report), *(_difference(d.cells.get(c.key), c) for d in differences)) for c in columns]
         header = ("", *(f"{d.row} - {d.against}" for d in differences))
         made.append(Block(f"{PAIRINGS[pairing]}: paired differences (* = not chance)", header, tuple(rows)))
+    if report.frechet:
+        made.append(Block(FRECHET, *_frechet(report)))
     return made
+
+
+def _frechet(report: EvalReport) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Head and rows: one line per row of the table, one column per pairing."""
+    found = {(one.row, one.pairing): f"{one.distance:.1f} ({one.frames})" for one in report.frechet}
+    pairings = list(dict.fromkeys(one.pairing for one in report.frechet))
+    rows = dict.fromkeys(one.row for one in report.frechet)
+    lines = tuple((row, *(found.get((row, pairing), NONE) for pairing in pairings)) for row in rows)
+    return ("", *(PAIRINGS[pairing] for pairing in pairings)), lines
 
 
 def judged(line: Line) -> str:
@@ -102,6 +115,8 @@ def markdown(report: EvalReport) -> str:
             f"### {PAIRINGS[pairing]}: paired differences (* = interval without 0)",
             _grid(("rows", *(heading(c, report) for c in columns)), found),
         ]
+    if report.frechet:
+        parts += [f"### {FRECHET}", _grid(*_frechet(report))]
     if report.failures:
         parts += ["### Failures", "\n".join(f"- {line}" for line in failures(report))]
     parts += ["### Order", "\n".join(f"- {line}" for line in order_of(report))]
@@ -148,6 +163,8 @@ def as_csv(report: EvalReport) -> str:
         for key, value in difference.cells.items():
             head = [difference.pairing, "difference", difference.row, difference.against, key, "", ""]
             writer.writerow([*head, *_numbers(value)])
+    for one in report.frechet:
+        writer.writerow([one.pairing, "set", one.row, "", "fid", "", "", one.frames, f"{one.distance:.6g}", "", ""])
     return file.getvalue()
 
 
@@ -177,6 +194,7 @@ class Setting:
     judge: str
     by_expert: bool  # whether offsets are the expert's, else loudness'
     files: Mapping[str, str]  # row, "expert" or "perceptual (...)" -> file and sum
+    missing: tuple[str, ...] = ()  # what no network was given for
 
 
 def protocol(setting: Setting) -> tuple[str, ...]:
@@ -202,6 +220,7 @@ def protocol(setting: Setting) -> tuple[str, ...]:
         "Change outside the mouth: mean difference from the source in the rest of the crop, grey levels; one encode "
         "makes about 1. " + ("" if find_spec("torchmetrics") else "SSIM is left out: torchmetrics is not installed."),
         f"Silence: {-SILENT_DB:g} dB below the loud parts; motion there is in percent of the same mouth's in speech.",
+        *([f"Not measured: {', '.join(setting.missing)}."] if setting.missing else []),
         f"Cells: mean and {COVERAGE:g} % bootstrap interval ({DRAWS} draws of clips) over the clips that could be "
         "judged; failures are counted beside them, and a mean over fewer clips than judged says its n. Below some ten "
         "clips the intervals are too narrow.",

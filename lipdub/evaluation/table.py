@@ -38,6 +38,7 @@ COLUMNS = (
     Column("perceptual", "perceptual (7)", "down", 3),
     Column("psnr", "masked PSNR (15, 16), dB", "up", 2),
     Column("ssim", "masked SSIM", "up", 3),
+    Column("lpips", "LPIPS (VGG-16)", "down", 3),
     Column("sharpness", "masked vL", "up", 1),
     Column("lmd", "LMD, %", "down", 2),
     Column("follows_r", "opening r", "up", 2, sync=True),
@@ -52,6 +53,7 @@ COLUMNS = (
     Column("silence", "motion in silence, %", "down", 0),
     Column("jitter", "skin jitter", "", 2),
     Column("outside", "change outside the mouth", "down", 2),
+    Column("identity", "identity (cosine, SFace)", "up", 3),
     Column("dubbed", "frames dubbed, %", "up", 1),
 )
 
@@ -144,6 +146,16 @@ class Difference:
     row: str
     against: str
     cells: Mapping[str, Interval]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frechet:
+    """FID of one row in one pairing: of all its faces together, so it has no interval over clips."""
+
+    pairing: str
+    row: str
+    frames: int  # faces of the row; below some thousands the distance is too large, whatever they show
+    distance: float
 
 
 def tabulate(verdicts: Sequence[Verdict]) -> list[Line]:

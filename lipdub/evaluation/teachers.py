@@ -1,4 +1,4 @@
-"""Public networks that we learn from and measure with, never ship: YuNet boxes and MediaPipe's face mesh.
+"""Public networks that we learn from and measure with, never ship: YuNet boxes, MediaPipe's face mesh, SFace.
 
 The only home of ai_edge_litert (extra `teachers`). The files are listed in weights.toml's comments and in
 MODEL_CARD.md; both licences (MIT, Apache-2.0) allow this use. Nothing that `lipdub sync` runs imports this module.
@@ -34,6 +34,8 @@ MESH_TO_IBUG = np.concatenate(
 )
 INNER_LIPS = (13, 14)  # middle of the upper and of the lower inner lip, mesh indices
 EYE_CORNERS = (33, 263)  # outer corners, mesh indices
+# The five points by which OpenCV aligns a face, as groups of iBUG's: eyes, nose, corners of the mouth, left to right.
+FIVE = (slice(36, 42), slice(42, 48), slice(30, 31), slice(48, 49), slice(54, 55))
 
 
 class YuNet:
@@ -122,6 +124,36 @@ class FaceMesh:
     def follow(self, frame: Frame, points: Points) -> tuple[Points, float]:
         """The same from the mesh of this or of the previous frame."""
         return self._run(frame, self._region(points[EYE_CORNERS[0]], points[EYE_CORNERS[1]], points))
+
+
+class FaceRecognizer:
+    """Who somebody is: SFace (arXiv 2205.12010), run and aligned by OpenCV.
+
+    Args:
+        path: face_recognition_sface_2021dec.onnx.
+
+    Raises:
+        WeightsError: no such network.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._net = cv2.FaceRecognizerSF.create(str(path), "")
+        except cv2.error as error:
+            raise WeightsError(f"{path} is no face recognition network", "lipdub weights pull sface") from error
+
+    def embed(self, face: Frame, landmarks: NDArray[np.floating]) -> NDArray[np.float32]:
+        """(E,) of length 1; two people have a cosine below 0.36 or so.
+
+        Args:
+            face: (H, W, 3) with room around the head.
+            landmarks: (68, 2) in its pixels.
+        """
+        row = np.zeros((1, 15), np.float32)
+        row[0, 4:14] = np.concatenate([landmarks[group].mean(0) for group in FIVE])
+        aligned = self._net.alignCrop(cv2.cvtColor(face, cv2.COLOR_RGB2BGR), row)
+        feature = np.asarray(self._net.feature(aligned), np.float32).ravel()
+        return feature / np.float32(max(float(np.linalg.norm(feature)), 1e-9))
 
 
 def opening(mesh: Points) -> float:

@@ -1,8 +1,9 @@
 """VGG features for the perceptual loss and metric (7): frozen, built from a state dict that somebody else has read.
 
-    Vgg16         keys of torchvision, features.N.weight, up to relu4_3; the thesis' network
+    Vgg16         keys of torchvision, features.N.weight, up to relu5_3; the thesis' network
     Vgg19Conv31   the published VGG-19 with normalised activations up to relu3_1: keys N.weight, reflection padding,
                   layer 0 maps RGB in [0, 1] to the network's own BGR space
+    Lpips         the distance that was learnt on VGG-16's features, for judging
 
 Figures of different backbones are never compared.
 """
@@ -29,9 +30,13 @@ VGG16_LAYERS = {  # ReLU's name -> index of its convolution in torchvision's `fe
     "relu4_1": 17,
     "relu4_2": 19,
     "relu4_3": 21,
+    "relu5_1": 24,
+    "relu5_2": 26,
+    "relu5_3": 28,
 }
 VGG19_LAYERS = {"relu1_1": 2, "relu1_2": 5, "relu2_1": 9, "relu2_2": 12, "relu3_1": 16}
-WIDTHS = (64, 128, 256, 512)  # channels of the groups relu1_*, relu2_*, ...
+WIDTHS = (64, 128, 256, 512, 512)  # channels of the groups relu1_*, relu2_*, ...
+LPIPS_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")
 MEAN = (0.485, 0.456, 0.406)  # ImageNet, RGB in [0, 1]: what torchvision's weights were trained with
 STD = (0.229, 0.224, 0.225)
 
@@ -118,6 +123,37 @@ class Vgg19Conv31(VggFeatures):
     def __init__(self, state: Mapping[str, Tensor], layers: tuple[str, ...] = ("relu2_2", "relu3_1")) -> None:
         colour = (_take(state, "0.weight", (3, 3, 1, 1)), _take(state, "0.bias", (3,)))
         super().__init__(state, VGG19_LAYERS, "", layers, colour=colour, padding="reflect", ceil_mode=True)
+
+
+class Lpips(nn.Module):
+    """Learned perceptual distance of two pictures (arXiv 1801.03924, version 0.1, on VGG-16).
+
+        d(a, b) = sum_l  1 / (H_l W_l) sum_ij  w_l . (a_lij / ||a_lij|| - b_lij / ||b_lij||)^2
+
+    a_lij are the features of layer l at (i, j), the square is of each channel, w_l >= 0 are the learnt weights.
+
+    Args:
+        state: VGG-16's, in torchvision's layout.
+        heads: the published weights, linN.model.1.weight (1, C_N, 1, 1).
+
+    Raises:
+        WeightsError: a key is missing or has another shape.
+    """
+
+    def __init__(self, state: Mapping[str, Tensor], heads: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.features = Vgg16(state, LPIPS_LAYERS)
+        self.heads = nn.ParameterList(
+            _take(heads, f"lin{number}.model.1.weight", (1, width, 1, 1)) for number, width in enumerate(WIDTHS)
+        ).requires_grad_(False)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """(N,) distances of (N, 3, H, W) in [0, 1] and as many; 0 = alike."""
+        total = a.new_zeros(len(a))
+        for x, y, weight in zip(self.features(a), self.features(b), self.heads, strict=True):
+            apart = (F.normalize(x, dim=1, eps=1e-10) - F.normalize(y, dim=1, eps=1e-10)).square()
+            total = total + (weight * apart).sum(1).mean((1, 2))
+        return total
 
 
 def _take(state: Mapping[str, Tensor], key: str, shape: tuple[int, ...]) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 import torch
 from markupsafe import Markup
@@ -128,12 +129,41 @@ def test_the_backbone_gives_the_perceptual_metric(run, talking, monkeypatch) -> 
             return (images,)
 
     monkeypatch.setattr("lipdub.training.stages.load_features", lambda name: Features())
-    monkeypatch.setattr("lipdub.evaluation.evaluate._file", lambda name: name)
+    monkeypatch.setattr("lipdub.evaluation.networks.file_of", lambda name: name)
     report = run(talking(), pairings=("own",), features="backbone")
     assert line_of(report, "own", "tiny").cells["perceptual"].n == 3
     assert "perceptual" not in line_of(report, "own", UNTOUCHED).cells
     assert "perceptual by Features: backbone" in report.protocol
     assert "perceptual (7), Features ↓" in markdown(report)
+
+
+def test_networks_of_others_are_columns_and_what_is_absent_is_named(run, talking, monkeypatch) -> None:
+    class Stand(torch.nn.Module):
+        def forward(self, a: torch.Tensor, b: torch.Tensor | None = None) -> torch.Tensor:
+            return a.float().mean((2, 3)) if b is None else (a - b).abs().mean((1, 2, 3))
+
+        def embed(self, face: object, landmarks: object) -> np.ndarray:
+            return np.array([1.0, 0.0])
+
+    for name in ("load_lpips", "load_inception", "FaceRecognizer"):
+        monkeypatch.setattr(f"lipdub.evaluation.networks.{name}", lambda name: Stand())
+    monkeypatch.setattr("lipdub.evaluation.networks.locate", Path)
+    monkeypatch.setattr("lipdub.evaluation.networks.file_of", lambda name: f"file of {name}")
+    report = run(talking(("a.mp4", "b.mp4")), pairings=("own",), lpips="vgg16", identity="sface", fid="inception")
+    dub, real = (line_of(report, "own", row).cells for row in ("tiny", REAL))
+    assert dub["lpips"].n == 2 and dub["lpips"].mean > 0 and dub["identity"].mean == 1
+    assert {"lpips", "identity"}.isdisjoint(real)  # it is itself
+    assert [(one.pairing, one.row, one.frames) for one in report.frechet] == [
+        ("own", FOREIGN, 16),
+        ("own", "tiny", 16),
+    ]
+    assert blocks(report)[-1].header == ("", "own sound") and "(16)" in blocks(report)[-1].rows[0][1]
+    assert "### FID" in markdown(report) and ",set,tiny,,fid," in as_csv(report)
+    assert "LPIPS on VGG-16: file of vgg16" in report.protocol
+    assert next(line for line in report.protocol if line.startswith("Not measured")) == (
+        "Not measured: expert loss (--expert expert), perceptual (--features vgg16), "
+        "LSE-C and LSE-D (--syncnet syncnet.safetensors)."
+    )
 
 
 def test_dubs_are_kept_on_request_and_results_are_not_replaced_unasked(run, talking, tmp_path: Path) -> None:

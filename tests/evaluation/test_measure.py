@@ -7,7 +7,8 @@ import torch
 from lipdub.config import load_config
 from lipdub.errors import InputError
 from lipdub.evaluation.judge import Geometry, watch
-from lipdub.evaluation.measure import Networks, Real, measure, shared_frames, ssim_masked
+from lipdub.evaluation.measure import Real, measure, shared_frames
+from lipdub.evaluation.networks import Networks
 from lipdub.evaluation.offset import loudness
 from lipdub.losses import expert_loss
 from lipdub.media.audio import load_audio
@@ -109,17 +110,35 @@ def test_syncnet_sees_lips_and_sound_of_the_same_times(clips) -> None:
     assert found["lse_d"] == pytest.approx(0, abs=1e-4) and found["lse_c"] > 1  # each window fits its own sound alone
 
 
-def test_ssim_is_one_for_equals_and_counts_the_mask_only() -> None:
-    torch.manual_seed(0)
-    real = torch.rand(3, 3, 32, 32)
-    mask = torch.zeros(3, 1, 32, 32)
-    mask[:, :, 16:] = 1
-    other = real.clone()
-    other[:, :, :6] = 0.5
-    assert ssim_masked(real, real, mask) == pytest.approx(1, abs=1e-5)
-    assert ssim_masked(other, real, mask) == pytest.approx(1, abs=1e-5)
-    assert ssim_masked(1 - real, real, mask) < 0
-    assert np.isnan(ssim_masked(real, real, torch.zeros_like(mask)))
+@pytest.mark.parametrize("shift", [0, 40])
+def test_who_is_seen_is_compared_in_the_real_ones_place(clips, face_clip, square_judge, shift: int) -> None:
+    a, _ = clips
+    other = watch(
+        face_clip(lambda t: [(50 + shift, 20, 56)], "other.mp4", n_frames=30), square_judge(), 60.0, CONFIG.media
+    )
+
+    class Brightness:
+        def embed(self, face: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+            assert face.shape == (160, 160, 3) and face.dtype == np.uint8
+            x, y = landmarks[30].astype(int)  # the nose of the real one
+            return np.array([1.0, 0.0]) if face[y, x].mean() > 140 else np.array([0.6, 0.8])
+
+    values = measure(other, a, a, CONFIG, Networks(recognizer=Brightness()))
+    assert values["identity"] == pytest.approx(1 if shift == 0 else 0.6)
+    assert "identity" not in measure(a.watched, a, a, CONFIG, Networks(recognizer=Brightness()))
+
+
+def test_lpips_is_a_mean_over_every_fifth_frame_of_a_dub(clips) -> None:
+    a, b = clips
+    asked: list[int] = []
+
+    def lpips(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        asked.append(len(x))
+        return torch.arange(len(x), dtype=torch.float32)
+
+    assert measure(b.watched, a, a, CONFIG, Networks(lpips=lpips), truth=True)["lpips"] == pytest.approx(3.5)
+    assert asked == [8]  # of 40
+    assert "lpips" not in measure(b.watched, a, a, CONFIG, Networks(lpips=lpips))
 
 
 def test_too_little_in_common(clips, face_clip, square_judge) -> None:
