@@ -96,15 +96,12 @@ def _judge(page: Path, done: SyncReport, options: SyncOptions, config: Config, *
     from lipdub.evaluation.page import quality_page, write_page
     from lipdub.evaluation.quality import check
 
-    plain = options.face if not options.speakers and options.face != "speaking" and len(options.face) != 3 else "all"
     try:
         with console.progress(quiet=quiet) as on_event:
             quality = check(
                 Path(done.output),
                 config,
-                face=plain,
-                start_s=options.start_s,
-                end_s=options.end_s,
+                stretches=done.stretches,
                 device=options.device,
                 on_event=on_event,
             )
@@ -112,6 +109,8 @@ def _judge(page: Path, done: SyncReport, options: SyncOptions, config: Config, *
         console.warn(f"{page} was not written: {error.what}")
         return
     write_page(page, quality_page(quality, done), overwrite=options.overwrite)
+    if quality.report.lost:
+        console.warn(f"{quality.report.lost} stretches were dubbed in which no face is found any more")
     for segment in quality.report.segments:
         for fault in segment.faults:
             console.warn(f"{clock(segment.first_s)} to {clock(segment.last_s)}, face {segment.face}: {fault}")

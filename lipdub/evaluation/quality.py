@@ -1,7 +1,8 @@
 """One finished video, judged without the truth: do lips and sound fit, and can the work be seen?
 
-A video is cut into pieces: each shot, each face in it that `--face` chooses, at most `quality.piece_s` long. The faces
-are found by the bundled networks, so that nothing has to be fetched; what a piece is measured by:
+A video is cut into pieces: each shot, each face in it that `--face` chooses or that a dub says it painted, at most
+`quality.piece_s` long. The faces are found by the bundled networks, so that nothing has to be fetched; what a piece is
+measured by:
 
     offset, confidence   offset.py, by the lip-sync expert where one is at hand, else by loudness
     agreement            metrics.agreement of mouth opening and loudness
@@ -15,8 +16,8 @@ What lies outside the limits of config.QualityConfig is named; real footage stay
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ from lipdub.faces.align import crop_matrices, finer, mouth_mask, transform
 from lipdub.faces.backend import Frame
 from lipdub.faces.choose import builtin_backend
 from lipdub.faces.follow import FaceFollower, Track
-from lipdub.faces.track import choose_tracks
+from lipdub.faces.track import choose_tracks, tracks_at
 from lipdub.media.audio import load_audio
 from lipdub.media.probe import probe, require_video
 from lipdub.media.video import VideoReader
@@ -44,6 +45,7 @@ from lipdub.metrics import SHORTEST, agreement, mouth_opening, ring_jitter, sile
 from lipdub.models.expert import Expert
 from lipdub.pipeline.analyze import usable_rows
 from lipdub.pipeline.inputs import resolve_device
+from lipdub.pipeline.report import Stretch
 from lipdub.weights import find, load_expert, manifest
 
 CHEEKS = (0.36, 0.48)  # rows of the unit crop below the eyes and above everything that is painted
@@ -80,6 +82,7 @@ class QualityReport:
     by: str  # what the offset was measured by
     segments: tuple[Segment, ...]
     faults: int  # segments with a fault
+    lost: int = 0  # stretches that a dub has painted in which no face can be found any more
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,7 @@ class _Piece:
     track: Track
     first: int  # frame number
     matrices: NDArray[np.float64]  # (T, 2, 3)
+    face: int  # the number that it is told by
     faces: list[Frame] = field(default_factory=list)
     pictures: list[Frame] = field(default_factory=list)
 
@@ -137,6 +141,7 @@ def check(
     *,
     expert: str | None = None,
     face: Face = "largest",
+    stretches: Sequence[Stretch] | None = None,
     start_s: float | None = None,
     end_s: float | None = None,
     device: str = "auto",
@@ -148,7 +153,8 @@ def check(
         video: with picture and sound.
         config: sections face, mel, media and quality.
         expert: weights of the lip-sync expert; None: "expert" of weights.toml where it is at hand.
-        face: whose mouth, as `sync` takes it.
+        face: whose mouth: "largest", "all", "id:N" or a point.
+        stretches: what a dub has painted, from its report; then `face` and the range do not count.
         start_s: judge only from here ...
         end_s: ... to here.
         device: where the face networks run.
@@ -160,7 +166,8 @@ def check(
         WeightsError: the expert that was named cannot be had.
     """
     span = (-math.inf if start_s is None else start_s, math.inf if end_s is None else end_s)
-    quality = _Check(Path(video), config or Config(), expert, device, on_event).run(face, span)
+    job = _Check(Path(video), config or Config(), expert, device, on_event)
+    quality = job.run(face, span) if stretches is None else job.run_on(stretches)
     on_event(Done(quality.report))
     return quality
 
@@ -196,6 +203,22 @@ class _Check:
         tracks, times_s = self._follow()
         size = (self._info.display_width, self._info.display_height)
         pieces = [p for track in choose_tracks(tracks, face, size) for p in self._pieces(track, times_s, span)]
+        return self._report(pieces, times_s)
+
+    def run_on(self, stretches: Sequence[Stretch]) -> Quality:
+        """Judge what a dub has painted; a face may have another number in the dub, so it is found by its place."""
+        tracks, times_s = self._follow()
+        pieces, lost = [], 0
+        for stretch in stretches:
+            frame = int(np.abs(times_s - stretch.at_s).argmin())
+            until_s = stretch.last_s + 0.5 / float(self._info.average_rate)
+            there = tracks_at(tracks, (stretch.x, stretch.y), frame)
+            found = [p for track in there for p in self._pieces(track, times_s, (stretch.first_s - 1e-3, until_s))]
+            pieces += [replace(piece, face=stretch.face) for piece in found if len(piece.matrices) > 1]
+            lost += not found
+        return self._report(pieces, times_s, lost)
+
+    def _report(self, pieces: list[_Piece], times_s: NDArray[np.float64], lost: int = 0) -> Quality:
         if not pieces:
             raise NoFaceError(f"{self._video}: no face is clear and large enough to be judged", "give another --face")
         found = sorted(self._judged(pieces, times_s), key=lambda pair: (pair[0].first_s, pair[0].face))
@@ -206,6 +229,7 @@ class _Check:
             by="loudness" if self._expert is None else "the lip-sync expert",
             segments=segments,
             faults=sum(bool(segment.faults) for segment in segments),
+            lost=lost,
         )
         return Quality(report, tuple(trace for _, trace in found))
 
@@ -233,7 +257,7 @@ class _Check:
         matrices = crop_matrices(track.landmarks, times, self._config.face, self._size)
         count = max(1, math.ceil((times[rows[-1]] - times[rows[0]]) / self._config.quality.piece_s))
         for part in np.array_split(rows, count):
-            yield _Piece(track, track.first + int(part[0]), matrices[part])
+            yield _Piece(track, track.first + int(part[0]), matrices[part], track.person)
 
     def _judged(self, pieces: list[_Piece], times_s: NDArray[np.float64]) -> Iterator[tuple[Segment, Trace]]:
         """Read the video again; a piece is judged when its last frame has passed, and its crops are let go."""
@@ -280,7 +304,7 @@ class _Check:
         seconds = float(starts_s[-1] - starts_s[0])
         segment = Segment(
             shot=piece.track.shot,
-            face=piece.track.person,
+            face=piece.face,
             first_s=round(float(starts_s[0]), 3),
             last_s=round(float(starts_s[-1]), 3),
             frames=len(faces),

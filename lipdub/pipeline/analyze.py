@@ -26,7 +26,7 @@ from lipdub.media.probe import VideoInfo
 from lipdub.media.video import VideoReader
 from lipdub.media.view import PictureView
 from lipdub.pipeline.cores import shared_cores
-from lipdub.pipeline.report import ShotReport
+from lipdub.pipeline.report import ShotReport, Stretch
 from lipdub.pipeline.speaking import Agreement, frames_of
 
 REASONS = ("outside the range", "no face", "other or unclear face")  # why a frame passes through
@@ -72,6 +72,7 @@ class Analysis:
     passed: dict[str, int]  # frames that no job dubs, by reason
     shots: tuple[ShotReport, ...] = ()  # the same for each shot
     tracks: tuple[Track, ...] = ()  # everybody, chosen or not
+    stretches: tuple[Stretch, ...] = ()  # who is dubbed, and when
 
 
 def choose(
@@ -112,7 +113,8 @@ def choose(
         raise NoFaceError(f"{_range_of(video, found)}: {what}", "give another --face, --start or --end")
     _refuse_two_sounds(jobs, found)
     reasons = _reasons(jobs, found.tracks, found.in_range)
-    return Analysis(found.times_s, jobs, _counts(reasons), _shots(found, reasons), tuple(found.tracks))
+    spoken = tuple(stretch for job in jobs for stretch in _stretches(job, found, config.face))
+    return Analysis(found.times_s, jobs, _counts(reasons), _shots(found, reasons), tuple(found.tracks), spoken)
 
 
 def _parts(
@@ -320,6 +322,20 @@ def _shots(found: Survey, reasons: NDArray[np.int64]) -> tuple[ShotReport, ...]:
         )
         for first, last in zip(starts, [*starts[1:], len(reasons)], strict=True)
     )
+
+
+def _stretches(job: FaceJob, found: Survey, config: FaceConfig) -> list[Stretch]:
+    """Where one job dubs; gaps that a track may have do not part two stretches."""
+    rows = np.flatnonzero(job.weight > 0)
+    starts = found.starts_s[job.track.first :]
+    parted = np.flatnonzero(np.diff(starts[rows]) > config.max_gap_s) + 1
+    made = []
+    for part in np.split(rows, parted):
+        middle = part[len(part) // 2]
+        x, y = (job.track.boxes[middle].reshape(2, 2).mean(0)).tolist()
+        first_s, last_s, at_s = (round(float(starts[row]), 3) for row in (part[0], part[-1], middle))
+        made.append(Stretch(face=job.track.person, first_s=first_s, last_s=last_s, x=round(x, 1), y=round(y, 1), at_s=at_s))
+    return made
 
 
 def _what_was_seen(n_tracks: int, n_chosen: int, cast: Sequence[Speaker], config: Config) -> str:

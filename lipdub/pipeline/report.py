@@ -17,6 +17,18 @@ class ShotReport:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """Frames in a row in which one face was dubbed; where it is, so that it can be found again in the output."""
+
+    face: int  # number of the person
+    first_s: float  # when its first frame is shown
+    last_s: float  # when its last one is
+    x: float  # middle of the face in one of its frames, display pixels
+    y: float
+    at_s: float  # when that frame is shown
+
+
+@dataclass(frozen=True, kw_only=True)
 class SyncReport:
     """The outcome of one `sync`."""
 
@@ -33,11 +45,16 @@ class SyncReport:
     added: int = 0  # of `frames`, those behind the video's own end
     cached: bool = False  # whether faces were taken from an earlier run of the same video
     shots: tuple[ShotReport, ...] = field(default=())
+    stretches: tuple[Stretch, ...] = field(default=())
     warnings: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return asdict(self) | {"warnings": list(self.warnings), "shots": [asdict(shot) for shot in self.shots]}
+        return asdict(self) | {
+            "warnings": list(self.warnings),
+            "shots": [asdict(shot) for shot in self.shots],
+            "stretches": [asdict(stretch) for stretch in self.stretches],
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -278,6 +278,7 @@ class _Job:
             device=str(device),
             generator=self._options.generator,
             shots=analysis.shots,
+            stretches=analysis.stretches,
             warnings=tuple(self._warnings),
         )
 

@@ -15,7 +15,7 @@ from lipdub.errors import InputError, NoFaceError, WeightsError
 from lipdub.evaluation.page import quality_page, write_page
 from lipdub.evaluation.quality import Trace, check, faults_of, is_sure
 from lipdub.events import Done, Event, Stage
-from lipdub.pipeline.report import ShotReport, SyncReport
+from lipdub.pipeline.report import ShotReport, Stretch, SyncReport
 
 CALM = {"offset_ms": 40.0, "confidence": 0.9, "silence": 30.0, "jitter": 1.5, "seam": 2.0}
 
@@ -151,6 +151,44 @@ def test_sync_writes_a_report_of_what_it_made(
     assert "Dub of o.mp4" in page and page.count("<svg") == 2 and "<td>40</td><td>40</td>" in page
     again = CliRunner().invoke(app, [str(word) for word in [*words[:4], tmp_path / "new.mp4", *words[5:]]])
     assert again.exit_code == 5 and not (tmp_path / "new.mp4").exists()  # refused before the work
+
+
+def test_what_a_dub_has_painted_is_judged_and_nothing_else(face_clip) -> None:
+    left, right = (20, 30, 50), (90, 30, 50)
+    both = face_clip(lambda t: [left, right] if t < 40 else [left], "two.mp4", n_frames=60, languages=("eng",))
+    middle = {"x": 115.0, "y": 55.0}  # of the right one
+    stretches = [
+        Stretch(face=7, first_s=0.2, last_s=0.6, at_s=0.4, **middle),
+        Stretch(face=7, first_s=1.0, last_s=1.4, at_s=1.2, **middle),
+        Stretch(face=7, first_s=1.8, last_s=2.2, at_s=2.0, **middle),  # it has gone
+    ]
+    report = check(both, stretches=stretches).report
+    assert [(part.face, part.first_s, part.last_s) for part in report.segments] == [(7, 0.2, 0.6), (7, 1.0, 1.4)]
+    assert report.lost == 1
+    everybody = check(both, face="all").report
+    assert len(everybody.segments) == 2 and everybody.lost == 0
+    with pytest.raises(NoFaceError):
+        check(both, stretches=stretches[2:])
+
+
+def test_a_report_looks_at_the_face_that_was_chosen(
+    face_clip, speech, fake_faces, generator_file, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr("lipdub.pipeline.inputs.face_backend", lambda name, config, device: fake_faces())
+    asked = []
+    monkeypatch.setattr("lipdub.cli.dubbing.show_report", lambda report: asked.extend(report.stretches))
+    clip = face_clip(lambda t: [(20, 30, 60), (100, 30, 44)], n_frames=30, languages=("eng",))
+    talk = tmp_path / "talk.toml"
+    talk.write_text('[[speaker]]\nface = "120,50@0.5"\nturns = [[0.4, 0.8]]\n', encoding="utf-8")
+    words = ["sync", clip, speech(1.2), "-o", tmp_path / "o.mp4", "--report", tmp_path / "r.html", "--speakers", talk]
+    words += ["--weights", generator_file, "--device", "cpu", "--set", "media.preset=ultrafast"]
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    (stretch,) = asked
+    assert (stretch.face, stretch.first_s, stretch.last_s) == (1, 0.4, 0.76)  # frames by their middles
+    assert (stretch.x, stretch.y) == pytest.approx((122, 52), abs=8)
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 1 and "face 1</h2>" in page  # the larger one is left alone, and not judged
 
 
 def test_limits_of_the_configuration_are_used(clip: Path) -> None:
