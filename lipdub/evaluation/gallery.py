@@ -104,7 +104,7 @@ class Gallery:
             verdict = sight.verdict
             others = pairs[verdict.pairing, verdict.pair]
             lines = [s for s in others if s is sight or s.verdict.row in self.real]
-            plot = curves([Curve(s.verdict.row, s.times_s, s.openings, 0.0, OPEN) for s in lines], height=150)
+            plot = curves([_curve(s, min(float(one.times_s[-1]) for one in lines)) for s in lines], height=150)
             figures = f"r {verdict.values['follows_r']:.2f}, z {verdict.values.get('follows_z', 0.0):.1f}"
             title = f"{verdict.row}, {verdict.pairing}: {verdict.pair} ({figures})"
             shown.append(Shown(title, self._strips(lines), plot))
@@ -130,3 +130,9 @@ class Gallery:
                 if frame.index >= watched.rows[-1]:
                     break
         return np.hstack(found) if found else None
+
+
+def _curve(sight: Sight, end_s: float) -> Curve:
+    """The opening as long as all videos of a pair last: what was compared."""
+    count = max(2, int(np.searchsorted(sight.times_s, end_s, side="right")))
+    return Curve(sight.verdict.row, sight.times_s[:count], sight.openings[:count], 0.0, OPEN)
