@@ -147,7 +147,8 @@ class TrainConfig:
     minutes: float = 0.0  # wall-clock budget; the run ends at whichever comes first; 0 = none
     wrong_sounds: int = 1  # the expert's, beside each right one; a sound costs it far less than faces
     sound_first: int = 0  # steps in which only sound -> mouth shape is learnt (shape_code > 0)
-    batch_clips: int = 4  # clips of `frames` faces [3.7]; pictures, where a face network is trained
+    batch_clips: int = 4  # clips of `frames` faces [3.7] of a process; pictures, where a face network is trained
+    accumulate: int = 1  # batches whose gradients are summed before a step
     frames: int = 5  # T_v
     learning_rate: float = 2e-4  # Adam, both networks [3.7]
     anneal: float = 0.3  # last share of the steps over which the rate falls linearly to 0 [3.7]
@@ -157,8 +158,11 @@ class TrainConfig:
     aligned_references: int = 0  # of them cut out exactly as the target is, as `generator.own_frame` will be
     reference_blur: float = 0.5  # Gaussian on training references [3.6], sigma in pixels at size 96; 0 = off
     precision: str = "no"  # no | bf16 | fp16, of the networks' forward pass
+    compile: bool = False  # torch.compile; minutes at the start, for a faster step
+    channels_last: bool = True  # memory format of convolutions
+    patience: int = 0  # validations without a better one after which an expert's run ends; 0 = never
     speaker_cap: float = 0.15  # largest share of samples that one speaker may have
-    workers: int = 4  # threads that read the clips before the first step
+    workers: int = 2  # threads that read the clips, then make the samples of coming steps; 0 = none
     validate_every: int = 1000
     checkpoint_every_s: float = 60.0
     sample_every: int = 1000  # steps between two sample pictures

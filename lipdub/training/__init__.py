@@ -1,9 +1,10 @@
 """From footage to weights: data sets, and the training of every network.
 
 prepare, offset, store      footage -> aligned clips on disc, in sync, split by speaker
-data                        clips -> batches
+data, loader                clips -> batches, made ahead of the step
 expert, generator, faces    a stage each: its networks, losses and what its checkpoint holds
-run, settings               the run folder, and the one loop that trains any stage
+engine, loop                how a step is computed, on whatever there is; the one loop that trains any stage
+run, settings               the run folder
 stages, plan                what `lipdub train` does, or would do
 export                      checkpoint -> weights that ship
 """

@@ -6,16 +6,31 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
 from lipdub.config import Config
 from lipdub.losses import discriminator_adversarial, generator_adversarial, r1_penalty
 from lipdub.models.discriminator import Discriminator
-from lipdub.training.run import annealed, channels_last, descend, prepared
+from lipdub.training.engine import Engine, annealed
 
 TURN, SCALE, SHIFT = 0.1, 0.1, 0.06  # of the affine: radians, log size, crop sides; standard deviations
 ERODED = 0.5  # share of clips that are eroded, by a 3 x 3 minimum at size 96
+
+
+class Judged(nn.Module):
+    """Everything that a step of the discriminator asks of it, in one call, as several processes need it."""
+
+    def __init__(self, discriminator: Discriminator) -> None:
+        super().__init__()
+        self.discriminator = discriminator
+
+    def forward(self, real: Tensor, fake: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Logits (B,) of real and generated clips, and the penalty on other views `seen` of the real ones."""
+        logits = [self.discriminator(clips).float() for clips in (real, fake)]
+        if seen is None:
+            return logits[0], logits[1], None
+        with torch.autocast(seen.device.type, enabled=False):  # a gradient is taken: no half precision
+            return logits[0], logits[1], r1_penalty(self.discriminator(seen), seen)
 
 
 class Adversary:
@@ -25,14 +40,14 @@ class Adversary:
 
     Args:
         config: discriminator, loss and train sections are used.
-        accelerator: device and precision.
+        engine: device, precision and processes.
     """
 
-    def __init__(self, config: Config, accelerator: Accelerator) -> None:
-        self._loss, self._train, self._accelerator = config.loss, config.train, accelerator
-        discriminator = channels_last(Discriminator(config.discriminator))
-        optimizer = torch.optim.Adam(discriminator.parameters(), config.train.learning_rate)
-        self._discriminator, self._optimizer = prepared(accelerator, discriminator, optimizer)
+    def __init__(self, config: Config, engine: Engine) -> None:
+        self._loss, self._train, self._engine = config.loss, config.train, engine
+        self._discriminator = engine.place(Discriminator(config.discriminator))
+        optimizer = torch.optim.Adam(self._discriminator.parameters(), config.train.learning_rate)
+        self.judged, self._optimizer, _ = engine.prepare(Judged(self._discriminator), optimizer)
         self._shown: tuple[Tensor, Tensor] | None = None
         self._learnt = 0  # steps, by which the penalty comes round
 
@@ -40,11 +55,11 @@ class Adversary:
         """The generator's loss (13) on clips (B, T, 3, S, S); both kinds are kept for the next `learn`."""
         self._shown = real.detach(), fake.detach()
         self._discriminator.requires_grad_(False)
-        with self._accelerator.autocast():
+        with self._engine.accelerator.autocast():
             return generator_adversarial(self._discriminator(diff_augment(fake)).float())
 
     def learn(self, share: float) -> dict[str, float]:
-        """One step of Adam on (14), on the clips that `fool` saw last; `share` of the run is done.
+        """A part of a step of Adam on (14), on the clips that `fool` saw last; `share` of the run is done.
 
         The penalty is taken on every `loss.r1_every`th step and then counts as many times (lazy, arXiv:1912.04958).
 
@@ -54,32 +69,31 @@ class Adversary:
         assert self._shown is not None  # fool
         real, fake = self._shown
         self._discriminator.requires_grad_(True)
-        with self._accelerator.autocast():
-            logits = [self._discriminator(diff_augment(clips)).float() for clips in (real, fake)]
-            loss = discriminator_adversarial(*logits)
-        told = {"discriminator": float(loss.detach())}
         every = self._loss.r1_every
-        if self._loss.r1_gamma and self._learnt % every == 0:
-            seen = diff_augment(real).requires_grad_(True)  # its gradient is taken, so half precision is left
-            penalty = r1_penalty(self._discriminator(seen), seen)
+        penalized = bool(self._loss.r1_gamma) and self._learnt % every == 0
+        seen = diff_augment(real).requires_grad_(True) if penalized else None
+        logits_real, logits_fake, penalty = self.judged(diff_augment(real), diff_augment(fake), seen)
+        loss = discriminator_adversarial(logits_real, logits_fake)
+        told = {"discriminator": float(loss.detach())}
+        if penalty is not None:
             loss = loss + every * self._loss.r1_gamma / 2 * penalty
             told["r1"] = float(penalty.detach())
         rate = annealed(self._train.learning_rate, share, self._train.anneal)
-        descend(self._accelerator, self._discriminator, self._optimizer, loss, rate, self._train.clip_norm)
-        self._learnt += 1
+        self._engine.descend(self.judged, self._optimizer, loss, rate)
+        self._learnt += self._engine.stepping
         return told
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of it."""
         return {
-            "model": self._accelerator.unwrap_model(self._discriminator).state_dict(),
+            "model": self._discriminator.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "learnt": self._learnt,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from `state()`."""
-        self._accelerator.unwrap_model(self._discriminator).load_state_dict(state["model"])
+        self._discriminator.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._learnt = int(state["learnt"])
 

@@ -6,7 +6,7 @@ Target and references are cropped with independent jitter, so that their frames 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -26,8 +26,6 @@ from lipdub.faces.backend import Frame
 from lipdub.faces.references import cluster, sharpness
 from lipdub.mel import mel_windows
 from lipdub.models.layers import mask_lower_half
-from lipdub.training.peers import own_seed
-from lipdub.training.run import sampler_from, sampler_state
 from lipdub.training.store import AGAIN, RATE, ClipEntry, read_clip, read_manifest
 
 LIGHT_CHANGE = 0.02  # log gain, standard deviation, between a clip's frames in training: once per channel, once in all
@@ -79,7 +77,7 @@ class ClipSet:
         folder: a prepared data set.
         split: train, val or test.
         config: mel, reference, expert and train sections are used.
-        seed: of the sampling; of several processes each draws its own samples.
+        seed: of the sampling.
 
     Raises:
         InputError: no data set, no usable clip in the split, or an unknown `reference.sampling`.
@@ -95,7 +93,7 @@ class ClipSet:
         entries = [entry for entry in entries if entry.frames >= shortest]
         if not entries:
             raise InputError(f"{folder} has no clip of {shortest} frames in split {split!r}", "prepare longer footage")
-        self.config, self.seed = config, own_seed(seed)
+        self.config, self.seed = config, seed
         self.margin = float(summary["margin"])  # type: ignore[arg-type]
         self.reseed(self.seed)
         with ThreadPoolExecutor(max(1, config.train.workers)) as pool:
@@ -109,13 +107,11 @@ class ClipSet:
         """Start the sampling afresh."""
         self.rng = np.random.default_rng(seed)
 
-    def state(self) -> str:
-        """Where the sampling is, for a checkpoint's "sampler"."""
-        return sampler_state(self.rng)
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on sampling where a checkpoint was written."""
-        self.rng = sampler_from(state, self.seed)
+    def numbered(self, *numbers: int) -> ClipSet:
+        """The same clips with a sampling of their own, which depends on the seed and these numbers only."""
+        view = copy.copy(self)
+        view.rng = np.random.default_rng((self.seed, *numbers))
+        return view
 
     def _load(self, folder: Path, entry: ClipEntry) -> Clip | None:
         """A clip, or None if it is damaged."""

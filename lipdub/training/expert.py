@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from lipdub.config import Config, ExpertConfig
@@ -23,7 +22,7 @@ from lipdub.losses import expert_bce
 from lipdub.mel import mel_windows
 from lipdub.models.expert import Expert, lower_halves
 from lipdub.training.data import MIRRORED_SHAPE, ClipSet, noisy_sound
-from lipdub.training.run import annealed, channels_last, descend, prepared
+from lipdub.training.engine import Engine, annealed
 from lipdub.training.store import RATE
 
 NEAREST_S = 0.2  # a wrong sound is at least this far from the right one
@@ -63,7 +62,7 @@ class TaughtExpert(nn.Module):
 
     def __init__(self, config: ExpertConfig, heads: bool) -> None:
         super().__init__()
-        self.expert = channels_last(Expert(config))
+        self.expert = Expert(config)
         self.scale = config.embedding**0.5  # an embedding has norm 1
         told = config.frames * len(SHAPE_NAMES)
         self.heads = nn.ModuleList([nn.Linear(config.embedding, told) for _ in ("faces", "sound")] if heads else [])
@@ -84,59 +83,75 @@ class ExpertTraining:
 
     Args:
         config: mel, expert, loss and train sections are used.
-        accelerator: device and precision.
+        engine: device, precision and processes.
         clips: to train on.
         held_out: to validate on.
     """
 
-    def __init__(self, config: Config, accelerator: Accelerator, clips: ClipSet, held_out: ClipSet) -> None:
-        self.config, self.accelerator, self.clips, self.held_out = config, accelerator, clips, held_out
-        taught = TaughtExpert(config.expert, heads=config.loss.shape > 0)
+    def __init__(self, config: Config, engine: Engine, clips: ClipSet, held_out: ClipSet) -> None:
+        self.config, self.engine, self.clips, self.held_out = config, engine, clips, held_out
+        taught = engine.place(TaughtExpert(config.expert, heads=config.loss.shape > 0))
         optimizer = torch.optim.Adam(taught.parameters(), config.train.learning_rate)
-        self.taught, self.optimizer = prepared(accelerator, taught, optimizer)
+        self.taught, self.optimizer, self.network = engine.prepare(taught, optimizer)
         self.best: dict[str, Tensor] = {}
         self.best_loss = float("inf")
+        self.stale = 0  # validations since the best one
 
-    def losses(self, step: int) -> dict[str, Tensor]:
-        """Loss (4) of a random batch, and of the mouths that the embeddings tell."""
+    @property
+    def networks(self) -> list[nn.Module]:
+        """The expert with its heads."""
+        return [self.taught]
+
+    @property
+    def settled(self) -> bool:
+        """Whether `train.patience` validations in a row were no better than the best."""
+        return 0 < self.config.train.patience <= self.stale
+
+    def sample(self, step: int, part: int) -> ExpertBatch:
+        """A random batch."""
+        clips, wrong = self.clips.numbered(step, part), self.config.train.wrong_sounds
+        return expert_batch(clips, self.config, self.engine.part_clips, wrong, augment=True)
+
+    def losses(self, sample: ExpertBatch, step: int) -> dict[str, Tensor]:
+        """Loss (4), and of the mouths that the embeddings tell."""
         self.taught.train()
-        train = self.config.train
-        return self.judge(expert_batch(self.clips, self.config, train.batch_clips, train.wrong_sounds, augment=True))
+        return self.judge(sample)
 
     def judge(self, batch: ExpertBatch) -> dict[str, Tensor]:
         """Unweighted terms of the loss of one batch."""
-        batch = batch.to(self.accelerator.device)
-        with self.accelerator.autocast():
-            judged = self.taught(batch)
+        batch = batch.to(self.engine.device)
+        judged = self.taught(batch)
         losses = {"expert": _balanced(judged.similarity)}
         if judged.seen is not None:
             losses["seen"] = F.smooth_l1_loss(judged.seen.float(), batch.shapes[:, 0], beta=0.5)
             losses["heard"] = F.smooth_l1_loss(judged.heard.float(), batch.shapes, beta=0.5)
         return losses
 
-    def update(self, losses: dict[str, Tensor], step: int, share: float) -> dict[str, float]:
+    def update(self, losses: dict[str, Tensor], share: float) -> dict[str, float]:
         """One step of Adam."""
         train, weight = self.config.train, self.config.loss.shape
         total = losses["expert"]
         if "seen" in losses:
             total = total + weight * (losses["seen"] + losses["heard"])
         rate = annealed(train.learning_rate, share, train.anneal)
-        descend(self.accelerator, self.taught, self.optimizer, total, rate, train.clip_norm)
+        self.engine.descend(self.taught, self.optimizer, total, rate)
         return {}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Loss (4) and accuracy on held-out samples."""
-        self.taught.eval()
+        self.network.eval()
         self.held_out.reseed(JUDGE_SEED)
         losses, right = [], []
         for _ in range(JUDGED_BATCHES):
             batch = expert_batch(self.held_out, self.config, JUDGED_CLIPS, 1, augment=False)
-            similarity = self.taught(batch.to(self.accelerator.device)).similarity
+            similarity = self.network(batch.to(self.engine.device)).similarity
             losses.append(float(_balanced(similarity)))
             right.append(float(((similarity[:, 0] > 0.5).float() + (similarity[:, 1] <= 0.5).float()).mean() / 2))
-        values = {"val_expert": float(np.mean(losses)), "val_accuracy": float(np.mean(right))}
+        values = self.engine.of_first({"val_expert": float(np.mean(losses)), "val_accuracy": float(np.mean(right))})
+        self.stale += 1
         if values["val_expert"] < self.best_loss or not self.best:
+            self.stale = 0
             self.best_loss = values["val_expert"]
             self.best = {name: value.detach().cpu().clone() for name, value in self._weights().items()}
         return values
@@ -149,28 +164,22 @@ class ExpertTraining:
         """Everything a checkpoint holds of this stage."""
         return {
             "model": self._weights(),
-            "heads": self._unwrapped.heads.state_dict(),
+            "heads": self.network.heads.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "best": self.best,
             "best_loss": self.best_loss,
-            "sampler": self.clips.state(),
+            "stale": self.stale,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from `state()`."""
-        self._unwrapped.expert.load_state_dict(state["model"])
-        self._unwrapped.heads.load_state_dict(state["heads"])
+        self.network.expert.load_state_dict(state["model"])
+        self.network.heads.load_state_dict(state["heads"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.best, self.best_loss = state["best"], state["best_loss"]
-        self.clips.restore(state)
-
-    @property
-    def _unwrapped(self) -> TaughtExpert:
-        taught: TaughtExpert = self.accelerator.unwrap_model(self.taught)
-        return taught
+        self.best, self.best_loss, self.stale = state["best"], state["best_loss"], state.get("stale", 0)
 
     def _weights(self) -> dict[str, Tensor]:
-        weights: dict[str, Tensor] = self._unwrapped.expert.state_dict()
+        weights: dict[str, Tensor] = self.network.expert.state_dict()
         return weights
 
 

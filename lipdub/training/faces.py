@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lipdub.config import TrainConfig
 from lipdub.errors import InputError
 from lipdub.models.facenets import FaceDetector, LandmarkNet
+from lipdub.training.engine import Engine, averaged_copy
 from lipdub.training.facedata import (
     BACKGROUNDS,
     LabelledFrame,
@@ -31,7 +31,6 @@ from lipdub.training.facedata import (
     load_frames,
     load_patches,
 )
-from lipdub.training.run import averaged_copy, channels_last, descend, prepared, sampler_from, sampler_state
 
 DETECTOR_CANVAS = (224, 320)  # height, width of a training picture
 BACKGROUND_SHARE = 0.15  # of the pictures show no face at all
@@ -71,8 +70,8 @@ class FaceTraining:
         network: detector or landmarks.
         clips: folder of labelled footage.
         labels: what scripts/label_faces.py wrote.
-        config: batch_clips (pictures a step), learning_rate, clip_norm and ema are used.
-        accelerator: device and precision.
+        config: learning_rate and ema are used.
+        engine: device, precision, processes, and how many pictures a part of a step has.
         seed: of the sampling.
 
     Raises:
@@ -80,10 +79,9 @@ class FaceTraining:
     """
 
     def __init__(
-        self, network: str, clips: Path, labels: Path, config: TrainConfig, accelerator: Accelerator, *, seed: int = 0
+        self, network: str, clips: Path, labels: Path, config: TrainConfig, engine: Engine, *, seed: int = 0
     ) -> None:
-        self.network, self.config, self.accelerator, self.seed = network, config, accelerator, seed
-        self.rng = np.random.default_rng(seed)
+        self.kind, self.config, self.engine, self.seed = network, config, engine, seed
         self.frames: dict[str, list[LabelledFrame]] = {}
         self.patches: dict[str, list[LabelledPatch]] = {}
         if network == "detector":
@@ -94,29 +92,43 @@ class FaceTraining:
             model = LandmarkNet()
         if not any(group for name, group in (self.frames | self.patches).items() if name != BACKGROUNDS):
             raise InputError(f"no clear face in {labels}", "label other footage")
-        model = channels_last(model)
-        self.averaged = averaged_copy(model, config.ema, accelerator.device)
+        model = engine.place(model)
+        self.averaged = averaged_copy(model, config.ema, engine.device)
         optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=WEIGHT_DECAY)
-        self.model, self.optimizer = prepared(accelerator, model, optimizer)
+        self.trained, self.optimizer, self.model = engine.prepare(model, optimizer)
+        self.risen = 1 / WARM_UP  # share of the full rate, at the beginning of a run
 
-    def losses(self, step: int) -> dict[str, Tensor]:
-        """The network's loss on a random batch."""
-        self.model.train()
-        if self.network == "detector":
-            images, *targets = (t.to(self.accelerator.device) for t in self._detector_batch())
-            with self.accelerator.autocast():
-                output = self.model(images)
-            return {"detector": detector_loss(output.float(), *targets)}
-        images, *targets = (t.to(self.accelerator.device) for t in self._landmark_batch())
-        with self.accelerator.autocast():
-            points, logits = self.model(images)
+    @property
+    def networks(self) -> list[nn.Module]:
+        """The one that is trained."""
+        return [self.trained]
+
+    @property
+    def settled(self) -> bool:
+        """Never: nothing is held out."""
+        return False
+
+    def sample(self, step: int, part: int) -> tuple[Tensor, ...]:
+        """Random pictures, then what the network should make of them."""
+        rng = np.random.default_rng((self.seed, step, part))
+        return self._detector_batch(rng) if self.kind == "detector" else self._landmark_batch(rng)
+
+    def losses(self, sample: tuple[Tensor, ...], step: int) -> dict[str, Tensor]:
+        """The network's loss."""
+        self.trained.train()
+        self.risen = min(1.0, (step + 1) / WARM_UP)
+        images, *targets = (tensor.to(self.engine.device) for tensor in sample)
+        if self.kind == "detector":
+            return {"detector": detector_loss(self.trained(images).float(), *targets)}
+        points, logits = self.trained(images)
         return {"landmarks": landmark_loss(points.float(), logits.float(), *targets)}
 
-    def update(self, losses: dict[str, Tensor], step: int, share: float) -> dict[str, float]:
-        """One step of AdamW at a rate that rises, then falls by a cosine to 0 at the end of the run."""
-        rate = self.config.learning_rate * min(1, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * share))
-        descend(self.accelerator, self.model, self.optimizer, losses[self.network], rate, self.config.clip_norm)
-        self.averaged.update_parameters(self.accelerator.unwrap_model(self.model))
+    def update(self, losses: dict[str, Tensor], share: float) -> dict[str, float]:
+        """One part of a step of AdamW at a rate that rises, then falls by a cosine to 0 at the end of the run."""
+        rate = self.config.learning_rate * self.risen * 0.5 * (1 + math.cos(math.pi * share))
+        self.engine.descend(self.trained, self.optimizer, losses[self.kind], rate)
+        if self.engine.stepping:
+            self.averaged.update_parameters(self.model)
         return {}
 
     def validate(self) -> dict[str, float]:
@@ -130,39 +142,37 @@ class FaceTraining:
     def state(self) -> dict[str, Any]:
         """Everything a checkpoint holds of this stage."""
         return {
-            "model": self.accelerator.unwrap_model(self.model).state_dict(),
+            "model": self.model.state_dict(),
             "ema": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "sampler": sampler_state(self.rng),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from `state()`."""
-        self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
+        self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.rng = sampler_from(state, self.seed)
 
-    def _detector_batch(self) -> tuple[Tensor, ...]:
+    def _detector_batch(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
         height, width = DETECTOR_CANVAS
-        groups = [self.frames[name] for name in self._draw_groups(self.frames)]
-        images, boxes = zip(*(detector_sample(group, height, width, self.rng) for group in groups), strict=True)
+        groups = [self.frames[name] for name in self._draw_groups(self.frames, rng)]
+        images, boxes = zip(*(detector_sample(group, height, width, rng) for group in groups), strict=True)
         targets = (torch.from_numpy(t) for t in detector_targets(list(boxes), height, width))
         return (_to_tensor(np.stack(images)), *targets)
 
-    def _landmark_batch(self) -> tuple[Tensor, ...]:
-        samples = [landmark_sample(self.patches[name], self.rng) for name in self._draw_groups(self.patches)]
+    def _landmark_batch(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
+        samples = [landmark_sample(self.patches[name], rng) for name in self._draw_groups(self.patches, rng)]
         images, points, faces = (np.stack(column) for column in zip(*samples, strict=True))
         return _to_tensor(images), torch.from_numpy(points), torch.from_numpy(faces).float()
 
-    def _draw_groups(self, groups: dict[str, list[Any]]) -> list[str]:
+    def _draw_groups(self, groups: dict[str, list[Any]], rng: np.random.Generator) -> list[str]:
         """A group for each picture of a batch."""
         names = list(groups)
         weights = np.array([len(groups[name]) for name in names], np.float64) ** GROUP_POWER
         if BACKGROUNDS in groups:
             weights[names.index(BACKGROUNDS)] = 0
             weights[names.index(BACKGROUNDS)] = weights.sum() * BACKGROUND_SHARE / (1 - BACKGROUND_SHARE)
-        return [str(n) for n in self.rng.choice(names, self.config.batch_clips, p=weights / weights.sum())]
+        return [str(n) for n in rng.choice(names, self.engine.part_clips, p=weights / weights.sum())]
 
 
 def _to_tensor(images: NDArray[np.uint8]) -> Tensor:

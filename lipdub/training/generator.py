@@ -9,12 +9,12 @@ shape in place of the heard one.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from lipdub.config import Config
@@ -24,7 +24,7 @@ from lipdub.models.generator import Generated, Generator, References, blend
 from lipdub.models.warp import enlarged
 from lipdub.training.adversary import Adversary
 from lipdub.training.data import Batch, ClipSet, another_voice, masked_faces, noisy_sound
-from lipdub.training.run import annealed, averaged_copy, channels_last, descend, prepared
+from lipdub.training.engine import Engine, annealed, averaged_copy
 
 SOUND_BATCH = 96  # mel windows a step, for the sound -> shape side
 SHAPE_NOISE = 0.1  # on the true shape that stands in for the heard one, which is never exact; in units of SHAPE_SCALE
@@ -44,12 +44,49 @@ def own_references(known: Tensor, frames: int) -> Tensor:
     return same.repeat_interleave(frames, 0).repeat_interleave(references, 1) & known.flatten()
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What a part of a step is learnt from."""
+
+    sounds: tuple[Tensor, Tensor] | None  # mel windows (N, 80, W) and the mouth shapes (N, C) that belong to them
+    batch: Batch | None  # None while only sound is learnt
+
+    def to(self, device: torch.device) -> Lesson:
+        """The same on another device."""
+        sounds = None if self.sounds is None else (self.sounds[0].to(device), self.sounds[1].to(device))
+        return Lesson(sounds, None if self.batch is None else self.batch.to(device))
+
+
+class TaughtGenerator(nn.Module):
+    """Everything that a step asks of a generator, in one call, as several processes need it."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, lesson: Lesson, shape: Tensor | None) -> tuple[Tensor | None, Generated | None]:
+        """Mouth shapes heard in the sounds, and faces for the batch, with `shape` in place of what is heard there."""
+        heard = None if lesson.sounds is None else self.generator.encode_audio(lesson.sounds[0]).shape
+        return heard, None if lesson.batch is None else paint(self.generator, lesson.batch, shape)
+
+
+def paint(generator: Generator, batch: Batch, shape: Tensor | None) -> Generated:
+    """The generator on a batch; `shape` (B * T, C) stands in for what is heard."""
+    shapes = batch.reference_shapes.flatten(0, 1) if generator.config.shape_code else None
+    if shapes is not None and generator.training:
+        shapes = shapes + SHAPE_NOISE * torch.randn_like(shapes)
+    references: References = generator.encode_references(batch.references.flatten(0, 1), shapes)
+    owner = own_references(batch.known, batch.real.shape[1])
+    result: Generated = generator(masked_faces(batch.real), batch.windows.flatten(0, 1), references, owner, shape=shape)
+    return result
+
+
 class GeneratorTraining:
     """Generator, its averaged copy, optimizer, criteria and data of one run of stage 1 or 2.
 
     Args:
         config: all sections but media and sync.
-        accelerator: device and precision.
+        engine: device, precision and processes.
         clips: to train on.
         held_out: to validate on.
         features: frozen VGG for the perceptual loss (7), or None to do without it.
@@ -61,7 +98,7 @@ class GeneratorTraining:
     def __init__(
         self,
         config: Config,
-        accelerator: Accelerator,
+        engine: Engine,
         clips: ClipSet,
         held_out: ClipSet,
         *,
@@ -70,39 +107,58 @@ class GeneratorTraining:
         adversary: Adversary | None = None,
         start: Generator | None = None,
     ) -> None:
-        self.config, self.accelerator, self.clips, self.held_out = config, accelerator, clips, held_out
-        generator = channels_last(Generator(config.generator))
+        self.config, self.engine, self.clips, self.held_out = config, engine, clips, held_out
+        generator = engine.place(Generator(config.generator))
         if start is not None:
             generator.load_state_dict(start.state_dict())
-        self.averaged = averaged_copy(generator, config.train.ema, accelerator.device)
+        self.averaged = averaged_copy(generator, config.train.ema, engine.device)
         optimizer = torch.optim.Adam(generator.parameters(), config.train.learning_rate)
-        self.generator, self.optimizer = prepared(accelerator, generator, optimizer)
-        self.features = features.to(accelerator.device) if features is not None else None
-        self.expert = expert.to(accelerator.device).eval().requires_grad_(False) if expert is not None else None
+        self.taught, self.optimizer, _ = engine.prepare(TaughtGenerator(generator), optimizer)
+        self.generator = generator
+        self.features = engine.place(features) if features is not None else None
+        self.expert = engine.place(expert).eval().requires_grad_(False) if expert is not None else None
         self.expert_weight, self.adversary = config.loss.expert, adversary
 
-    def losses(self, step: int) -> dict[str, Tensor]:
-        """Every term of (15) that has a weight now, on a random batch, by its configuration key."""
-        config, device = self.config, self.accelerator.device
-        self.generator.train()
-        losses: dict[str, Tensor] = {}
+    @property
+    def networks(self) -> list[nn.Module]:
+        """Generator and, in stage 2, discriminator."""
+        return [self.taught, *([] if self.adversary is None else [self.adversary.judged])]
+
+    @property
+    def settled(self) -> bool:
+        """Never: masked L1 falls as long as a run lasts."""
+        return False
+
+    def sample(self, step: int, part: int) -> Lesson:
+        """Random sounds and pictures, as far as the step has use for them."""
+        config, clips, count = self.config, self.clips.numbered(step, part), self.engine.part_clips
+        sounds = None
         if config.generator.shape_code and config.loss.shape:
-            windows, shapes = self.clips.sounds(SOUND_BATCH, config.generator.window)
-            windows = noisy_sound(another_voice(windows, self.clips.rng), self.clips.rng)
-            with self.accelerator.autocast():
-                losses["shape"] = self.shape_loss(windows.to(device), shapes.to(device))
-        if step >= config.train.sound_first or not losses:
-            batch = self._draw(self.clips, config.train.batch_clips, augment=True)
-            with self.accelerator.autocast():
-                losses |= self.picture_losses(batch)
+            n_sounds = SOUND_BATCH * count // config.train.batch_clips
+            windows, shapes = clips.sounds(n_sounds, config.generator.window)
+            sounds = noisy_sound(another_voice(windows, clips.rng), clips.rng), shapes
+        pictures = step >= config.train.sound_first or sounds is None
+        size, width = config.generator.size, config.generator.window
+        return Lesson(sounds, clips.batch(count, size, width, augment=True) if pictures else None)
+
+    def losses(self, sample: Lesson, step: int) -> dict[str, Tensor]:
+        """Every term of (15) that has a weight now, by its configuration key."""
+        lesson, taught = sample.to(self.engine.device), None
+        self.taught.train()
+        if lesson.batch is not None and (taught := self._true_shape(lesson.batch)) is not None:
+            taught = taught + SHAPE_NOISE * torch.randn_like(taught)
+        heard, generated = self.taught(lesson, taught)
+        losses: dict[str, Tensor] = {}
+        if lesson.sounds is not None:
+            losses["shape"] = F.smooth_l1_loss(heard, lesson.sounds[1], beta=0.5)
+        if lesson.batch is not None:
+            with self.engine.accelerator.autocast():
+                losses |= self.picture_losses(lesson.batch, generated)
         return losses
 
-    def picture_losses(self, batch: Batch) -> dict[str, Tensor]:
+    def picture_losses(self, batch: Batch, generated: Generated) -> dict[str, Tensor]:
         """The terms that look at pictures."""
-        taught = self._true_shape(batch)
-        if taught is not None:
-            taught = taught + SHAPE_NOISE * torch.randn_like(taught)
-        generated, blended = self.generate(self.generator, batch, taught)
+        blended = blend(generated, batch.real.flatten(0, 1), self.config.loss)
         real, mouth = batch.real.flatten(0, 1), batch.mouth.flatten(0, 1)
         weight = self.config.loss
         half = real.shape[-1] // 2
@@ -132,30 +188,15 @@ class GeneratorTraining:
             losses["adversarial"] = self.adversary.fool(fake, batch.real)
         return losses
 
-    def shape_loss(self, windows: Tensor, shapes: Tensor) -> Tensor:
-        """Smooth L1 between heard and seen mouth shapes."""
-        heard = self.generator.encode_audio(windows).shape
-        assert heard is not None  # shape_code
-        return F.smooth_l1_loss(heard, shapes, beta=0.5)
-
-    def generate(self, model: nn.Module, batch: Batch, shape: Tensor | None) -> tuple[Generated, Tensor]:
-        """The generator on a batch; also the blended frames (B * T, 3, S, S) of (10)."""
-        shapes = batch.reference_shapes.flatten(0, 1) if self.config.generator.shape_code else None
-        if shapes is not None and model.training:
-            shapes = shapes + SHAPE_NOISE * torch.randn_like(shapes)
-        references: References = model.encode_references(batch.references.flatten(0, 1), shapes)  # type: ignore[operator]
-        owner = own_references(batch.known, batch.real.shape[1])
-        result: Generated = model(masked_faces(batch.real), batch.windows.flatten(0, 1), references, owner, shape=shape)
-        return result, blend(result, batch.real.flatten(0, 1), self.config.loss)
-
-    def update(self, losses: dict[str, Tensor], step: int, share: float) -> dict[str, float]:
-        """One step of Adam on the weighted sum, and of the average; then one of the adversary."""
+    def update(self, losses: dict[str, Tensor], share: float) -> dict[str, float]:
+        """A part of a step of Adam on the weighted sum, and of the average's; then of the adversary's."""
         weights, train = self.config.loss, self.config.train
         factor = {name: getattr(weights, name) for name in losses} | {"expert": self.expert_weight}
         total = torch.stack([factor[name] * value for name, value in losses.items()]).sum()
         rate = annealed(train.learning_rate, share, train.anneal)
-        descend(self.accelerator, self.generator, self.optimizer, total, rate, train.clip_norm)
-        self.averaged.update_parameters(self.accelerator.unwrap_model(self.generator))
+        self.engine.descend(self.taught, self.optimizer, total, rate)
+        if self.engine.stepping:
+            self.averaged.update_parameters(self.generator)
         if self.adversary is not None and "adversarial" in losses:
             return self.adversary.learn(share)
         return {}
@@ -166,20 +207,23 @@ class GeneratorTraining:
 
         Switches the expert loss on once the first of these is good enough [3.7].
         """
-        config, device, model = self.config, self.accelerator.device, self.averaged.module
+        config, device, model = self.config, self.engine.device, self._average
         self.held_out.reseed(JUDGE_SEED)
         rows: list[dict[str, float]] = []
         for _ in range(JUDGED_BATCHES):
-            batch = self._draw(self.held_out, JUDGED_CLIPS, augment=False)
-            generated, blended = self.generate(model, batch, self._true_shape(batch))
+            batch = self._held_out_batch()
+            generated = paint(model, batch, self._true_shape(batch))
             real, mouth = batch.real.flatten(0, 1), batch.mouth.flatten(0, 1)
+            blended = blend(generated, real, config.loss)
             row = {"val_l1": masked_l1(generated.face, real, mouth), "val_blend_l1": masked_l1(blended, real, mouth)}
             if config.generator.shape_code:
                 windows, shapes = self.held_out.sounds(JUDGED_SOUNDS, config.generator.window)
-                heard = model.encode_audio(windows.to(device)).shape.cpu()  # type: ignore[operator]
+                heard = model.encode_audio(windows.to(device)).shape
+                assert heard is not None  # shape_code
+                heard = heard.cpu()
                 row["val_opening_r"] = torch.corrcoef(torch.stack([heard[:, 0], shapes[:, 0]]))[0, 1]
             rows.append({name: float(value) for name, value in row.items()})
-        values = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+        values = self.engine.of_first({name: float(np.mean([row[name] for row in rows])) for name in rows[0]})
         if self.expert is not None:
             if self.expert_weight == 0 and values["val_l1"] < config.loss.expert_at_l1:
                 self.expert_weight = config.loss.expert_on
@@ -190,36 +234,40 @@ class GeneratorTraining:
     def pictures(self) -> list[Tensor]:
         """Rows: masked input, a reference, generated from the sound, with a shape code from the true one too, real."""
         self.held_out.reseed(PICTURE_SEED)
-        batch = self._draw(self.held_out, JUDGED_CLIPS, augment=False)
+        batch = self._held_out_batch()
         repeated = batch.references[:, :1].expand_as(batch.real).flatten(0, 1)
-        rows = [masked_faces(batch.real), repeated, self.generate(self.averaged.module, batch, None)[1]]
-        if (taught := self._true_shape(batch)) is not None:
-            rows.append(self.generate(self.averaged.module, batch, taught)[1])
-        return [*rows, batch.real.flatten(0, 1)]
+        real, taught = batch.real.flatten(0, 1), self._true_shape(batch)
+        shapes = [None] if taught is None else [None, taught]
+        made = [blend(paint(self._average, batch, shape), real, self.config.loss) for shape in shapes]
+        return [masked_faces(batch.real), repeated, *made, real]
 
     def state(self) -> dict[str, Any]:
         """Everything a checkpoint holds of this stage."""
         return {
-            "model": self.accelerator.unwrap_model(self.generator).state_dict(),
+            "model": self.generator.state_dict(),
             "ema": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "expert_weight": self.expert_weight,
-            "sampler": self.clips.state(),
         } | ({} if self.adversary is None else {"adversary": self.adversary.state()})
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from `state()`."""
-        self.accelerator.unwrap_model(self.generator).load_state_dict(state["model"])
+        self.generator.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.expert_weight = float(state["expert_weight"])
         if self.adversary is not None:
             self.adversary.restore(state["adversary"])
-        self.clips.restore(state)
 
-    def _draw(self, clips: ClipSet, count: int, *, augment: bool) -> Batch:
+    @property
+    def _average(self) -> Generator:
+        model = self.averaged.module
+        assert isinstance(model, Generator)
+        return model
+
+    def _held_out_batch(self) -> Batch:
         size, width = self.config.generator.size, self.config.generator.window
-        return clips.batch(count, size, width, augment=augment).to(self.accelerator.device)
+        return self.held_out.batch(JUDGED_CLIPS, size, width, augment=False).to(self.engine.device)
 
     def _true_shape(self, batch: Batch) -> Tensor | None:
         """What stands in for the heard shape (B * T, C); None where the generator has no shape code."""

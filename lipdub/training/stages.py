@@ -8,25 +8,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
-from accelerate.tracking import get_available_trackers
-from accelerate.utils import LoggerType
 from torch import nn
 
 from lipdub.config import Config
-from lipdub.errors import InputError, ResourceError, SetupError, WeightsError
+from lipdub.errors import InputError, SetupError, WeightsError
 from lipdub.faces.align import SHAPE_NAMES
 from lipdub.models.expert import Expert
 from lipdub.models.generator import Generator
 from lipdub.models.vgg import Vgg16, Vgg19Conv31
-from lipdub.training import peers
 from lipdub.training.adversary import Adversary
 from lipdub.training.data import ClipSet
+from lipdub.training.engine import Engine
 from lipdub.training.expert import ExpertTraining
 from lipdub.training.export import STAGES, export
 from lipdub.training.faces import FaceTraining
 from lipdub.training.generator import GeneratorTraining
-from lipdub.training.run import CHECKPOINT, Run, Stage, channels_last, run_config, train_steps
+from lipdub.training.loop import Stage, train_steps
+from lipdub.training.run import CHECKPOINT, Run, TrainProgress, run_config
 from lipdub.training.store import read_manifest
 from lipdub.weights import RUN_WEIGHTS, load_expert, load_generator, load_state, locate
 
@@ -52,7 +50,10 @@ class RunRequest:
 
 
 def run_stage(
-    request: RunRequest, on_line: Callable[[str], None] = print, stopped: Callable[[], bool] = lambda: False
+    request: RunRequest,
+    on_line: Callable[[str], None] = print,
+    stopped: Callable[[], bool] = lambda: False,
+    on_progress: Callable[[TrainProgress], None] | None = None,
 ) -> bool:
     """Train, or go on training, one stage; then export, if asked to. Nothing is created before all inputs are found.
 
@@ -60,6 +61,7 @@ def run_stage(
         request: what to train, on what, where to.
         on_line: receives progress lines.
         stopped: asked before each step; once it says yes the run is saved and left, to be continued by the same call.
+        on_progress: receives how far the steps are, in place of lines about them.
 
     Returns:
         Whether the run is finished.
@@ -68,8 +70,10 @@ def run_stage(
         LipdubError: bad data or settings, weights that are not there, losses that are not finite.
     """
     _check(request)
-    accelerator = _accelerator(request)
-    on_line = on_line if accelerator.is_main_process else lambda line: None
+    by_parts = STAGES[request.stage] == "generator"  # sound first, heads without a loss
+    engine = Engine(request.config.train, unused=by_parts, trackers=request.trackers, folder=request.run)
+    accelerator = engine.accelerator
+    on_line = on_line if engine.is_first else lambda line: None
     config, expert = request.config, None
     start = None
     if request.start is not None:
@@ -81,23 +85,16 @@ def run_stage(
         _check_expert(config)
     config = second_stage(config, with_expert=expert is not None) if request.stage == "2" else config
     features = load_features(request.features) if request.features else None
-    torch.manual_seed(request.seed)  # every process begins with the same weights ...
+    engine.seed(request.seed, own=False)  # every process begins with the same weights ...
     with accelerator.main_process_first():
-        run = Run(request.run, config, on_line, lambda values, step: accelerator.log(values, step=step))
+        track = lambda values, step: accelerator.log(values, step=step)  # noqa: E731
+        run = Run(request.run, config, on_line, track, on_progress, writes=engine.is_first)
     accelerator.init_trackers("lipdub")
-    stage = _stage(replace(request, config=config), accelerator, expert, features, start, on_line)
-    torch.manual_seed(peers.own_seed(request.seed))  # ... and goes on with its own noise
-    try:
-        finished = train_steps(stage, run, config.train, accelerator.device, stopped)
-    except torch.OutOfMemoryError as error:
-        smaller = max(1, config.train.batch_clips // 2)
-        raise ResourceError(
-            f"a step with train.batch_clips = {config.train.batch_clips} does not fit into memory",
-            f"--set train.batch_clips={smaller}, in another --run folder; `--dry-run` says what a step takes",
-        ) from error
-    for tracker in accelerator.trackers:
-        tracker.finish()
-    if not accelerator.is_main_process:
+    stage = _stage(replace(request, config=config), engine, expert, features, start, on_line)
+    engine.seed(request.seed, own=True)  # ... and goes on with its own noise
+    finished = train_steps(stage, run, config.train, stopped)
+    accelerator.end_training()
+    if not engine.is_first:
         return finished
     outputs = [request.run / RUN_WEIGHTS, *([request.export] if finished and request.export is not None else [])]
     for output in outputs:
@@ -105,27 +102,9 @@ def run_stage(
     return finished
 
 
-def _accelerator(request: RunRequest) -> Accelerator:
-    """The device, or this process' share of several, and the trackers.
-
-    Raises:
-        InputError: a tracker that accelerate does not know.
-        SetupError: one that is not installed.
-    """
-    known = [tracker.value for tracker in LoggerType if tracker is not LoggerType.ALL]
-    for tracker in request.trackers:
-        if tracker not in known:
-            raise InputError(f"no tracker {tracker!r}", f"there are: {', '.join(known)}")
-        if LoggerType(tracker) not in get_available_trackers():
-            raise SetupError(f"the tracker {tracker!r} is not installed", f"pip install {tracker}")
-    return Accelerator(
-        mixed_precision=request.config.train.precision, log_with=list(request.trackers) or None, project_dir=request.run
-    )
-
-
 def _stage(
     request: RunRequest,
-    accelerator: Accelerator,
+    engine: Engine,
     expert: Expert | None,
     features: nn.Module | None,
     start: Generator | None,
@@ -134,16 +113,16 @@ def _stage(
     config, seed = request.config, request.seed
     if request.stage in ("detector", "landmarks"):
         assert request.labels is not None  # _check
-        return FaceTraining(request.stage, request.data, request.labels, config.train, accelerator, seed=seed)
+        return FaceTraining(request.stage, request.data, request.labels, config.train, engine, seed=seed)
     clips, held_out = (ClipSet(request.data, split, config, seed) for split in ("train", "val"))
     on_line(f"{len(clips.clips)} clips to train on, {len(held_out.clips)} to validate")
     for reason, count in Counter((clips.left_out | held_out.left_out).values()).items():
         on_line(f"left out {count} {'clip' if count == 1 else 'clips'}: {reason}")
     if request.stage == "expert":
-        return ExpertTraining(config, accelerator, clips, held_out)
-    adversary = Adversary(config, accelerator) if request.stage == "2" else None
+        return ExpertTraining(config, engine, clips, held_out)
+    adversary = Adversary(config, engine) if request.stage == "2" else None
     return GeneratorTraining(
-        config, accelerator, clips, held_out, features=features, expert=expert, adversary=adversary, start=start
+        config, engine, clips, held_out, features=features, expert=expert, adversary=adversary, start=start
     )
 
 
@@ -186,6 +165,9 @@ def _check(request: RunRequest) -> None:
     train, generator = request.config.train, request.config.generator
     if train.steps < 1:
         raise InputError(f"train.steps must be at least 1, got {train.steps}", "for a look alone there is --dry-run")
+    if train.batch_clips < 1 or train.accumulate < 1:
+        what = f"got {train.batch_clips} and {train.accumulate}"
+        raise InputError(f"train.batch_clips and train.accumulate must be at least 1, {what}", "1 is the least of each")
     if train.precision not in ("no", "bf16", "fp16"):
         raise InputError(f"train.precision cannot be {train.precision!r}", "it is no, bf16 or fp16")
     if train.precision == "fp16" and not torch.cuda.is_available():
@@ -220,7 +202,7 @@ def load_features(name_or_path: str) -> nn.Module:
     state, _ = load_state(locate(name_or_path))
     for network in (Vgg16, Vgg19Conv31):
         try:
-            return channels_last(network(state))
+            return network(state)
         except WeightsError:
             continue
     raise WeightsError(f"{name_or_path} holds neither VGG-16 nor VGG-19 features", "see `lipdub weights list`")

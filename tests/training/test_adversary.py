@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate import Accelerator
 
 from lipdub.config import Config, load_config
 from lipdub.errors import InputError
@@ -13,6 +12,7 @@ from lipdub.losses import discriminator_adversarial, generator_adversarial
 from lipdub.models.generator import Generator
 from lipdub.training import adversary as adversary_module
 from lipdub.training.adversary import Adversary, diff_augment
+from lipdub.training.engine import Engine
 from lipdub.training.run import CHECKPOINT, run_config
 from lipdub.training.stages import START, RunRequest, run_stage, second_stage
 from lipdub.weights import load_generator, load_state
@@ -55,7 +55,7 @@ def test_stage_2_sets_the_weights_of_the_thesis_and_keeps_those_that_were_asked_
 
 
 def test_the_generator_is_told_and_the_discriminator_is_not_touched(config: Config, plain: None) -> None:
-    adversary = Adversary(config, Accelerator())
+    adversary = Adversary(config, Engine(config.train))
     before = adversary.state()["model"]
     before = {name: value.clone() for name, value in before.items() if "original" in name}
     fake = clips(level=0.3).requires_grad_(True)
@@ -71,7 +71,7 @@ def test_the_generator_is_told_and_the_discriminator_is_not_touched(config: Conf
 
 def test_it_learns_to_tell_real_from_fake(config: Config) -> None:
     torch.manual_seed(0)
-    adversary = Adversary(config, Accelerator())
+    adversary = Adversary(config, Engine(config.train))
     real, fake = clips(level=0.7), clips(level=0.2)
     losses = []
     for _ in range(80):
@@ -93,7 +93,7 @@ def test_the_penalty_comes_round_and_is_taken_on_real_clips(
         adversary_module, "r1_penalty", lambda logits, seen: judged.append(seen.detach()) or penalty(logits, seen)
     )
     every3 = second_stage(load_config("debug", ["loss.r1_every=3"]), with_expert=False)
-    adversary, real = Adversary(every3, Accelerator()), clips(level=0.7)
+    adversary, real = Adversary(every3, Engine(every3.train)), clips(level=0.7)
     taken = []
     for _ in range(7):
         adversary.fool(clips(level=0.2), real)
@@ -101,7 +101,7 @@ def test_the_penalty_comes_round_and_is_taken_on_real_clips(
     assert taken == [True, False, False, True, False, False, True]
     assert all(torch.equal(seen, real) for seen in judged)
     off = second_stage(load_config("debug", ["loss.r1_gamma=0"]), with_expert=False)
-    adversary = Adversary(off, Accelerator())
+    adversary = Adversary(off, Engine(off.train))
     adversary.fool(clips(), real)
     assert adversary.learn(0.0).keys() == {"discriminator"}
 

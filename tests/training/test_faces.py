@@ -14,6 +14,7 @@ from lipdub.errors import InputError
 from lipdub.faces.align import TEMPLATE
 from lipdub.media.view import write_clip
 from lipdub.models.facenets import FaceDetector, LandmarkNet, decode_boxes
+from lipdub.training.engine import Engine
 from lipdub.training.facedata import (
     BACKGROUND_NAMES,
     BACKGROUNDS,
@@ -265,21 +266,18 @@ def test_two_steps_of_a_face_network(
 
 
 def test_the_share_of_backgrounds_is_what_it_says(labelled: tuple[Path, Path]) -> None:
-    from accelerate import Accelerator
-
     clips, labels = labelled
     config = load_config("faces", ["train.batch_clips=4000"]).train
-    training = FaceTraining("detector", clips, labels, config, Accelerator())
-    drawn = training._draw_groups(training.frames)
+    training = FaceTraining("detector", clips, labels, config, Engine(config))
+    drawn = training._draw_groups(training.frames, np.random.default_rng(0))
     assert drawn.count(BACKGROUNDS) / 4000 == pytest.approx(BACKGROUND_SHARE, abs=0.02)
 
 
 def test_labels_without_a_clear_face_are_refused(labelled: tuple[Path, Path], tmp_path: Path) -> None:
-    from accelerate import Accelerator
-
     clips, labels = labelled
+    config = load_config("faces").train
     data = dict(np.load(labels / "studio" / "a.npz"))
     (tmp_path / "studio").mkdir()
     np.savez(tmp_path / "studio" / "a.npz", **(data | {"presence": np.zeros(12, np.float32)}))
     with pytest.raises(InputError, match="no clear face"):
-        FaceTraining("landmarks", clips, tmp_path, load_config("faces").train, Accelerator())
+        FaceTraining("landmarks", clips, tmp_path, config, Engine(config))
