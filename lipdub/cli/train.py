@@ -76,8 +76,9 @@ def train(
 ) -> None:
     """Train one network; every minute a checkpoint, every so often a validation and a picture.
 
-    On several GPUs: accelerate launch --num_processes N -m lipdub train ..., or torchrun --nproc-per-node N -m -- lipdub
-    train ...; the batch is then that of each process. A batch that does not fit into memory is halved and accumulated.
+    On several GPUs: accelerate launch --num_processes N -m lipdub train ..., or torchrun --nproc-per-node N -m --
+    lipdub train ...; the batch is then that of each process. A batch that does not fit into memory is halved and
+    accumulated.
 
     Ctrl-C or SIGTERM ends it after the current step, with a checkpoint; the same command continues it.
 
