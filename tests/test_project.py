@@ -41,7 +41,7 @@ HOMES = {
     "librosa": {"mel.py"},
     "markupsafe": {"evaluation"},
     "ray": {"pipeline/cluster.py"},
-    "rich": {"cli/console.py"},
+    "rich": {"cli/console.py", "cli/watch.py"},
     "safetensors": {"weights.py"},
     "sklearn": {"faces/references.py"},
     "torchmetrics": {"evaluation/likeness.py"},

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from lipdub.cli import console
+from lipdub.cli.watch import watching
 
 
 class StageName(StrEnum):
@@ -114,8 +115,8 @@ def train(
         seed=seed,
         trackers=_trackers(tracker),
     )
-    with _signals() as received:
-        finished = run_stage(request, on_line=console.say, stopped=lambda: bool(received))
+    with _signals() as received, watching() as watch:
+        finished = run_stage(request, watch.say, stopped=lambda: bool(received), on_progress=watch.show)
     if not finished:
         console.say(f"{run}: saved; the same command continues it")
         raise typer.Exit(128 + received[0])
