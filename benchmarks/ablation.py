@@ -46,7 +46,7 @@ def main() -> None:
             seconds = args.clips / float(np.median([line["clips_per_s"] for line in steps]))
             parameters, flops = cost(stage, config)
             print(
-                f"| {preset.stem} | {parameters:,} | {flops / 1e9:.2f} | {first:.4f} | {last:.4f} "
+                f"| {preset.stem} | {parameters:,} | {flops / 1e9:.4f} | {first:.4f} | {last:.4f} "
                 f"| {told[-1]['val_l1']:.4f} | {seconds:.1f} |",
                 flush=True,
             )

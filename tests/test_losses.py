@@ -115,6 +115,9 @@ class TestExpert:
         expert_loss(d, floor=1e-3).backward()
         assert d.grad.tolist() == pytest.approx([-1.0, 0.0])
 
+    def test_loss_gradcheck(self):
+        assert gradcheck(lambda d: expert_loss(d, floor=1e-3), doubles(4))
+
     @pytest.mark.parametrize("floor", [0.0, 1.0, -1.0])
     def test_loss_refuses_a_useless_floor(self, floor):
         with pytest.raises(ValueError, match="floor"):
@@ -171,6 +174,40 @@ class TestR1:
         real = torch.tensor([[1.0], [3.0]], requires_grad=True)
         assert r1_penalty(real.square().sum(1), real).item() == pytest.approx((4 + 36) / 2)
 
+    def test_against_finite_differences(self):
+        """The penalty by differences of D; its gradient in a weight of D by differences of the penalty."""
+        network = torch.nn.Sequential(
+            torch.nn.Conv2d(2, 3, 3, padding=1), torch.nn.Softplus(), torch.nn.Flatten(), torch.nn.Linear(48, 1)
+        ).double()
+        real = doubles(2, 2, 4, 4)
+
+        def penalty() -> torch.Tensor:
+            return r1_penalty(network(real)[:, 0], real)
+
+        step, slopes = 1e-5, []
+        with torch.no_grad():
+            for number in range(real[0].numel()):
+                moved = torch.zeros(32, dtype=torch.float64)
+                moved[number] = step
+                moved = moved.view(1, 2, 4, 4)
+                slopes.append((network(real + moved) - network(real - moved))[:, 0] / (2 * step))
+        torch.testing.assert_close(penalty(), torch.stack(slopes).square().sum(0).mean())
+        weight = network[0].weight
+        (found,) = torch.autograd.grad(penalty(), weight)
+        for place in ((0, 0, 1, 1), (1, 1, 0, 2), (2, 0, 2, 0)):
+            values = []
+            for change in (step, -step):
+                with torch.no_grad():
+                    weight[place] += change
+                values.append(float(penalty().detach()))
+                with torch.no_grad():
+                    weight[place] -= change
+            assert float(found[place]) == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-6, abs=1e-9)
+
+    def test_its_gradient_in_the_real_clips(self):
+        weight = doubles(3).detach()
+        assert gradcheck(lambda real: r1_penalty((real**3) @ weight, real), doubles(4, 3))
+
     def test_needs_a_real_that_requires_grad(self):
         real = torch.rand(2, 3)
         with pytest.raises(ValueError, match="require grad"):
@@ -213,6 +250,10 @@ class TestPaintedShare:
         share = torch.tensor([[[[0.2, 0.4, 0.9, 0.7]]]])
         mouth, lips = torch.tensor([[[[1.0, 1.0, 1.0, 0.0]]]]), torch.tensor([[[[0.0, 0.0, 1.0, 0.0]]]])
         assert painted_share(share, mouth, lips).item() == pytest.approx(0.3)
+
+    def test_gradcheck(self):
+        mouth, lips = torch.rand(2, 1, 3, 3, dtype=torch.float64), torch.rand(2, 1, 3, 3, dtype=torch.float64)
+        assert gradcheck(lambda share: painted_share(share, mouth, lips), doubles(2, 1, 3, 3))
 
     def test_nothing_to_count_is_zero(self):
         one = torch.ones(1, 1, 2, 2)

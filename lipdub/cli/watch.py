@@ -74,9 +74,8 @@ def table(progress: TrainProgress) -> Table:
 
 
 def _count(progress: TrainProgress) -> str:
-    return (
-        f"{progress.step:,} of {progress.steps:,} ({100 * max(progress.share, progress.step / progress.steps):.1f} %)"
-    )
+    done = max(progress.share, progress.step / progress.steps)  # the share is that of before the last step
+    return f"{progress.step:,} of {progress.steps:,} ({100 * done:.1f} %)"
 
 
 def _pace(progress: TrainProgress) -> dict[str, str]:

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch.autograd import gradcheck
 
 from lipdub.config import GeneratorConfig, LossConfig
 from lipdub.losses import mask_bce, masked_l1
@@ -166,6 +167,21 @@ class TestAttention:
         found = self.weights(attention_score="sigmoid", attention_sign=-1)
         assert found == pytest.approx(wanted)
         assert found[0] < found[1]
+
+    @pytest.mark.parametrize("score", ["sigmoid", "scaled"])
+    def test_the_signs_prefer_opposite_references(self, score):
+        first, second, _ = self.weights(attention_score=score, attention_sign=1)
+        printed = self.weights(attention_score=score, attention_sign=-1)
+        assert first > second
+        assert printed == pytest.approx([second, first, 0.0])  # two references: exp(-x) turns the odds round
+
+    @pytest.mark.parametrize("sign", [1, -1])
+    def test_gradients_of_sound_and_references(self, sign):
+        generator = Generator(replace(TINY, attention_score="sigmoid", attention_sign=sign))
+        sound = torch.rand(2, 24, dtype=torch.float64, requires_grad=True)
+        embeddings = torch.rand(3, 24, dtype=torch.float64, requires_grad=True)
+        owner = torch.tensor([[True, True, False], [True, True, True]])
+        assert gradcheck(lambda a, r: generator.attend(a, References(r, ()), owner), (sound, embeddings))
 
     def test_sigmoid_never_exceeds_odds_of_e(self):
         generator = Generator(replace(TINY, attention_score="sigmoid"))
