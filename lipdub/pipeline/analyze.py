@@ -334,7 +334,9 @@ def _stretches(job: FaceJob, found: Survey, config: FaceConfig) -> list[Stretch]
         middle = part[len(part) // 2]
         x, y = (job.track.boxes[middle].reshape(2, 2).mean(0)).tolist()
         first_s, last_s, at_s = (round(float(starts[row]), 3) for row in (part[0], part[-1], middle))
-        made.append(Stretch(face=job.track.person, first_s=first_s, last_s=last_s, x=round(x, 1), y=round(y, 1), at_s=at_s))
+        made.append(
+            Stretch(face=job.track.person, first_s=first_s, last_s=last_s, x=round(x, 1), y=round(y, 1), at_s=at_s)
+        )
     return made
 
 
