@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lipdub.faces.people import ALIKE, MOST, SIDE, STRANGER, People, is_time, likeness, pattern
+from lipdub.faces.people import ALIKE, MOST, REMEMBERED, SIDE, STRANGER, People, is_time, likeness, pattern
 
 
 def somebody(seed: int, *, grain: int = 4, light: float = 1.0, noise: int = 0, shift: float = 0.0) -> NDArray[np.uint8]:
@@ -60,3 +60,13 @@ def test_looks_are_taken_ever_more_seldom_and_not_without_end() -> None:
         frames = range(100 * number, 100 * number + 100)
         assert people.number(number, frames, [known(somebody(1, noise=n % 3)) for n in range(MOST)]) == 0
     assert [len(person.patterns) for person in people._known] == [MOST]
+
+
+def test_only_so_many_people_are_remembered_the_last_seen_first() -> None:
+    people, faces = People(), [known(somebody(seed)) for seed in range(REMEMBERED + 1)]
+    for number, face in enumerate(faces[:-1]):
+        assert people.number(number, range(number, number + 1), [face]) == number
+    assert people.number(500, range(500, 501), [faces[0]]) == 0  # seen again: now the last one
+    assert people.number(501, range(501, 502), [faces[-1]]) == 501  # one too many
+    assert people.number(502, range(502, 503), [faces[1]]) == 502  # forgotten
+    assert people.number(503, range(503, 504), [faces[0]]) == 0
