@@ -146,7 +146,7 @@ def test_a_signal_ends_it_after_the_step_with_a_checkpoint(
     before = [signal.getsignal(n) for n in SIGNALS]
     asked: list[bool] = []
 
-    def train(request: stages.RunRequest, on_line: object, stopped: Callable[[], bool]) -> bool:
+    def train(request: object, on_line: object, *, stopped: Callable[[], bool], on_progress: object) -> bool:
         asked.append(stopped())
         os.kill(os.getpid(), number)
         asked.append(stopped())
