@@ -44,6 +44,7 @@ COLUMNS = {  # key -> head, which way is bad
     "expert_c": ("expert confidence", "down"),
     "offset": ("\\|offset\\|, ms", "up"),
     "articulation": ("articulation", "both"),
+    "range": ("opening range, %", "both"),
     "silence": ("motion in silence, %", "up"),
     "jitter": ("skin jitter, over the real one", "up"),
     "sharpness": ("vL, over the real one", "both"),

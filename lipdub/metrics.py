@@ -2,7 +2,7 @@
 
     psnr_masked, laplacian_variance, ring_jitter    pictures, inside a mask
     landmark_distance, mouth_opening                landmarks in iBUG order
-    agreement, articulation, silence_motion         curves of mouth opening against time
+    agreement, articulation, opening_range, silence_motion      curves of mouth opening against time
     silent_frames                                   the sound beside them
 
 The perceptual metric is `losses.perceptual`, the expert's is `losses.expert_loss`. What has no value (an empty mask, no
@@ -223,6 +223,24 @@ def articulation(curve: NDArray[np.floating], reference: NDArray[np.floating]) -
     _check_curves(curve, reference)
     spread = float(np.std(high_pass(reference)))
     return float(np.std(high_pass(curve))) / spread if spread > FLAT else float("nan")
+
+
+def opening_range(curve: NDArray[np.floating]) -> float:
+    """How wide a mouth opens and how far it closes: 95th less 5th percentile of its openings, in percent.
+
+    Absolute, unlike `articulation`: a mouth that is stuck has about 0 whatever the reference does, one that gapes more
+    than any real one.
+
+    Args:
+        curve: (T,) openings in eye distances, finite.
+
+    Raises:
+        ValueError: another shape, or no frame.
+    """
+    if np.ndim(curve) != 1 or not np.size(curve):
+        raise ValueError(f"want a curve (T,) with T >= 1, got {np.shape(curve)}")
+    low, high = np.percentile(curve, [5, 95])
+    return float(100 * (high - low))
 
 
 def silence_motion(curve: NDArray[np.floating], silent: NDArray[np.bool_]) -> float:

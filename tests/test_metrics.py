@@ -18,6 +18,7 @@ from lipdub.metrics import (
     landmark_distance,
     laplacian_variance,
     mouth_opening,
+    opening_range,
     pearson,
     psnr_masked,
     ring_jitter,
@@ -232,6 +233,15 @@ class TestAgreement:
             agreement(np.zeros(50), np.zeros(49))
         with pytest.raises(ValueError, match="finite"):
             agreement(np.full(50, np.nan), np.zeros(50))
+
+
+def test_opening_range_leaves_out_the_rarest_openings():
+    curve = np.linspace(0, 0.2, 101)
+    assert opening_range(curve) == pytest.approx(18)
+    assert opening_range(np.full(30, 0.1)) == 0
+    assert opening_range(np.append(curve, 5.0)) < 19  # one frame that was misread
+    with pytest.raises(ValueError, match="curve"):
+        opening_range(np.zeros((2, 2)))
 
 
 def test_articulation_is_the_ratio_of_movements():

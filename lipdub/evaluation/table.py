@@ -50,6 +50,7 @@ COLUMNS = (
     Column("lse_d", "LSE-D (SyncNet)", "down", 2, sync=True),
     Column("offset", "|offset|, ms", "down", 0, sync=True),
     Column("articulation", "articulation", "", 2),
+    Column("range", "opening range, % of the eye distance", "", 1),
     Column("silence", "motion in silence, %", "down", 0),
     Column("jitter", "skin jitter", "", 2),
     Column("outside", "change outside the mouth", "down", 2),

@@ -42,6 +42,7 @@ def test_a_real_video_against_itself_and_another(clips) -> None:
         "follows_z",
         "replaced_z",
         "articulation",
+        "range",
         "sharpness",
         "jitter",
         "outside",
