@@ -85,11 +85,16 @@ def measure(
     if truth:
         count = min(len(video.landmarks), len(ground.watched.landmarks))
         values["lmd"] = landmark_distance(video.landmarks[:count], ground.watched.landmarks[:count])
-    values |= _pictures(video, ground.watched, config, networks, truth)
+    geometry = Geometry.of(ground.watched, config.face, config.face.size)
+    faces = geometry.faces(video, config.media)  # cutting them out means decoding the file: once
+    values |= _pictures(video, ground.watched, geometry, faces, config, networks, truth)
     if networks.recognizer is not None and video.path != ground.watched.path:
         values["identity"] = _identity(video, ground.watched, config, networks.recognizer)
     if networks.expert is not None:
-        values |= _expert(video, ground.watched, sound, config, networks.expert)
+        size = networks.expert.config.size
+        if size != geometry.size:
+            faces = Geometry.of(ground.watched, config.face, size).faces(video, config.media)
+        values |= _expert(video, faces, sound, config, networks.expert)
     if networks.syncnet is not None:
         values |= _syncnet(video, ground.watched, sound, config, networks.syncnet)
     return {key: value for key, value in values.items() if math.isfinite(value)}
@@ -135,10 +140,16 @@ def _curves(video: Watched, sound: Real, config: Config) -> dict[str, float]:
 
 
 @torch.no_grad()
-def _pictures(video: Watched, real: Watched, config: Config, networks: Networks, truth: bool) -> dict[str, float]:
-    geometry = Geometry.of(real, config.face, config.face.size)
+def _pictures(
+    video: Watched,
+    real: Watched,
+    geometry: Geometry,
+    faces: Tensor,
+    config: Config,
+    networks: Networks,
+    truth: bool,
+) -> dict[str, float]:
     mouth, skin = geometry.masks(real, video)
-    faces = geometry.faces(video, config.media)
     wanted = faces if video.path == real.path else geometry.faces(real, config.media)
     count = min(len(faces), len(mouth))
     faces, wanted, mouth, skin = faces[:count], wanted[:count], mouth[:count], skin[:count]
@@ -183,12 +194,11 @@ def _identity(video: Watched, real: Watched, config: Config, recognizer: FaceRec
 
 
 @torch.no_grad()
-def _expert(video: Watched, real: Watched, sound: Real, config: Config, expert: Expert) -> dict[str, float]:
+def _expert(video: Watched, faces: Tensor, sound: Real, config: Config, expert: Expert) -> dict[str, float]:
     """Loss (8), mean over windows of T_v frames that begin every EXPERT_STEP frames of 25 a second; offset, confidence.
 
     The offset is then the expert's, not that of loudness.
     """
-    faces = Geometry.of(real, config.face, expert.config.size).faces(video, config.media)
     times_s = video.times_s[: len(faces)] + 0.5 / float(video.info.average_rate)
     end = int(np.searchsorted(times_s, len(sound.waveform) / config.mel.sample_rate, side="right"))
     if end < expert.config.frames:
