@@ -51,7 +51,10 @@ def load_audio(
                 _flush(resampler, runs)
                 resampler = AudioResampler(format="flt", layout="mono", rate=sample_rate)
                 runs.append(_Run(round(time_s * sample_rate)))
-            runs[-1].extend(resampler.resample(frame))
+            try:
+                runs[-1].extend(resampler.resample(frame))
+            except (av.error.FFmpegError, ValueError) as error:  # a header may claim hundreds of channels
+                raise _damaged(path, time_s, f"{frame.layout.name} cannot be mixed ({error})") from error
             expected = time_s + frame.samples / frame.sample_rate
         _flush(resampler, runs)
     return _assemble(path, runs, sample_rate)

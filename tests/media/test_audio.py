@@ -1,3 +1,4 @@
+import struct
 from fractions import Fraction
 
 import av
@@ -149,3 +150,14 @@ def test_a_cut_file_is_damaged(sound, tmp_path):
     with pytest.raises(InputError, match=r"the sound is damaged at 0\.\d+ s: a packet is incomplete") as caught:
         load_audio(tmp_path / "b.wav")
     assert "ffmpeg -i FILE WHOLE.wav" in caught.value.remedy
+
+
+def test_channels_that_nobody_can_mix(tmp_path):
+    """Found by benchmarks/mutants.py: a WAV whose damaged header claims 230 of them."""
+    block = 2 * 230
+    form = struct.pack("<HHIIHH", 1, 230, 16_000, 16_000 * block, block, 16)
+    data = bytes(block * 100)
+    chunks = b"WAVEfmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", len(data)) + data
+    (tmp_path / "d.wav").write_bytes(b"RIFF" + struct.pack("<I", len(chunks)) + chunks)
+    with pytest.raises(InputError, match="230 channels cannot be mixed"):
+        load_audio(tmp_path / "d.wav")
