@@ -33,6 +33,8 @@ HOMES = {
     "accelerate": {"training"},
     "ai_edge_litert": {"evaluation/teachers.py"},
     "av": {"media"},
+    "c2pa": {"media/credentials.py"},
+    "cryptography": {"media/credentials.py"},
     "face_alignment": {"faces/alignment.py"},
     "ffmpeg": {"media/remux.py"},
     "huggingface_hub": {"weights.py"},
@@ -122,6 +124,7 @@ def test_what_is_imported_is_declared() -> None:
     lists = [project["dependencies"], *project["optional-dependencies"].values()]
     declared = {re.match(r"[a-z0-9-]+", line, re.IGNORECASE)[0].replace("-", "_") for lines in lists for line in lines}
     names = {"cv2": "opencv_python", "sklearn": "scikit_learn", "skimage": "scikit_image", "ffmpeg": "ffmpeg_python"}
+    names["c2pa"] = "c2pa_python"
     used = {target.partition(".")[0] for tree in TREES.values() for target in imports(tree)}
     used -= {*sys.stdlib_module_names, "lipdub"}
     assert {names.get(package, package) for package in used} <= declared

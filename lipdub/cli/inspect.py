@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lipdub.cli import console
+
+if TYPE_CHECKING:
+    from lipdub.media.credentials import Credentials
 
 
 def inspect(
@@ -17,8 +20,10 @@ def inspect(
     """Say whether lipdub altered FILE, read back its marks, and list its streams.
 
     The marks: a comment, the IPTC digital source type, the version of lipdub and the sum of the weights. They prove
-    nothing by their absence: whoever encodes a file again may drop them.
+    nothing by their absence: whoever encodes a file again may drop them. Content Credentials (C2PA) are read, too,
+    and it is said whether their signature holds, with pip install "lipdub[c2pa]".
     """
+    from lipdub.media.credentials import readable
     from lipdub.media.listing import list_file
     from lipdub.media.marks import KEYS, verdict
     from lipdub.weights import manifest
@@ -28,16 +33,33 @@ def inspect(
     known = {entry.sha256: entry.name for entry in manifest().values()}
     name = known.get(marks.get("lipdub_weights", ""))
     if json_:
-        more = {"altered": "lipdub_version" in marks, "verdict": sentence, "weights": name}
+        more = {
+            "credentials_read": readable(),
+            "altered": "lipdub_version" in marks,
+            "verdict": sentence,
+            "weights": name,
+        }
         console.data(console.json_line(found, type="file", **more))
         return
     console.data(f"{found.path}: {sentence}")
     for key in KEYS:
         if key in marks:
             console.data(f"  {key:20} {marks[key]}")
-    if "lipdub_weights" in marks:
-        console.data(f"  {'':20} {f'the weights {name!r} of this version' if name else 'weights unknown here'}")
+        if key == "lipdub_weights" and key in marks:
+            console.data(f"  {'':20} {f'the weights {name!r} of this version' if name else 'weights unknown here'}")
+    _show_credentials(found.credentials, readable())
     chapters = f", {found.chapters} chapters" if found.chapters else ""
     console.data(f"  {'container':20} {found.format}, {found.duration_s:.2f} s{chapters}")
     rows = [(f"  {stream.index}", stream.kind, stream.codec, str(stream)) for stream in found.streams]
     console.table(("  STREAM", "KIND", "CODEC", ""), rows)
+
+
+def _show_credentials(found: Credentials | None, readable: bool) -> None:
+    """What the signed manifest says."""
+    if found is None:
+        absent = "none" if readable else 'not looked for: pip install "lipdub[c2pa]"'
+        console.data(f"  {'credentials':20} {absent}")
+        return
+    console.data(f"  {'credentials':20} {found.verdict}")
+    for line in (f"by {found.generator}", *found.actions, *(f"made from {title}" for title in found.parents)):
+        console.data(f"  {'':20} {line}")

@@ -248,6 +248,16 @@ def sync(
         str | None,
         typer.Option(help="The same with these words, in your viewers' language.", rich_help_panel=FILE),
     ] = None,
+    c2pa_cert: Annotated[
+        Path | None,
+        typer.Option(
+            help="Sign the output with Content Credentials (C2PA): the certificate chain, PEM. Needs the extra c2pa.",
+            rich_help_panel=FILE,
+        ),
+    ] = None,
+    c2pa_key: Annotated[
+        Path | None, typer.Option(help="The private key of --c2pa-cert, PEM.", rich_help_panel=FILE)
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -345,6 +355,8 @@ def sync(
         raise typer.BadParameter("--lossless has no quality to choose", param_hint="--crf")
     if output == DASH and (json_ or dry_run or report is not None):
         raise typer.BadParameter("- leaves no room for --json, --dry-run or --report", param_hint="--output")
+    if output == DASH and (c2pa_cert is not None or c2pa_key is not None):
+        raise typer.BadParameter("what is poured cannot be signed", param_hint="--output")
     if dry_run and preview_s is not None:
         raise typer.BadParameter("a preview is made, not planned", param_hint="--dry-run")
     where = parse_face(face)
@@ -370,6 +382,8 @@ def sync(
         language=language,
         length=length.value,
         extend=extend.value,
+        c2pa_cert=c2pa_cert,
+        c2pa_key=c2pa_key,
         label=LABEL if label and label_text is None else label_text,
         crf=crf,
         codec=codec,

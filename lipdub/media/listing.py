@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 from av.stream import Disposition
 
+from lipdub.media.credentials import Credentials, read_credentials
 from lipdub.media.marks import marks_in
 from lipdub.media.probe import codec_of, kind_of, layout_name, open_input
 
@@ -51,6 +52,7 @@ class Listing:
     duration_s: float
     chapters: int
     marks: dict[str, str]  # of marks.KEYS; empty where the file carries none
+    credentials: Credentials | None  # its signed manifest, where there is one and the extra `c2pa` to read it
     streams: tuple[StreamInfo, ...]
 
 
@@ -67,6 +69,7 @@ def list_file(path: Path) -> Listing:
             duration_s=(container.duration or 0) / av.time_base,
             chapters=len(container.chapters()),
             marks=marks_in(container.metadata),
+            credentials=read_credentials(path),
             streams=tuple(_stream_info(stream) for stream in container.streams),
         )
 

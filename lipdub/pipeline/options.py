@@ -30,6 +30,8 @@ class SyncOptions:
     length: str = "video"  # how long the film is: video | audio | shortest
     extend: str = "freeze"  # what is seen where it is longer than the video: freeze | bounce | loop
     label: str | None = None  # a caption in every picture's corner
+    c2pa_cert: Path | None = None  # signs the output with Content Credentials: the certificate chain ...
+    c2pa_key: Path | None = None  # ... and its private key, both PEM
     crf: int | None = None  # quality of the one encode, lower is better
     codec: str | None = None  # encoder; default follows the source
     lossless: bool = False  # the encode loses nothing of a picture

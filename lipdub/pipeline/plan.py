@@ -23,7 +23,7 @@ from lipdub.pipeline.faces import summarize
 from lipdub.pipeline.inputs import Inputs, read_inputs
 from lipdub.pipeline.options import SyncOptions, adjusted
 from lipdub.pipeline.report import Estimate, SyncPlan
-from lipdub.pipeline.sync import chosen, find_faces, picture_writer
+from lipdub.pipeline.sync import chosen, find_faces, picture_writer, signing_of
 from lipdub.pipeline.trial import try_out
 
 STAGES = ("read", "faces", "trial")
@@ -69,6 +69,7 @@ class _DryRun:
         ).check()
         with self._stage("read", None):
             given = read_inputs(self._video, self._audio, options, config)
+            signing_of(options, self._output)
             writers = self._writer(given), self._writer(given)  # made now: they may refuse
             container, dub = container_of(self._output), probe(self._audio)
             items, losses = planned(self._video, container, keep_audio=options.keep_original_audio)

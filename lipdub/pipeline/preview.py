@@ -57,7 +57,8 @@ def excerpt(video: Path, audio: Path, options: SyncOptions, seconds: float) -> I
         )
         drive = piece(options.drive_audio, "drive.wav")
         moved = replace(options, drive_audio=drive, face=_face(options.face, start_s), speakers=speakers)
-        moved = replace(moved, start_s=None, end_s=None, length="video")  # a piece of what was filmed
+        moved = replace(moved, start_s=None, end_s=None)
+        moved = replace(moved, length="video", c2pa_cert=None, c2pa_key=None)  # a piece of what was filmed, to look at
         yield folder / "video.mkv", folder / "dub.wav", moved
 
 

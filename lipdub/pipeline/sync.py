@@ -12,9 +12,10 @@ import torch
 
 from lipdub import __version__
 from lipdub.config import Config
-from lipdub.errors import WeightsError
+from lipdub.errors import SetupError, WeightsError
 from lipdub.events import Done, Event, Progress, Stage, Warning_
 from lipdub.faces.choose import finder_identity
+from lipdub.media.credentials import Signing
 from lipdub.media.marks import disclosure_tags
 from lipdub.media.output import AtomicOutput, verify
 from lipdub.media.probe import Ending, MediaInfo, VideoInfo, require_video
@@ -173,6 +174,7 @@ class _Job:
     def run(self, video: Path, audio: Path, target: AtomicOutput) -> SyncReport:
         with self._stage("read", None):
             given = read_inputs(video, audio, self._options, self._config)
+            signing = signing_of(self._options, target.path)
             self._config, source, info = given.config, given.source, given.video
             self._ending = info.ending
             picture = target.scratch("picture.mov")
@@ -188,7 +190,7 @@ class _Job:
             with self._stage("dub", len(analysis.times_s)):
                 rendered = self._render(video, given, writer, analysis)
         with self._stage("write", None):
-            self._publish(video, source, audio, picture, target, writer)
+            self._publish(video, source, audio, target, writer, signing)
         return self._report(target.path, analysis, rendered, given.device)
 
     def _analyze(self, video: Path, given: Inputs) -> Analysis:
@@ -232,15 +234,22 @@ class _Job:
             )
 
     def _publish(
-        self, video: Path, source: MediaInfo, audio: Path, picture: Path, target: AtomicOutput, writer: VideoWriter
+        self,
+        video: Path,
+        source: MediaInfo,
+        audio: Path,
+        target: AtomicOutput,
+        writer: VideoWriter,
+        signing: Signing | None,
     ) -> None:
         tags = disclosure_tags(__version__, sha256_of(locate(self._options.generator)), self._options.label)
+        made = target.temporary if signing is None else target.scratch(f"unsigned{target.temporary.suffix}")
         plan = RemuxPlan(
-            picture=picture,
+            picture=writer.path,
             source=video,
             source_info=source,
             dub=audio,
-            output=target.temporary,
+            output=made,
             keep_original_audio=self._options.keep_original_audio,
             language=self._options.language,
             metadata=tags,
@@ -248,6 +257,8 @@ class _Job:
         )
         for warning in remux(plan, self._config.media):
             self._warn("stream", warning)
+        if signing is not None:
+            signing.sign(made, target.temporary, video, __version__, target.path.name)
         verify(target.temporary, source, writer.n_frames)
 
     def _warn(self, code: str, message: str) -> None:
@@ -281,6 +292,19 @@ class _Job:
             stretches=analysis.stretches,
             warnings=tuple(self._warnings),
         )
+
+
+def signing_of(options: SyncOptions, output: Path) -> Signing | None:
+    """What signs the output, if anything does.
+
+    Raises:
+        SetupError, OutputError: see `Signing`; or one of key and certificate is missing.
+    """
+    if options.c2pa_cert is None and options.c2pa_key is None:
+        return None
+    if options.c2pa_cert is None or options.c2pa_key is None:
+        raise SetupError("signing needs a key and its certificate", "give both --c2pa-cert and --c2pa-key")
+    return Signing(options.c2pa_cert, options.c2pa_key, output)
 
 
 def picture_writer(
