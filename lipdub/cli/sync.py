@@ -187,7 +187,8 @@ def sync(
     codec: Annotated[
         str | None,
         typer.Option(
-            help="h264, hevc, vp9, av1 or prores; the default follows the source.",
+            help="h264, hevc, vp9, av1 or prores, or a hardware encoder's own name, as h264_nvenc; the default follows "
+            "the source.",
             rich_help_panel=FILE,
         ),
     ] = None,
@@ -353,10 +354,8 @@ def sync(
     preview_s = parse_length(preview, "--preview")
     if lossless and crf is not None:
         raise typer.BadParameter("--lossless has no quality to choose", param_hint="--crf")
-    if output == DASH and (json_ or dry_run or report is not None):
-        raise typer.BadParameter("- leaves no room for --json, --dry-run or --report", param_hint="--output")
-    if output == DASH and (c2pa_cert is not None or c2pa_key is not None):
-        raise typer.BadParameter("what is poured cannot be signed", param_hint="--output")
+    if output == DASH:
+        _check_pipe(room=not (json_ or dry_run or report is not None), signed=bool(c2pa_cert or c2pa_key))
     if dry_run and preview_s is not None:
         raise typer.BadParameter("a preview is made, not planned", param_hint="--dry-run")
     where = parse_face(face)
@@ -400,3 +399,11 @@ def sync(
             plan(video, sound, film, options, config, show)
         else:
             dub(video, sound, film, options, config, show, preview_s=preview_s, page=report)
+
+
+def _check_pipe(*, room: bool, signed: bool) -> None:
+    """Usage error where stdout is to hold more than the film, or a film that piping would change."""
+    if not room:
+        raise typer.BadParameter("- leaves no room for --json, --dry-run or --report", param_hint="--output")
+    if signed:
+        raise typer.BadParameter("what is poured into a pipe cannot be signed", param_hint="--output")

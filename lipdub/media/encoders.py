@@ -22,11 +22,19 @@ ENCODERS = {
     "av1": ("libsvtav1", "libvpx-vp9", "libx265"),
     "prores": ("prores_ks",),
 }
+# Encoders of graphics processors, taken only by their own name: they are fast, but make larger files, not the same ones
+# on each machine, and lack some of what the others keep.
+HARDWARE = (
+    *(f"{codec}_{maker}" for maker in ("nvenc", "qsv") for codec in ("h264", "hevc", "av1")),
+    *(f"{codec}_{maker}" for maker in ("amf", "videotoolbox") for codec in ("h264", "hevc")),
+)
 # What an encoder falls back to when it lacks the picture's own pixel format, least change first.
 _PLAIN = {"yuvj420p": "yuv420p", "yuvj422p": "yuv422p", "yuvj444p": "yuv444p", "yuvj440p": "yuv440p"}
 _FALLBACKS = (
     *(f"yuv{chroma}p{depth}" for depth in ("", "10le", "12le") for chroma in ("420", "422", "444")),
     "yuva444p10le",
+    "nv12",  # 4:2:0 as graphics processors store it
+    "p010le",  # the same with 10 bits
 )
 _WHOLE_CHROMA = ("libx264", "libx265")
 _ALPHA = ("prores_ks",)  # encoders whose transparency an intermediate QuickTime file holds
@@ -62,7 +70,7 @@ def choose_encoding(
 
     Args:
         video: the source's picture.
-        codec: a key of ENCODERS that was asked for; None: as the source.
+        codec: a key of ENCODERS or one of HARDWARE that was asked for; None: as the source.
         crf: constant quality of the encoder's own scale; None: the one of `config`.
         lossless: keep every pixel to the bit.
         container: of the output; None: any.
@@ -74,7 +82,7 @@ def choose_encoding(
             would be lost, or `lossless` cannot be had.
     """
     encoder, pix_fmt = _choice(video, codec, container.video if container is not None else ())
-    if lossless and encoder in _NO_LOSSLESS:
+    if lossless and encoder in (*_NO_LOSSLESS, *HARDWARE):
         raise OutputError(f"{encoder} is not lossless", "use --codec h264, hevc or vp9")
     options = _options(encoder, pix_fmt, video, crf, config, lossless=lossless)
     if container is not None and not container.stamps:
@@ -94,13 +102,14 @@ def choose_encoding(
 
 def _choice(video: VideoInfo, codec: str | None, taken: tuple[str, ...]) -> tuple[str, str]:
     """Encoder and pixel format; `taken` are the codecs that the container takes, empty for any."""
-    if codec is not None and codec not in ENCODERS:
-        raise SetupError(f"no encoder for {codec!r}", f"choose one of {', '.join(sorted(ENCODERS))}")
-    if codec is not None and taken and codec not in taken:
+    if codec is not None and codec not in ENCODERS and codec not in hardware_here():
+        there = ", ".join((*sorted(ENCODERS), *hardware_here()))
+        raise SetupError(f"no encoder for {codec!r}", f"choose one of {there}")
+    if codec is not None and taken and codec.partition("_")[0] not in taken:
         raise OutputError(f"the output's container does not take {codec}", f"choose one of {', '.join(taken)}")
-    names = ENCODERS[codec][:1] if codec is not None else ENCODERS.get(video.codec, ENCODERS["h264"])
+    names = ENCODERS.get(codec, (codec,))[:1] if codec is not None else ENCODERS.get(video.codec, ENCODERS["h264"])
     allowed = tuple(ENCODERS[each][0] for each in taken or ENCODERS)
-    if taken:
+    if taken and codec not in HARDWARE:
         names = tuple(name for name in names if name in allowed) if names[0] in allowed else allowed
     found = _best(names, video)
     if codec is None and any(_damage(video, *found)):
@@ -118,6 +127,11 @@ def _choice(video: VideoInfo, codec: str | None, taken: tuple[str, ...]) -> tupl
             "use --codec h264, or deinterlace it first: ffmpeg -i FILE -map 0 -c copy -c:v ffv1 -vf bwdif PLAIN.mkv",
         )
     return found
+
+
+def hardware_here() -> list[str]:
+    """Those hardware encoders that this PyAV has; whether the machine has the hardware, only opening one tells."""
+    return [name for name in HARDWARE if name in av.codecs_available]
 
 
 def _best(names: tuple[str, ...], video: VideoInfo) -> tuple[str, str]:
@@ -171,7 +185,23 @@ def _options(
     if encoder == "libsvtav1":
         parameters = words()
         return quality(config.crf_av1) | {"preset": "8"} | ({"svtav1-params": parameters} if parameters else {})
+    if encoder in HARDWARE:
+        by_codec = {"h264": config.crf_h264, "hevc": config.crf_hevc, "av1": config.crf_av1}
+        return _hardware_options(encoder, by_codec[encoder.partition("_")[0]] if crf is None else crf)
     return {"profile": "4444" if "444" in pix_fmt else "hq", "vendor": "apl0"}  # ProRes has no crf
+
+
+def _hardware_options(encoder: str, crf: int) -> dict[str, str]:
+    """Constant quality, in each maker's own words; the numbers mean about the same as x264's."""
+    maker = encoder.rpartition("_")[2]
+    if maker == "nvenc":
+        return {"preset": "p5", "tune": "hq", "rc": "vbr", "cq": str(crf)}
+    if maker == "qsv":
+        return {"preset": "slow", "global_quality": str(max(1, crf))}
+    if maker == "amf":
+        return {"quality": "quality", "rc": "cqp", "qp_i": str(crf), "qp_p": str(crf)}
+    # VideoToolbox counts from 1 to 100, best last, in FFmpeg's units of 118.
+    return {"flags": "+qscale", "global_quality": str(118 * max(1, 100 - 2 * crf))}
 
 
 def _light(encoder: str, video: VideoInfo) -> list[str]:
@@ -202,7 +232,11 @@ def _pixel_format(encoder: str, video: VideoInfo) -> str:
     """The source's own format where the encoder takes it, else the nearest that loses neither colour nor depth."""
     taken = {form.name for form in av.Codec(encoder, "w").video_formats or ()}
     taken = {name for name in taken if encoder in _ALPHA or not has_alpha(name)}
-    if encoder in _WHOLE_CHROMA:
+    if encoder in HARDWARE:
+        taken &= {*_FALLBACKS}  # without those that lie on the graphics processor, and RGB
+    if encoder.startswith("h264_"):  # most machines encode no deeper H.264, whatever FFmpeg lists
+        taken = {name for name in taken if av.VideoFormat(name, 16, 16).components[0].bits == 8}
+    if encoder in (*_WHOLE_CHROMA, *HARDWARE):
         # Odd sizes do not exist in H.264 and HEVC unless every pixel has its own chroma sample.
         taken = {name for name in taken if _fits(name, video)}
     own = (video.pix_fmt, _PLAIN.get(video.pix_fmt, video.pix_fmt))
@@ -210,6 +244,8 @@ def _pixel_format(encoder: str, video: VideoInfo) -> str:
         if name in taken:
             return name
     offered = [name for name in _FALLBACKS if name in taken]
+    if not offered:
+        raise OutputError(f"{encoder} takes no pictures of {video.width}x{video.height}", "leave out --codec")
     return min(offered, key=lambda name: (video.alpha and not has_alpha(name), *_loss(video.pix_fmt, name)))
 
 

@@ -15,10 +15,10 @@ from av.video.frame import PictureType
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from lipdub.config import MediaConfig
-from lipdub.errors import OutputError, ResourceError
+from lipdub.errors import OutputError, ResourceError, SetupError
 from lipdub.media.color import colorspace_of, full_range
 from lipdub.media.containers import container_of, movie_clock
-from lipdub.media.encoders import FULL, LIMITED, choose_encoding
+from lipdub.media.encoders import FULL, HARDWARE, LIMITED, choose_encoding
 from lipdub.media.lanes import Behind
 from lipdub.media.probe import VideoInfo, file_url
 
@@ -90,6 +90,11 @@ class VideoWriter:
             self._container.start_encoding()  # here, not at the first picture: refusals come before the work
         except (av.error.FFmpegError, OSError) as error:
             self._container.close()
+            if self.encoding.encoder in HARDWARE:
+                raise SetupError(
+                    f"{self.encoding.encoder} cannot be used on this machine: {error.strerror or error}",
+                    "leave out --codec, or name the codec alone, as h264, for the encoder that needs no hardware",
+                ) from error
             raise _refused(self.path, error) from error
 
     def __enter__(self) -> Self:

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -30,6 +31,7 @@ from lipdub.pipeline.analyze import Survey
 from lipdub.weights import sha256_of
 
 LAYOUT = 2  # of an entry; another one is another key
+ABANDONED_S = 3600.0  # of an entry that is being written; that takes seconds
 STALE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # what a damaged entry raises
 
 
@@ -75,8 +77,8 @@ class AnalysisCache:
         self.folder = folder or user_cache_path("lipdub") / "analysis"
         self._most = most_mib << 20
 
-    def recall(self, key: str) -> Survey | None:
-        """The entry of a key; None where there is none, or a damaged one, which is then removed."""
+    def recall(self, key: str, on_damage: Callable[[Path], None] = lambda path: None) -> Survey | None:
+        """The entry of a key; None where there is none, or a damaged one, which is then removed and told."""
         path = self._path(key)
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -87,6 +89,7 @@ class AnalysisCache:
         except STALE:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
+            on_damage(path)
             return None
         return found
 
@@ -116,14 +119,26 @@ class AnalysisCache:
         return {path: size for _, path, size in sorted(dated, reverse=True)}
 
     def clear(self) -> int:
-        """Remove all entries; returns how many bytes that frees."""
-        freed = 0
+        """Remove all entries, and what killed runs left; returns how many bytes that frees."""
+        freed = self._sweep(0.0)
         for path, size in self.entries().items():
             path.unlink(missing_ok=True)
             freed += size
         return freed
 
+    def _sweep(self, older_s: float) -> int:
+        """Remove entries that were never finished, and for so long not written to; returns their bytes."""
+        freed = 0
+        for path in self.folder.glob(".*.part"):
+            with contextlib.suppress(FileNotFoundError):  # its run may have finished it
+                status = path.stat()
+                if time.time() - status.st_mtime >= older_s:
+                    path.unlink()
+                    freed += status.st_size
+        return freed
+
     def _make_room(self) -> None:
+        self._sweep(ABANDONED_S)
         total = 0
         for path, size in self.entries().items():
             total += size
@@ -135,13 +150,17 @@ class AnalysisCache:
 
 
 def surveyed(
-    cache: AnalysisCache | None, request: SurveyRequest, config: Config, look: Callable[[], Survey]
+    cache: AnalysisCache | None,
+    request: SurveyRequest,
+    config: Config,
+    look: Callable[[], Survey],
+    on_damage: Callable[[Path], None] = lambda path: None,
 ) -> tuple[Survey, bool]:
     """What `look` finds, from the cache where it was found before; and whether it was."""
     if cache is None:
         return look(), False
     key = request.key(config)
-    known = cache.recall(key)
+    known = cache.recall(key, on_damage)
     if known is not None:
         return known, True
     found = look()

@@ -33,7 +33,7 @@ class SyncOptions:
     c2pa_cert: Path | None = None  # signs the output with Content Credentials: the certificate chain ...
     c2pa_key: Path | None = None  # ... and its private key, both PEM
     crf: int | None = None  # quality of the one encode, lower is better
-    codec: str | None = None  # encoder; default follows the source
+    codec: str | None = None  # h264, ..., or a hardware encoder's name; default follows the source
     lossless: bool = False  # the encode loses nothing of a picture
     preset: str | None = None  # of x264 and x265: slower is smaller
     cache: bool = True  # whether what pass 1 finds is kept for, and taken from, other runs

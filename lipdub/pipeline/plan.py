@@ -82,7 +82,12 @@ class _DryRun:
         with self._stage("faces", given.video.frames):
             frames = given.video.frames
             found, _ = find_faces(  # ids in the plan may be given to --face
-                self._video, given, options, numbered=True, on_frame=lambda n: self._on_event(Progress(n, frames))
+                self._video,
+                given,
+                options,
+                numbered=True,
+                on_frame=lambda n: self._on_event(Progress(n, frames)),
+                on_warning=self._warn,
             )
             analysis = chosen(found, self._video, given, options)
         with self._stage("trial", None):

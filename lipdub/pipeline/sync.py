@@ -61,6 +61,7 @@ def find_faces(
     *,
     numbered: bool = False,
     on_frame: Callable[[int], None] = lambda done: None,
+    on_warning: Callable[[str, str], None] = lambda code, message: None,
 ) -> tuple[Survey, bool]:
     """Everybody in the range, from the cache if an earlier run kept them; and whether one had.
 
@@ -91,7 +92,13 @@ def find_faces(
         )
 
     cache = AnalysisCache(most_mib=given.config.cache.most_mib) if options.cache else None
-    found, cached = surveyed(cache, request, given.config, look)
+    found, cached = surveyed(
+        cache,
+        request,
+        given.config,
+        look,
+        lambda path: on_warning("cache", f"what was kept of an earlier run is damaged, and gone: {path}"),
+    )
     if cached:
         on_frame(len(found.times_s))
     return found, cached
@@ -196,7 +203,11 @@ class _Job:
     def _analyze(self, video: Path, given: Inputs) -> Analysis:
         options, frames = self._options, given.video.frames
         found, self._cached = find_faces(
-            video, given, options, on_frame=lambda done: self._on_event(Progress(done, frames))
+            video,
+            given,
+            options,
+            on_frame=lambda done: self._on_event(Progress(done, frames)),
+            on_warning=self._warn,
         )
         return chosen(found, video, given, options)
 

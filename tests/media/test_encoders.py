@@ -2,13 +2,17 @@
 
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from av.codec.context import Flags
 
-from lipdub.errors import OutputError
+from lipdub.config import MediaConfig
+from lipdub.errors import OutputError, SetupError
+from lipdub.media.containers import container_of
+from lipdub.media.encoders import HARDWARE, choose_encoding, hardware_here
 from lipdub.media.planes import components
 from lipdub.media.probe import probe, require_video
 from lipdub.media.video import VideoReader
@@ -199,3 +203,61 @@ def test_equal_pictures_give_equal_files(tmp_path):
         encode(tmp_path / "a.mkv", tmp_path / name)
         made.add((tmp_path / name).read_bytes())
     assert len(made) == 1
+
+
+def here(name):
+    return pytest.mark.skipif(name not in av.codecs_available, reason=f"this PyAV has no {name}")
+
+
+@pytest.mark.parametrize(
+    ("name", "pix_fmt", "written", "quality"),
+    [
+        pytest.param("h264_nvenc", "yuv420p", "yuv420p", {"cq": "18"}, marks=here("h264_nvenc")),
+        pytest.param("hevc_nvenc", "yuv420p10le", "p010le", {"cq": "20"}, marks=here("hevc_nvenc")),
+        pytest.param("h264_nvenc", "yuv420p10le", "yuv420p", {"cq": "18"}, marks=here("h264_nvenc")),
+        pytest.param("h264_qsv", "yuv422p", "nv12", {"global_quality": "18"}, marks=here("h264_qsv")),
+        pytest.param("hevc_qsv", "yuv420p10le", "p010le", {"global_quality": "20"}, marks=here("hevc_qsv")),
+        pytest.param("h264_amf", "yuv420p", "yuv420p", {"qp_i": "18", "qp_p": "18"}, marks=here("h264_amf")),
+        pytest.param("h264_videotoolbox", "yuv420p", "yuv420p", {}, marks=here("h264_videotoolbox")),
+    ],
+)
+def test_hardware_encoders_are_asked_for_the_same_quality(clip, tmp_path, name, pix_fmt, written, quality):
+    clip(tmp_path / "a.mkv", codec="libx265", pix_fmt=pix_fmt, size=(128, 96), time_base=Fraction(1, 1000))
+    info = require_video(probe(tmp_path / "a.mkv"))
+    found = choose_encoding(
+        info, codec=name, crf=None, lossless=False, container=container_of(Path("o.mp4")), config=MediaConfig()
+    )
+    assert (found.encoder, found.pix_fmt) == (name, written)
+    assert quality.items() <= found.options.items()
+    narrower = ("10" in pix_fmt and written == "yuv420p") or written == "nv12"
+    assert bool(found.losses) == narrower, "what is lost is told"
+
+
+def test_a_hardware_encoder_works_or_says_that_it_cannot_before_the_work(clip, tmp_path):
+    """It is in FFmpeg; whether the machine has the hardware is another thing."""
+    clip(tmp_path / "a.mp4", size=(256, 192))
+    there = hardware_here()
+    if not there:
+        pytest.skip("this PyAV has no hardware encoder")
+    info = require_video(probe(tmp_path / "a.mp4"))
+    for name in there:
+        try:
+            writer = VideoWriter(tmp_path / "b", info, codec=name)
+        except SetupError as error:
+            assert name in error.what and "this machine" in error.what
+            continue
+        with writer, VideoReader(tmp_path / "a.mp4", info) as reader:
+            for each in reader:
+                writer.write(each.picture, each.pts)
+        assert len(planes(tmp_path / "b")) == 10
+
+
+def test_an_encoder_that_is_not_there_names_those_that_are(clip, tmp_path):
+    clip(tmp_path / "a.mp4")
+    info = require_video(probe(tmp_path / "a.mp4"))
+    absent = next(name for name in (*HARDWARE, "h264_vaapi") if name not in av.codecs_available)
+    with pytest.raises(SetupError) as refused:
+        VideoWriter(tmp_path / "b", info, codec=absent)
+    assert set(hardware_here()) <= set(refused.value.remedy.removeprefix("choose one of ").split(", "))
+    with pytest.raises(OutputError, match="does not take"):
+        VideoWriter(tmp_path / "b", info, codec=(hardware_here() or ["hevc"])[0], output=tmp_path / "o.webm")

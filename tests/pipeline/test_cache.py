@@ -83,8 +83,9 @@ def test_a_damaged_entry_is_looked_up_anew(found: Survey, tmp_path: Path, damage
         path.write_text("no archive")
     else:
         np.savez(path, tracks=np.array([{"a": 1}], dtype=object))
-    assert cache.recall("a") is None
-    assert cache.entries() == {}
+    told: list[Path] = []
+    assert cache.recall("a", told.append) is None
+    assert (cache.entries(), told) == ({}, [path])
 
 
 def test_the_entry_that_was_not_used_for_longest_goes_first(found: Survey, tmp_path: Path) -> None:
@@ -164,3 +165,27 @@ def test_a_run_that_was_interrupted_goes_on_behind_pass_1(
         with pytest.raises(KeyboardInterrupt):
             dub(video, audio)
     assert dub(video, audio).cached and len(searches) == 1
+
+
+def test_a_damaged_entry_is_told(dub, face_clip, speech) -> None:
+    video = face_clip(lambda number: [(50, 30, 56)])
+    dub(video, speech(0.4))
+    (path,) = AnalysisCache().entries()
+    path.write_bytes(path.read_bytes()[:-400])
+    report = dub(video, speech(0.4), overwrite=True)
+    assert (report.cached, len(report.warnings)) == (False, 1)
+    assert "damaged" in report.warnings[0] and str(path) in report.warnings[0]
+    assert dub(video, speech(0.4), overwrite=True).cached
+
+
+def test_what_killed_runs_left_unfinished_is_cleared(found: Survey, tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    cache, left, living = AnalysisCache(folder), folder / ".a.1.part", folder / ".b.2.part"
+    for path in (left, living):
+        path.write_bytes(b"half an entry")
+    os.utime(left, (1000, 1000))
+    cache.keep("c", found)
+    assert not left.exists() and living.exists()
+    cache.clear()
+    assert list(folder.iterdir()) == []
