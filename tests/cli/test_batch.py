@@ -46,6 +46,17 @@ def listed(folder: Path, rows: list[tuple[str, str]]) -> Path:
     return path
 
 
+def test_lengths_and_labels_are_columns(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text("video,audio,output,length,extend,label\na.mp4,a.wav,b.mp4,audio,loop,AI\na.mp4,a.wav,c.mp4,,,\n")
+    first, second = (item.options for item in read_manifest(path, device="cpu", weights="generator"))
+    assert (first.length, first.extend, first.label) == ("audio", "loop", "AI")
+    assert (second.length, second.extend, second.label) == ("video", "freeze", None)
+    path.write_text("video,audio,output,length\na.mp4,a.wav,b.mp4,sound\n")
+    with pytest.raises(InputError, match="item 1: length is video or audio or shortest, not 'sound'"):
+        read_manifest(path, device="cpu", weights="generator")
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_a_manifest_says_the_same_in_every_form(tmp_path: Path, form: str) -> None:
     path = tmp_path / f"list.{form}"

@@ -169,3 +169,14 @@ def test_costs_add_up() -> None:
     assert costs.seconds(Analysis(np.zeros(100), jobs, {})) == pytest.approx(1.0 + 0.4 + 2.0)
     assert costs.picture_bytes(KEY_EVERY - 1, 2) == 2000 + 10 * (KEY_EVERY - 3)
     assert costs.picture_bytes(3, 9) == 3000
+
+
+def test_a_film_of_another_length_is_planned_at_that_length(plan, face_clip, speech) -> None:
+    video = face_clip(lambda number: [FACE], n_frames=10)
+    found = plan(video, speech(0.9), "dubbed.mov", length="audio", extend="bounce")
+    assert (found.frames, found.dubbed, found.video_s, found.output_s) == (22, 22, 0.4, 0.9)
+    assert (found.warnings, found.dub_encoder) == ((), "copy")
+    assert found.faces[0].last_s == 0.88
+    found = plan(video, speech(0.2), "dubbed.mov", length="shortest")
+    assert (found.frames, found.output_s, found.warnings) == (5, 0.2, ())
+    assert plan(video, speech(0.4), "dubbed.mov").output_s == 0.4
