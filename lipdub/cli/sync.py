@@ -101,25 +101,13 @@ def sync(
         ),
     ] = None,
     start: Annotated[
-        str | None,
-        typer.Option(
-            help="Dub only from here, seconds or [h:]mm:ss.",
-            rich_help_panel=WHOM,
-        ),
+        str | None, typer.Option(help="Dub only from here, seconds or [h:]mm:ss.", rich_help_panel=WHOM)
     ] = None,
     end: Annotated[
-        str | None,
-        typer.Option(
-            help="Dub only to here; the rest passes through untouched.",
-            rich_help_panel=WHOM,
-        ),
+        str | None, typer.Option(help="Dub only to here; the rest passes through untouched.", rich_help_panel=WHOM)
     ] = None,
     device: Annotated[
-        str,
-        typer.Option(
-            help="auto (the fastest there is), cpu, cuda, cuda:N or mps.",
-            rich_help_panel=RUN,
-        ),
+        str, typer.Option(help="auto (the fastest there is), cpu, cuda, cuda:N or mps.", rich_help_panel=RUN)
     ] = "auto",
     batch_size: Annotated[
         int | None,
@@ -177,12 +165,7 @@ def sync(
     ] = None,
     crf: Annotated[
         int | None,
-        typer.Option(
-            min=0,
-            max=51,
-            help="Quality on the encoder's own scale; lower is better.",
-            rich_help_panel=FILE,
-        ),
+        typer.Option(min=0, max=51, help="Quality on the encoder's own scale; lower is better.", rich_help_panel=FILE),
     ] = None,
     codec: Annotated[
         str | None,
@@ -319,13 +302,7 @@ def sync(
         ),
     ] = False,
     overwrite: Annotated[
-        bool,
-        typer.Option(
-            "-y",
-            "--overwrite",
-            help="Replace an existing output.",
-            rich_help_panel=FILE,
-        ),
+        bool, typer.Option("-y", "--overwrite", help="Replace an existing output.", rich_help_panel=FILE)
     ] = False,
     json_: Annotated[
         bool,
@@ -336,13 +313,7 @@ def sync(
         ),
     ] = False,
     quiet: Annotated[
-        bool,
-        typer.Option(
-            "-q",
-            "--quiet",
-            help="Only warnings and errors.",
-            rich_help_panel=RUN,
-        ),
+        bool, typer.Option("-q", "--quiet", help="Only warnings and errors.", rich_help_panel=RUN)
     ] = False,
 ) -> None:
     """Dub VIDEO with AUDIO: same frames, same file, new lips.

@@ -272,8 +272,7 @@ def _container_duration(container: InputContainer) -> float:
 def _stream_duration(container: InputContainer, stream: av.stream.Stream) -> float:
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
-    text = stream.metadata.get("DURATION", "")  # Matroska keeps it here: 00:00:02.040000000
-    parts = text.split(":")
+    parts = stream.metadata.get("DURATION", "").split(":")  # Matroska keeps it here: 00:00:02.040000000
     if len(parts) == 3:
         try:
             end = int(parts[0]) * 3600 + int(parts[1]) * 60 + float(parts[2])
