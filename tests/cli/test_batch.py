@@ -53,7 +53,7 @@ def test_lengths_and_labels_are_columns(tmp_path: Path) -> None:
     assert (first.length, first.extend, first.label) == ("audio", "loop", "AI")
     assert (second.length, second.extend, second.label) == ("video", "freeze", None)
     path.write_text("video,audio,output,length\na.mp4,a.wav,b.mp4,sound\n")
-    with pytest.raises(InputError, match="item 1: length is video or audio or shortest, not 'sound'"):
+    with pytest.raises(InputError, match=r"item 1: length .*'sound'"):
         read_manifest(path, device="cpu", weights="generator")
 
 

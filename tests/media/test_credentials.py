@@ -180,3 +180,14 @@ def test_a_whole_job_is_signed_and_inspect_says_so(
     assert f"c2pa.edited {SOURCE_TYPE}" in said and f"made from {video.name}" in said
     told = json.loads(CliRunner().invoke(app, ["inspect", "--json", str(output)]).output)
     assert (told["credentials"]["state"], told["credentials_read"]) == ("intact", True)
+
+
+def test_without_the_extra_signing_is_refused_and_inspect_says_what_it_did_not_read(
+    clip, tmp_path, monkeypatch
+) -> None:
+    clip(tmp_path / "a.mp4")
+    monkeypatch.setattr("lipdub.media.credentials.find_spec", lambda name: None)
+    with pytest.raises(SetupError, match=r"needs c2pa-python"):
+        Signing(*chain(tmp_path), tmp_path / "b.mp4")
+    assert read_credentials(tmp_path / "a.mp4") is None
+    assert "not looked for" in CliRunner().invoke(app, ["inspect", str(tmp_path / "a.mp4")]).output

@@ -7,7 +7,7 @@ from lipdub.media.listing import list_file
 from lipdub.media.marks import KEYS, SOURCE_TYPE, disclosure_tags, folded, marks_in, verdict
 from lipdub.media.probe import probe
 
-MARKS = disclosure_tags("1.2.3", "ab" * 32)
+MARKS = disclosure_tags("1.2.3", "ab" * 32, "AI-dubbed")
 
 
 def test_every_stream_is_listed(clip, sound, tmp_path):
