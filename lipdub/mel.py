@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lipdub.config import MelConfig
 
 FLOOR = -1.0  # the scaled value of digital silence, and of everything outside the recording
-CHUNK = 8192  # columns per FFT call: 100 s of sound, 50 MB, however long the recording
+CHUNK = 1024  # columns per FFT call: 13 s of sound, 6 MB, however long the recording
 GATE_DB = -10.0  # blocks this far below the mean of the audible ones are pauses, not speech (as in ITU-R BS.1770)
 
 

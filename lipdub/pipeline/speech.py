@@ -16,7 +16,7 @@ from lipdub.models.generator import Generator
 
 LEVEL_STEP_S = 0.01  # resolution of the loudness curve
 FAINT_DB = -75.0  # of full scale; what is fainter is silence in any recording
-CHUNK = 512  # frames whose sound is read in one call
+CHUNK = 64  # frames whose sound is read in one call; 512 took 100 MB
 
 
 @dataclass(frozen=True)
