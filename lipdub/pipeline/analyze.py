@@ -73,6 +73,7 @@ class Analysis:
     shots: tuple[ShotReport, ...] = ()  # the same for each shot
     tracks: tuple[Track, ...] = ()  # everybody, chosen or not
     stretches: tuple[Stretch, ...] = ()  # who is dubbed, and when
+    sure: bool = True  # of who speaks, where that was asked
 
 
 def choose(
@@ -114,7 +115,15 @@ def choose(
     _refuse_two_sounds(jobs, found)
     reasons = _reasons(jobs, found.tracks, found.in_range)
     spoken = tuple(stretch for job in jobs for stretch in _stretches(job, found, config.face))
-    return Analysis(found.times_s, jobs, _counts(reasons), _shots(found, reasons), tuple(found.tracks), spoken)
+    return Analysis(
+        times_s=found.times_s,
+        jobs=jobs,
+        passed=_counts(reasons),
+        shots=_shots(found, reasons),
+        tracks=tuple(found.tracks),
+        stretches=spoken,
+        sure=heard is None or heard.sure,
+    )
 
 
 def _parts(

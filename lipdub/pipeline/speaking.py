@@ -8,6 +8,9 @@ should be open, a(t), under a Gaussian of SPAN_S around each moment:
 A correlation, but near 0 for a mouth that hardly moves. In each shot the faces, and nobody, compete for every frame;
 a change of speaker has its price.
 
+Any sound fits some mouth for a while. So the same is done with the sound put at other times, SHIFTS of them: only where
+the true sound fits better than in all but CHANCE of those is the answer called sure.
+
 Measured on real footage: benchmarks/RESULTS.md, "Who speaks".
 """
 
@@ -29,6 +32,8 @@ SPAN_S = 0.8  # standard deviation of the window that a moment is judged by
 STILL = 0.15  # of the opening's unit (align.SHAPE_SCALE): a mouth that moves less than this says nothing
 MAX_LAG_S = 0.2  # sound and picture of footage are seldom further apart
 NOBODY = 0.12  # agreement that a face must have to speak at all
+SHIFTS = 20  # other times that the sound is tried at
+CHANCE = 1  # of them may fit as well as the true one
 CHANGE_S = 0.25  # agreement times seconds that a new speaker has to win by
 
 
@@ -39,6 +44,7 @@ class Agreement:
     tracks: tuple[Track, ...]
     scores: NDArray[np.float32]  # (N, F), minus infinity where a face is not there
     rate: float  # frames a second
+    sure: bool = True  # whether the sound fits better where it is than at other times
 
     def in_turns(self, turns: Sequence[NDArray[np.bool_]] | None) -> list[tuple[Track, NDArray[np.bool_]]]:
         """Who speaks, and in which frames (F,).
@@ -80,6 +86,16 @@ def agreement(tracks: Sequence[Track], heard: NDArray[np.float32], rate: float) 
     """
     wanted = heard[:, OPENINGS].mean(1)
     openings = [(mouth_shape(track.landmarks)[:, OPENINGS] / SHAPE_SCALE[OPENINGS]).mean(1) for track in tracks]
+    scores, total = _at_best_lag(tracks, openings, wanted, rate)
+    shifts = [len(wanted) * number // (SHIFTS + 1) for number in range(1, SHIFTS + 1)]
+    others = [_at_best_lag(tracks, openings, np.roll(wanted, shift), rate)[1] for shift in shifts]
+    return Agreement(tuple(tracks), scores, rate, sum(other >= total for other in others) <= CHANCE)
+
+
+def _at_best_lag(
+    tracks: Sequence[Track], openings: Sequence[NDArray[np.float32]], wanted: NDArray[np.float32], rate: float
+) -> tuple[NDArray[np.float32], float]:
+    """Scores (N, F) at the lag that suits the whole video, and how much fits in all."""
     most = round(MAX_LAG_S * rate)
     best = np.full((len(tracks), len(wanted)), -np.inf, np.float32)
     best_total = -np.inf
@@ -93,7 +109,7 @@ def agreement(tracks: Sequence[Track], heard: NDArray[np.float32], rate: float) 
         total = float(np.clip(scores, 0, None).sum())
         if total > best_total:
             best, best_total = scores, total
-    return Agreement(tuple(tracks), best, rate)
+    return best, best_total
 
 
 def frames_of(turns: Sequence[Turn], times_s: NDArray[np.float64]) -> NDArray[np.bool_]:

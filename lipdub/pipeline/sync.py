@@ -34,6 +34,11 @@ from lipdub.pipeline.speaking import Agreement, agreement
 from lipdub.pipeline.speech import mouth_shapes
 from lipdub.weights import locate, sha256_of
 
+UNSURE = (  # code and message of a warning
+    "speaking",
+    "who speaks is not sure: the video's sound fits the mouths no better than at other times; look at the result, or "
+    "name the faces with --face id:N",
+)
 STAGES = ("read", "faces", "dub", "write")
 
 
@@ -209,7 +214,10 @@ class _Job:
             on_frame=lambda done: self._on_event(Progress(done, frames)),
             on_warning=self._warn,
         )
-        return chosen(found, video, given, options)
+        analysis = chosen(found, video, given, options)
+        if not analysis.sure:
+            self._warn(*UNSURE)
+        return analysis
 
     def _render(self, video: Path, given: Inputs, writer: VideoWriter, analysis: Analysis) -> Rendered:
         info, config = given.video, self._config

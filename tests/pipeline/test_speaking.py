@@ -37,6 +37,14 @@ def test_the_mouth_that_fits_the_sound_speaks_when_it_does() -> None:
         assert spoken[who][when].mean() > 0.85 and spoken[who][~when].mean() < 0.1
 
 
+def test_it_is_sure_only_of_a_sound_that_fits_where_it_is() -> None:
+    sound = syllables(0)
+    speaker, still = track(0, 0.05 * sound), track(1, np.zeros(SIZE))
+    assert agreement([speaker, still], heard(sound), RATE).sure
+    unsure = [not agreement([speaker, still], heard(syllables(seed)), RATE).sure for seed in range(1, 13)]
+    assert sum(unsure) >= 9  # one in ten may be taken for sure by chance
+
+
 def test_nobody_speaks_where_no_mouth_fits() -> None:
     still, other = track(0, np.zeros(SIZE)), track(1, 0.05 * syllables(7))
     spoken = agreement([still, other], heard(syllables(0)), RATE).in_turns(None)

@@ -20,7 +20,9 @@ from lipdub.media.probe import probe
 from lipdub.media.remux import ffmpeg_binary
 from lipdub.models.generator import Drawn, Generator
 from lipdub.pipeline import SyncOptions, excerpt
+from lipdub.pipeline.analyze import Survey
 from lipdub.pipeline.inputs import resolve_device
+from lipdub.pipeline.speaking import Agreement
 from lipdub.weights import load_state, save_state
 
 FACE = (50, 30, 56)  # left, top and side of the face's crop
@@ -404,6 +406,19 @@ def test_a_point_at_a_time_is_who_is_there_then(dub, face_clip, speech, pictures
 def test_who_speaks_needs_the_sound_of_the_video(dub, face_clip, speech) -> None:
     with pytest.raises(InputError, match="no audio stream"):
         dub(face_clip(one), speech(), face="speaking")
+
+
+@pytest.mark.parametrize("sure", [True, False])
+def test_it_is_told_where_who_speaks_is_not_sure(
+    dub, face_clip, speech, monkeypatch: pytest.MonkeyPatch, sure: bool
+) -> None:
+    def speaking(found: Survey, given: object) -> Agreement:
+        return Agreement(tuple(found.tracks), np.full((len(found.tracks), len(found.times_s)), 0.5), 25.0, sure)
+
+    monkeypatch.setattr("lipdub.pipeline.sync.speaking", speaking)
+    report = dub(face_clip(one), speech(), face="speaking")
+    told = [event.code for event in dub.events if isinstance(event, Warning_)]
+    assert report.dubbed == 10 and told == ([] if sure else ["speaking"])
 
 
 def test_comparison_and_overlay_have_every_picture(dub, face_clip, speech, tmp_path: Path) -> None:
