@@ -65,7 +65,8 @@ app = typer.Typer(
     name="lipdub",
     cls=_Commands,
     help="Dub a video: the same picture, with lips that speak another sound track.",
-    epilog="Dub people only with their consent; every output is marked as altered.",
+    epilog="First: lipdub demo. Then: lipdub sync video.mp4 dubbed.wav -o out.mp4. Dub people only with their consent; "
+    "every output is marked as altered.",
     no_args_is_help=True,
     rich_markup_mode=None,  # plain text: fast, the same in any terminal
     pretty_exceptions_enable=False,

@@ -128,9 +128,10 @@ def eval_(
     ] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
 ) -> None:
-    """Dub CLIPS and judge the result: picture, lips against sound, pauses; beside real and untouched videos.
+    """Judge dubs of real CLIPS, or one finished video.
 
-    Or, given one file, check that by itself: offset, agreement, pauses, flicker and seam of each of its segments.
+    CLIPS are dubbed and judged by picture, lips against sound, and pauses, beside real and untouched videos. One file
+    is checked by itself: offset, agreement, pauses, flicker and seam of each of its segments.
 
     The judge of clips is MediaPipe's face mesh, not a network that dubs: pip install "lipdub[teachers]", then lipdub
     weights pull yunet face-landmarker. A clip that cannot be dubbed or judged is counted as failed, with its reason.

@@ -47,7 +47,10 @@ def prepare(
     jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Processes.")] = 1,
     set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, any number of config.py.")] = None,
 ) -> None:
-    """Cut talking faces out of SOURCE: aligned 25 fps clips with landmarks and sound, split by speaker."""
+    """Make a data set for training out of talking-face videos.
+
+    Faces are found, followed and cut out of SOURCE as aligned 25 fps clips with landmarks and sound, split by speaker.
+    """
     from lipdub.config import load_config
     from lipdub.training.prepare import PrepareOptions
     from lipdub.training.prepare import prepare as run

@@ -106,22 +106,11 @@ def sync(
     end: Annotated[
         str | None, typer.Option(help="Dub only to here; the rest passes through untouched.", rich_help_panel=WHOM)
     ] = None,
-    device: Annotated[
-        str, typer.Option(help="auto (the fastest there is), cpu, cuda, cuda:N or mps.", rich_help_panel=RUN)
-    ] = "auto",
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Faces per generator call.",
-            rich_help_panel=RUN,
-        ),
-    ] = None,
     quality: Annotated[
         settings.Quality | None,
         typer.Option(
             help="Time against picture, several numbers at once (default balanced); `lipdub config show --quality "
-            "best` lists them. --set and other options go before it.",
+            "best` lists them. Where --set or another option says otherwise, that counts.",
             rich_help_panel=HOW,
         ),
     ] = None,
@@ -165,7 +154,12 @@ def sync(
     ] = None,
     crf: Annotated[
         int | None,
-        typer.Option(min=0, max=51, help="Quality on the encoder's own scale; lower is better.", rich_help_panel=FILE),
+        typer.Option(
+            min=0,
+            max=51,
+            help="Quality on the encoder's own scale; lower is better (default 18 for h264, 20 hevc, 24 vp9 and av1).",
+            rich_help_panel=FILE,
+        ),
     ] = None,
     codec: Annotated[
         str | None,
@@ -186,7 +180,7 @@ def sync(
     preset: Annotated[
         Preset | None,
         typer.Option(
-            help="Speed of x264 and x265; slower makes smaller files.",
+            help="Speed of x264 and x265; slower makes smaller files (default medium).",
             rich_help_panel=FILE,
         ),
     ] = None,
@@ -199,7 +193,7 @@ def sync(
     original_audio: Annotated[
         OriginalAudio,
         typer.Option(
-            help="keep the old sound as further tracks, or drop it.",
+            help="Keep the old sound as further tracks, or drop it.",
             rich_help_panel=FILE,
         ),
     ] = OriginalAudio.keep,
@@ -272,14 +266,6 @@ def sync(
             help="Write the dub with faces, landmarks, masks and reasons drawn in to this .mp4.", rich_help_panel=LOOK
         ),
     ] = None,
-    strict: Annotated[
-        bool,
-        typer.Option(
-            "--strict",
-            help="Exit code 10 where there were warnings.",
-            rich_help_panel=RUN,
-        ),
-    ] = False,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -293,6 +279,25 @@ def sync(
             "--dry-run",
             help="Find faces and say what would be done, how long it takes, how large it gets.",
             rich_help_panel=LOOK,
+        ),
+    ] = False,
+    device: Annotated[
+        str, typer.Option(help="auto (the fastest there is), cpu, cuda, cuda:N or mps.", rich_help_panel=RUN)
+    ] = "auto",
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Faces per call of the network (default 16); it is halved where memory does not do.",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Exit code 10 where there were warnings.",
+            rich_help_panel=RUN,
         ),
     ] = False,
     no_cache: Annotated[

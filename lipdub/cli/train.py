@@ -75,7 +75,9 @@ def train(
         bool, typer.Option("--dry-run", help="Print what would be trained: settings, parameters, FLOPs, memory; stop.")
     ] = False,
 ) -> None:
-    """Train one network; every minute a checkpoint, every so often a validation and a picture.
+    """Train one network on a data set of `lipdub prepare`.
+
+    Every minute it writes a checkpoint, every so often a validation and a picture.
 
     On several GPUs: accelerate launch --num_processes N -m lipdub train ..., or torchrun --nproc-per-node N -m --
     lipdub train ...; the batch is then that of each process. A batch that does not fit into memory is halved and
