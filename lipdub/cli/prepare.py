@@ -44,6 +44,13 @@ def prepare(
     keep_offset: Annotated[
         bool, typer.Option("--keep-offset", help="Do not shift a folder's sound to where it fits the lips best.")
     ] = False,
+    expert: Annotated[
+        str,
+        typer.Option(
+            help="Weights that hear whether a file's sound fits the lips: it is shifted to where it does, and dropped "
+            "where it never does; none for loudness alone."
+        ),
+    ] = "expert",
     jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Processes.")] = 1,
     set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, any number of config.py.")] = None,
 ) -> None:
@@ -64,6 +71,7 @@ def prepare(
         val_share=val_share,
         test_share=test_share,
         correct_offset=not keep_offset,
+        expert=None if expert == "none" else expert,
         jobs=jobs,
     )
     summary = run(options, load_config(None, set_ or ()), on_line=console.say)

@@ -1,18 +1,24 @@
-"""The offset between sound and lips of a source folder: measured, then taken out of its clips once."""
+"""The offset between sound and lips: of a source by the expert, where it is sure, else of its folder by loudness."""
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lipdub.config import MelConfig
+from lipdub.evaluation.offset import best_offset, similarities
 from lipdub.faces.align import mouth_shape
+from lipdub.faces.backend import Frame
 from lipdub.mel import FLOOR
+from lipdub.models.expert import Expert
 from lipdub.training.store import RATE, ClipEntry, read_arrays, stored_offset, write_arrays
 
 # Lags of the lips behind the sound that are tried. On GRID, whose tracks are known to be in sync, opening and
@@ -22,7 +28,55 @@ LAGS_S = np.arange(-6, 7) / RATE
 # little footage. Lips take about 8 independent positions a second, so that over t seconds chance gives 1 / sqrt(8 t);
 # the second is twice that at one second.
 CLEAR, CLEAR_AT_1_S = 0.02, 0.7
+# The expert's confidence in a source, times sqrt(seconds / 4): above the first its offset is believed, below the
+# second, where there is enough to judge, somebody else is heard. Measured in benchmarks/RESULTS.md.
+SURE, FOREIGN, ENOUGH_S = 0.14, 0.1, 4.0
 STILL, EVEN = 0.005, 0.02  # standard deviation of opening and of loudness below which nothing is measured
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the expert makes of the sound of one source."""
+
+    offset_s: float  # by which the sound has to come later; 0 where it is not sure
+    sure: bool
+    foreign: bool  # the sound fits the mouth at no offset
+
+
+def fits(
+    expert: Expert, crops: Sequence[Frame], margin: float, start_s: float, mel: NDArray[np.float32], config: MelConfig
+) -> NDArray[np.float64]:
+    """How well a clip's mouths agree with the sound of each shift: a row for each window of the expert, perhaps none.
+
+    Args:
+        expert: in eval mode.
+        crops: stored crops, (side, side, 3), RATE a second.
+        margin: of the stored crop over the face crop.
+        start_s: of the clip in the sound.
+        mel: (80, M) of the whole sound.
+        config: hop and sample rate.
+    """
+    size, side = expert.config.size, crops[0].shape[0]
+    scale = size * margin / side
+    matrix = np.array([[scale, 0, (size - scale * side) / 2], [0, scale, (size - scale * side) / 2]])
+    faces = np.stack([cv2.warpAffine(crop, matrix, (size, size), flags=cv2.INTER_LINEAR) for crop in crops])
+    tensor = torch.from_numpy(faces).permute(0, 3, 1, 2).float() / 255
+    times = start_s + (np.arange(len(crops)) + 0.5) / RATE
+    with torch.inference_mode():
+        rows = similarities(expert, tensor, times, mel, config)
+    return np.zeros((0, 1)) if rows is None else rows
+
+
+def verdict(clips: Sequence[NDArray[np.float64]]) -> Verdict:
+    """What `fits` of all clips of a source say together."""
+    rows = [clip for clip in clips if len(clip)]
+    best = best_offset(np.concatenate(rows)) if rows else None
+    if best is None:
+        return Verdict(0.0, sure=False, foreign=False)
+    seconds = sum(map(len, rows)) / RATE
+    strength = best.confidence * math.sqrt(seconds / 4)
+    sure = strength >= SURE
+    return Verdict(best.ms / 1000 if sure else 0.0, sure=sure, foreign=seconds >= ENOUGH_S and strength < FOREIGN)
 
 
 def group_offsets(folder: Path, entries: Sequence[ClipEntry], config: MelConfig) -> dict[str, float]:

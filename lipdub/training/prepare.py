@@ -1,7 +1,9 @@
 """`lipdub prepare`: footage -> aligned 25 fps clips with landmarks and sound, split by speaker.
 
 Each clip is followed by the same FaceFollower and cropped by the same function as in `lipdub sync`. The sound of a
-folder is shifted as a whole by the lag at which mouth opening and loudness agree best (sources do not share one).
+file is shifted to where the lip-sync expert finds that it fits the lips, and files in which somebody else is heard are
+dropped; where the expert is not sure, a folder is shifted as a whole by the lag at which mouth opening and loudness
+agree best (sources do not share one).
 
     OUTPUT/settings.json        what the folder was made with; a second call with other values is refused
     OUTPUT/done/<hash>.json     a finished source file: its clips, or why it gave none
@@ -18,6 +20,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
@@ -37,10 +40,12 @@ from lipdub.media.probe import VideoInfo, probe, require_video
 from lipdub.media.video import VideoReader
 from lipdub.media.view import PictureView, write_clip
 from lipdub.mel import log_mel
+from lipdub.models.expert import Expert
 from lipdub.training.layouts import LAYOUTS, Footage
-from lipdub.training.offset import group_offsets, shift_sound, slice_mel
+from lipdub.training.offset import Verdict, fits, group_offsets, shift_sound, slice_mel, verdict
 from lipdub.training.settings import keep_settings
 from lipdub.training.store import RATE, ClipEntry, write_arrays, write_manifest
+from lipdub.weights import load_expert
 
 MIN_CONFIDENCE = 0.6  # mean over a track; below it the landmarks are not good enough to learn from
 LARGE_SPEAKER = 0.08  # a speaker with more of all frames than this is kept for training
@@ -63,7 +68,16 @@ class PrepareOptions:
     val_share: float = 0.06  # of the speakers
     test_share: float = 0.0
     correct_offset: bool = True
+    expert: str | None = None  # weights that judge the sound of each file; None: loudness alone
     jobs: int = 1  # processes; 1 = this one
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What becomes one clip."""
+
+    rows: NDArray[np.int64]  # (T,) frames of the track
+    start_s: float
 
 
 @dataclass(frozen=True)
@@ -102,9 +116,12 @@ def prepare(options: PrepareOptions, config: Config, on_line: Callable[[str], No
     if not entries:
         reasons = Counter(r.reason for r in results)
         raise InputError(f"nothing of use in {options.source}: {dict(reasons)}", "give other footage, with sound")
-    offsets = group_offsets(options.output, entries, config.mel) if options.correct_offset else {}
+    unsure = [entry for entry in entries if not entry.sure]
+    offsets = group_offsets(options.output, unsure, config.mel) if options.correct_offset else {}
+    shifted = shift_sound(options.output, unsure, offsets, config.mel)
+    entries = [entry for entry in entries if entry.sure] + shifted
     official = {preparer.name(footage): footage.split for footage in sources if footage.split}
-    entries = split_speakers(shift_sound(options.output, entries, offsets, config.mel), options, official)
+    entries = split_speakers(entries, options, official)
     summary = _summary(options, entries, results, offsets)
     write_manifest(options.output, entries, summary)
     return summary
@@ -127,6 +144,12 @@ def _mapping(jobs: int) -> Iterator[MapFiles]:
 def _quiet_worker() -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+
+
+@cache
+def _expert(name: str) -> Expert:
+    """The expert, once in each process."""
+    return load_expert(name, Config())[0]
 
 
 def speaker_table(path: Path) -> dict[str, str]:
@@ -155,7 +178,8 @@ class Preparer:
     def settings(self) -> dict[str, dict[str, object]]:
         """Everything that the stored clips depend on."""
         kept = {key: getattr(self.options, key) for key in ("side", "margin", "crf", "min_s", "max_s")}
-        return {"clip": kept, "mel": to_dict(self.config.mel), "face": to_dict(self.config.face)}
+        sound = {"expert": self.options.expert, "correct_offset": self.options.correct_offset}
+        return {"clip": kept, "mel": to_dict(self.config.mel), "face": to_dict(self.config.face), "sound": sound}
 
     def name(self, footage: Footage) -> str:
         """What a source file is called in the data set: its path below the source."""
@@ -189,41 +213,64 @@ class Preparer:
 
     def _store(self, footage: Footage, name: str, stem: str) -> list[ClipEntry]:
         """Follow the largest face, and write its clips."""
-        options, face, mel_config, path = self.options, self.config.face, self.config.mel, footage.path
+        options, mel_config, path = self.options, self.config.mel, footage.path
         info = require_video(probe(path))
         mel = log_mel(load_audio(footage.sound or path), mel_config)
         track, times = self._follow(path, info)
         own = times[track.first : track.first + len(track.landmarks)]
-        matrices = crop_matrices(track.landmarks, own, face, options.side, margin=options.margin)
+        matrices = crop_matrices(track.landmarks, own, self.config.face, options.side, margin=options.margin)
         wanted = np.arange(own[0], own[-1] + 1e-6, 1 / RATE)
         rows = np.abs(own[:, None] - wanted).argmin(0)  # the frame nearest to each moment
         crops = _crops(path, info, track.first, matrices, rows, options.side)
         longest = round(options.max_s * RATE)
-        entries = []
-        for number, start in enumerate(range(0, len(rows), longest)):
-            piece = rows[start : start + longest]
-            if len(piece) < options.min_s * RATE:
-                break  # what is left over at the end
-            clip, start_s = f"{stem}-{number}", float(wanted[start])
-            folder = options.output / "clips"
-            write_clip(folder / f"{clip}.mp4", list(islice(crops, len(piece))), RATE, options.crf)
-            landmarks = np.stack([transform(track.landmarks[row], matrices[row]) for row in piece])
-            steps = mel_config.sample_rate / mel_config.hop
-            first, last = round(start_s * steps), round((start_s + len(piece) / RATE) * steps) + 1
-            write_arrays(folder / f"{clip}.npz", landmarks, track.confidence[piece], slice_mel(mel, first, last))
-            group = PurePosixPath(name).parent.as_posix()
+        starts = range(0, len(rows), longest)
+        pieces = [Piece(rows[at : at + longest], float(wanted[at])) for at in starts]
+        pieces = [piece for piece in pieces if len(piece.rows) >= options.min_s * RATE]  # not what is left over
+        told = self._write_pictures(pieces, crops, stem, mel)
+        steps, entries = mel_config.sample_rate / mel_config.hop, []
+        for number, piece in enumerate(pieces):
+            landmarks = np.stack([transform(track.landmarks[row], matrices[row]) for row in piece.rows])
+            first = round((piece.start_s - told.offset_s) * steps)
+            sound = slice_mel(mel, first, first + round(len(piece.rows) / RATE * steps) + 1)
+            path = options.output / "clips" / f"{stem}-{number}.npz"
+            write_arrays(path, landmarks, track.confidence[piece.rows], sound, told.offset_s)
             entries.append(
                 ClipEntry(
-                    id=clip,
+                    id=path.stem,
                     speaker=self.speaker(footage),
-                    group=group,
+                    group=PurePosixPath(name).parent.as_posix(),
                     split="train",
-                    frames=len(piece),
+                    frames=len(piece.rows),
                     source=name,
-                    start_s=start_s,
+                    start_s=piece.start_s,
+                    offset_s=told.offset_s,
+                    sure=told.sure,
                 )
             )
         return entries
+
+    def _write_pictures(
+        self, pieces: Sequence[Piece], crops: Iterator[Frame], stem: str, mel: NDArray[np.float32]
+    ) -> Verdict:
+        """Write the pictures of each clip; what the expert makes of the sound, if it is asked.
+
+        Raises:
+            InputError: somebody else is heard; nothing is left on disc.
+        """
+        options, rows = self.options, []
+        expert = _expert(options.expert) if options.expert and options.correct_offset else None
+        paths = [options.output / "clips" / f"{stem}-{number}.mp4" for number in range(len(pieces))]
+        for path, piece in zip(paths, pieces, strict=True):
+            frames = list(islice(crops, len(piece.rows)))
+            write_clip(path, frames, RATE, options.crf)
+            if expert is not None:
+                rows.append(fits(expert, frames, options.margin, piece.start_s, mel, self.config.mel))
+        told = verdict(rows)
+        if told.foreign:
+            for path in paths:
+                path.unlink()
+            raise InputError("the sound fits the mouth at no offset: somebody else is heard")
+        return told
 
     def _follow(self, path: Path, info: VideoInfo) -> tuple[Track, NDArray[np.float64]]:
         """The largest face that is long and sure enough, and the times of all frames of the file.
@@ -314,4 +361,6 @@ def _summary(
         "minutes": round(sum(e.frames for e in entries) / RATE / 60, 2),
         "dropped": dict(Counter(r.reason for r in results if r.reason)),
         "offset_s": offsets,
+        "expert_sure": len({entry.source for entry in entries if entry.sure}),
+        "expert_shifted": len({entry.source for entry in entries if entry.sure and entry.offset_s}),
     }

@@ -41,6 +41,7 @@ class ClipEntry:
     source: str
     start_s: float  # where in the source its first frame lies
     offset_s: float = 0.0  # the sound was read this much later than the picture to bring both together
+    sure: bool = False  # the expert found this offset in the clip's own source, and was sure
 
 
 @dataclass(frozen=True)

@@ -381,3 +381,51 @@ def test_a_slice_beyond_the_sound_is_silence() -> None:
     assert slice_mel(mel, -2, 3)[0].tolist() == [-1, -1, 0, 1, 2]
     assert slice_mel(mel, 8, 12)[0].tolist() == [8, 9, -1, -1]
     assert slice_mel(mel, 20, 22)[0].tolist() == [-1, -1]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_the_expert_shifts_a_file_whose_offset_it_is_sure_of(
+    backend: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    for name in ("anna", "ben"):
+        film(tmp_path / "source" / name / "a.mkv", 1.0)
+    late = np.full((20, 31), 0.2)
+    late[:, 17] = 0.9  # the lips come two frames after their sound
+    judged = iter([late, np.full((20, 31), 0.2)])
+    monkeypatch.setattr("lipdub.training.prepare._expert", lambda name: object())
+    monkeypatch.setattr("lipdub.training.prepare.fits", lambda *_: next(judged))
+    asked = options(tmp_path / "source", tmp_path / "data", expert="expert", correct_offset=not kept)
+    summary = prepare(asked, Config(), lambda line: None)
+    plain = options(tmp_path / "source", tmp_path / "plain", correct_offset=False)
+    prepare(plain, Config(), lambda line: None)
+    entries = {entry.speaker: entry for entry in read_manifest(tmp_path / "data")[0]}
+    if kept:  # --keep-offset: nobody is asked
+        assert not any(entry.sure for entry in entries.values())
+        return
+    assert (summary["expert_sure"], summary["expert_shifted"]) == (1, 1)
+    assert (entries["anna"].sure, entries["anna"].offset_s) == (True, pytest.approx(0.08))
+    assert not entries["ben"].sure
+    assert stored_offset(tmp_path / "data", entries["anna"].id) == pytest.approx(0.08)
+    found, whole = (read_arrays(tmp_path / folder, entries["anna"].id)[2] for folder in ("data", "plain"))
+    change = round(0.08 * 80)
+    np.testing.assert_array_equal(found[:, change:], whole[:, :-change])  # the sound comes later
+    again = prepare(asked, Config(), lambda line: None)
+    assert again == summary
+
+
+def test_files_in_which_somebody_else_is_heard_are_dropped_and_counted(
+    backend: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("anna", "ben", "cora"):
+        film(tmp_path / "source" / name / "a.mkv", 1.0)
+    own = np.full((150, 31), 0.2)
+    own[:, 15] = 0.9
+    judged = iter([own, np.full((150, 31), 0.2) + 1e-3 * np.eye(31)[3], own])
+    monkeypatch.setattr("lipdub.training.prepare._expert", lambda name: object())
+    monkeypatch.setattr("lipdub.training.prepare.fits", lambda *_: next(judged))
+    lines: list[str] = []
+    summary = prepare(options(tmp_path / "source", tmp_path / "data", expert="expert"), Config(), lines.append)
+    assert summary["dropped"] == {"the sound fits the mouth at no offset: somebody else is heard": 1}
+    assert [entry.speaker for entry in read_manifest(tmp_path / "data")[0]] == ["anna", "cora"]
+    assert len(list((tmp_path / "data" / "clips").iterdir())) == 4
+    assert summary["expert_shifted"] == 0
