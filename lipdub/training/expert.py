@@ -27,6 +27,7 @@ from lipdub.training.store import RATE
 
 NEAREST_S = 0.2  # a wrong sound is at least this far from the right one
 JUDGED_BATCHES, JUDGED_CLIPS = 8, 64  # of a validation
+BINS = 10  # of d, for the calibration error
 JUDGE_SEED = 7  # every validation sees the same samples
 
 
@@ -139,16 +140,19 @@ class ExpertTraining:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Loss (4) and accuracy on held-out samples."""
+        """Loss (4), accuracy and calibration error on held-out samples."""
         self.network.eval()
         self.held_out.reseed(JUDGE_SEED)
-        losses, right = [], []
+        losses, judged = [], []
         for _ in range(JUDGED_BATCHES):
             batch = expert_batch(self.held_out, self.config, JUDGED_CLIPS, 1, augment=False)
             similarity = self.network(batch.to(self.engine.device)).similarity
             losses.append(float(_balanced(similarity)))
-            right.append(float(((similarity[:, 0] > 0.5).float() + (similarity[:, 1] <= 0.5).float()).mean() / 2))
-        values = self.engine.of_first({"val_expert": float(np.mean(losses)), "val_accuracy": float(np.mean(right))})
+            judged.append(similarity.cpu())
+        right, wrong = torch.cat(judged).unbind(1)
+        accuracy = ((right > 0.5).float().mean() + (wrong <= 0.5).float().mean()) / 2
+        row = {"val_expert": float(np.mean(losses)), "val_accuracy": float(accuracy)}
+        values = self.engine.of_first(row | {"val_calibration": calibration(right, wrong)})
         self.stale += 1
         if values["val_expert"] < self.best_loss or not self.best:
             self.stale = 0
@@ -199,6 +203,21 @@ def expert_batch(clips: ClipSet, config: Config, count: int, wrong: int, *, augm
     if augment:
         mel = noisy_sound(mel.flatten(0, 1), clips.rng).view(mel.shape)
     return ExpertBatch(lower_halves(torch.from_numpy(np.stack(faces))), mel, torch.from_numpy(np.stack(shapes)))
+
+
+def calibration(right: Tensor, wrong: Tensor) -> float:
+    """Expected calibration error: how far d is from the share that is in sync among those that are given about this d.
+
+        sum over BINS bins of  n_b / n * | mean d in b - share in sync in b |        (arXiv:1706.04599)
+
+    Args:
+        right: d of sounds in sync, (N,) in [0, 1].
+        wrong: d of other sounds, (N,).
+    """
+    d, in_sync = torch.cat([right, wrong]), torch.cat([torch.ones_like(right), torch.zeros_like(wrong)])
+    place = (d * BINS).long().clamp(0, BINS - 1)
+    apart = torch.zeros(BINS).index_add(0, place, d - in_sync)
+    return float(apart.abs().sum() / len(d))
 
 
 def _balanced(similarity: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ CLEAR, CLEAR_AT_1_S = 0.02, 0.7
 # The expert's confidence in a source, times sqrt(seconds / 4): above the first its offset is believed, below the
 # second, where there is enough to judge, somebody else is heard. Measured in benchmarks/RESULTS.md.
 SURE, FOREIGN, ENOUGH_S = 0.14, 0.1, 4.0
+CLOSE_MS = 40  # one frame, which the expert does not tell from none: on footage in sync it often finds it
 STILL, EVEN = 0.005, 0.02  # standard deviation of opening and of loudness below which nothing is measured
 
 
@@ -76,7 +77,8 @@ def verdict(clips: Sequence[NDArray[np.float64]]) -> Verdict:
     seconds = sum(map(len, rows)) / RATE
     strength = best.confidence * math.sqrt(seconds / 4)
     sure = strength >= SURE
-    return Verdict(best.ms / 1000 if sure else 0.0, sure=sure, foreign=seconds >= ENOUGH_S and strength < FOREIGN)
+    shift_s = best.ms / 1000 if sure and abs(best.ms) > CLOSE_MS else 0.0
+    return Verdict(shift_s, sure=sure, foreign=seconds >= ENOUGH_S and strength < FOREIGN)
 
 
 def group_offsets(folder: Path, entries: Sequence[ClipEntry], config: MelConfig) -> dict[str, float]:

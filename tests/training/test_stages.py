@@ -21,7 +21,7 @@ from lipdub.models.layers import mask_lower_half
 from lipdub.training import expert as expert_module
 from lipdub.training.data import Clip, ClipSet
 from lipdub.training.engine import Engine
-from lipdub.training.expert import ExpertTraining, expert_batch
+from lipdub.training.expert import ExpertTraining, calibration, expert_batch
 from lipdub.training.export import export, export_run, manifest_entry
 from lipdub.training.generator import GeneratorTraining
 from lipdub.training.loop import train_steps
@@ -462,3 +462,24 @@ def test_clips_that_are_left_out_are_told(make_data: Callable[..., list[ClipEntr
     told: list[str] = []
     assert run_stage(request(tmp_path / "data", tmp_path / "run", "1", "train.steps=1"), told.append)
     assert "left out 1 clip: shorter than 16 frames" in told
+
+
+def test_an_expert_that_gets_no_better_ends(made_data: Path) -> None:
+    config = load_config("debug", ["train.patience=2"])
+    clips = ClipSet(made_data, "val", config)
+    training = ExpertTraining(config, Engine(config.train), clips, clips)
+    for settled in (False, False, True):
+        training.validate()
+        assert training.settled is settled
+    again = ExpertTraining(config, Engine(config.train), clips, clips)
+    again.restore(training.state())
+    assert again.settled
+    never = replace(config, train=replace(config.train, patience=0))
+    assert not ExpertTraining(never, Engine(never.train), clips, clips).settled
+
+
+def test_the_calibration_error_by_hand() -> None:
+    right, wrong = torch.tensor([0.92, 0.96, 0.55]), torch.tensor([0.94, 0.12, 0.14])
+    # bins: (.92 + .96 + .94 - 2), (.55 - 1), (.12 + .14 - 0), over six
+    assert calibration(right, wrong) == pytest.approx((0.82 + 0.45 + 0.26) / 6, abs=1e-6)
+    assert calibration(torch.ones(4), torch.zeros(4)) == 0
