@@ -269,7 +269,10 @@ class Preparer:
         if told.foreign:
             for path in paths:
                 path.unlink()
-            raise InputError("the sound fits the mouth at no offset: somebody else is heard")
+            raise InputError(
+                "the sound fits the mouth at no offset: somebody else is heard",
+                "give footage in which who is seen speaks, or --expert none",
+            )
         return told
 
     def _follow(self, path: Path, info: VideoInfo) -> tuple[Track, NDArray[np.float64]]:
