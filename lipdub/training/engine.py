@@ -68,6 +68,7 @@ class Engine:
         self.n_processes: int = self.accelerator.num_processes
         self.part_clips = train.batch_clips  # of one part; `shrink` changes both
         self._train = train
+        self._buffers: list[tuple[Tensor, Tensor]] = []
 
     @property
     def is_first(self) -> bool:
@@ -116,10 +117,17 @@ class Engine:
         optimizer.step()
         optimizer.zero_grad()
 
+    def begin(self, *networks: nn.Module) -> None:
+        """Before a step: remember what its forward passes change, the statistics of batch normalisation."""
+        self._buffers = [(buffer, buffer.clone()) for network in networks for buffer in network.buffers()]
+
+    @torch.no_grad()
     def abandon(self, *networks: nn.Module) -> None:
-        """Forget the parts of a step that is not finished."""
+        """Forget the parts of a step that is not finished, also what `begin` remembers."""
         for network in networks:
             network.zero_grad(set_to_none=True)
+        for buffer, before in self._buffers:
+            buffer.copy_(before)
         self.accelerator.step = 0
 
     def shrink(self) -> bool:

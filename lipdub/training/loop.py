@@ -166,6 +166,7 @@ class _Loop:
 
     def _take_parts(self, share: float) -> list[dict[str, float]]:
         stage, rows = self.stage, []
+        self.engine.begin(*stage.networks)
         for part in range(self.engine.parts):
             sample = self.loader.take(self.step, part)
             with self.engine.part(*stage.networks):

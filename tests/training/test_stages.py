@@ -483,3 +483,26 @@ def test_the_calibration_error_by_hand() -> None:
     # bins: (.92 + .96 + .94 - 2), (.55 - 1), (.12 + .14 - 0), over six
     assert calibration(right, wrong) == pytest.approx((0.82 + 0.45 + 0.26) / 6, abs=1e-6)
     assert calibration(torch.ones(4), torch.zeros(4)) == 0
+
+
+def test_a_poisoned_sample_is_skipped_and_leaves_no_trace(
+    made_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = GeneratorTraining.sample
+
+    def poisoned(self: GeneratorTraining, step: int, part: int) -> object:
+        lesson = sample(self, step, part)
+        if step == 1 and part == 1:  # the part before was good, and is given up with it
+            lesson.batch.real[0, 2] = float("nan")
+        return lesson
+
+    monkeypatch.setattr(GeneratorTraining, "sample", poisoned)
+    told: list[str] = []
+    asked = request(made_data, tmp_path, "1", "train.steps=3", "train.accumulate=2")
+    assert run_stage(asked, told.append)
+    assert any(line.startswith("step 1 left out: ") for line in told)
+    assert [line["skipped"] for line in metrics(tmp_path) if line["kind"] == "train"] == [0, 1, 1]
+    state = checkpoint(tmp_path)
+    for key in ("model", "ema"):  # batch normalisation's statistics, too
+        assert all(bool(torch.isfinite(value).all()) for value in state[key].values())
+    assert np.isfinite(metrics(tmp_path)[-1]["val_l1"])
