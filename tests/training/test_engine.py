@@ -141,7 +141,7 @@ def test_two_processes_train_stop_and_go_on(made_data: Path, tmp_path: Path) -> 
         return launch(2, "-m", "--", "lipdub", "train", *arguments, *settings)
 
     told = train("whole", 4)
-    assert told.count("train 4: ") == 1  # one of them tells
+    assert told.count("step 4 of 4 ") == 1  # one of them tells
     train("parts", 2)
     train("parts", 4)
     whole, parts = (torch.load(tmp_path / run / "checkpoint.pt", weights_only=True) for run in ("whole", "parts"))
