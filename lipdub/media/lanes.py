@@ -1,4 +1,6 @@
-"""Decoding ahead and encoding behind, each in a thread of its own: FFmpeg lets go of the interpreter while it works.
+"""Decoding ahead, pasting and encoding behind, each in a thread of its own.
+
+FFmpeg, PyTorch and OpenCV let go of the interpreter while they work.
 
 At most so many pictures lie between two threads; an error in a thread is raised where its work is asked for.
 """
@@ -9,7 +11,8 @@ from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 Item = TypeVar("Item")
 
@@ -28,7 +31,7 @@ def ahead(items: Generator[Item], most: int) -> Generator[Item]:
 
 
 class Behind:
-    """Does work in order in one other thread, until `finish` or `give_up`.
+    """Does work in order in one other thread, until `finish` or `give_up`; a context manager that calls one of them.
 
     Args:
         most: pieces of work that may wait; who gives another one waits, too.
@@ -37,6 +40,17 @@ class Behind:
     def __init__(self, most: int) -> None:
         self._thread, self._most = ThreadPoolExecutor(1), most
         self._waiting: deque[Future[None]] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self.give_up()
 
     def do(self, work: Callable[[], None]) -> None:
         """Have something done after all that was given before.

@@ -7,7 +7,7 @@ when their track begins and forgotten when it ends, so memory does not grow with
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from lipdub.errors import ResourceError, WeightsError
 from lipdub.faces.align import finer, relative_shape
 from lipdub.faces.blend import extent, match_colour, paste_alpha
 from lipdub.media.label import Label
+from lipdub.media.lanes import Behind
 from lipdub.media.probe import VideoInfo
 from lipdub.media.video import SourceFrame, VideoReader, paste_patch, read_patch
 from lipdub.media.writer import VideoWriter
@@ -251,8 +252,8 @@ def render(
         WeightsError: not one picture that the generator made was finite.
     """
     faces = _FacesByFrame(analysis.jobs)
-    queue = _Queue(info, writer, analysis.jobs, painter, config, watch, label)
-    with shared_cores(), VideoReader(video, info, config=config.media) as reader:
+    with shared_cores(), VideoReader(video, info, config=config.media) as reader, Behind(1) as behind:
+        queue = _Queue(info, writer, analysis.jobs, painter, config, behind, watch, label)
         for frame in reader:
             queue.push(frame, faces.of(frame.index))
             on_frame(queue.frames)
@@ -280,7 +281,10 @@ class _FacesByFrame:
 
 
 class _Queue:
-    """Frames on their way to the encoder; counts what became of them."""
+    """Frames on their way to the encoder; counts what became of them.
+
+    While one batch of faces is painted, the one before is pasted `behind`.
+    """
 
     def __init__(
         self,
@@ -289,10 +293,11 @@ class _Queue:
         jobs: Sequence[FaceJob],
         painter: Painter,
         config: Config,
+        behind: Behind,
         watch: Watch | None,
         label: Label | None,
     ) -> None:
-        self._info, self._writer, self._jobs = info, writer, jobs
+        self._info, self._writer, self._jobs, self._behind = info, writer, jobs, behind
         self._painter, self._config, self._watch, self._label = painter, config, watch, label
         self._waiting: list[_Waiting] = []
         self.frames = self.dubbed = self.lost = self.added = 0  # as in Rendered
@@ -312,9 +317,13 @@ class _Queue:
             self.flush()
 
     def flush(self) -> None:
-        """Paint and encode what waits."""
-        painted = iter(self._painter.paint([target for held in self._waiting for target in held.targets]))
-        for held in self._waiting:
+        """Paint what waits, and have it pasted and encoded."""
+        waiting, self._waiting = self._waiting, []
+        painted = self._painter.paint([target for held in waiting for target in held.targets])
+        self._behind.do(lambda: self._finish(waiting, iter(painted)))
+
+    def _finish(self, waiting: Sequence[_Waiting], painted: Iterator[Painted | None]) -> None:
+        for held in waiting:
             made = [(target, next(painted)) for target in held.targets]
             pasted = [self._paste(held.frame, target, mouth) for target, mouth in made if mouth is not None]
             self.lost += sum(mouth is None for _, mouth in made)
@@ -326,7 +335,6 @@ class _Queue:
             self._writer.write(held.frame.picture, held.frame.pts)
             self.frames += 1
             self.added += held.frame.added
-        self._waiting.clear()
 
     def _paste(self, frame: SourceFrame, target: Target, mouth: Painted) -> Pasted:
         alpha = paste_alpha(mouth.mask, self._config.sync.feather, self._config.sync.top)

@@ -36,7 +36,7 @@ class SyncReport:
     frames: int  # in the output; in the video, too, unless the film was made longer or shorter
     dubbed: int  # frames in which at least one mouth was painted
     passed: dict[str, int]  # frames left as they were, by reason
-    faces: int  # tracks that were dubbed
+    faces: int  # people that were dubbed
     seconds: float  # wall clock
     fps: float  # frames over seconds
     stages: dict[str, float]  # seconds by stage

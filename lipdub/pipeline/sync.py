@@ -300,7 +300,7 @@ class _Job:
             added=rendered.added,
             dubbed=rendered.dubbed,
             passed=analysis.passed | ({"no picture from the generator": lost} if lost else {}),
-            faces=len({job.track.id for job in analysis.jobs}),
+            faces=len({job.track.person for job in analysis.jobs}),
             seconds=round(seconds, 2),
             fps=round(frames / seconds, 2),
             stages=self._stages,
