@@ -48,6 +48,7 @@ HOMES = {
     "sklearn": {"faces/references.py"},
     "torchmetrics": {"evaluation/likeness.py"},
     "typer": {"cli"},
+    "webdataset": {"training/shards.py"},
 }
 
 MODULES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}

@@ -52,6 +52,15 @@ def prepare(
         ),
     ] = "expert",
     jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Processes.")] = 1,
+    shards: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Also pack the data set into OUTPUT/shards, as WebDataset tar shards of at most N clips: a folder to "
+            "copy to other machines and to train from there.",
+        ),
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, any number of config.py.")] = None,
 ) -> None:
     """Make a data set for training out of talking-face videos.
@@ -61,7 +70,10 @@ def prepare(
     from lipdub.config import load_config
     from lipdub.training.prepare import PrepareOptions
     from lipdub.training.prepare import prepare as run
+    from lipdub.training.shards import SHARDS, require_writer, write_shards
 
+    if shards is not None:
+        require_writer()
     options = PrepareOptions(
         source=source,
         output=output,
@@ -75,4 +87,6 @@ def prepare(
         jobs=jobs,
     )
     summary = run(options, load_config(None, set_ or ()), on_line=console.say)
+    if shards is not None:
+        console.say(f"{len(write_shards(output, shards))} shards in {output / SHARDS}")
     console.table(("what", "count"), [(str(key), str(value)) for key, value in summary.items()])

@@ -33,7 +33,7 @@ def train(
         typer.Option(help="detector and landmarks (builtin faces), expert, 1 (generator), 2 (the same, adversarial)."),
     ],
     data: Annotated[
-        Path, typer.Option(help="A data set of `lipdub prepare`; for the faces, the folder of clips.")
+        Path, typer.Option(help="A data set of `lipdub prepare`, or its shards; for the faces, the folder of clips.")
     ] = Path("dataset"),
     run: Annotated[
         Path | None,

@@ -26,6 +26,7 @@ from lipdub.faces.backend import Frame
 from lipdub.faces.references import cluster, sharpness
 from lipdub.mel import mel_windows
 from lipdub.models.layers import mask_lower_half
+from lipdub.training.shards import unpacked
 from lipdub.training.store import AGAIN, RATE, ClipEntry, read_clip, read_manifest
 
 LIGHT_CHANGE = 0.02  # log gain, standard deviation, between a clip's frames in training: once per channel, once in all
@@ -74,31 +75,32 @@ class ClipSet:
     damaged ones; `left_out` says which and why.
 
     Args:
-        folder: a prepared data set.
+        folder: a prepared data set, or its shards.
         split: train, val or test.
         config: mel, reference, expert and train sections are used.
         seed: of the sampling.
 
     Raises:
-        InputError: no data set, no usable clip in the split, or an unknown `reference.sampling`.
+        InputError: no data set, no usable clip in the split, damaged shards, or an unknown `reference.sampling`.
     """
 
     def __init__(self, folder: Path, split: str, config: Config, seed: int = 0) -> None:
         if config.reference.sampling not in SAMPLINGS:
             what = f"reference.sampling cannot be {config.reference.sampling!r}"
             raise InputError(what, f"it is one of {', '.join(SAMPLINGS)}")
-        entries, summary = read_manifest(folder, split)
+        stored, summary = read_manifest(folder, split)
         shortest = max(config.train.frames, config.expert.frames) + 2 * config.reference.exclude + 1
-        self.left_out = {e.id: f"shorter than {shortest} frames" for e in entries if e.frames < shortest}
-        entries = [entry for entry in entries if entry.frames >= shortest]
+        self.left_out = {e.id: f"shorter than {shortest} frames" for e in stored if e.frames < shortest}
+        entries = [entry for entry in stored if entry.frames >= shortest]
         if not entries:
             raise InputError(f"{folder} has no clip of {shortest} frames in split {split!r}", "prepare longer footage")
         self.config, self.seed = config, seed
         self.margin = float(summary["margin"])  # type: ignore[arg-type]
         self.reseed(self.seed)
-        with ThreadPoolExecutor(max(1, config.train.workers)) as pool:
-            loaded = pool.map(lambda entry: self._load(folder, entry), entries)
+        with unpacked(folder, stored) as place, ThreadPoolExecutor(max(1, config.train.workers)) as pool:
+            loaded = pool.map(lambda entry: self._load(place, entry), entries)
             self.clips = [clip for clip in loaded if clip is not None]
+        self.left_out = {key: why.replace(str(place), str(folder)) for key, why in self.left_out.items()}
         if not self.clips:
             raise InputError(f"no clip in split {split!r} can be read: {next(reversed(self.left_out.values()))}", AGAIN)
         self.weights = self._clip_weights()

@@ -41,6 +41,25 @@ def test_a_table_names_the_speakers(source: Path, tmp_path: Path) -> None:
     assert {e.speaker for e in read_manifest(tmp_path / "data")[0]} == {"zoe", "ben"}
 
 
+def test_shards_are_a_data_set_of_their_own(source: Path, tmp_path: Path) -> None:
+    pytest.importorskip("webdataset", reason="needs the extra shards")
+    arguments = ["prepare", str(source), "-o", str(tmp_path / "data"), "--side", "48", "--shards", "5"]
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == 0, result.stderr
+    assert f"2 shards in {tmp_path / 'data' / 'shards'}" in result.stderr
+    assert read_manifest(tmp_path / "data" / "shards") == read_manifest(tmp_path / "data")
+
+
+def test_shards_without_webdataset_are_refused_before_anything_is_made(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lipdub.training.shards.find_spec", lambda name: None)
+    result = runner.invoke(app, ["prepare", str(source), "-o", str(tmp_path / "data"), "--shards", "5"])
+    assert result.exit_code == 6
+    assert 'pip install "lipdub[shards]"' in result.stderr
+    assert not (tmp_path / "data").exists()
+
+
 def test_other_settings_for_the_same_folder_are_refused(source: Path, tmp_path: Path) -> None:
     arguments = ["prepare", str(source), "-o", str(tmp_path / "data"), "--side"]
     assert runner.invoke(app, [*arguments, "48"]).exit_code == 0
@@ -61,6 +80,7 @@ def test_other_settings_for_the_same_folder_are_refused(source: Path, tmp_path: 
         (["{empty}", "-o", "{out}", "--side", "8"], 2, "--side"),
         (["{empty}", "-o", "{out}", "--val-share", "2"], 2, "--val-share"),
         (["{empty}", "-o", "{out}", "--jobs", "0"], 2, "--jobs"),
+        (["{empty}", "-o", "{out}", "--shards", "0"], 2, "--shards"),
     ],
 )
 def test_bad_calls_have_their_exit_codes(tmp_path: Path, arguments: list[str], code: int, named: str) -> None:
