@@ -45,7 +45,7 @@ def show_report(report: SyncReport) -> None:
     """What a job did, on stderr."""
     console.say(
         f"{report.output}: {report.dubbed} of {report.frames} frames dubbed, "
-        f"{report.faces} face track{'s' if report.faces != 1 else ''}, "
+        f"{report.faces} {'person' if report.faces == 1 else 'people'}, "
         f"{report.seconds:.1f} s ({report.fps:.1f} fps on {report.device})"
     )
     if report.added:

@@ -52,7 +52,7 @@ def test_done_is_exit_code_0_and_says_what_was_done(sync, output: Path) -> None:
     assert n_pictures(output) == 10
     lines = result.stderr.splitlines()
     assert lines[0] == "[1/4] read"
-    assert any(line.startswith(f"{output}: 5 of 10 frames dubbed, 1 face track, ") for line in lines)
+    assert any(line.startswith(f"{output}: 5 of 10 frames dubbed, 1 person, ") for line in lines)
     assert lines[-1] == "  5 frames left as they were: outside the range"
 
 
