@@ -1,12 +1,15 @@
-"""What a film of ten times the length costs in memory: next to nothing."""
+"""What a film costs in memory: next to nothing for its length, a known constant for its size."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from lipdub.config import Config, MediaConfig, ReferenceConfig
+from lipdub.media.remux import ffmpeg_binary
 
 SHORT, LONG = 200, 2000  # frames
 SHOT = 20  # frames
@@ -42,3 +45,29 @@ def test_ten_times_the_film_takes_no_more_memory(dub, face_clip, speech) -> None
         peaks.append(peak_mib())
         assert report.dubbed == report.frames == n_frames and len(report.shots) == n_frames // SHOT
     assert peaks[2] - peaks[1] < MOST_MIB
+
+
+CHILD = """
+import atexit, resource, sys
+from lipdub.cli.app import main
+
+atexit.register(lambda: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr))
+main(sys.argv[1:])
+"""
+BASE_MIB, MIB_A_MEGAPIXEL = 900, 280  # docs/design.md
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not RESET.exists(), reason="ru_maxrss is in KiB on Linux only")
+@pytest.mark.parametrize("size", ["640x360", "1920x1080"])
+def test_a_picture_of_any_size_stays_below_the_bound_that_is_documented(tmp_path: Path, size: str) -> None:
+    def run(*command: str) -> str:
+        return subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path).stderr
+
+    width, height = map(int, size.split("x"))
+    run(sys.executable, "-m", "lipdub", "demo", "-o", "demo.mp4")
+    fit = f"scale={width}:{height}:force_original_aspect_ratio=decrease,pad={width}:{height}:-1:-1,setsar=1"
+    run(str(ffmpeg_binary()), "-v", "error", "-i", "demo.mp4", "-vf", fit, "-t", "4", "-map", "0:v", "large.mp4")
+    run(str(ffmpeg_binary()), "-v", "error", "-i", "demo.mp4", "-map", "0:a:0", "dub.wav")
+    told = run(sys.executable, "-c", CHILD, "sync", "large.mp4", "dub.wav", "-o", "out.mp4", "--no-cache", "--json")
+    assert int(told.split()[-1]) / 2**10 < BASE_MIB + MIB_A_MEGAPIXEL * width * height / 1e6
