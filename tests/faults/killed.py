@@ -33,19 +33,15 @@ COUNT = "calls"
 
 
 class Calls:
-    """Counts calls of lipdub's own functions, and sends this process a signal at one of them.
+    """Counts calls of lipdub's own functions, and sends this process a signal at one of them."""
 
-    And at a later one, as somebody would who sees that it goes on: Python drops an interrupt that finds it in a
-    finaliser, which happened once in some hundred runs.
-    """
-
-    def __init__(self, number: int = signal.SIGKILL, at: int = sys.maxsize, again: int = sys.maxsize) -> None:
-        self.n, self._number, self._at = 0, number, (at, again)
+    def __init__(self, number: int = signal.SIGKILL, at: int = sys.maxsize) -> None:
+        self.n, self._number, self._at = 0, number, at
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
         if event == "call" and frame.f_code.co_filename.startswith(PACKAGE):
             self.n += 1
-            if self.n in self._at:
+            if self.n == self._at:
                 os.kill(os.getpid(), self._number)
 
 
@@ -103,7 +99,7 @@ def run(folder: Path, video: str, audio: str, weights: str, number: int, n: int,
     whole, total = target.read_bytes(), int((folder / COUNT).read_text())
     for point in points:
         target.write_bytes(OLD)
-        code = at(point, Calls(number, total * point // n, total * (point + 1) // n))
+        code = at(point, Calls(number, total * point // n))
         kept = target.read_bytes()
         left = sorted(path.name for path in (*out.iterdir(), *temporary.iterdir()) if path != target)
         again = at(point, Calls())
