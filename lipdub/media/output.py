@@ -58,6 +58,7 @@ class AtomicOutput:
         self._made: list[Path] = []
         self._lock: int | None = None  # open file of `temporary`
         self._handlers: dict[int, Any] = {}
+        self._ended_by: int | None = None  # signal: Python drops its exception where that finds it in a finaliser
 
     def __enter__(self) -> Self:
         self._check()
@@ -153,6 +154,8 @@ class AtomicOutput:
             _try_lock(self._lock)
 
     def _publish(self) -> None:
+        if self._ended_by is not None:
+            self._end(self._ended_by, None)
         if not self.temporary.exists() or self.temporary.stat().st_size == 0:
             raise OutputError(f"nothing was written for {self.path}", "run with --debug and report it")
         if self._target.exists() and not self._overwrite:
@@ -167,10 +170,17 @@ class AtomicOutput:
     def _catch_signals(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
-        for name in ("SIGTERM", "SIGHUP"):
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-                self._handlers[number] = signal.signal(number, _end)
+            if number is not None and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                self._handlers[number] = signal.signal(number, self._end)
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        """Turn a signal into an exception, so that every `with` block cleans up."""
+        self._ended_by = number
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + number)
 
     def _release_signals(self) -> None:
         for number, handler in self._handlers.items():
@@ -279,8 +289,3 @@ def _sync(path: Path) -> None:
             raise
     finally:
         os.close(handle)
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    """Turn a signal into an exception, so that every `with` block cleans up."""
-    raise SystemExit(128 + number)

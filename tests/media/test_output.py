@@ -1,3 +1,4 @@
+import contextlib
 import os
 import signal
 import subprocess
@@ -182,3 +183,13 @@ def test_what_a_killed_run_left_is_cleared_and_nothing_else(tmp_path):
         first.temporary.write_text("first")
     assert target.read_text() == "first"
     assert left(tmp_path) == sorted(["a.mp4", ".a.0123abcd.part.folder", *mine])
+
+
+def test_an_interrupt_that_was_lost_on_its_way_still_keeps_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "out.mp4"
+    target.write_bytes(b"old")
+    with pytest.raises(KeyboardInterrupt), AtomicOutput(target, overwrite=True) as output:
+        output.temporary.write_bytes(b"new")
+        with contextlib.suppress(KeyboardInterrupt):  # as Python does where it is in a finaliser
+            signal.raise_signal(signal.SIGINT)
+    assert target.read_bytes() == b"old" and list(tmp_path.iterdir()) == [target]
