@@ -175,9 +175,8 @@ class SyncConfig:
     """What `lipdub sync` does around the network."""
 
     batch_size: int = 16  # faces per generator call
-    # Gain on the mouth movement that is heard: the mean of all mouths that fit a sound moves too little. With the
-    # bundled weights 2.2 makes dubbed mouths open about as far as spoken ones (benchmarks/RESULTS.md, movement).
-    strength: float = 2.2
+    strength: float = 1.0  # movement over that of the person's own mouth in the video (pipeline/manner.py)
+    smooth_s: float = 0.023  # standard deviation of the smoothing of mouth shapes in time; 0 = none
     detail: int = 3  # most times that a warp works finer than the generator's faces, where the picture is that fine
     pick: float = 3.0  # power of a warp's shares: 1 mixes references as in training, more lets the best one be seen
     own_lips: float = 0.0  # how much of the frame itself is seen at the lips; with 1 its old mouth shines through

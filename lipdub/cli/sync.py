@@ -119,7 +119,7 @@ def sync(
         typer.Option(
             min=0.0,
             max=3.0,
-            help="How far the mouth moves (default 2.2).",
+            help="How far the mouth moves: 1, the default, is as far as the person's own in the video.",
             rich_help_panel=HOW,
         ),
     ] = None,

@@ -31,7 +31,7 @@ from lipdub.models.layers import mask_lower_half
 from lipdub.models.warp import compose, lend_skin, one_of, picked
 from lipdub.pipeline.analyze import Analysis, FaceJob
 from lipdub.pipeline.cores import shared_cores
-from lipdub.pipeline.speech import Speech, mouth_shapes, windows_at
+from lipdub.pipeline.speech import Speech, mouths_heard, windows_at
 
 
 @dataclass(frozen=True)
@@ -142,9 +142,10 @@ class MouthPainter(Painter):
         super().__init__(config.sync.batch_size)
         self._generator, self._analysis, self._voices = generator, analysis, voices
         self._config, self._device = config, device
-        self._shapes = [
-            mouth_shapes(generator, voice, analysis.times_s, config.mel, config.sync, device) for voice in voices
+        self._heard = [
+            mouths_heard(generator, voice, analysis.times_s, config.mel, config.sync, device) for voice in voices
         ]
+        self._manners = analysis.manners()
         self._encoded: dict[int, References] = {}
         self._pictures: dict[int, Tensor] = {}  # (K, 3, D, D) of the same jobs
 
@@ -197,13 +198,22 @@ class MouthPainter(Painter):
 
     def _sound(self, targets: Sequence[Target]) -> Tensor | Audio:
         """What the targets hear: the mouth shape, where the generator takes one, else mel windows."""
-        heard = [(self._analysis.jobs[target.job].voice, target.frame) for target in targets]
-        shapes = [one[frame] for voice, frame in heard if (one := self._shapes[voice]) is not None]
+        jobs, strength = self._analysis.jobs, self._config.sync.strength
+        shapes = [
+            heard.spoken_by(self._manners[jobs[target.job].track.person], target.frame, strength)
+            for target in targets
+            if (heard := self._heard[jobs[target.job].voice]) is not None
+        ]
         if not shapes:
             times_s, width = self._analysis.times_s, self._generator.config.window
             windows = [
-                windows_at(self._voices[voice], times_s[frame : frame + 1], self._config.mel, width)
-                for voice, frame in heard
+                windows_at(
+                    self._voices[jobs[target.job].voice],
+                    times_s[target.frame : target.frame + 1],
+                    self._config.mel,
+                    width,
+                )
+                for target in targets
             ]
             return torch.from_numpy(np.concatenate(windows)).to(self._device)
         code = torch.from_numpy(np.stack(shapes)).to(self._device)

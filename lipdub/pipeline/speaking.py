@@ -81,7 +81,7 @@ def agreement(tracks: Sequence[Track], heard: NDArray[np.float32], rate: float) 
 
     Args:
         tracks: everybody.
-        heard: (F, 8) mouth shapes that the sound asks for, of `speech.mouth_shapes`.
+        heard: (F, 8) mouth shapes that the sound asks for, of `speech.mouths_heard`.
         rate: frames a second.
     """
     wanted = heard[:, OPENINGS].mean(1)

@@ -1,4 +1,4 @@
-"""What the dub asks of the mouth, frame by frame: mel windows, the silence gate, and the mouth-shape track."""
+"""What the dub asks of the mouth, frame by frame: mel windows, the silence gate, and the mouths that are heard."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import binary_closing, maximum_filter1d, uniform_filter1d
+from scipy.ndimage import binary_closing, gaussian_filter1d, maximum_filter1d, uniform_filter1d
 
 from lipdub.config import MelConfig, SyncConfig
-from lipdub.faces.align import OPENINGS
 from lipdub.mel import log_mel, mean_power, mel_windows
 from lipdub.models.generator import Generator
+from lipdub.pipeline.manner import Manner, as_spoken_by, manner
 
 LEVEL_STEP_S = 0.01  # resolution of the loudness curve
 FAINT_DB = -75.0  # of full scale; what is fainter is silence in any recording
@@ -78,33 +78,58 @@ def windows_at(speech: Speech, times_s: NDArray[np.float64], mel: MelConfig, wid
     return (windows * gate + (gate - 1)).astype(np.float32)
 
 
-def mouth_shapes(
+@dataclass(frozen=True)
+class Heard:
+    """The mouths that a generator hears in a sound, nobody's yet."""
+
+    shapes: NDArray[np.float32]  # (F, 8) of each frame, relative to a mouth at rest, in units of SHAPE_SCALE
+    gate: NDArray[np.float32]  # (F,) in [0, 1]: 0 = silence, the mouth rests
+    manner: Manner  # of all that is heard while the gate is open
+
+    def spoken_by(self, person: Manner, frame: int | slice, strength: float) -> NDArray[np.float32]:
+        """The mouth (8,), or mouths (T, 8), that a person should have; in silence they fade to rest, the zero code.
+
+        Args:
+            person: how they were seen to speak; NOBODY if they were not.
+            frame: one, or several.
+            strength: gain on the movement, beside the person's own.
+        """
+        asked = as_spoken_by(person, self.shapes[frame], self.manner, strength) * self.gate[frame][..., None]
+        result: NDArray[np.float32] = asked.astype(np.float32)
+        return result
+
+
+def mouths_heard(
     generator: Generator,
     speech: Speech,
     times_s: NDArray[np.float64],
     mel: MelConfig,
     sync: SyncConfig,
     device: torch.device,
-) -> NDArray[np.float32] | None:
-    """The mouth shape (N, C) that each frame should have; None for a generator without a shape code.
+) -> Heard | None:
+    """What is heard at each time (F,); None for a generator without a shape code.
 
-    What is heard is the mean of all mouths that fit the sound, and so moves too little: its distance from the mean over
-    the speech is multiplied by `strength`. No opening falls below that of a closed mouth; in silence it fades to rest,
-    the zero code.
+    A network that hears every frame by itself trembles: shapes are smoothed over neighbouring frames, a Gaussian of
+    `smooth_s`, which takes a third off the change from frame to frame and agrees with real mouths better.
     """
     if generator.config.shape_code == 0:
         return None
-    shapes = []
+    parts = []
     with torch.inference_mode():
         for start in range(0, len(times_s), CHUNK):
             windows = mel_windows(speech.mel, times_s[start : start + CHUNK], mel, width=generator.config.window)
             heard = generator.encode_audio(torch.from_numpy(windows).to(device)).shape
             assert heard is not None
-            shapes.append(heard.float().cpu().numpy())
-    heard_shapes = np.concatenate(shapes) if shapes else np.zeros((0, generator.config.shape_code), np.float32)
-    gate = speech.gate_at(times_s)[:, None]
-    level = (heard_shapes * gate).sum(0) / max(float(gate.sum()), 1e-6)
-    moved = level + np.float32(sync.strength) * (heard_shapes - level)
-    moved[:, OPENINGS] = np.maximum(moved[:, OPENINGS], 0)
-    result: NDArray[np.float32] = (moved * gate).astype(np.float32)
-    return result
+            parts.append(heard.float().cpu().numpy())
+    shapes = np.concatenate(parts) if parts else np.zeros((0, generator.config.shape_code), np.float32)
+    rate = 1 / float(np.median(np.diff(times_s))) if len(times_s) > 1 else 1.0
+    if len(shapes) and sync.smooth_s > 0:
+        shapes = gaussian_filter1d(shapes, sync.smooth_s * rate, axis=0, mode="nearest")
+    gate = speech.gate_at(times_s)
+    return Heard(shapes, gate, manner([shapes[run] for run in _runs(gate == 1)], rate))
+
+
+def _runs(inside: NDArray[np.bool_]) -> list[slice]:
+    """The stretches of True in (F,)."""
+    edges = np.flatnonzero(np.diff(inside.astype(np.int8), prepend=0, append=0)).tolist()
+    return [slice(first, stop) for first, stop in zip(edges[::2], edges[1::2], strict=True)]

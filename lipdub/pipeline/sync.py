@@ -26,12 +26,13 @@ from lipdub.pipeline.analyze import Analysis, Survey, choose, survey
 from lipdub.pipeline.cache import AnalysisCache, SurveyRequest, surveyed
 from lipdub.pipeline.compare import write_comparison
 from lipdub.pipeline.inputs import Inputs, hear, read_inputs
+from lipdub.pipeline.manner import NOBODY
 from lipdub.pipeline.options import SyncOptions, adjusted
 from lipdub.pipeline.overlay import Overlay
 from lipdub.pipeline.render import Rendered, Watch, render
 from lipdub.pipeline.report import SyncReport
 from lipdub.pipeline.speaking import Agreement, agreement
-from lipdub.pipeline.speech import mouth_shapes
+from lipdub.pipeline.speech import mouths_heard
 from lipdub.weights import locate, sha256_of
 
 UNSURE = (  # code and message of a warning
@@ -52,11 +53,12 @@ def speaking(found: Survey, given: Inputs) -> Agreement:
     config, generator, heard = given.config, given.generator, None
     if isinstance(generator, Generator):
         own = hear(given.source.path, generator, config)
-        heard = mouth_shapes(generator, own, found.times_s, config.mel, config.sync, given.device)
+        heard = mouths_heard(generator, own, found.times_s, config.mel, config.sync, given.device)
     if heard is None:
         what = "--face speaking: these weights have no mouth shapes to compare mouths with"
         raise WeightsError(what, "use the bundled weights, or give --face id:N or a point")
-    return agreement(found.tracks, heard, float(given.video.average_rate))
+    wanted = heard.spoken_by(NOBODY, slice(None), 1.0)
+    return agreement(found.tracks, wanted, float(given.video.average_rate))
 
 
 def find_faces(

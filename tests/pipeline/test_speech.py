@@ -8,7 +8,8 @@ import torch
 
 from lipdub.config import Config, MelConfig, SyncConfig
 from lipdub.faces.align import OPENINGS
-from lipdub.pipeline.speech import LEVEL_STEP_S, Speech, listen, mouth_shapes, silence_gate, windows_at
+from lipdub.pipeline.manner import NOBODY
+from lipdub.pipeline.speech import LEVEL_STEP_S, Speech, listen, mouths_heard, silence_gate, windows_at
 from lipdub.weights import load_generator
 
 RATE, MEL, SYNC = 16_000, MelConfig(), SyncConfig()
@@ -90,12 +91,12 @@ def heard_by(generator_file):
     """Mouth shapes of a waveform at 25 times a second."""
     network, config = load_generator(generator_file, Config())
 
-    def shapes(waveform: np.ndarray, strength: float = 1.0) -> np.ndarray:
+    def shapes(waveform: np.ndarray, strength: float = 1.0, smooth_s: float = SYNC.smooth_s) -> np.ndarray:
         times = (np.arange(round(len(waveform) / RATE * 25)) + 0.5) / 25
-        sync = replace(config.sync, strength=strength)
-        found = mouth_shapes(network, listen(waveform, config.mel, sync), times, config.mel, sync, torch.device("cpu"))
+        sync = replace(config.sync, smooth_s=smooth_s)
+        found = mouths_heard(network, listen(waveform, config.mel, sync), times, config.mel, sync, torch.device("cpu"))
         assert found is not None
-        return found
+        return found.spoken_by(NOBODY, slice(None), strength)
 
     return shapes
 
@@ -113,8 +114,13 @@ def test_strength_scales_how_far_the_mouth_moves(heard_by) -> None:
     assert np.ptp(usual, 0).max() > 0.01 and np.ptp(calm, 0).max() < 1e-6
     free = slice(OPENINGS.stop, None)  # widths and heights may fall below rest, openings may not
     np.testing.assert_allclose((strong - calm)[:, free], 2 * (usual - calm)[:, free], atol=1e-5)
-    np.testing.assert_allclose(usual.mean(0)[free], calm.mean(0)[free], atol=1e-5)
     assert min(shapes[:, OPENINGS].min() for shapes in (calm, usual, strong)) >= 0
+
+
+def test_neighbouring_frames_are_smoothed(heard_by) -> None:
+    tone = sound((0.3, 0.3), (0.3, 0.05), (0.3, 0.6))
+    rough, smooth = (heard_by(tone, 0.5, smooth_s)[:, OPENINGS.stop :] for smooth_s in (0.0, SYNC.smooth_s))
+    assert np.abs(np.diff(smooth, 2, axis=0)).mean() < 0.7 * np.abs(np.diff(rough, 2, axis=0)).mean()
 
 
 def test_long_sounds_are_read_in_pieces(heard_by, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,4 +135,4 @@ def test_a_generator_without_a_shape_code_has_no_mouth_shapes(tiny_config: Confi
 
     network = Generator(tiny_config.generator).eval()
     heard = listen(sound((0.2, 0.3)), MEL, SYNC)
-    assert mouth_shapes(network, heard, np.array([0.1]), MEL, SYNC, torch.device("cpu")) is None
+    assert mouths_heard(network, heard, np.array([0.1]), MEL, SYNC, torch.device("cpu")) is None

@@ -1,0 +1,98 @@
+"""How a person moves their mouth in the video, so that the dub moves it likewise: as far, and about the same posture.
+
+A network that hears a sound answers with the mean of all mouths that fit it. That moves too little, and for everybody
+alike; people differ threefold in how far they open their mouths. What the video shows of a mouth is put in the place
+of what is heard of it, by two numbers of its openings o(t) and their variance v(t) over SPAN_S around each moment:
+
+    movement = sqrt(mean v),  posture = mean shape,       both over the quarter of the frames where v is largest
+
+that quarter, since nobody speaks all the time. A shape s that is heard then becomes
+
+    posture + gain (s - posture_heard),    gain = strength * TYPICAL^(1 - w) * (movement / movement_heard)^w
+    posture = (1 - w) posture_heard + w posture_seen
+
+w, in [0, 1), is how much is known of the person: t / (t + KNOWN_S) for t seconds in view, less for a mouth that hardly
+moves, which may be that of a listener. A portrait has w = 0 and moves as people do on average.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter1d
+
+from lipdub.faces.align import OPENINGS, SHAPE_SCALE
+
+SPAN_S = 0.7  # a syllable or three
+LIVELY = 0.25  # share of the frames that tell
+KNOWN_S = 2.4  # seconds in view after which half of what is done comes from the person
+STILL, MOVING = 0.1, 0.3  # movement of somebody who does not speak, and from which on it is speech for sure
+TYPICAL = 1.8  # movement of a mouth over that of what the bundled weights hear, on footage that they never saw
+LEAST, MOST = 0.4, 2.0  # of TYPICAL: bounds of the gain
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a mouth moves."""
+
+    movement: float  # standard deviation of the opening while it moves, in units of SHAPE_SCALE
+    posture: NDArray[np.float32]  # (8,) mean shape while it moves, from the mouth at rest, in units of SHAPE_SCALE
+    seconds: float  # that it was seen or heard for
+
+    @property
+    def known(self) -> float:
+        """w, in [0, 1)."""
+        moving = (self.movement - STILL) / (MOVING - STILL)
+        return self.seconds / (self.seconds + KNOWN_S) * min(max(moving, 0.0), 1.0)
+
+
+NOBODY = Manner(0.0, np.zeros(len(SHAPE_SCALE), np.float32), 0.0)
+
+
+def manner(parts: Sequence[NDArray[np.float32]], rate: float) -> Manner:
+    """Of a mouth that was seen, or heard, for some stretches.
+
+    Args:
+        parts: (T, 8) each, shapes relative to the mouth at rest, in units of SHAPE_SCALE; may be empty.
+        rate: of their rows, a second.
+    """
+    shapes = np.concatenate([np.zeros((0, len(SHAPE_SCALE)), np.float32), *parts])
+    if not len(shapes):
+        return NOBODY
+    span = max(1, round(SPAN_S * rate))
+    variance = np.concatenate([_variance(part[:, OPENINGS].mean(1), span) for part in parts if len(part)])
+    lively = variance >= np.quantile(variance, 1 - LIVELY)
+    movement = float(np.sqrt(variance[lively].mean()))
+    return Manner(movement, shapes[lively].mean(0).astype(np.float32), len(shapes) / rate)
+
+
+def as_spoken_by(
+    person: Manner, shapes: NDArray[np.float32], heard: Manner, strength: float = 1.0
+) -> NDArray[np.float32]:
+    """Heard shapes (..., 8) as a person would make them; no opening falls below that of a closed mouth.
+
+    Args:
+        person: as they were seen.
+        shapes: as they were heard.
+        heard: the manner of all that was heard.
+        strength: gain beside the person's own.
+    """
+    known = person.known if heard.movement > STILL / TYPICAL else 0.0
+    ratio = person.movement / heard.movement / TYPICAL if known else 1.0
+    gain = strength * TYPICAL * float(np.clip(ratio**known, LEAST, MOST))
+    posture = heard.posture + known * (person.posture - heard.posture)
+    moved = posture + np.float32(gain) * (shapes - heard.posture)
+    moved[..., OPENINGS] = np.maximum(moved[..., OPENINGS], 0)
+    result: NDArray[np.float32] = moved.astype(np.float32)
+    return result
+
+
+def _variance(openings: NDArray[np.float32], span: int) -> NDArray[np.float64]:
+    """(T,) of openings (T,) over `span` rows around each."""
+    values = openings.astype(np.float64)
+    mean = uniform_filter1d(values, span, mode="nearest")
+    variance: NDArray[np.float64] = np.clip(uniform_filter1d(values**2, span, mode="nearest") - mean**2, 0, None)
+    return variance
