@@ -132,6 +132,7 @@ class LossConfig:
     r1_gamma: float = 10.0  # (14)
     r1_every: int = 16  # steps from one penalty of the discriminator to the next, which weighs as many times
     shape: float = 0.0  # mouth-shape loss of the sound, and of the expert's embeddings; not in the thesis
+    follow: float = 0.0  # the same for when it moves: one less the correlation over a run of frames; not in the thesis
     edges: float = 0.0  # masked L1 of neighbouring pixels' differences, not in the thesis
     paint: float = 0.0  # share of a warp's mouth that is painted although no lips are parted there
     blur_kernel: int = 5  # (10)
@@ -147,6 +148,7 @@ class TrainConfig:
     minutes: float = 0.0  # wall-clock budget; the run ends at whichever comes first; 0 = none
     wrong_sounds: int = 1  # the expert's, beside each right one; a sound costs it far less than faces
     sound_first: int = 0  # steps in which only sound -> mouth shape is learnt (shape_code > 0)
+    sounds: int = 6  # runs of 16 frames a step, heard alone: they cost far less than faces (loss.shape, loss.follow)
     batch_clips: int = 4  # clips of `frames` faces [3.7] of a process; pictures, where a face network is trained
     accumulate: int = 1  # batches whose gradients are summed before a step
     frames: int = 5  # T_v

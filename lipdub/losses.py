@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MARGIN = 1e-6  # (4): d is kept this far from 0 and 1, so that no logarithm is infinite
+FAINT = 0.05  # movement of a mouth, in units of its code, that is noise
 
 
 def masked_l1(fake: Tensor, real: Tensor, mask: Tensor) -> Tensor:
@@ -195,6 +196,30 @@ def mask_bce(logits: Tensor, mask: Tensor) -> Tensor:
     """
     _same_shape(logits, mask)
     return F.binary_cross_entropy_with_logits(logits, mask)
+
+
+def follow_loss(heard: Tensor, seen: Tensor) -> Tensor:
+    """How little heard mouths move with the seen ones; not in the thesis.
+
+        1 - sum_t a_t b_t / (sqrt(sum_t a_t^2 sum_t b_t^2) + T FAINT^2),   a, b: shapes less their mean over the run
+
+    The distance of shapes asks for how far a mouth moves, which sound says little about, and how it rests, about which
+    it says nothing; this asks when. Numbers that hardly move count less.
+
+    Args:
+        heard: (B, T, C) mouth shapes of B runs of T frames.
+        seen: same shape.
+
+    Returns:
+        Scalar in [0, 2], the mean over runs and numbers.
+
+    Raises:
+        ValueError: shapes that differ.
+    """
+    _same_shape(heard, seen)
+    a, b = (x - x.mean(1, keepdim=True) for x in (heard, seen))
+    size = (a.square().sum(1) * b.square().sum(1) + MARGIN).sqrt()  # a root has no slope at 0
+    return (1 - (a * b).sum(1) / (size + a.shape[1] * FAINT**2)).mean()
 
 
 def generator_adversarial(fake: Tensor) -> Tensor:

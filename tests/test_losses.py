@@ -9,6 +9,7 @@ from lipdub.losses import (
     edge_l1,
     expert_bce,
     expert_loss,
+    follow_loss,
     generator_adversarial,
     mask_bce,
     masked_l1,
@@ -262,3 +263,33 @@ class TestPaintedShare:
     def test_wrong_shape(self):
         with pytest.raises(ValueError, match="shapes differ"):
             painted_share(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 3))
+
+
+class TestFollow:
+    def test_a_mouth_that_moves_less_or_rests_elsewhere_follows_as_well(self):
+        seen = torch.randn(3, 16, 8)
+        assert follow_loss(seen, seen).item() == pytest.approx(0, abs=0.01)
+        assert follow_loss(0.5 * seen + 2, seen).item() == pytest.approx(0, abs=0.02)
+        assert follow_loss(-seen, seen).item() == pytest.approx(2, abs=0.01)
+
+    def test_known_value(self):
+        heard, seen = torch.tensor([1.0, -1.0, 0.0, 0.0]), torch.tensor([1.0, 0.0, -1.0, 0.0])
+        wanted = 1 - 1 / (2 + 4 * 0.05**2)
+        assert follow_loss(heard[None, :, None], seen[None, :, None]).item() == pytest.approx(wanted, rel=1e-4)
+
+    def test_what_hardly_moves_counts_little(self):
+        seen = torch.randn(2, 16, 3)
+        assert follow_loss(0.01 * seen, 0.01 * seen).item() > 0.9
+
+    def test_still_mouths_have_a_gradient_that_is_finite(self):
+        heard = torch.zeros(1, 16, 2, requires_grad=True)
+        follow_loss(heard, torch.zeros(1, 16, 2)).backward()
+        assert heard.grad is not None and torch.isfinite(heard.grad).all()
+
+    def test_gradcheck(self):
+        seen = torch.rand(2, 5, 3, dtype=torch.float64)
+        assert gradcheck(lambda heard: follow_loss(heard, seen), doubles(2, 5, 3))
+
+    def test_wrong_shape(self):
+        with pytest.raises(ValueError, match="shapes differ"):
+            follow_loss(torch.ones(1, 4, 2), torch.ones(1, 5, 2))

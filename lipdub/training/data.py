@@ -30,7 +30,8 @@ from lipdub.training.shards import unpacked
 from lipdub.training.store import AGAIN, RATE, ClipEntry, read_clip, read_manifest
 
 LIGHT_CHANGE = 0.02  # log gain, standard deviation, between a clip's frames in training: once per channel, once in all
-VOICE_PACE, VOICE_PITCH, VOICE_SPREAD = 0.06, 2.0, 0.03  # of `another_voice`: log time, mel bands, log mel axis
+VOICE_PACE, VOICE_PITCH, VOICE_SPREAD = 0.06, 3.5, 0.05  # of `another_voice`: log time, mel bands, log mel axis
+SOUND_RUN = 16  # frames, 0.64 s, that the sound -> shape side is given in a row
 SAMPLINGS = ("random", "neighbourhood", "kmeans")  # of references: Table 4.1, column 1
 # left and right inner opening trade places in a mirrored face; all other numbers of the code are symmetric
 MIRRORED_SHAPE = np.array([0, 2, 1, 3, 4, 5, 6, 7])
@@ -90,6 +91,7 @@ class ClipSet:
             raise InputError(what, f"it is one of {', '.join(SAMPLINGS)}")
         stored, summary = read_manifest(folder, split)
         shortest = max(config.train.frames, config.expert.frames) + 2 * config.reference.exclude + 1
+        shortest = max(shortest, SOUND_RUN) if config.generator.shape_code else shortest
         self.left_out = {e.id: f"shorter than {shortest} frames" for e in stored if e.frames < shortest}
         entries = [entry for entry in stored if entry.frames >= shortest]
         if not entries:
@@ -147,13 +149,14 @@ class ClipSet:
         return [self.clips[index] for index in self.rng.choice(len(self.clips), count, p=self.weights)]
 
     def sounds(self, count: int, width: int) -> tuple[Tensor, Tensor]:
-        """`count` mel windows (N, 80, W), 16 a clip, and the mouth shapes (N, C) that were seen with them."""
+        """`count` runs of SOUND_RUN frames: mel windows (B, L, 80, W) and the mouth shapes (B, L, C) seen with them."""
         windows, shapes = [], []
-        for clip in self.draw(max(1, count // 16)):
-            at = self.rng.integers(0, len(clip.frames), 16)
+        for clip in self.draw(count):
+            first = int(self.rng.integers(0, len(clip.frames) - SOUND_RUN + 1))
+            at = np.arange(first, first + SOUND_RUN)
             windows.append(mel_windows(clip.mel, _times(at), self.config.mel, width=width))
             shapes.append(clip.shape[at])
-        return torch.from_numpy(np.concatenate(windows)), torch.from_numpy(np.concatenate(shapes))
+        return torch.from_numpy(np.stack(windows)), torch.from_numpy(np.stack(shapes))
 
     def batch(self, count: int, size: int, width: int, *, augment: bool = True) -> Batch:
         """`count` random samples, faces of side `size` and mel windows of `width` steps; `augment` varies them."""
@@ -316,18 +319,20 @@ def noisy_sound(mel: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def another_voice(mel: Tensor, rng: np.random.Generator) -> Tensor:
-    """Mel windows (N, 80, W) as another speaker might have said them.
+    """Mel windows (B, L, 80, W) as other speakers might have said them, one speaker for each of the B.
 
-    Each is a little faster or slower about its middle, and of another length of the vocal tract, which moves and
-    stretches the mel axis (after VTLP, Jaitly and Hinton 2013).
+    Each window is a little faster or slower about its middle, and of another length of the vocal tract, which moves
+    and stretches the mel axis (after VTLP, Jaitly and Hinton 2013).
     """
-    count, bands = mel.shape[:2]
+    count, length, bands = mel.shape[:3]
     matrix = np.zeros((count, 2, 3), np.float32)
     matrix[:, 0, 0] = np.exp(rng.normal(0, VOICE_PACE, count))
     matrix[:, 1, 1] = np.exp(rng.normal(0, VOICE_SPREAD, count))
     matrix[:, 1, 2] = rng.normal(0, 2 * VOICE_PITCH / bands, count)
-    grid = F.affine_grid(torch.from_numpy(matrix), [count, 1, *mel.shape[1:]], align_corners=False)
-    return F.grid_sample(mel[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
+    every = torch.from_numpy(matrix).repeat_interleave(length, 0)
+    grid = F.affine_grid(every, [count * length, 1, *mel.shape[2:]], align_corners=False)
+    moved = F.grid_sample(mel.flatten(0, 1)[:, None], grid, padding_mode="border", align_corners=False)
+    return moved.view(mel.shape)
 
 
 def masked_faces(real: Tensor) -> Tensor:

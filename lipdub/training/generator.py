@@ -18,7 +18,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lipdub.config import Config
-from lipdub.losses import edge_l1, expert_loss, mask_bce, masked_l1, mouth_emphasis, painted_share, perceptual
+from lipdub.losses import (
+    edge_l1,
+    expert_loss,
+    follow_loss,
+    mask_bce,
+    masked_l1,
+    mouth_emphasis,
+    painted_share,
+    perceptual,
+)
 from lipdub.models.expert import Expert, lower_halves
 from lipdub.models.generator import Generated, Generator, References, blend
 from lipdub.models.warp import enlarged
@@ -26,9 +35,8 @@ from lipdub.training.adversary import Adversary
 from lipdub.training.data import Batch, ClipSet, another_voice, masked_faces, noisy_sound
 from lipdub.training.engine import Engine, annealed, averaged_copy
 
-SOUND_BATCH = 96  # mel windows a step, for the sound -> shape side
 SHAPE_NOISE = 0.1  # on the true shape that stands in for the heard one, which is never exact; in units of SHAPE_SCALE
-JUDGED_BATCHES, JUDGED_CLIPS, JUDGED_SOUNDS = 6, 4, 512  # of a validation
+JUDGED_BATCHES, JUDGED_CLIPS, JUDGED_SOUNDS = 6, 4, 32  # of a validation
 JUDGE_SEED, PICTURE_SEED = 7, 11  # every validation, and every picture, shows the same samples
 
 
@@ -48,7 +56,7 @@ def own_references(known: Tensor, frames: int) -> Tensor:
 class Lesson:
     """What a part of a step is learnt from."""
 
-    sounds: tuple[Tensor, Tensor] | None  # mel windows (N, 80, W) and the mouth shapes (N, C) that belong to them
+    sounds: tuple[Tensor, Tensor] | None  # mel windows (B, L, 80, W) and the mouth shapes (B, L, C) seen with them
     batch: Batch | None  # None while only sound is learnt
 
     def to(self, device: torch.device) -> Lesson:
@@ -66,7 +74,7 @@ class TaughtGenerator(nn.Module):
 
     def forward(self, lesson: Lesson, shape: Tensor | None) -> tuple[Tensor | None, Generated | None]:
         """Mouth shapes heard in the sounds, and faces for the batch, with `shape` in place of what is heard there."""
-        heard = None if lesson.sounds is None else self.generator.encode_audio(lesson.sounds[0]).shape
+        heard = None if lesson.sounds is None else self.generator.encode_audio(lesson.sounds[0].flatten(0, 1)).shape
         return heard, None if lesson.batch is None else paint(self.generator, lesson.batch, shape)
 
 
@@ -133,8 +141,8 @@ class GeneratorTraining:
         """Random sounds and pictures, as far as the step has use for them."""
         config, clips, count = self.config, self.clips.numbered(step, part), self.engine.part_clips
         sounds = None
-        if config.generator.shape_code and config.loss.shape:
-            n_sounds = SOUND_BATCH * count // config.train.batch_clips
+        if config.generator.shape_code and (config.loss.shape or config.loss.follow):
+            n_sounds = max(1, config.train.sounds * count // config.train.batch_clips)
             windows, shapes = clips.sounds(n_sounds, config.generator.window)
             sounds = noisy_sound(another_voice(windows, clips.rng), clips.rng), shapes
         pictures = step >= config.train.sound_first or sounds is None
@@ -150,7 +158,10 @@ class GeneratorTraining:
         heard, generated = self.taught(lesson, taught)
         losses: dict[str, Tensor] = {}
         if lesson.sounds is not None:
-            losses["shape"] = F.smooth_l1_loss(heard, lesson.sounds[1], beta=0.5)
+            seen = lesson.sounds[1]
+            losses["shape"] = F.smooth_l1_loss(heard.view_as(seen), seen, beta=0.5)
+            if self.config.loss.follow:
+                losses["follow"] = follow_loss(heard.float().view_as(seen), seen)
         if lesson.batch is not None:
             with self.engine.accelerator.autocast():
                 losses |= self.picture_losses(lesson.batch, generated)
@@ -218,10 +229,13 @@ class GeneratorTraining:
             row = {"val_l1": masked_l1(generated.face, real, mouth), "val_blend_l1": masked_l1(blended, real, mouth)}
             if config.generator.shape_code:
                 windows, shapes = self.held_out.sounds(JUDGED_SOUNDS, config.generator.window)
-                heard = model.encode_audio(windows.to(device)).shape
+                heard = model.encode_audio(windows.flatten(0, 1).to(device)).shape
                 assert heard is not None  # shape_code
-                heard = heard.cpu()
-                row["val_opening_r"] = torch.corrcoef(torch.stack([heard[:, 0], shapes[:, 0]]))[0, 1]
+                heard = heard.cpu().view_as(shapes)
+                row["val_opening_r"] = torch.corrcoef(torch.stack([heard[..., 0].flatten(), shapes[..., 0].flatten()]))[
+                    0, 1
+                ]
+                row["val_follow"] = follow_loss(heard[..., :1], shapes[..., :1])
             rows.append({name: float(value) for name, value in row.items()})
         values = self.engine.of_first({name: float(np.mean([row[name] for row in rows])) for name in rows[0]})
         if self.expert is not None:

@@ -12,7 +12,7 @@ from lipdub.errors import InputError
 from lipdub.faces.align import shape_code
 from lipdub.mel import mel_windows
 from lipdub.models.generator import Generator
-from lipdub.training.data import Batch, ClipSet, another_voice, capped, masked_faces, noisy_sound
+from lipdub.training.data import SOUND_RUN, Batch, ClipSet, another_voice, capped, masked_faces, noisy_sound
 from lipdub.training.generator import own_references
 from lipdub.training.store import ClipEntry, write_arrays
 
@@ -238,11 +238,13 @@ def test_the_shape_code_is_zero_at_rest_and_grows_with_the_opening(clips: ClipSe
 
 def test_sounds_come_with_the_shapes_that_were_seen(clips: ClipSet) -> None:
     clips.reseed(0)
-    windows, shapes = clips.sounds(64, WIDTH)
-    assert windows.shape == (64, 80, WIDTH)
-    assert shapes.shape == (64, 8)
-    loudness = windows[:, :, WIDTH // 2 - 1 : WIDTH // 2 + 1].mean((1, 2))
-    assert float(torch.corrcoef(torch.stack([loudness, shapes[:, 0]]))[0, 1]) > 0.9
+    windows, shapes = clips.sounds(4, WIDTH)
+    assert windows.shape == (4, SOUND_RUN, 80, WIDTH)
+    assert shapes.shape == (4, SOUND_RUN, 8)
+    loudness = windows[..., WIDTH // 2 - 1 : WIDTH // 2 + 1].mean((2, 3)).flatten()
+    assert float(torch.corrcoef(torch.stack([loudness, shapes[..., 0].flatten()]))[0, 1]) > 0.9
+    wide, _ = clips.sounds(4, 32)
+    torch.testing.assert_close(wide[:, 5, :, :16], wide[:, 0, :, 16:])  # in a row: 5 frames are 16 steps
 
 
 @pytest.mark.parametrize(
@@ -280,15 +282,16 @@ def test_noise_on_the_sound_spares_its_level_and_range() -> None:
 
 def test_another_voice_keeps_the_level_and_moves_the_middle_least() -> None:
     rng = np.random.default_rng(1)
-    flat = torch.full((6, 80, 16), -0.3)
+    flat = torch.full((6, 2, 80, 16), -0.3)
     torch.testing.assert_close(another_voice(flat, rng), flat)
-    step = torch.full((200, 80, 17), -1.0)
-    step[:, :, 8] = 1.0  # a click in the middle of the window
+    step = torch.full((200, 1, 80, 17), -1.0)
+    step[..., 8] = 1.0  # a click in the middle of the window
     moved = another_voice(step, rng)
-    assert (moved.mean(1).argmax(1) == 8).all()
-    ramp = torch.linspace(-1, 1, 80)[None, :, None].expand(200, 80, 17)
-    shift = (another_voice(ramp, rng) - ramp)[:, 40, 8] * 40  # in bands
-    assert 1.4 < float(shift.std()) < 2.6 and abs(float(shift.mean())) < 0.5
+    assert (moved.mean(2).argmax(2) == 8).all()
+    ramp = torch.linspace(-1, 1, 80)[None, None, :, None].expand(200, 3, 80, 17)
+    shift = (another_voice(ramp, rng) - ramp)[:, :, 40, 8] * 40  # in bands
+    assert (shift == shift[:, :1]).all()  # one speaker says the whole run
+    assert 2.4 < float(shift.std()) < 4.6 and abs(float(shift.mean())) < 0.9
 
 
 def test_references_may_show_the_whole_face_in_the_targets_own_crop(with_settings: Callable[..., ClipSet]) -> None:
