@@ -31,6 +31,9 @@ from lipdub.training.store import AGAIN, RATE, ClipEntry, read_clip, read_manife
 
 LIGHT_CHANGE = 0.02  # log gain, standard deviation, between a clip's frames in training: once per channel, once in all
 VOICE_PACE, VOICE_PITCH, VOICE_SPREAD = 0.06, 3.5, 0.05  # of `another_voice`: log time, mel bands, log mel axis
+BEHIND, BEHIND_DB = 0.3, (3.0, 25.0)  # of `hard_to_hear`: share of runs, how much fainter
+HIDDEN_BANDS, HIDDEN_LEVEL = 13, -0.7
+DB_PER_UNIT = 50.0  # of a mel value (lipdub/mel.py)
 SOUND_RUN = 16  # frames, 0.64 s, that the sound -> shape side is given in a row
 SAMPLINGS = ("random", "neighbourhood", "kmeans")  # of references: Table 4.1, column 1
 # left and right inner opening trade places in a mirrored face; all other numbers of the code are symmetric
@@ -333,6 +336,24 @@ def another_voice(mel: Tensor, rng: np.random.Generator) -> Tensor:
     grid = F.affine_grid(every, [count * length, 1, *mel.shape[2:]], align_corners=False)
     moved = F.grid_sample(mel.flatten(0, 1)[:, None], grid, padding_mode="border", align_corners=False)
     return moved.view(mel.shape)
+
+
+def hard_to_hear(mel: Tensor, rng: np.random.Generator) -> Tensor:
+    """Mel windows (B, L, 80, W) with bands missing, and a third of the runs with another's voice behind them.
+
+    Bands, up to HIDDEN_BANDS of them, fall to the floor of a noisy room (SpecAugment, Park et al. 2019). Voices add as
+    powers; the second is the next run's, fainter by the dB of BEHIND_DB.
+    """
+    count, bands = mel.shape[0], mel.shape[2]
+    decibels = np.where(rng.random(count) < BEHIND, rng.uniform(*BEHIND_DB, count), np.inf).astype(np.float32)
+    level = torch.from_numpy(decibels / DB_PER_UNIT)[:, None, None, None]
+    per_unit = DB_PER_UNIT / 10  # powers of ten
+    mixed = torch.log10(10 ** (per_unit * mel) + 10 ** (per_unit * (mel.roll(1, 0) - level))) / per_unit
+    width = rng.integers(0, HIDDEN_BANDS + 1, count)
+    first = rng.integers(0, bands - width)
+    row = np.arange(bands)
+    hidden = (first[:, None] <= row) & (row < (first + width)[:, None])  # (B, 80)
+    return mixed.masked_fill(torch.from_numpy(hidden)[:, None, :, None], HIDDEN_LEVEL)
 
 
 def masked_faces(real: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ from lipdub.models.expert import Expert, lower_halves
 from lipdub.models.generator import Generated, Generator, References, blend
 from lipdub.models.warp import enlarged
 from lipdub.training.adversary import Adversary
-from lipdub.training.data import Batch, ClipSet, another_voice, masked_faces, noisy_sound
+from lipdub.training.data import Batch, ClipSet, another_voice, hard_to_hear, masked_faces, noisy_sound
 from lipdub.training.engine import Engine, annealed, averaged_copy
 
 SHAPE_NOISE = 0.1  # on the true shape that stands in for the heard one, which is never exact; in units of SHAPE_SCALE
@@ -144,7 +144,8 @@ class GeneratorTraining:
         if config.generator.shape_code and (config.loss.shape or config.loss.follow):
             n_sounds = max(1, config.train.sounds * count // config.train.batch_clips)
             windows, shapes = clips.sounds(n_sounds, config.generator.window)
-            sounds = noisy_sound(another_voice(windows, clips.rng), clips.rng), shapes
+            varied = another_voice(hard_to_hear(windows, clips.rng), clips.rng)
+            sounds = noisy_sound(varied, clips.rng), shapes
         pictures = step >= config.train.sound_first or sounds is None
         size, width = config.generator.size, config.generator.window
         return Lesson(sounds, clips.batch(count, size, width, augment=True) if pictures else None)

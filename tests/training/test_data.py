@@ -12,7 +12,19 @@ from lipdub.errors import InputError
 from lipdub.faces.align import shape_code
 from lipdub.mel import mel_windows
 from lipdub.models.generator import Generator
-from lipdub.training.data import SOUND_RUN, Batch, ClipSet, another_voice, capped, masked_faces, noisy_sound
+from lipdub.training.data import (
+    DB_PER_UNIT,
+    HIDDEN_BANDS,
+    HIDDEN_LEVEL,
+    SOUND_RUN,
+    Batch,
+    ClipSet,
+    another_voice,
+    capped,
+    hard_to_hear,
+    masked_faces,
+    noisy_sound,
+)
 from lipdub.training.generator import own_references
 from lipdub.training.store import ClipEntry, write_arrays
 
@@ -292,6 +304,18 @@ def test_another_voice_keeps_the_level_and_moves_the_middle_least() -> None:
     shift = (another_voice(ramp, rng) - ramp)[:, :, 40, 8] * 40  # in bands
     assert (shift == shift[:, :1]).all()  # one speaker says the whole run
     assert 2.4 < float(shift.std()) < 4.6 and abs(float(shift.mean())) < 0.9
+
+
+def test_sound_that_is_hard_to_hear_lacks_bands_and_has_another_voice_behind_it() -> None:
+    mel = torch.linspace(-1, 0.5, 90)[:, None, None, None].expand(90, 2, 80, 4)  # run n is louder than run n - 1
+    heard = hard_to_hear(mel, np.random.default_rng(0))
+    hidden = heard == HIDDEN_LEVEL
+    assert torch.equal(hidden, hidden[:, :1, :, :1].expand_as(hidden))  # one draw for a run
+    assert (hidden[:, 0, :, 0].sum(1) <= HIDDEN_BANDS).all() and 3 < hidden[:, 0, :, 0].sum(1).float().mean() < 10
+    gain = torch.where(hidden, 0, heard - mel)[1:].amax((1, 2, 3))
+    behind = gain > 1e-5
+    assert 0.15 < behind.float().mean() < 0.45
+    assert gain.max() * DB_PER_UNIT <= 3.01  # two equal voices are 3 dB louder than one; here the second is fainter
 
 
 def test_references_may_show_the_whole_face_in_the_targets_own_crop(with_settings: Callable[..., ClipSet]) -> None:
