@@ -134,6 +134,7 @@ class LossConfig:
     shape: float = 0.0  # mouth-shape loss of the sound, and of the expert's embeddings; not in the thesis
     follow: float = 0.0  # the same for when it moves: one less the correlation over a run of frames; not in the thesis
     edges: float = 0.0  # masked L1 of neighbouring pixels' differences, not in the thesis
+    motion: float = 0.0  # masked L1 of neighbouring frames' differences, not in the thesis
     paint: float = 0.0  # share of a warp's mouth that is painted although no lips are parted there
     blur_kernel: int = 5  # (10)
     blur_sigma: float = 3.0  # (10)

@@ -66,6 +66,26 @@ def edge_l1(fake: Tensor, real: Tensor, mask: Tensor) -> Tensor:
     return (across + down) / 2
 
 
+def motion_l1(fake: Tensor, real: Tensor, mask: Tensor) -> Tensor:
+    """`masked_l1` of the change from frame to frame: frames made one by one flicker; not in the thesis.
+
+        mean over t of  1 / sum(M) * sum(M |(X^_t - X^_t-1) - (X_t - X_t-1)|),   M = max(M_t, M_t-1)
+
+    Args:
+        fake: (B, T, C, H, W), T >= 2.
+        real: same shape.
+        mask: (B, T, 1, H, W) in [0, 1].
+
+    Returns:
+        Scalar.
+
+    Raises:
+        ValueError: shapes that do not fit.
+    """
+    either = torch.maximum(mask[:, 1:], mask[:, :-1])
+    return masked_l1(*(x.flatten(0, 1) for x in (fake.diff(dim=1), real.diff(dim=1), either)))
+
+
 def painted_share(share: Tensor, mouth: Tensor, lips: Tensor) -> Tensor:
     """How much of the mouth region is painted where the references would do: everywhere but between parted lips.
 

@@ -13,6 +13,7 @@ from lipdub.losses import (
     generator_adversarial,
     mask_bce,
     masked_l1,
+    motion_l1,
     mouth_emphasis,
     painted_share,
     perceptual,
@@ -244,6 +245,23 @@ class TestEdgeL1:
         assert gradcheck(
             lambda x: edge_l1(x, doubles(1, 2, 3, 3).detach() * 0 + 0.5, torch.ones(1, 1, 3, 3)), doubles(1, 2, 3, 3)
         )
+
+
+class TestMotion:
+    def test_what_moves_alike_is_zero_whatever_it_looks_like(self):
+        real, ones = torch.rand(2, 3, 3, 4, 4), torch.ones(2, 3, 1, 4, 4)
+        still = torch.rand(2, 1, 3, 4, 4)
+        assert motion_l1(real + still, real, ones).item() == pytest.approx(0, abs=1e-6)
+
+    def test_known_value_where_either_mask_is(self):
+        real = torch.zeros(1, 3, 1, 1, 2)
+        fake, mask = real.clone(), torch.zeros(1, 3, 1, 1, 2)
+        fake[0, 1, 0, 0, 0], mask[0, 0, 0, 0, 0] = 0.5, 1.0  # a flash in the middle frame, seen in the first pair only
+        assert motion_l1(fake, real, mask).item() == pytest.approx(0.25)
+
+    def test_gradcheck(self):
+        real, mask = torch.zeros(1, 3, 1, 2, 2, dtype=torch.float64), torch.ones(1, 3, 1, 2, 2, dtype=torch.float64)
+        assert gradcheck(lambda fake: motion_l1(fake, real, mask), doubles(1, 3, 1, 2, 2))
 
 
 class TestPaintedShare:

@@ -24,6 +24,7 @@ from lipdub.losses import (
     follow_loss,
     mask_bce,
     masked_l1,
+    motion_l1,
     mouth_emphasis,
     painted_share,
     perceptual,
@@ -179,6 +180,9 @@ class GeneratorTraining:
         losses = {"l1": masked_l1(generated.face, real, region)}
         if weight.edges:
             losses["edges"] = edge_l1(generated.face, real, region)
+        if weight.motion and batch.real.shape[1] > 1:
+            clips = batch.real.shape[:2]
+            losses["motion"] = motion_l1(*(x.unflatten(0, clips) for x in (generated.face, real, region)))
         if generated.warp is not None and weight.paint:
             share = enlarged(generated.warp.share[:, -1:], real.shape[-1])
             lips = batch.lips.flatten(0, 1)

@@ -140,12 +140,15 @@ def test_checkpoints_keep_the_names_that_earlier_versions_read(made_data: Path, 
 
 
 def test_a_stage_1_run_draws_what_it_does(made_data: Path, tmp_path: Path) -> None:
-    run_stage(request(made_data, tmp_path, "1", "generator.shape_code=8", "loss.shape=1", "loss.follow=1"), quiet)
+    run_stage(
+        request(made_data, tmp_path, "1", "generator.shape_code=8", "loss.shape=1", "loss.follow=1", "loss.motion=1"),
+        quiet,
+    )
     assert [path.name for path in (tmp_path / "samples").iterdir()] == ["0000002.png"]
     validation = metrics(tmp_path)[-1]
     assert set(validation) == {"kind", "step", "time_s", "val_l1", "val_blend_l1", "val_follow", "val_opening_r"}
     assert 0 < validation["val_l1"] < 1
-    assert set(metrics(tmp_path)[0]) >= {"l1", "mask", "shape", "follow", "share"}
+    assert set(metrics(tmp_path)[0]) >= {"l1", "mask", "shape", "follow", "motion", "share"}
 
 
 def test_a_run_on_sound_alone_leaves_the_picture_networks_as_they_were(made_data: Path, tmp_path: Path) -> None:
