@@ -186,7 +186,8 @@ class SyncConfig:
     top: float = 0.53  # y in the unit crop above which nothing is painted: the nose stays as it is (its base: .55)
     feather: float = 0.06  # softness of the mask's edge, share of the crop side
     silence_db: float = -45.0  # below this, relative to the track's loud parts, the mouth rests ...
-    silence_hold_s: float = 0.12  # ... once it has lasted this long (hysteresis)
+    pause_db: float = -35.0  # ... or below this, relative to what is loudest within a second ...
+    silence_hold_s: float = 0.2  # ... once it has lasted this long (hysteresis)
     silence_fade_s: float = 0.08  # time in which the mouth closes or leaves rest
 
 

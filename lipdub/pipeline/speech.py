@@ -15,6 +15,7 @@ from lipdub.models.generator import Generator
 from lipdub.pipeline.manner import Manner, as_spoken_by, manner
 
 LEVEL_STEP_S = 0.01  # resolution of the loudness curve
+NEAR_S = 1.0  # to either side
 FAINT_DB = -75.0  # of full scale; what is fainter is silence in any recording
 CHUNK = 64  # frames whose sound is read in one call; 512 took 100 MB
 
@@ -49,7 +50,8 @@ def silence_gate(waveform: NDArray[np.float32], sample_rate: int, sync: SyncConf
     """1 where there is sound, 0 in silence, with linear fades; a value every LEVEL_STEP_S.
 
     Silence is a level more than |silence_db| below the loud parts (95th percentile of what is audible at all, so that
-    one sentence in an hour counts) for at least silence_hold_s; shorter dips between two sounds stay open.
+    one sentence in an hour counts), and so is one more than |pause_db| below what is loudest within NEAR_S, a pause:
+    a whisper after shouting is neither. It must last silence_hold_s; shorter dips between two sounds stay open.
     """
     step = round(LEVEL_STEP_S * sample_rate)
     count, whole = -(-len(waveform) // step), len(waveform) // step * step
@@ -61,7 +63,9 @@ def silence_gate(waveform: NDArray[np.float32], sample_rate: int, sync: SyncConf
     if audible.size == 0:
         return np.zeros(count, np.float32)
     hold = max(1, round(sync.silence_hold_s / LEVEL_STEP_S))
-    sounding = np.pad(level > max(np.percentile(audible, 95) + sync.silence_db, FAINT_DB), hold)
+    least = max(float(np.percentile(audible, 95)) + sync.silence_db, FAINT_DB)
+    near = maximum_filter1d(level, 2 * round(NEAR_S / LEVEL_STEP_S) + 1)
+    sounding = np.pad(level > np.maximum(near + sync.pause_db, least), hold)
     sounding = binary_closing(sounding, np.ones(hold))[hold:-hold]
     # Widened by half a fade, then averaged over a whole one: a ramp that ends where the sound begins, so that the mouth
     # is free to move by then.

@@ -56,8 +56,16 @@ def test_silence_is_measured_against_the_loud_parts() -> None:
     quiet = 0.5 * 10 ** ((SYNC.silence_db - 6) / 20)
     values = gate((0.5, 0.5), (0.5, quiet))
     assert (values[:50] == 1).all() and not values[70:].any()
-    values = gate((0.5, 0.5), (0.5, quiet * 4))
+    values = gate((0.5, 0.5), (0.5, quiet * 10))
     assert (values == 1).all()
+
+
+def test_a_pause_is_measured_against_what_is_loud_nearby() -> None:
+    faint = 0.5 * 10 ** ((SYNC.pause_db - 3) / 20)
+    values = gate((1.5, 0.5), (0.5, faint), (1.5, 0.5))
+    assert not values[165:185].any() and (values[:150] == 1).all() and (values[200:] == 1).all()
+    whisper = gate((1.5, 0.5), (4.0, faint))
+    assert (whisper[270:] == 1).all()  # a second after the last loud sound it is speech
 
 
 def test_one_word_in_a_long_silence_is_heard() -> None:
