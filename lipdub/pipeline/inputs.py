@@ -22,7 +22,7 @@ from lipdub.models.layers import for_inference
 from lipdub.models.wav2lip import FACE_SIDE, Wav2Lip
 from lipdub.pipeline.analyze import Analysis
 from lipdub.pipeline.options import SyncOptions
-from lipdub.pipeline.render import MouthPainter, Painter
+from lipdub.pipeline.paint import MouthPainter, Painter
 from lipdub.pipeline.speech import Speech, listen
 from lipdub.pipeline.wav2lip import LICENCE, Wav2LipPainter
 from lipdub.weights import load_generator, load_model, load_state, locate

@@ -15,7 +15,8 @@ from lipdub.media.writer import VideoWriter
 from lipdub.pipeline.analyze import Analysis, FaceJob
 from lipdub.pipeline.cores import shared_cores
 from lipdub.pipeline.inputs import Inputs
-from lipdub.pipeline.render import Target, render
+from lipdub.pipeline.paint import Target
+from lipdub.pipeline.render import render
 
 FRAMES = 32  # of each of the two runs: two batches
 KEY_EVERY = 250  # frames between two key frames, the habit of all our encoders; a cut makes one too

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lipdub.config import Config
 from lipdub.models.wav2lip import FACE_SIDE, MEL_STEPS, Wav2Lip
 from lipdub.pipeline.analyze import Analysis
-from lipdub.pipeline.render import Painted, Painter, Target
+from lipdub.pipeline.paint import Painted, Painter, Target
 from lipdub.pipeline.speech import Speech, windows_at
 
 LICENCE = "Wav2Lip's weights are for research, academic or personal use only: commercial use is prohibited"

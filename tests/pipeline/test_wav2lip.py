@@ -14,7 +14,7 @@ from lipdub.config import Config
 from lipdub.mel import wav2lip_mel
 from lipdub.models.wav2lip import Wav2Lip
 from lipdub.pipeline.analyze import Analysis
-from lipdub.pipeline.render import Target
+from lipdub.pipeline.paint import Target
 from lipdub.pipeline.speech import Speech, listen
 from lipdub.pipeline.wav2lip import Wav2LipPainter
 from lipdub.weights import save_state
