@@ -178,6 +178,7 @@ class SyncConfig:
     """What `lipdub sync` does around the network."""
 
     batch_size: int = 16  # faces per generator call
+    precision: str = "auto"  # auto | no | bf16 | fp16, of the generator; auto: fp16 on GPUs, no elsewhere
     strength: float = 1.0  # movement over that of the person's own mouth in the video (pipeline/manner.py)
     smooth_s: float = 0.023  # standard deviation of the smoothing of mouth shapes in time; 0 = none
     detail: int = 3  # most times that a warp works finer than the generator's faces, where the picture is that fine

@@ -36,7 +36,7 @@ too, so that what it has to bend is the difference of both.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -226,7 +226,7 @@ class Generator(nn.Module):
         Args:
             masked: (N, 3, S, S) in [0, 1], lower half 0 (`layers.mask_lower_half`).
             windows: (N, n_mels, W) mel windows, or what `encode_audio` made of them.
-            references: from `encode_references`.
+            references: from `encode_references`, in this precision or a higher one.
             owner: (N, R) bool: which references belong to item n.
             shape: (N, C) mouth shapes to use instead of the predicted ones; needs `shape_code` > 0.
 
@@ -244,6 +244,7 @@ class Generator(nn.Module):
         voice = self._voice(audio, shape)  # (N, E)
         weights = self.attend(voice, references, owner)  # (N, R)
         identity, features = self.identity_encoder(masked)
+        references = replace(references, features=tuple(given.to(identity.dtype) for given in references.features))
         skips = [
             (own, _aggregate(weights, given))
             for own, given in zip(features[self.config.skip_free_scales :], references.features, strict=True)

@@ -23,6 +23,7 @@ from lipdub.models.wav2lip import FACE_SIDE, Wav2Lip
 from lipdub.pipeline.analyze import Analysis
 from lipdub.pipeline.options import SyncOptions
 from lipdub.pipeline.paint import MouthPainter, Painter
+from lipdub.pipeline.precision import half_precision
 from lipdub.pipeline.speech import Speech, listen
 from lipdub.pipeline.wav2lip import LICENCE, Wav2LipPainter
 from lipdub.weights import load_generator, load_model, load_state, locate
@@ -114,6 +115,7 @@ def read_inputs(video: Path, audio: Path, options: SyncOptions, config: Config) 
     info = require_video(source)
     label = None if options.label is None else Label(options.label, info, config.media)
     device = resolve_device(options.device)
+    half_precision(config.sync.precision, device)  # likewise
     generator, config = load_network(options.generator, config, device)
     if isinstance(generator, Wav2Lip) and any(one.sound is not None for one in options.speakers):
         raise SetupError("Wav2Lip takes one sound only", "leave the sounds out of --speakers, or use --model lipdub")

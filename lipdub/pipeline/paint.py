@@ -22,6 +22,7 @@ from lipdub.models.generator import Audio, Drawn, Generator, References
 from lipdub.models.layers import mask_lower_half
 from lipdub.models.warp import compose, lend_skin, one_of, picked
 from lipdub.pipeline.analyze import Analysis
+from lipdub.pipeline.precision import half_precision
 from lipdub.pipeline.speech import Speech, mouths_heard, windows_at
 
 
@@ -90,6 +91,9 @@ class MouthPainter(Painter):
         voices: the driving sounds; a job's `voice` says which.
         config: sync and mel sections.
         device: where the generator runs.
+
+    Raises:
+        InputError, SetupError: see `half_precision`.
     """
 
     def __init__(
@@ -106,11 +110,20 @@ class MouthPainter(Painter):
         self._heard = [
             mouths_heard(generator, voice, analysis.times_s, config.mel, config.sync, device) for voice in voices
         ]
+        self._half = half_precision(config.sync.precision, device)
         self._manners = analysis.manners()
         self._encoded: dict[int, References] = {}
         self._pictures: dict[int, Tensor] = {}  # (K, 3, D, D) of the same jobs
 
     def _paint(self, targets: Sequence[Target]) -> list[Painted | None]:
+        if self._half is not None:
+            with torch.autocast(self._device.type, self._half):
+                painted = self._painted(targets)
+            if all(one is not None for one in painted):
+                return painted
+        return self._painted(targets)  # also what half precision could not hold
+
+    def _painted(self, targets: Sequence[Target]) -> list[Painted | None]:
         size = self._generator.config.size
         real = self._tensor(np.stack([target.crop(size) for target in targets]))
         with torch.inference_mode():
@@ -200,7 +213,8 @@ class MouthPainter(Painter):
         if not config.whole_references:
             crops[:, :, : config.size // 2] = 0  # lower halves only, as in training
         shapes = torch.from_numpy(relative_shape(given.shapes, given.rest)).to(self._device)
-        self._encoded[job] = self._generator.encode_references(crops, shapes)
+        with torch.autocast(self._device.type, enabled=False):  # once a track: fit for every precision
+            self._encoded[job] = self._generator.encode_references(crops, shapes)
 
 
 def _joined(parts: Sequence[References]) -> References:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,7 @@ from lipdub.faces.follow import Track
 from lipdub.faces.references import Selection
 from lipdub.models.generator import Generator
 from lipdub.pipeline.analyze import Analysis, FaceJob
+from lipdub.pipeline.inputs import load_network
 from lipdub.pipeline.paint import MouthPainter, Painted, Target
 from lipdub.pipeline.speech import listen
 from lipdub.weights import load_generator
@@ -207,3 +209,56 @@ def test_the_frame_itself_is_a_reference_where_the_weights_say_so(tiny_config: C
         assert bool(np.abs(a.face - b.face).max() > 1) is differs
         again = painter.paint([second])[0]  # nobody's own frame is a reference of another face
         np.testing.assert_allclose(again.face, b.face, atol=0.05)
+
+
+def smooth_faces(count: int, side: int, seed: int) -> np.ndarray:
+    """(N, side, side, 3) pictures with the soft shapes and the little grain of a face."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(60, 200, (count, 6, 6, 3), np.uint8)
+    large = np.stack([cv2.resize(each, (side, side), interpolation=cv2.INTER_CUBIC) for each in coarse])
+    return np.clip(large + rng.normal(0, 2, large.shape), 0, 255).astype(np.uint8)
+
+
+def bundled_painter(precision: str) -> tuple[MouthPainter, list[Target]]:
+    """The bundled generator as sync runs it, with a job of eight faces, twice as fine as its own."""
+    network, config = load_network("generator", Config())
+    size = config.generator.size
+    landmarks = np.repeat((TEMPLATE * size)[None], 8, 0).astype(np.float32)
+    track = Track(0, 0, 0, landmarks, np.full(8, 0.9, np.float32))
+    shapes = np.random.default_rng(3).normal(0, 0.5, (8, 8)).astype(np.float32)
+    chosen = Selection(smooth_faces(4, 2 * size, 1), landmarks[:4], shapes[:4], np.arange(4), shapes[0])
+    faced = FaceJob(track, np.zeros((8, 2, 3)), np.ones(8, np.float32), {0: chosen}, shapes, detail=2)
+    analysis = Analysis((np.arange(8) + 0.5) / 25, [faced], {})
+    speech = listen(np.random.default_rng(4).normal(0, 0.1, 16000).astype(np.float32), config.mel, config.sync)
+    config = replace(config, sync=replace(config.sync, precision=precision))
+    faces = [Target(row, 0, row, picture) for row, picture in enumerate(smooth_faces(8, 2 * size, 2))]
+    return MouthPainter(network, analysis, [speech], config, CPU), faces
+
+
+@pytest.mark.parametrize(("precision", "most", "mean"), [("auto", 0, 0), ("bf16", 10, 0.2)])
+def test_half_precision_stays_near(precision: str, most: float, mean: float) -> None:
+    painter, faces = bundled_painter("no")
+    wanted = painter.paint(faces)
+    got = bundled_painter(precision)[0].paint(faces)
+    away = np.abs(np.stack([np.rint(a.face) - np.rint(b.face) for a, b in zip(wanted, got, strict=True)]))
+    assert away.max() <= most and away.mean() <= mean
+    assert max(np.abs(a.mask - b.mask).max() for a, b in zip(wanted, got, strict=True)) <= 0.05 * (most > 0)
+    assert (away.max() > 0) == (most > 0)  # else nothing was halved
+
+
+def test_what_half_precision_cannot_hold_is_painted_in_full(painter_of, monkeypatch) -> None:
+    jobs = [job(0, 0, 6)]
+    faces = targets(Analysis(np.zeros(6), jobs, {}))
+    wanted = painter_of(jobs)[0].paint(faces)
+    painter, _ = painter_of(jobs)
+    painter._half = torch.bfloat16
+    real = Generator.draw
+
+    def overflowing(self, *given, **kwargs):
+        drawn = real(self, *given, **kwargs)
+        halved = torch.is_autocast_enabled("cpu")
+        return replace(drawn, painted=drawn.painted + float("inf")) if halved else drawn
+
+    monkeypatch.setattr(Generator, "draw", overflowing)
+    painter._generator.__class__ = Generator
+    assert close(painter.paint(faces), wanted)

@@ -1,0 +1,40 @@
+"""In which precision the generator works.
+
+Half precision is autocast's: products and convolutions in 16 bits, weights kept in 32. A copy of the weights in 16
+bits would save a cast of 28 MB a batch, but then nothing would be left to repeat a batch with whose picture is not
+finite. What positions and colours are made of stays in 32 bits: a warp's fields and shares, and the composing itself.
+
+On 223 faces of four clips the bundled generator differs from its own float32 by at most 1 level of 255 in fp16
+(0.01 on average) and by at most 10 in bf16 (0.09); its largest activation is 23, where fp16 holds 65,504.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from lipdub.errors import InputError, SetupError
+
+PRECISIONS = ("auto", "no", "bf16", "fp16")
+TENSOR_CORES = (7, 0)  # compute capability from which fp16 is fast; older cards are slower in it than in float32
+
+
+def half_precision(name: str, device: torch.device) -> torch.dtype | None:
+    """The 16-bit type of `sync.precision` on a device; None is float32.
+
+    "auto" is fp16 on NVIDIA cards that have fast hardware for it, since it is closer to float32 than bf16 and as
+    fast, and float32 everywhere else.
+
+    Raises:
+        InputError: no such precision.
+        SetupError: bf16 on a card that does not have it.
+    """
+    if name not in PRECISIONS:
+        raise InputError(f"sync.precision cannot be {name!r}", f"it is one of {', '.join(PRECISIONS)}")
+    if name == "auto":
+        fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= TENSOR_CORES
+        return torch.float16 if fast else None
+    if name == "bf16" and device.type == "cuda":
+        with torch.cuda.device(device):
+            if not torch.cuda.is_bf16_supported(including_emulation=False):
+                raise SetupError("sync.precision bf16: this card does not have it", "--set sync.precision=fp16")
+    return {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
