@@ -36,6 +36,7 @@ too, so that what it has to bend is the difference of both.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -227,7 +228,8 @@ class Generator(nn.Module):
             masked: (N, 3, S, S) in [0, 1], lower half 0 (`layers.mask_lower_half`).
             windows: (N, n_mels, W) mel windows, or what `encode_audio` made of them.
             references: from `encode_references`, in this precision or a higher one.
-            owner: (N, R) bool: which references belong to item n.
+            owner: (N, R) bool, on any device: which references belong to item n. From the CPU they are counted without
+                waiting for an accelerator.
             shape: (N, C) mouth shapes to use instead of the predicted ones; needs `shape_code` > 0.
 
         Returns:
@@ -240,6 +242,8 @@ class Generator(nn.Module):
         if owner.shape != (len(masked), len(references.embeddings)) or owner.dtype != torch.bool:
             wanted = (len(masked), len(references.embeddings))
             raise ValueError(f"owner must be bool {wanted}, got {owner.dtype} {tuple(owner.shape)}")
+        listed = [_moved(each, masked.device) for each in places_of(owner)] if self.config.warp else None
+        owner = _moved(owner, masked.device)
         audio = windows if isinstance(windows, Audio) else self.encode_audio(windows)
         voice = self._voice(audio, shape)  # (N, E)
         weights = self.attend(voice, references, owner)  # (N, R)
@@ -252,10 +256,10 @@ class Generator(nn.Module):
         x = self.decoder(torch.cat([identity, weights @ references.embeddings, voice], 1), skips)
         painted = self.face_head(x).sigmoid()
         mask = self.mask_head(x) if self.config.mask_head else None
-        if not self.config.warp:
+        if listed is None:
             return Drawn(painted, mask, audio.shape)
         code = audio.shape if shape is None else shape
-        warp = self._warp(identity, features, references, owner, weights, voice if code is None else code, x)
+        warp = self._warp(identity, features, references, listed, weights, voice if code is None else code, x)
         if mask is not None:
             mask = F.pad(enlarged(mask, self.config.size), (0, 0, self.config.size // 2, 0), value=UNSEEN)
         return Drawn(painted, mask, audio.shape, warp)
@@ -265,13 +269,13 @@ class Generator(nn.Module):
         identity: Tensor,
         features: list[Tensor],
         references: References,
-        owner: Tensor,
+        listed: Sequence[Tensor],
         weights: Tensor,
         wanted: Tensor,
         painted: Tensor,
     ) -> Warp:
-        """How each item's references are bent and mixed; `wanted` is the mouth shape, or else the voice."""
-        places, known = places_of(owner)
+        """How references are bent and mixed, as `places_of` lists them; `wanted`: the mouth shape, or the voice."""
+        places, known = listed
         n, k = places.shape
         flat = places.flatten()
         if references.shapes is not None:
@@ -335,6 +339,11 @@ def blend(generated: Generated, original: Tensor, config: LossConfig) -> Tensor:
         return generated.face
     mask = gaussian_blur(generated.mask.detach().sigmoid(), config.blur_kernel, config.blur_sigma)
     return mask * generated.face + (1 - mask) * original
+
+
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """A small tensor on a device, which CUDA need not wait for."""
+    return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 def _aggregate(weights: Tensor, features: Tensor) -> Tensor:

@@ -91,11 +91,16 @@ def shares(scores: Tensor, paint: Tensor, prior: Tensor, known: Tensor) -> Tenso
     return torch.cat([logits, paint], 1).softmax(1)
 
 
-def one_of(warp: Warp, item: int, count: int) -> Warp:
-    """The warp of one item alone, over its own `count` references, numbered from 0 in their order."""
-    places = torch.arange(count, device=warp.places.device)[None]
-    share = torch.cat([warp.share[item, :count], warp.share[item, -1:]])
-    return Warp(places, warp.flow[item, :count][None], share[None])
+def some_of(warp: Warp, items: slice | Tensor, count: int, *, own: bool = False) -> Warp:
+    """The warp of items that share `count` references, which are numbered from 0 in their order.
+
+    With `own` each has one reference more, its own frame: that of the n-th item is number `count` + n.
+    """
+    flow, share = warp.flow[items, : count + own], warp.share[items]
+    places = torch.arange(count + own, device=flow.device).repeat(len(flow), 1)
+    if own:
+        places[:, count] += torch.arange(len(flow), device=flow.device)
+    return Warp(places, flow, torch.cat([share[:, : count + own], share[:, -1:]], 1))
 
 
 def lend_skin(warp: Warp, place: int, keep: float) -> Warp:
@@ -140,8 +145,8 @@ def compose(warp: Warp, painted: Tensor, pictures: Tensor, *, fine: bool = False
         warp: of N faces.
         painted: (N, 3, h, 2 h) in [0, 1], lower halves.
         pictures: (R, 3, D, D) in [0, 1], the references at any even size, whole.
-        fine: look between pixels by cubics, which keep detail, and leave out what is not seen; training, which wants
-            gradients, does not.
+        fine: look between pixels by cubics, which keep detail, and on the CPU leave out what is not seen, for which an
+            accelerator would have to be waited for; training, which wants gradients, does neither.
 
     Returns:
         (N, 3, D / 2, D) float32 in [0, 1]. Looking beyond the border sees its edge pixel.
@@ -152,7 +157,7 @@ def compose(warp: Warp, painted: Tensor, pictures: Tensor, *, fine: bool = False
     share = enlarged(warp.share, side)
     out = share[:, -1:] * enlarged(painted, side)
     for k in range(warp.places.shape[1]):
-        if fine and float(warp.share[:, k].max()) < FAINT:
+        if fine and share.device.type == "cpu" and float(warp.share[:, k].max()) < FAINT:
             continue
         grid = base + 2 * enlarged(warp.flow[:, k], side).permute(0, 2, 3, 1)
         source = pictures[warp.places[:, k]].float()

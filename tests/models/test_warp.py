@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lipdub.models.warp import OTHERS_SKIN, Warp, compose, enlarged, lend_skin, one_of, picked, places_of, shares
+from lipdub.models.warp import OTHERS_SKIN, Warp, compose, enlarged, lend_skin, picked, places_of, shares, some_of
 
 SIDE = 16
 
@@ -62,12 +62,20 @@ def test_shares_known_value_and_nothing_for_the_unknown():
     assert found.flatten().tolist() == pytest.approx([odds / (odds + 1), 0.0, 1 / (odds + 1)])
 
 
-def test_one_of_leaves_the_others_places_out():
+def test_some_of_leaves_the_others_places_out():
     flow, share = torch.rand(2, 3, 2, 4, 8), torch.rand(2, 4, 4, 8).softmax(1)
-    alone = one_of(Warp(torch.tensor([[4, 2, 9], [1, 1, 1]]), flow, share), 0, 2)
+    alone = some_of(Warp(torch.tensor([[4, 2, 9], [1, 1, 1]]), flow, share), slice(0, 1), 2)
     assert alone.places.tolist() == [[0, 1]]
     torch.testing.assert_close(alone.flow, flow[:1, :2])
     torch.testing.assert_close(alone.share, share[:1][:, [0, 1, 3]])
+
+
+def test_each_of_some_has_its_own_frame_behind_the_shared_references():
+    flow, share = torch.rand(4, 3, 2, 4, 8), torch.rand(4, 4, 4, 8).softmax(1)
+    found = some_of(Warp(torch.zeros(4, 3, dtype=torch.int64), flow, share), torch.tensor([1, 3]), 1, own=True)
+    assert found.places.tolist() == [[0, 1], [0, 2]]
+    torch.testing.assert_close(found.flow, flow[[1, 3], :2])
+    torch.testing.assert_close(found.share, share[[1, 3]][:, [0, 1, 3]])
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.4, 1.0])

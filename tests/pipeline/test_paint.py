@@ -170,16 +170,16 @@ def detailed(each: FaceJob, times: int) -> FaceJob:
     return replace(each, stored={each.track.id: fine}, detail=times)
 
 
-def fine_target(each: FaceJob, seed: int) -> Target:
+def fine_target(each: FaceJob, seed: int, number: int = 0) -> Target:
     rng = np.random.default_rng(seed)
     side = SIZE * each.detail
-    return Target(0, 0, 0, rng.integers(0, 255, (side, side, 3), np.uint8))
+    return Target(0, number, 0, rng.integers(0, 255, (side, side, 3), np.uint8))
 
 
-def painter_for(network: Generator, config: Config, jobs: list[FaceJob]) -> MouthPainter:
+def painter_for(network: Generator, config: Config, jobs: list[FaceJob], **how: bool) -> MouthPainter:
     tone = 0.3 * np.sin(2 * np.pi * 180 * np.arange(16000) / 16000).astype(np.float32)
     speech = listen(tone, config.mel, config.sync)
-    return MouthPainter(network, Analysis(np.array([0.3, 0.5]), jobs, {}), [speech], config, CPU)
+    return MouthPainter(network, Analysis(np.array([0.3, 0.5]), jobs, {}), [speech], config, CPU, **how)
 
 
 def test_a_warp_works_in_the_resolution_of_the_picture(tiny_config: Config) -> None:
@@ -211,6 +211,17 @@ def test_the_frame_itself_is_a_reference_where_the_weights_say_so(tiny_config: C
         np.testing.assert_allclose(again.face, b.face, atol=0.05)
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_faces_of_a_job_may_be_put_together_in_one_go(tiny_config: Config, own: bool) -> None:
+    jobs = [detailed(job(0, 0, 2), 3), detailed(job(1, 0, 2, n_references=2), 2), detailed(job(2, 0, 2), 3)]
+    faces = [fine_target(jobs[number], seed, number) for seed, number in enumerate((0, 1, 0, 2, 2, 1, 0))]
+    network = bent(tiny_config, own_frame=own)
+    alone, together = (painter_for(network, tiny_config, jobs, together=how).paint(faces) for how in (False, True))
+    for one, other in zip(alone, together, strict=True):
+        assert one.face.shape == other.face.shape
+        assert np.abs(one.face - other.face).max() < 1 and np.abs(one.mask - other.mask).max() < 1e-5
+
+
 def smooth_faces(count: int, side: int, seed: int) -> np.ndarray:
     """(N, side, side, 3) pictures with the soft shapes and the little grain of a face."""
     rng = np.random.default_rng(seed)
@@ -219,9 +230,9 @@ def smooth_faces(count: int, side: int, seed: int) -> np.ndarray:
     return np.clip(large + rng.normal(0, 2, large.shape), 0, 255).astype(np.uint8)
 
 
-def bundled_painter(precision: str) -> tuple[MouthPainter, list[Target]]:
+def bundled_painter(precision: str, device: torch.device = CPU) -> tuple[MouthPainter, list[Target]]:
     """The bundled generator as sync runs it, with a job of eight faces, twice as fine as its own."""
-    network, config = load_network("generator", Config())
+    network, config = load_network("generator", Config(), device)
     size = config.generator.size
     landmarks = np.repeat((TEMPLATE * size)[None], 8, 0).astype(np.float32)
     track = Track(0, 0, 0, landmarks, np.full(8, 0.9, np.float32))
@@ -232,7 +243,7 @@ def bundled_painter(precision: str) -> tuple[MouthPainter, list[Target]]:
     speech = listen(np.random.default_rng(4).normal(0, 0.1, 16000).astype(np.float32), config.mel, config.sync)
     config = replace(config, sync=replace(config.sync, precision=precision))
     faces = [Target(row, 0, row, picture) for row, picture in enumerate(smooth_faces(8, 2 * size, 2))]
-    return MouthPainter(network, analysis, [speech], config, CPU), faces
+    return MouthPainter(network, analysis, [speech], config, device), faces
 
 
 @pytest.mark.parametrize(("precision", "most", "mean"), [("auto", 0, 0), ("bf16", 10, 0.2)])
@@ -244,6 +255,18 @@ def test_half_precision_stays_near(precision: str, most: float, mean: float) -> 
     assert away.max() <= most and away.mean() <= mean
     assert max(np.abs(a.mask - b.mask).max() for a, b in zip(wanted, got, strict=True)) <= 0.05 * (most > 0)
     assert (away.max() > 0) == (most > 0)  # else nothing was halved
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("precision", "most"), [("no", 1), ("fp16", 2), ("bf16", 10)])
+def test_a_gpu_paints_what_a_cpu_does(precision: str, most: float) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA here")
+    painter, faces = bundled_painter("no")
+    wanted = painter.paint(faces)
+    got = bundled_painter(precision, torch.device("cuda"))[0].paint(faces)
+    away = np.abs(np.stack([np.rint(a.face) - np.rint(b.face) for a, b in zip(wanted, got, strict=True)]))
+    assert away.max() <= most
 
 
 def test_what_half_precision_cannot_hold_is_painted_in_full(painter_of, monkeypatch) -> None:
