@@ -65,7 +65,7 @@ def floor_s(video: Path, scratch: Path) -> float:
     return time.monotonic() - started
 
 
-def job(video: Path, sound: Path, output: Path) -> dict[str, Any]:
+def job(video: Path, sound: Path, output: Path, *more: str) -> dict[str, Any]:
     """The report of one `lipdub sync`, with command_s, ready_s, peak_mib and card_mib."""
     command = [
         sys.executable,
@@ -80,6 +80,7 @@ def job(video: Path, sound: Path, output: Path) -> dict[str, Any]:
         "all",
         "-y",
         "--json",
+        *more,
     ]
     started, ready_s, report = time.monotonic(), 0.0, {}
     with subprocess.Popen([*command, "--no-cache"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:

@@ -18,7 +18,7 @@ from lipdub.training.engine import Engine
 from lipdub.training.expert import ExpertTraining
 from lipdub.training.generator import GeneratorTraining
 from lipdub.training.loader import Loader
-from lipdub.training.loop import train_steps
+from lipdub.training.loop import Stage, train_steps
 from lipdub.training.run import Run, TrainProgress
 
 WARM_UP = 3  # steps before those that count
@@ -62,6 +62,11 @@ def measure(config: Config, stage: str, clips: list[ClipSet], steps: int) -> tup
         loader.take(step, 0)
     alone = steps * config.train.batch_clips / (time.monotonic() - started)
     loader.close()
+    return (alone, *steps_of(training, config, steps))
+
+
+def steps_of(training: Stage, config: Config, steps: int) -> tuple[float, float]:
+    """Clips a second of some steps of training, after the first few, and the share of them that waits for samples."""
     seen: list[TrainProgress] = []
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder), config, lambda line: None, on_progress=seen.append)
@@ -69,7 +74,7 @@ def measure(config: Config, stage: str, clips: list[ClipSet], steps: int) -> tup
         train_steps(training, run, config.train, stopped=lambda: next(asked) == steps + WARM_UP)
     seconds = [config.train.batch_clips / progress.clips_per_s for progress in seen[WARM_UP:]]
     waited = sum(each * progress.wait for each, progress in zip(seconds, seen[WARM_UP:], strict=True))
-    return alone, config.train.batch_clips * len(seconds) / sum(seconds), waited / sum(seconds)
+    return config.train.batch_clips * len(seconds) / sum(seconds), waited / sum(seconds)
 
 
 if __name__ == "__main__":

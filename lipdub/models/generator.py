@@ -315,6 +315,21 @@ class Generator(nn.Module):
             raise ValueError(f"{what} must be (N, 3, {wanted[1]}, {wanted[2]}), got {tuple(faces.shape)}")
 
 
+def joined(parts: Sequence[References]) -> References:
+    """The references of several jobs, one after another."""
+    if len(parts) == 1:
+        return parts[0]
+    features = zip(*(part.features for part in parts), strict=True)
+    pictures = [part.pictures for part in parts if part.pictures is not None]
+    shapes = [part.shapes for part in parts if part.shapes is not None]
+    return References(
+        torch.cat([part.embeddings for part in parts]),
+        tuple(torch.cat(scale) for scale in features),
+        torch.cat(pictures) if pictures else None,
+        torch.cat(shapes) if shapes else None,
+    )
+
+
 def blend(generated: Generated, original: Tensor, config: LossConfig) -> Tensor:
     """Lay the generated mouth over the original frame.
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from lipdub.config import Config
 from lipdub.errors import ResourceError
 from lipdub.faces.align import relative_shape
-from lipdub.models.generator import Audio, Drawn, Generator, References
+from lipdub.models.generator import Audio, Drawn, Generator, References, joined
 from lipdub.models.layers import mask_lower_half
 from lipdub.models.warp import compose, lend_skin, picked, some_of
 from lipdub.pipeline.analyze import Analysis
@@ -141,7 +141,7 @@ class MouthPainter(Painter):
             references, owner = self._references(targets)
             if self._generator.config.own_frame:
                 own = self._generator.encode_references(real, self._old_shapes(targets))
-                references = _joined([references, own])
+                references = joined([references, own])
                 owner = torch.cat([owner, torch.eye(len(targets), dtype=torch.bool)], 1)
             sound = self._sound(targets)
             drawn = self._generator.draw(mask_lower_half(real), sound, references, owner)
@@ -233,7 +233,7 @@ class MouthPainter(Painter):
                 self._encode(job)
         encoded = [self._encoded[job] for job in jobs]
         owners = np.repeat(jobs, [len(references.embeddings) for references in encoded])
-        return _joined(encoded), torch.from_numpy(np.array([target.job for target in targets])[:, None] == owners)
+        return joined(encoded), torch.from_numpy(np.array([target.job for target in targets])[:, None] == owners)
 
     def _encode(self, job: int) -> None:
         given, config = self._analysis.jobs[job].references, self._generator.config
@@ -244,21 +244,6 @@ class MouthPainter(Painter):
         shapes = self._upload(relative_shape(given.shapes, given.rest))
         with torch.autocast(self._device.type, enabled=False):  # once a track: fit for every precision
             self._encoded[job] = self._generator.encode_references(crops, shapes)
-
-
-def _joined(parts: Sequence[References]) -> References:
-    """The references of several jobs, one after another."""
-    if len(parts) == 1:
-        return parts[0]
-    features = zip(*(part.features for part in parts), strict=True)
-    pictures = [part.pictures for part in parts if part.pictures is not None]
-    shapes = [part.shapes for part in parts if part.shapes is not None]
-    return References(
-        torch.cat([part.embeddings for part in parts]),
-        tuple(torch.cat(scale) for scale in features),
-        torch.cat(pictures) if pictures else None,
-        torch.cat(shapes) if shapes else None,
-    )
 
 
 def _fetched(parts: Sequence[Tensor]) -> list[NDArray[np.float32]]:
