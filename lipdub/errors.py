@@ -83,3 +83,11 @@ class StrictError(LipdubError):
     """Finished, but with warnings, and --strict was given."""
 
     exit_code = 10
+
+
+_FULL = ("out of memory", "can't allocate memory")  # what PyTorch says of CUDA, MPS and the CPU
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether Python or PyTorch says that memory ran out, of this machine or of its accelerator."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(t in str(error) for t in _FULL))

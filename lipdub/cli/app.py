@@ -32,7 +32,7 @@ from lipdub.cli.inspect import inspect
 from lipdub.cli.prepare import prepare
 from lipdub.cli.sync import sync
 from lipdub.cli.train import train
-from lipdub.errors import LipdubError, ResourceError
+from lipdub.errors import LipdubError, ResourceError, out_of_memory
 
 DEBUG_VARIABLE = "LIPDUB_DEBUG"
 
@@ -125,8 +125,10 @@ def _with_memory(invoke: Callable[[typer.Context], Any], ctx: typer.Context) -> 
     """What a command returns; where memory ran out beyond what the command can mend, that is no bug."""
     try:
         return invoke(ctx)
-    except MemoryError as error:
-        raise ResourceError("out of memory", "close other programs, or use a smaller video") from error
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise ResourceError("out of memory", "close other programs, try --device cpu, or a smaller video") from error
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from lipdub.errors import BatchError, InputError, LipdubError, OutputError
+from lipdub.errors import BatchError, InputError, LipdubError, OutputError, ResourceError, out_of_memory
 from lipdub.events import Done, Event, Job, Progress, Stage, Warning_
 from lipdub.pipeline.options import SyncOptions
 from lipdub.pipeline.sync import sync_video
@@ -78,6 +78,11 @@ def dub_item(item: BatchItem) -> BatchResult:
         report = sync_video(item.video, item.audio, item.output, replace(item.options, overwrite=True))
     except LipdubError as error:
         return failure(item, error.exit_code, error.what, error.remedy, time.monotonic() - started)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        remedy = "fewer dubs at a time: more --cpus or --gpus for each"
+        return failure(item, ResourceError.exit_code, "out of memory", remedy, time.monotonic() - started)
     return BatchResult(
         key=item.key,
         status="done",

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lipdub.config import Config
-from lipdub.errors import ResourceError
+from lipdub.errors import ResourceError, out_of_memory
 from lipdub.faces.align import relative_shape
 from lipdub.models.generator import Audio, Drawn, Generator, References, joined
 from lipdub.models.layers import mask_lower_half
@@ -77,7 +77,9 @@ class Painter(ABC):
             batch = targets[len(painted) : len(painted) + self._most]
             try:
                 painted += self._paint(batch)
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
                 if len(batch) == 1:
                     raise ResourceError("out of memory with one face at a time", "try --device cpu") from error
                 self._most = len(batch) // 2

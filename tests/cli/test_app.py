@@ -113,8 +113,9 @@ def test_interrupts_are_exit_code_130(broken_command) -> None:
     assert (result.exit_code, result.stderr) == (130, "interrupted\n")
 
 
-def test_memory_that_runs_out_is_no_bug(broken_command) -> None:
-    broken_command(MemoryError())
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")])
+def test_memory_that_runs_out_is_no_bug(broken_command, error: Exception) -> None:
+    broken_command(error)
     result = runner.invoke(app_module.app, ["fail"])
     assert (result.exit_code, result.stderr.splitlines()[0]) == (8, "error: out of memory")
 

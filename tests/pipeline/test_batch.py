@@ -145,6 +145,22 @@ def test_an_item_is_dubbed_as_sync_dubs_it(dub, generator_file: Path, face_clip,
     assert (result.status, result.code) == ("failed", 3) and "none.wav" in result.what
 
 
+@pytest.mark.parametrize(
+    ("error", "code"), [(MemoryError(), 8), (RuntimeError("CUDA error: out of memory"), 8), (RuntimeError("7"), 0)]
+)
+def test_memory_that_runs_out_fails_the_item_alone(monkeypatch, tmp_path: Path, error: Exception, code: int) -> None:
+    def full(*args: object) -> None:
+        raise error
+
+    monkeypatch.setattr("lipdub.pipeline.batch.sync_video", full)
+    if not code:  # a bug stays one
+        with pytest.raises(RuntimeError):
+            dub_item(items(tmp_path, 1)[0])
+        return
+    result = dub_item(items(tmp_path, 1)[0])
+    assert (result.status, result.code, result.what) == ("failed", code, "out of memory")
+
+
 def test_the_state_holds_a_line_for_each_result(tmp_path: Path) -> None:
     state = tmp_path / "below" / "state.jsonl"
     run_batch(items(tmp_path, 2), state, work=Worker())

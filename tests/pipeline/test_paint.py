@@ -63,7 +63,7 @@ def painter_of(generator_file: Path):
             def draw(self, masked, windows, references, owner, **kwargs):
                 calls.append((len(masked), len(references.embeddings)))
                 if len(masked) > most:
-                    raise torch.OutOfMemoryError("out of memory")
+                    raise RuntimeError("MPS backend out of memory")
                 return real(self, masked, windows, references, owner, **kwargs)
 
         network.__class__ = Watched
