@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 
 class ConvBlock(nn.Module):
@@ -173,13 +173,21 @@ def fold_norms(module: nn.Module) -> None:
         raise ValueError("fold_norms needs a module in eval mode")
     for block in module.modules():
         if isinstance(block, ConvBlock) and isinstance(block.norm, nn.BatchNorm2d):
-            block.conv = fuse_conv_bn_eval(block.conv, block.norm)
+            _fold(block.conv, block.norm)
             block.norm = nn.Identity()
         elif isinstance(block, nn.Sequential):
             for place, (first, second) in enumerate(pairwise(block)):
                 if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
-                    block[place] = fuse_conv_bn_eval(first, second)
+                    _fold(first, second)
                     block[place + 1] = nn.Identity()
+
+
+def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    """One normalisation into the convolution before it."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    conv.weight, conv.bias = fuse_conv_bn_weights(
+        conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    )
 
 
 def for_inference(module: nn.Module) -> None:

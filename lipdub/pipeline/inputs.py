@@ -21,12 +21,13 @@ from lipdub.models.generator import Generator
 from lipdub.models.layers import for_inference
 from lipdub.models.wav2lip import FACE_SIDE, Wav2Lip
 from lipdub.pipeline.analyze import Analysis
+from lipdub.pipeline.cores import shared_cores
 from lipdub.pipeline.options import SyncOptions
 from lipdub.pipeline.paint import MouthPainter, Painter
 from lipdub.pipeline.precision import half_precision
 from lipdub.pipeline.speech import Speech, listen
 from lipdub.pipeline.wav2lip import LICENCE, Wav2LipPainter
-from lipdub.weights import load_generator, load_model, load_state, locate
+from lipdub.weights import load_bound
 
 LENGTHS, EXTENSIONS = ("video", "audio", "shortest"), ("freeze", "bounce", "loop")
 OTHER_LENGTH_S = 0.1  # difference of two lengths from which on it is said
@@ -95,12 +96,12 @@ def load_network(name: str, config: Config, device: str | torch.device = "cpu") 
     Raises:
         WeightsError: absent, damaged, or of another kind.
     """
-    if load_state(locate(name))[1].get("kind") == "wav2lip":
+    network, config = load_bound(name, ("generator", "wav2lip"), config, device)
+    if isinstance(network, Wav2Lip):
         sizes = replace(config.generator, size=FACE_SIDE, warp=False, own_frame=False, shape_code=0)
-        return cast(Wav2Lip, load_model(name, "wav2lip", device)), replace(config, generator=sizes)
-    generator, config = load_generator(name, config, device)
-    for_inference(generator)
-    return generator, config
+        return network, replace(config, generator=sizes)
+    for_inference(network)
+    return cast(Generator, network), config
 
 
 def read_inputs(video: Path, audio: Path, options: SyncOptions, config: Config) -> Inputs:
@@ -116,7 +117,9 @@ def read_inputs(video: Path, audio: Path, options: SyncOptions, config: Config) 
     label = None if options.label is None else Label(options.label, info, config.media)
     device = resolve_device(options.device)
     half_precision(config.sync.precision, device)  # likewise
-    generator, config = load_network(options.generator, config, device)
+    with shared_cores():
+        generator, config = load_network(options.generator, config, device)
+        backend = face_backend(options.backend, config.face, device)
     if isinstance(generator, Wav2Lip) and any(one.sound is not None for one in options.speakers):
         raise SetupError("Wav2Lip takes one sound only", "leave the sounds out of --speakers, or use --model lipdub")
     speech = hear(options.drive_audio or audio, generator, config)
@@ -130,7 +133,7 @@ def read_inputs(video: Path, audio: Path, options: SyncOptions, config: Config) 
         voices=tuple(voices) or (speech,),
         device=device,
         generator=generator,
-        backend=face_backend(options.backend, config.face, device),
+        backend=backend,
         config=config,
         label=label,
     )

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +18,11 @@ from lipdub.errors import ResourceError
 from lipdub.pipeline import SyncOptions
 
 FACE = (50, 30, 56)
+ROOT = Path(__file__).parents[2]
+NEEDLESS = {  # slow to import, and of no use to a dub
+    *("accelerate", "face_alignment", "huggingface_hub", "jinja2", "librosa", "matplotlib", "numba", "pandas"),
+    *("ray", "skimage", "sympy", "tensorboard", "torch._dynamo", "torch._inductor", "torchvision"),
+}
 FAST = ["--set", "media.preset=ultrafast", "--device", "cpu"]
 
 
@@ -54,6 +62,17 @@ def test_done_is_exit_code_0_and_says_what_was_done(sync, output: Path) -> None:
     assert lines[0] == "[1/4] read"
     assert any(line.startswith(f"{output}: 5 of 10 frames dubbed, 1 person, ") for line in lines)
     assert lines[-1] == "  5 frames left as they were: outside the range"
+
+
+def test_a_dub_starts_without_what_it_does_not_need(face_clip, speech, output: Path) -> None:
+    code = "import sys\nfrom lipdub.cli import app\ntry:\n    app.main()\nfinally:\n    print(*sys.modules)"
+    words = [sys.executable, "-c", code, "sync", face_clip(lambda number: []), speech(), "-o", output, "--no-cache"]
+    variables = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*map(str, words)], env=variables, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 4, done.stderr  # the last frame was looked at, and no face seen
+    modules = set(done.stdout.split())
+    assert {"torch", "av", "lipdub.pipeline.render"} < modules
+    assert not NEEDLESS & modules
 
 
 def test_quiet_is_silent_but_for_warnings(sync, speech, output: Path) -> None:
