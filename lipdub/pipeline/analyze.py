@@ -1,6 +1,8 @@
 """Pass 1: who is where in every frame, how each face is cropped, and which frames stand as its references.
 
-Memory holds one frame, the landmarks of every frame (about 550 bytes a face and frame), and at most `reference.pool`
+References are cut out in a thread of their own, a frame behind.
+
+Memory holds few frames, the landmarks of every frame (about 550 bytes a face and frame), and at most `reference.pool`
 crops of each face that is in view; nothing else grows with the video. The references of tracks that have ended (up to
 1 MB each) lie in a temporary file.
 """
@@ -19,9 +21,10 @@ from lipdub.config import Config, FaceConfig
 from lipdub.errors import InputError, NoFaceError
 from lipdub.faces.align import crop_detail, crop_matrices, crop_matrix, finer, mouth_shape, relative_shape, transform
 from lipdub.faces.backend import FaceBackend
-from lipdub.faces.follow import FaceFollower, Track
+from lipdub.faces.follow import FaceFollower, Sighting, Track
 from lipdub.faces.references import ReferencePool, ReferenceStore, Selection
 from lipdub.faces.track import choose_tracks, edge_fade, ids_of, tracks_at
+from lipdub.media.lanes import Behind
 from lipdub.media.probe import VideoInfo
 from lipdub.media.video import VideoReader
 from lipdub.media.view import PictureView
@@ -196,9 +199,13 @@ def survey(
     Raises:
         InputError: damaged video, or a range that holds no frame.
     """
-    watcher = _Watcher(backend, config, float(info.average_rate))
     starts, wanted = [], []
-    with shared_cores(), VideoReader(video, info, start_s=start_s, end_s=end_s, config=config.media) as reader:
+    with (
+        shared_cores(),
+        VideoReader(video, info, start_s=start_s, end_s=end_s, config=config.media) as reader,
+        Behind(1) as behind,
+    ):
+        watcher = _Watcher(backend, config, float(info.average_rate), behind)
         for frame in reader:
             starts.append(frame.time_s)
             wanted.append(frame.wanted)
@@ -238,10 +245,13 @@ def _range_of(video: Path, found: Survey) -> str:
 
 
 class _Watcher:
-    """Follows faces and collects their references; of a track that has ended only the chosen crops are kept."""
+    """Follows faces and collects their references, `behind`; of a track that has ended only the chosen crops are kept.
 
-    def __init__(self, backend: FaceBackend, config: Config, rate: float) -> None:
-        self._follower = FaceFollower(backend, config.face, rate)
+    `detail` and `references` are whole once what is done behind is done, and `finish` was called.
+    """
+
+    def __init__(self, backend: FaceBackend, config: Config, rate: float, behind: Behind) -> None:
+        self._follower, self._behind = FaceFollower(backend, config.face, rate), behind
         self._config, self._size = config.reference, config.generator.size
         self._most = config.sync.detail if config.generator.warp else 1
         self.detail: dict[int, int] = {}  # by track
@@ -250,8 +260,12 @@ class _Watcher:
 
     def look(self, index: int, view: PictureView, *, still: bool = False) -> None:
         """Take the next frame; a still one has nothing new to offer to those who were seen before."""
-        sightings = self._follower.push(index, view)
-        self._settle()
+        sightings, following = self._follower.push(index, view), self._follower.following
+        self._behind.do(lambda: self._collect(sightings, following, view, still))
+
+    def _collect(self, sightings: Sequence[Sighting], following: set[int], view: PictureView, still: bool) -> None:
+        """Offer the faces of a frame as references, once those who are not followed any more have got theirs."""
+        self._settle(following)
         for seen in sightings:
             matrix = crop_matrix(seen.landmarks, self._size)
             if seen.track not in self._pools:
@@ -270,11 +284,11 @@ class _Watcher:
     def finish(self, *, shot_over: bool) -> list[Track]:
         """Tracks that have references, in order of appearance."""
         tracks = self._follower.finish(shot_over=shot_over)
-        self._settle()
+        self._settle(self._follower.following)
         return [track for track in tracks if track.id in self.references]
 
-    def _settle(self) -> None:
-        ended = self._pools.keys() - self._follower.following
+    def _settle(self, following: set[int]) -> None:
+        ended = self._pools.keys() - following
         seen = {track.id: int((track.confidence > 0).sum()) for track in self._follower.tracks} if ended else {}
         for track in ended:
             pool = self._pools.pop(track)
