@@ -277,17 +277,14 @@ class Generator(nn.Module):
         """How references are bent and mixed, as `places_of` lists them; `wanted`: the mouth shape, or the voice."""
         places, known = listed
         n, k = places.shape
-        flat = places.flatten()
+        item, flat = torch.arange(n, device=places.device).repeat_interleave(k), places.flatten()
         if references.shapes is not None:
-            told = self.difference_embed(torch.cat([wanted.repeat_interleave(k, 0), references.shapes[flat]], 1))
+            told = self.difference_embed(torch.cat([wanted[item], references.shapes[flat]], 1))
         else:
-            told = wanted.repeat_interleave(k, 0)
-        embeddings = torch.cat([identity.repeat_interleave(k, 0), references.embeddings[flat], told], 1)
-        skips = [
-            (own.repeat_interleave(k, 0), given[flat])
-            for own, given in zip(features[self.config.skip_free_scales :], references.features, strict=True)
-        ]
-        flow, scores = self.warp_head(self.warp_decoder(embeddings, skips))
+            told = wanted[item]
+        embeddings = torch.cat([identity[item], references.embeddings[flat], told], 1)
+        skips = [*zip(features[self.config.skip_free_scales :], references.features, strict=True)]
+        flow, scores = self.warp_head(self.warp_decoder(embeddings, skips, (item, flat)))
         share = shares(
             scores.view(n, k, *scores.shape[2:]),
             self.paint_score(painted).float(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -41,10 +42,34 @@ class ConvBlock(nn.Module):
         """(N, inputs, H, W) -> (N, outputs, H', W'); `shift` (N, outputs) is added to every pixel before the ReLU."""
         y: Tensor = self.norm(self.conv(x))
         if self.residual:
-            y = y + x
-        if shift is not None:
-            y = y + shift[:, :, None, None]
-        return F.relu(y)
+            y += x
+        return _activated(y, shift)
+
+    def of_parts(self, x: Tensor, parts: Sequence[tuple[Tensor, Tensor]], shift: Tensor | None = None) -> Tensor:
+        """The same for x with more channels beside it, which many of its rows share: convolved once, then spread.
+
+            conv(cat(x, part[rows])) = conv_x(x) + conv_part(part)[rows]
+
+        Args:
+            x: (M, C, H, W).
+            parts: (n, c, H, W) each, and which of its n rows each row of x sees, (M,) int64.
+            shift: (M, outputs).
+
+        Returns:
+            (M, outputs, H', W').
+        """
+        first, *others = self.conv.weight.split([x.shape[1], *(part.shape[1] for part, _ in parts)], 1)
+        y = F.conv2d(x, first, self.conv.bias, self.conv.stride, self.conv.padding)
+        for (part, rows), weight in zip(parts, others, strict=True):
+            y += F.conv2d(part, weight, None, self.conv.stride, self.conv.padding)[rows]
+        return _activated(self.norm(y), shift)
+
+
+def _activated(y: Tensor, shift: Tensor | None) -> Tensor:
+    """ReLU of y (N, C, H, W) and, at every pixel, `shift` (N, C); in y's place."""
+    if shift is not None:
+        y += shift[:, :, None, None]
+    return F.relu(y, inplace=True)
 
 
 class UpBlock(nn.Module):
@@ -67,11 +92,19 @@ class UpBlock(nn.Module):
         self.merge = ConvBlock(inputs + skips, outputs)
         self.blocks = nn.Sequential(*(ConvBlock(outputs, outputs, residual=residual) for _ in range(blocks)))
 
-    def forward(self, x: Tensor, skips: list[Tensor], shift: Tensor | None = None) -> Tensor:
-        """(N, inputs, H, W), skips (N, c, 2H, 2W), shift (N, outputs) -> (N, outputs, 2H, 2W)."""
+    def forward(
+        self, x: Tensor, skips: list[Tensor], shift: Tensor | None = None, rows: Sequence[Tensor] | None = None
+    ) -> Tensor:
+        """(N, inputs, H, W), skips (N, c, 2H, 2W), shift (N, outputs) -> (N, outputs, 2H, 2W).
+
+        With `rows`, one (N,) for each skip, a skip has fewer rows, (n, c, 2H, 2W), and they say which of them x sees.
+        """
         if self.upsample:
             x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-        x = self.merge(torch.cat([x, *skips], 1) if skips else x, shift)
+        if rows is not None and skips:
+            x = self.merge.of_parts(x, [*zip(skips, rows, strict=True)], shift)
+        else:
+            x = self.merge(torch.cat([x, *skips], 1) if skips else x, shift)
         out: Tensor = self.blocks(x)
         return out
 

@@ -79,8 +79,15 @@ class Decoder(nn.Module):
             if config.audio_skips:
                 self.auxiliary.append(nn.Linear(joined, widths[scale]))
 
-    def forward(self, embeddings: Tensor, skips: list[tuple[Tensor, Tensor]]) -> Tensor:
+    def forward(
+        self,
+        embeddings: Tensor,
+        skips: list[tuple[Tensor, Tensor]],
+        rows: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
         """Joined embeddings (N, 3 E), (identity, reference) features per skip scale, finest first.
+
+        With `rows`, (N,) int64 each, they say which item of either features each of the N sees; else it is its own.
 
         Returns:
             (N, C0, S, S), or with `lower_only` (N, C1, S / 4, S / 2).
@@ -93,7 +100,7 @@ class Decoder(nn.Module):
             if self.lower_only:
                 here = [features[..., features.shape[-2] // 2 :, :] for features in here]
             shift = self.auxiliary[index](embeddings) if len(self.auxiliary) else None
-            x = scale(x, here, shift)
+            x = scale(x, here, shift, rows)
         return x
 
 

@@ -71,10 +71,10 @@ def cost(stage: str, config: Config) -> tuple[int, float]:
     A frame is a face of the generator with its references encoded before, a fifth of an expert's clip of five, a
     picture of the detector's training, or a face of the landmark network. Nothing is computed: shapes suffice.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), torch.no_grad():
         network, run, frames = _network(stage, config)
         network.eval()
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False) as counter:
             run()
     return n_parameters(network), counter.get_total_flops() / frames
 

@@ -89,6 +89,20 @@ def test_folding_changes_nothing_but_the_norms():
     assert not [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
 
 
+@pytest.mark.parametrize("folded", [False, True])
+def test_shared_skips_are_convolved_once_to_the_same_end(folded):
+    block = UpBlock(4, 5, 8, blocks=1)
+    block(torch.rand(2, 4, 3, 6), [torch.rand(2, 5, 6, 12)])  # running statistics that are not 0 and 1
+    block.eval()
+    if folded:
+        fold_norms(block)
+    x, shift = torch.rand(5, 4, 3, 6), torch.randn(5, 8)
+    skips = [torch.rand(2, 2, 6, 12), torch.rand(3, 3, 6, 12)]
+    rows = [torch.tensor([0, 0, 1, 1, 1]), torch.tensor([2, 0, 1, 0, 2])]
+    spread_out = [skip[row] for skip, row in zip(skips, rows, strict=True)]
+    torch.testing.assert_close(block(x, skips, shift, rows), block(x, spread_out, shift), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(("total", "places"), [(10, 5), (7, 4), (3, 5), (0, 2)])
 def test_spread_is_even_and_complete(total, places):
     counts = spread(total, places)
