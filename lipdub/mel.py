@@ -38,28 +38,24 @@ def mel_basis(config: MelConfig) -> NDArray[np.float32]:
     return basis
 
 
-def normalise_loudness(waveform: NDArray[np.float32], config: MelConfig) -> NDArray[np.float32]:
-    """Scale speech to an RMS level of `config.level_db`, so that quiet and loud recordings look alike.
+def loudness_gain(waveform: NDArray[np.float32], config: MelConfig) -> np.float32:
+    """What brings speech to an RMS level of `config.level_db`, so that quiet and loud recordings look alike.
 
-    Only audible blocks of `n_fft` samples count, pauses do not, and the gain never exceeds `config.max_gain_db`:
-    hiss in an empty recording stays hiss, digital silence stays silence.
+    Only audible blocks of `n_fft` samples count, pauses do not, and it never exceeds `config.max_gain_db`: hiss in an
+    empty recording stays hiss, digital silence stays silence.
 
     Args:
         waveform: (n,) mono, [-1, 1].
         config: level and limits.
-
-    Returns:
-        (n,) float32; may exceed [-1, 1].
     """
     usable = len(waveform) // config.n_fft * config.n_fft
     power = mean_power(waveform[:usable].reshape(-1, config.n_fft) if usable else waveform[None])
     audible = power[power > 10 ** (config.floor_db / 10)]
     if audible.size == 0:
-        return waveform.astype(np.float32, copy=False)
+        return np.float32(1)
     speech = audible[audible >= audible.mean() * 10 ** (GATE_DB / 10)]
     gain_db = config.level_db - 10 * np.log10(speech.mean())
-    gain = 10 ** (min(float(gain_db), config.max_gain_db) / 20)
-    return (waveform * np.float32(gain)).astype(np.float32, copy=False)
+    return np.float32(10 ** (min(float(gain_db), config.max_gain_db) / 20))
 
 
 def log_mel(waveform: NDArray[np.float32], config: MelConfig) -> NDArray[np.float32]:
@@ -83,8 +79,7 @@ def log_mel(waveform: NDArray[np.float32], config: MelConfig) -> NDArray[np.floa
     if not np.isfinite(waveform).all():
         raise ValueError("waveform holds values that are not finite")
     n_columns = 1 + len(waveform) // config.hop
-    half = config.n_fft // 2
-    padded = torch.from_numpy(np.pad(normalise_loudness(waveform, config), (half, half)))
+    gain = loudness_gain(waveform, config)
     hann = torch.hann_window(config.n_fft)
     basis = torch.from_numpy(mel_basis(config))
     scale = 2.0 / float(hann.sum())  # a sine of amplitude 1 has magnitude 1 in its own bin
@@ -92,7 +87,8 @@ def log_mel(waveform: NDArray[np.float32], config: MelConfig) -> NDArray[np.floa
     mel = np.empty((config.n_mels, n_columns), np.float32)
     for first in range(0, n_columns, CHUNK):
         last = min(first + CHUNK, n_columns)
-        piece = padded[first * config.hop : (last - 1) * config.hop + config.n_fft]
+        start = first * config.hop - config.n_fft // 2
+        piece = torch.from_numpy(gain * _cut(waveform, start, (last - 1 - first) * config.hop + config.n_fft))
         spectrum = torch.stft(
             piece, config.n_fft, config.hop, window=hann, center=False, return_complex=True
         )  # (F, last - first)
@@ -102,6 +98,12 @@ def log_mel(waveform: NDArray[np.float32], config: MelConfig) -> NDArray[np.floa
     mel -= middle
     mel /= -middle
     return mel
+
+
+def _cut(waveform: NDArray[np.float32], start: int, length: int) -> NDArray[np.float32]:
+    """`length` samples from `start` on, which may be negative; 0 outside of the recording."""
+    before, after = max(0, -start), max(0, start + length - len(waveform))
+    return np.pad(waveform[max(0, start) : start + length], (before, after))
 
 
 def mean_power(blocks: NDArray[np.float32]) -> NDArray[np.float64]:
