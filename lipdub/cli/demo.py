@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from lipdub.cli import console
+from lipdub.cli.command import imports
 
 
 def demo(
@@ -24,8 +25,9 @@ def demo(
 
     The picture is scikit-image's portrait of an astronaut, gently moving; the voice is made by code.
     """
-    from lipdub.pipeline import SyncOptions, sync_video
-    from lipdub.pipeline.demo import make_demo_inputs
+    with imports():
+        from lipdub.pipeline import SyncOptions, sync_video
+        from lipdub.pipeline.demo import make_demo_inputs
 
     options = SyncOptions(device=device, overwrite=overwrite, generator=weights)
     with tempfile.TemporaryDirectory(prefix="lipdub-demo-") as folder:

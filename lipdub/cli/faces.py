@@ -9,6 +9,7 @@ import typer
 
 from lipdub.cli import console
 from lipdub.cli.arguments import parse_range
+from lipdub.cli.command import imports
 from lipdub.cli.results import show_faces
 
 if TYPE_CHECKING:
@@ -49,10 +50,10 @@ def faces(
     """
     start_s, end_s = parse_range(start, end)
 
-    from lipdub.config import load_config
-    from lipdub.evaluation.page import faces_page, write_page
-    from lipdub.media.output import AtomicOutput
-    from lipdub.pipeline import list_faces
+    with imports():
+        from lipdub.config import load_config
+        from lipdub.media.output import AtomicOutput
+        from lipdub.pipeline import list_faces
 
     config = load_config(None, set_ or ())
     if html is not None:
@@ -72,6 +73,8 @@ def faces(
             on_pictures=pictures.extend,
         )
     if html is not None:
+        from lipdub.evaluation.page import faces_page, write_page
+
         write_page(html, faces_page(report, pictures), overwrite=overwrite)
     if not json_:
         show_faces(report.faces)
