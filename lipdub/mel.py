@@ -9,6 +9,7 @@ Only home of librosa (its filter bank), which is imported on first use because i
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from lipdub.config import MelConfig
 
+KEPT = Path(__file__).parent / "bundled" / "mel.npz"
 FLOOR = -1.0  # the scaled value of digital silence, and of everything outside the recording
 CHUNK = 1024  # columns per FFT call: 13 s of sound, 6 MB, however long the recording
 GATE_DB = -10.0  # blocks this far below the mean of the audible ones are pauses, not speech (as in ITU-R BS.1770)
@@ -23,7 +25,14 @@ GATE_DB = -10.0  # blocks this far below the mean of the audible ones are pauses
 
 @lru_cache(maxsize=4)
 def mel_basis(config: MelConfig) -> NDArray[np.float32]:
-    """Triangular filters (n_mels, n_fft / 2 + 1), each of height 1 at its centre."""
+    """Triangular filters (n_mels, n_fft / 2 + 1), each of height 1 at its centre, of `librosa.filters.mel`.
+
+    Those of the default settings are kept in KEPT (scripts/bundle_mel): librosa takes as long to import as PyTorch.
+    """
+    settings = [config.sample_rate, config.n_fft, config.n_mels, config.f_min, config.f_max]
+    with np.load(KEPT) as kept:
+        if kept["settings"].tolist() == settings:
+            return np.asarray(kept["basis"], np.float32)
     import librosa
 
     basis: NDArray[np.float32] = librosa.filters.mel(

@@ -1,5 +1,9 @@
 """Log-mel against an independent computation with NumPy's FFT; windows against their definition."""
 
+import sys
+from dataclasses import replace
+
+import librosa
 import numpy as np
 import pytest
 
@@ -31,6 +35,26 @@ def column_oracle(waveform: np.ndarray, m: int) -> np.ndarray:
     power = np.abs(np.fft.rfft(padded[start : start + n_fft] * hann) * 2 / hann.sum()) ** 2
     db = 10 * np.log10(np.maximum(mel_basis(CONFIG) @ power, 1e-10))
     return (db + 50) / 50
+
+
+@pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, n_mels=40, n_fft=1024, f_min=0.0, f_max=900.0)])
+def test_the_filter_bank_kept_or_not_is_librosas(config):
+    theirs = librosa.filters.mel(
+        sr=config.sample_rate,
+        n_fft=config.n_fft,
+        n_mels=config.n_mels,
+        fmin=config.f_min,
+        fmax=config.f_max,
+        norm=None,
+        dtype=np.float32,
+    )
+    np.testing.assert_array_equal(mel_basis(config), theirs)
+
+
+def test_the_default_filter_bank_needs_no_librosa(monkeypatch):
+    monkeypatch.setitem(sys.modules, "librosa", None)
+    mel_basis.cache_clear()
+    assert mel_basis(CONFIG).shape == (80, 401)
 
 
 def test_columns_match_a_direct_fft():
