@@ -21,7 +21,7 @@ from lipdub.faces.align import SHAPE_NAMES
 from lipdub.losses import expert_bce
 from lipdub.mel import mel_windows
 from lipdub.models.expert import Expert, lower_halves
-from lipdub.training.data import MIRRORED_SHAPE, ClipSet, noisy_sound
+from lipdub.training.data import MIRRORED_SHAPE, ClipSet, another_voice, hard_to_hear, noisy_sound
 from lipdub.training.engine import Engine, annealed
 from lipdub.training.store import RATE
 
@@ -201,7 +201,8 @@ def expert_batch(clips: ClipSet, config: Config, count: int, wrong: int, *, augm
         shapes.append(((mouths + mouths[..., MIRRORED_SHAPE]) / 2).reshape(len(heard), -1))
     mel = torch.from_numpy(np.stack(sounds))
     if augment:
-        mel = noisy_sound(mel.flatten(0, 1), clips.rng).view(mel.shape)
+        varied = another_voice(hard_to_hear(mel, clips.rng), clips.rng)  # right and wrong sounds alike
+        mel = noisy_sound(varied.flatten(0, 1), clips.rng).view(mel.shape)
     return ExpertBatch(lower_halves(torch.from_numpy(np.stack(faces))), mel, torch.from_numpy(np.stack(shapes)))
 
 
