@@ -154,6 +154,7 @@ class TrainConfig:
     accumulate: int = 1  # batches whose gradients are summed before a step
     frames: int = 5  # T_v
     learning_rate: float = 2e-4  # Adam, both networks [3.7]
+    warm_up: float = 0.0  # first share of the steps over which the rate rises linearly from 0; not in the thesis
     anneal: float = 0.3  # last share of the steps over which the rate falls linearly to 0 [3.7]
     clip_norm: float = 1.0
     ema: float = 0.999

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lipdub.config import Config
 from lipdub.losses import discriminator_adversarial, generator_adversarial, r1_penalty
 from lipdub.models.discriminator import Discriminator
-from lipdub.training.engine import Engine, annealed
+from lipdub.training.engine import Engine, rate_at
 
 TURN, SCALE, SHIFT = 0.1, 0.1, 0.06  # of the affine: radians, log size, crop sides; standard deviations
 ERODED = 0.5  # share of clips that are eroded, by a 3 x 3 minimum at size 96
@@ -78,7 +78,7 @@ class Adversary:
         if penalty is not None:
             loss = loss + every * self._loss.r1_gamma / 2 * penalty
             told["r1"] = float(penalty.detach())
-        rate = annealed(self._train.learning_rate, share, self._train.anneal)
+        rate = rate_at(share, self._train)
         self._engine.descend(self.judged, self._optimizer, loss, rate)
         self._learnt += self._engine.stepping
         return told

@@ -216,6 +216,12 @@ def averaged_copy(network: nn.Module, decay: float, device: torch.device) -> tor
     return copy.eval()
 
 
-def annealed(learning_rate: float, share: float, anneal: float) -> float:
-    """The rate at `share` of the run: constant, then linear to zero over the last `anneal` [3.7]."""
-    return learning_rate * min(1.0, max(0.0, (1 - share) / anneal)) if anneal > 0 else learning_rate
+def rate_at(share: float, train: TrainConfig) -> float:
+    """The learning rate at `share` of the run: linear from zero, constant, linear to zero [3.7].
+
+    The rise is for runs that begin with trained weights: Adam's first steps, whose size says nothing about the
+    gradient's, undo some of what these know.
+    """
+    rising = share / train.warm_up if train.warm_up > 0 else 1.0
+    falling = (1 - share) / train.anneal if train.anneal > 0 else 1.0
+    return train.learning_rate * min(1.0, rising, max(0.0, falling))

@@ -22,7 +22,7 @@ from lipdub.losses import expert_bce
 from lipdub.mel import mel_windows
 from lipdub.models.expert import Expert, lower_halves
 from lipdub.training.data import MIRRORED_SHAPE, ClipSet, another_voice, hard_to_hear, noisy_sound
-from lipdub.training.engine import Engine, annealed
+from lipdub.training.engine import Engine, rate_at
 from lipdub.training.store import RATE
 
 NEAREST_S = 0.2  # a wrong sound is at least this far from the right one
@@ -134,7 +134,7 @@ class ExpertTraining:
         total = losses["expert"]
         if "seen" in losses:
             total = total + weight * (losses["seen"] + losses["heard"])
-        rate = annealed(train.learning_rate, share, train.anneal)
+        rate = rate_at(share, train)
         self.engine.descend(self.taught, self.optimizer, total, rate)
         return {}
 

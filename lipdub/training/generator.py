@@ -34,7 +34,7 @@ from lipdub.models.generator import Generated, Generator, References, blend
 from lipdub.models.warp import enlarged
 from lipdub.training.adversary import Adversary
 from lipdub.training.data import Batch, ClipSet, another_voice, hard_to_hear, masked_faces, noisy_sound
-from lipdub.training.engine import Engine, annealed, averaged_copy
+from lipdub.training.engine import Engine, averaged_copy, rate_at
 
 SHAPE_NOISE = 0.1  # on the true shape that stands in for the heard one, which is never exact; in units of SHAPE_SCALE
 JUDGED_BATCHES, JUDGED_CLIPS, JUDGED_SOUNDS = 6, 4, 32  # of a validation
@@ -209,7 +209,7 @@ class GeneratorTraining:
         weights, train = self.config.loss, self.config.train
         factor = {name: getattr(weights, name) for name in losses} | {"expert": self.expert_weight}
         total = torch.stack([factor[name] * value for name, value in losses.items()]).sum()
-        rate = annealed(train.learning_rate, share, train.anneal)
+        rate = rate_at(share, train)
         self.engine.descend(self.taught, self.optimizer, total, rate)
         if self.engine.stepping:
             self.averaged.update_parameters(self.generator)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from lipdub.config import TrainConfig
-from lipdub.training.engine import Engine, annealed, averaged_copy
+from lipdub.training.engine import Engine, averaged_copy, rate_at
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
@@ -165,10 +165,13 @@ def test_two_processes_are_one_with_two_parts(made_data: Path, tmp_path: Path) -
             torch.testing.assert_close(two["model"][name], value, rtol=1e-3, atol=2e-5, msg=name)
 
 
-@pytest.mark.parametrize(("share", "wanted"), [(0.0, 1.0), (0.7, 1.0), (0.85, 0.5), (1.0, 0.0)])
-def test_the_rate_is_annealed_linearly_at_the_end(share: float, wanted: float) -> None:
-    assert annealed(2.0, share, 0.3) == pytest.approx(2 * wanted)
-    assert annealed(2.0, share, 0.0) == 2.0
+@pytest.mark.parametrize(
+    ("share", "wanted"), [(0.0, 0.0), (0.05, 0.5), (0.1, 1.0), (0.7, 1.0), (0.85, 0.5), (1.0, 0.0)]
+)
+def test_the_rate_rises_at_the_beginning_and_falls_at_the_end(share: float, wanted: float) -> None:
+    train = TrainConfig(learning_rate=2.0, anneal=0.3, warm_up=0.1)
+    assert rate_at(share, train) == pytest.approx(2 * wanted)
+    assert rate_at(share, replace(train, anneal=0.0, warm_up=0.0)) == 2.0
 
 
 def test_the_average_follows_weights_and_buffers() -> None:
