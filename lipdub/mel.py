@@ -29,10 +29,14 @@ def mel_basis(config: MelConfig) -> NDArray[np.float32]:
 
     Those of the default settings are kept in KEPT (scripts/bundle_mel): librosa takes as long to import as PyTorch.
     """
-    settings = [config.sample_rate, config.n_fft, config.n_mels, config.f_min, config.f_max]
     with np.load(KEPT) as kept:
-        if kept["settings"].tolist() == settings:
+        if kept["settings"].tolist() == settings_of(config):
             return np.asarray(kept["basis"], np.float32)
+    return librosas_basis(config)
+
+
+def librosas_basis(config: MelConfig) -> NDArray[np.float32]:
+    """The same, made by librosa."""
     import librosa
 
     basis: NDArray[np.float32] = librosa.filters.mel(
@@ -45,6 +49,11 @@ def mel_basis(config: MelConfig) -> NDArray[np.float32]:
         dtype=np.float32,
     )
     return basis
+
+
+def settings_of(config: MelConfig) -> list[float]:
+    """What the filters depend on."""
+    return [config.sample_rate, config.n_fft, config.n_mels, config.f_min, config.f_max]
 
 
 def loudness_gain(waveform: NDArray[np.float32], config: MelConfig) -> np.float32:

@@ -29,7 +29,7 @@ from lipdub.media.probe import VideoInfo
 from lipdub.media.video import VideoReader
 from lipdub.media.view import PictureView
 from lipdub.pipeline.cores import shared_cores
-from lipdub.pipeline.manner import Manner, manner
+from lipdub.pipeline.manner import Manner, manner, rate_of
 from lipdub.pipeline.report import ShotReport, Stretch
 from lipdub.pipeline.speaking import Agreement, frames_of
 
@@ -81,11 +81,10 @@ class Analysis:
 
     def manners(self) -> dict[int, Manner]:
         """How each person among the jobs moves their mouth, by `track.person`, in all frames that are dubbed."""
-        rate = 1 / float(np.median(np.diff(self.times_s))) if len(self.times_s) > 1 else 1.0
         parts: dict[int, list[NDArray[np.float32]]] = {}
         for job in self.jobs:
             parts.setdefault(job.track.person, []).append(job.shapes[job.weight > 0])
-        return {person: manner(shapes, rate) for person, shapes in parts.items()}
+        return {person: manner(shapes, rate_of(self.times_s)) for person, shapes in parts.items()}
 
 
 def choose(

@@ -52,6 +52,11 @@ class Manner:
 NOBODY = Manner(0.0, np.zeros(len(SHAPE_SCALE), np.float32), 0.0)
 
 
+def rate_of(times_s: NDArray[np.float64]) -> float:
+    """Frames a second of frames at these times (F,); 1 of a single one."""
+    return 1 / float(np.median(np.diff(times_s))) if len(times_s) > 1 else 1.0
+
+
 def manner(parts: Sequence[NDArray[np.float32]], rate: float) -> Manner:
     """Of a mouth that was seen, or heard, for some stretches.
 

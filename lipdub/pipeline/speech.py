@@ -12,7 +12,7 @@ from scipy.ndimage import binary_closing, gaussian_filter1d, maximum_filter1d, u
 from lipdub.config import MelConfig, SyncConfig
 from lipdub.mel import log_mel, mean_power, mel_windows
 from lipdub.models.generator import Generator
-from lipdub.pipeline.manner import Manner, as_spoken_by, manner
+from lipdub.pipeline.manner import Manner, as_spoken_by, manner, rate_of
 
 LEVEL_STEP_S = 0.01  # resolution of the loudness curve
 NEAR_S = 1.0  # to either side
@@ -126,7 +126,7 @@ def mouths_heard(
             assert heard is not None
             parts.append(heard.float().cpu().numpy())
     shapes = np.concatenate(parts) if parts else np.zeros((0, generator.config.shape_code), np.float32)
-    rate = 1 / float(np.median(np.diff(times_s))) if len(times_s) > 1 else 1.0
+    rate = rate_of(times_s)
     if len(shapes) and sync.smooth_s > 0:
         shapes = gaussian_filter1d(shapes, sync.smooth_s * rate, axis=0, mode="nearest")
     gate = speech.gate_at(times_s)

@@ -237,9 +237,8 @@ class GeneratorTraining:
                 heard = model.encode_audio(windows.flatten(0, 1).to(device)).shape
                 assert heard is not None  # shape_code
                 heard = heard.cpu().view_as(shapes)
-                row["val_opening_r"] = torch.corrcoef(torch.stack([heard[..., 0].flatten(), shapes[..., 0].flatten()]))[
-                    0, 1
-                ]
+                openings = torch.stack([heard[..., 0].flatten(), shapes[..., 0].flatten()])
+                row["val_opening_r"] = torch.corrcoef(openings)[0, 1]
                 row["val_follow"] = follow_loss(heard[..., :1], shapes[..., :1])
             rows.append({name: float(value) for name, value in row.items()})
         values = self.engine.of_first({name: float(np.mean([row[name] for row in rows])) for name in rows[0]})
