@@ -174,16 +174,19 @@ def expert_bce(similarity: Tensor, in_sync: Tensor) -> Tensor:
     return -(y * d.log() + (1 - y) * (1 - d).log()).mean()
 
 
-def expert_loss(similarity: Tensor, *, floor: float) -> Tensor:
+def expert_loss(similarity: Tensor, *, floor: float, real: Tensor | None = None) -> Tensor:
     """What the frozen expert tells the generator.
 
         L_expert = 1/B sum( -log(d_i) ),    d clipped to [floor, 1]        (thesis eq. 8, checked; floor 1e-3)
 
-    A clip whose d lies below the floor adds -log(floor) and no gradient.
+    A clip whose d lies below the floor adds -log(floor) and no gradient. Where `real` is given, d_i is
+    1 - max(0, d_real,i - d_i): the real pair's similarity is enough, and an expert that doubts a clip asks for nothing
+    there (not in the thesis).
 
     Args:
         similarity: d of (3), (B,) in [0, 1].
         floor: least d, above 0.
+        real: d of the real mouths with the same sound, (B,), without gradient.
 
     Returns:
         Scalar.
@@ -193,7 +196,8 @@ def expert_loss(similarity: Tensor, *, floor: float) -> Tensor:
     """
     if not 0 < floor < 1:
         raise ValueError(f"floor must lie in (0, 1), got {floor}")
-    return -similarity.clamp(floor, 1.0).log().mean()
+    d = similarity if real is None else 1 - (real - similarity).clamp(min=0)
+    return -d.clamp(floor, 1.0).log().mean()
 
 
 def mask_bce(logits: Tensor, mask: Tensor) -> Tensor:

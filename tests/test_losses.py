@@ -112,6 +112,14 @@ class TestExpert:
         loss = expert_loss(torch.tensor([0.5, 1e-9, 1.0]), floor=1e-3)
         assert loss.item() == pytest.approx((math.log(2) + math.log(1000)) / 3)
 
+    def test_a_real_pair_is_all_that_is_asked_for(self):
+        real = torch.tensor([0.9, 0.6, 0.02])
+        d = torch.tensor([0.4, 0.8, 0.01], requires_grad=True)
+        loss = expert_loss(d, floor=1e-3, real=real)
+        assert loss.item() == pytest.approx((math.log(2) + 0 - math.log(0.99)) / 3)
+        loss.backward()
+        assert d.grad.tolist() == pytest.approx([-1 / 0.5 / 3, 0.0, -1 / 0.99 / 3])
+
     def test_loss_gradient_stops_below_the_floor(self):
         d = torch.tensor([0.5, 1e-9], requires_grad=True)
         expert_loss(d, floor=1e-3).backward()

@@ -196,13 +196,19 @@ class GeneratorTraining:
             first = half if generated.warp is not None else 0  # a warp leaves the upper half as it is
             losses["mask"] = mask_bce(generated.mask[..., first:, :], mouth[..., first:, :])
         if self.expert is not None and self.expert_weight:
-            frames = blended.unflatten(0, batch.real.shape[:2])
-            similarity = self.expert(lower_halves(frames), batch.expert_mel[:, None])
-            losses["expert"] = expert_loss(similarity, floor=weight.expert_floor)
+            losses["expert"] = self._expert_loss(self.expert, blended.unflatten(0, batch.real.shape[:2]), batch)
         if self.adversary is not None:
             fake = blended.unflatten(0, batch.real.shape[:2])
             losses["adversarial"] = self.adversary.fool(fake, batch.real)
         return losses
+
+    def _expert_loss(self, expert: Expert, frames: Tensor, batch: Batch) -> Tensor:
+        """(8) of generated clips (B, T, 3, S, S)."""
+        sound, weight, real = batch.expert_mel[:, None], self.config.loss, None
+        if weight.expert_to_real:
+            with torch.no_grad():
+                real = expert(lower_halves(batch.real), sound)
+        return expert_loss(expert(lower_halves(frames), sound), floor=weight.expert_floor, real=real)
 
     def update(self, losses: dict[str, Tensor], share: float) -> dict[str, float]:
         """A part of a step of Adam on the weighted sum, and of the average's; then of the adversary's."""
