@@ -1,6 +1,8 @@
 """Reference faces of an identity: which few frames show the generator how this person looks (only home of sklearn).
 
-Thesis 3.5: KMeans on the landmarks of lips and chin finds K groups of mouths and poses; one frame stands for each.
+Thesis 3.5: KMeans on the landmarks of lips and chin finds K groups of mouths; one frame stands for each. Here a few
+frames may, seen from different sides, and each frame that is dubbed takes of each group the one whose head is held most
+like its own: other mouths in the same pose, as MuseTalk 1.5 found best to train with (arXiv:2410.10122).
 """
 
 from __future__ import annotations
@@ -23,17 +25,25 @@ LIPS = slice(48, 68)
 MOUTH_ROWS, MOUTH_COLUMNS = (0.5, 0.9), (0.25, 0.75)  # of the crop side; holds the mouth with a margin of 1 or 1.25
 # Affine copies that fill free places: about what head motion inside one cluster looks like.
 COPY_ANGLE, COPY_SCALE, COPY_SHIFT = 5.0, 0.05, 0.03  # degrees, log scale, crop sides; uniform in +-
+POSE_POINTS = [*range(27, 36), 36, 39, 42, 45]  # nose and eye corners: in the unit crop they move as the head turns
+NEARER = 0.008  # crop sides, root mean square: another view must be nearer in pose by this, or the last one stays
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The reference faces of one identity."""
+    """The reference faces of one identity: R, of K groups of mouths."""
 
-    crops: NDArray[np.uint8]  # (K, S, S, 3) RGB
-    landmarks: NDArray[np.float32]  # (K, 68, 2) crop pixels
-    shapes: NDArray[np.float32]  # (K, 8) mouth-shape code of each
-    frames: NDArray[np.int64]  # (K,) how many faces were offered before this one; a copy has its original's
+    crops: NDArray[np.uint8]  # (R, S, S, 3) RGB
+    landmarks: NDArray[np.float32]  # (R, 68, 2) crop pixels
+    shapes: NDArray[np.float32]  # (R, 8) mouth-shape code of each
+    frames: NDArray[np.int64]  # (R,) how many faces were offered before this one; a copy has its original's
+    group: NDArray[np.int64]  # (R,) ascending
     rest: NDArray[np.float32]  # (8,) the mouth at rest, over all that were kept; closed if it never was
+
+    def only(self, which: NDArray[np.bool_]) -> Selection:
+        """Some of them, (R,) True; at least one."""
+        kept = {name: getattr(self, name)[which] for name in ("crops", "landmarks", "shapes", "frames", "group")}
+        return Selection(**kept, rest=self.rest)
 
 
 @dataclass(frozen=True)
@@ -93,14 +103,15 @@ class ReferencePool:
         self._kept = [max(pair, key=lambda face: (face is closed, face.sharpness)) for pair in pairs]
         self._every *= 2
 
-    def select(self, seed: int = 0) -> Selection:
-        """The K = config.count references, the most closed mouth first if it is asked for.
+    def select(self, seed: int = 0, views: int = 1) -> Selection:
+        """References of K = config.count groups, the one with the most closed mouth first if it is asked for.
 
-        Fewer candidates or clusters than K leave places free; with `augment` affine copies fill them (Table 4.1,
+        Fewer candidates or clusters than K leave groups free; with `augment` affine copies fill them (Table 4.1,
         "KMeans + Aug"), else there are fewer.
 
         Args:
             seed: of KMeans, of random sampling and of the copies.
+            views: most references of a group, as different in pose as it has them.
 
         Raises:
             ValueError: nothing was pushed, or an unknown `sampling`.
@@ -108,24 +119,27 @@ class ReferencePool:
         if not self._kept:
             raise ValueError("no face to choose references from")
         rng = np.random.default_rng(seed)
-        chosen = self._choose(rng, seed)
+        groups = self._choose(rng, seed, max(1, views))
+        chosen = [i for group in groups for i in group]
         crops = [self._kept[i].crop for i in chosen]
         points = [self._kept[i].landmarks for i in chosen]
         frames = [self._kept[i].frame for i in chosen]
         shapes = list(mouth_shape(np.stack(points)))
+        numbers = [number for number, group in enumerate(groups) for _ in group]
         if self._config.augment:
-            for place in range(self._config.count - len(chosen)):
-                source = place % len(chosen)
+            for number in range(len(groups), self._config.count):
+                source = (number - len(groups)) % len(chosen)
                 crop, moved = _affine_copy(crops[source], points[source], rng)
                 crops.append(crop)
                 points.append(moved)
                 shapes.append(shapes[source])
                 frames.append(frames[source])
+                numbers.append(number)
         rest = closed_rest(rest_shape(mouth_shape(np.stack([face.landmarks for face in self._kept]))))
-        return Selection(np.stack(crops), np.stack(points), np.stack(shapes), np.array(frames, np.int64), rest)
+        return Selection(np.stack(crops), np.stack(points), np.stack(shapes), np.array(frames), np.array(numbers), rest)
 
-    def _choose(self, rng: np.random.Generator, seed: int) -> list[int]:
-        """Distinct places in the pool, at most K."""
+    def _choose(self, rng: np.random.Generator, seed: int, views: int) -> list[list[int]]:
+        """Distinct places in the pool: at most K groups of at most `views`."""
         frames = np.array([face.frame for face in self._kept])
         landmarks = np.stack([face.landmarks for face in self._kept])
         sharpnesses = np.array([face.sharpness for face in self._kept])
@@ -143,14 +157,18 @@ class ReferencePool:
                 labels[places] = np.arange(len(places))
             case other:
                 raise ValueError(f"reference.sampling is random, neighbourhood or kmeans, not {other!r}")
-        best = [max(np.flatnonzero(labels == label), key=lambda i: sharpnesses[i]) for label in range(labels.max() + 1)]
-        chosen = [int(i) for i in best]
+        poses = _poses(landmarks)
+        groups = [
+            [max(view, key=lambda i: sharpnesses[i]) for view in _views(np.flatnonzero(labels == label), poses, views)]
+            for label in range(labels.max() + 1)
+        ]
         if self._config.closed_mouth:
             closed = int(openings.argmin())
             own = int(labels[closed])  # it stands for its own cluster; one that was not drawn takes the last place
-            chosen.pop(own if own >= 0 else -1)
-            chosen.insert(0, closed)
-        return chosen
+            groups.pop(own if own >= 0 else -1)
+            members = np.flatnonzero(labels == own) if own >= 0 else np.array([closed])
+            groups.insert(0, [min(view, key=lambda i: openings[i]) for view in _views(members, poses, views)])
+        return [[int(i) for i in group] for group in groups]
 
 
 class ReferenceStore(Mapping[int, Selection]):
@@ -208,6 +226,53 @@ def cluster(landmarks: NDArray[np.floating], count: int, seed: int = 0) -> NDArr
     different = len(np.unique(features.round(4), axis=0))
     labels = KMeans(min(count, different), n_init=1, random_state=seed).fit_predict(features.round(4))
     return np.unique(labels, return_inverse=True)[1].astype(np.int64)
+
+
+def nearest_views(landmarks: NDArray[np.floating], references: Selection) -> NDArray[np.int64]:
+    """Which references each frame is dubbed with: of every group the one whose head is held most like there.
+
+    Args:
+        landmarks: (T, 68, 2) of the frames, in order; any pixels.
+        references: R of K groups.
+
+    Returns:
+        (T, K) numbers in [0, R), ascending. A view stays until another is nearer by NEARER, so that landmarks that
+        tremble change nothing.
+    """
+    away = _apart(_poses(landmarks), _poses(references.landmarks))
+    chosen = []
+    for group in np.unique(references.group):
+        members = np.flatnonzero(references.group == group)
+        here, now = away[:, members], int(away[0, members].argmin())
+        best, steps = here.argmin(1), []
+        for row, nearest in zip(here, best.tolist(), strict=True):
+            if row[nearest] < row[now] - NEARER:
+                now = nearest
+            steps.append(now)
+        chosen.append(members[steps])
+    return np.stack(chosen, 1)
+
+
+def _poses(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(N, 26): where nose and eye corners lie in the unit crop."""
+    return to_unit_crop(landmarks)[:, POSE_POINTS].reshape(len(landmarks), -1).astype(np.float64)
+
+
+def _apart(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, M) root mean square distance in crop sides of poses (N, 26) and (M, 26)."""
+    return np.stack([np.sqrt(2 * ((a - one) ** 2).mean(1)) for one in b], 1)
+
+
+def _views(members: NDArray[np.int64], poses: NDArray[np.float64], count: int) -> list[NDArray[np.int64]]:
+    """A group's faces by pose: around the one nearest to the middle, and around those farthest from the ones before."""
+    own = poses[members]
+    leaders = [int(_apart(own, own.mean(0, keepdims=True))[:, 0].argmin())]
+    away = _apart(own, own[leaders])[:, 0]
+    while len(leaders) < min(count, len(members)) and away.max() > NEARER:
+        leaders.append(int(away.argmax()))
+        away = np.minimum(away, _apart(own, own[leaders[-1:]])[:, 0])
+    nearest = _apart(own, own[leaders]).argmin(1)
+    return [members[nearest == leader] for leader in range(len(leaders))]
 
 
 def sharpness(frame: Frame) -> float:

@@ -91,16 +91,16 @@ def shares(scores: Tensor, paint: Tensor, prior: Tensor, known: Tensor) -> Tenso
     return torch.cat([logits, paint], 1).softmax(1)
 
 
-def some_of(warp: Warp, items: slice | Tensor, count: int, *, own: bool = False) -> Warp:
-    """The warp of items that share `count` references, which are numbered from 0 in their order.
+def some_of(warp: Warp, items: slice | Tensor, *, first: int, count: int, views: int, own: bool = False) -> Warp:
+    """The warp of items that look at `views` references each, of `count` that are numbered from `first` on.
 
-    With `own` each has one reference more, its own frame: that of the n-th item is number `count` + n.
+    The result numbers them from 0. With `own` each has one reference more, its own frame: that of the n-th item is
+    number `count` + n.
     """
-    flow, share = warp.flow[items, : count + own], warp.share[items]
-    places = torch.arange(count + own, device=flow.device).repeat(len(flow), 1)
+    flow, share, places = warp.flow[items, : views + own], warp.share[items], warp.places[items, : views + own] - first
     if own:
-        places[:, count] += torch.arange(len(flow), device=flow.device)
-    return Warp(places, flow, torch.cat([share[:, : count + own], share[:, -1:]], 1))
+        places[:, views] = count + torch.arange(len(flow), device=flow.device)
+    return Warp(places, flow, torch.cat([share[:, : views + own], share[:, -1:]], 1))
 
 
 def lend_skin(warp: Warp, place: int, keep: float) -> Warp:

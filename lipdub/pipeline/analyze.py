@@ -22,7 +22,7 @@ from lipdub.errors import InputError, NoFaceError
 from lipdub.faces.align import crop_detail, crop_matrices, crop_matrix, finer, mouth_shape, relative_shape, transform
 from lipdub.faces.backend import FaceBackend
 from lipdub.faces.follow import FaceFollower, Sighting, Track
-from lipdub.faces.references import ReferencePool, ReferenceStore, Selection
+from lipdub.faces.references import ReferencePool, ReferenceStore, Selection, nearest_views
 from lipdub.faces.track import choose_tracks, edge_fade, ids_of, tracks_at
 from lipdub.media.lanes import Behind
 from lipdub.media.probe import VideoInfo
@@ -45,6 +45,7 @@ class FaceJob:
     weight: NDArray[np.float32]  # (T,) 0 = leave the frame alone, 1 = dub it; fades in and out
     stored: Mapping[int, Selection]  # references by track; crops of side D = detail S
     shapes: NDArray[np.float32]  # (T, 8) the old mouths relative to `references.rest`, in units of SHAPE_SCALE
+    views: NDArray[np.int64]  # (T, K) which references each frame looks at
     detail: int = 1  # D / S: how much finer than the generator's faces a warp works
     voice: int = 0  # which of the sounds it speaks with
 
@@ -253,6 +254,7 @@ class _Watcher:
         self._follower, self._behind = FaceFollower(backend, config.face, rate), behind
         self._config, self._size = config.reference, config.generator.size
         self._most = config.sync.detail if config.generator.warp else 1
+        self._views = config.sync.views
         self.detail: dict[int, int] = {}  # by track
         self._pools: dict[int, ReferencePool] = {}
         self.references = ReferenceStore()  # by track
@@ -292,21 +294,13 @@ class _Watcher:
         for track in ended:
             pool = self._pools.pop(track)
             if track in seen:
-                self.references.keep(track, _first(pool.select(seed=0), seen[track]))
+                self.references.keep(track, _first(pool.select(seed=0, views=self._views), seen[track]))
 
 
 def _first(references: Selection, count: int) -> Selection:
     """Those among the first `count` faces offered: what came later the follower took back, since it was no face."""
     own = references.frames < count
-    if own.all() or not own.any():
-        return references
-    return replace(
-        references,
-        crops=references.crops[own],
-        landmarks=references.landmarks[own],
-        shapes=references.shapes[own],
-        frames=references.frames[own],
-    )
+    return references if own.all() or not own.any() else references.only(own)
 
 
 def _middles(starts: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
@@ -322,8 +316,10 @@ def _job(track: Track, found: Survey, config: Config, when: NDArray[np.bool_], v
     matrices = crop_matrices(track.landmarks, own_times, config.face, config.generator.size)
     usable = usable_rows(track, config.face) & when[track.frames.start : track.frames.stop]
     fade = edge_fade(usable, config.face.fade_frames, fade_in=not track.opens_shot, fade_out=not track.closes_shot)
-    shapes = relative_shape(mouth_shape(track.landmarks), found.references[track.id].rest)
-    return FaceJob(track, matrices, fade, found.references, shapes, found.detail[track.id], voice)
+    references = found.references[track.id]
+    shapes = relative_shape(mouth_shape(track.landmarks), references.rest)
+    views = nearest_views(track.landmarks, references)
+    return FaceJob(track, matrices, fade, found.references, shapes, views, found.detail[track.id], voice)
 
 
 def _reasons(jobs: list[FaceJob], tracks: list[Track], in_range: NDArray[np.bool_]) -> NDArray[np.int64]:

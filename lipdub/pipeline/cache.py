@@ -30,7 +30,7 @@ from lipdub.media.probe import Ending
 from lipdub.pipeline.analyze import Survey
 from lipdub.weights import sha256_of
 
-LAYOUT = 2  # of an entry; another one is another key
+LAYOUT = 3  # of an entry; another one is another key
 ABANDONED_S = 3600.0  # of an entry that is being written; that takes seconds
 STALE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # what a damaged entry raises
 
@@ -60,7 +60,7 @@ class SurveyRequest:
             "ending": None if self.ending is None else asdict(self.ending),
             "face": asdict(config.face),
             "reference": asdict(config.reference),
-            "crop": [config.generator.size, config.sync.detail if config.generator.warp else 1],
+            "crop": [config.generator.size, config.sync.detail if config.generator.warp else 1, config.sync.views],
         }
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:40]
 

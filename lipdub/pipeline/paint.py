@@ -140,7 +140,7 @@ class MouthPainter(Painter):
         size = self._generator.config.size
         real = self._tensor(np.stack([target.crop(size) for target in targets]))
         with torch.inference_mode():
-            references, owner = self._references(targets)
+            references, owner, firsts = self._references(targets)
             if self._generator.config.own_frame:
                 own = self._generator.encode_references(real, self._old_shapes(targets))
                 references = joined([references, own])
@@ -148,7 +148,9 @@ class MouthPainter(Painter):
             sound = self._sound(targets)
             drawn = self._generator.draw(mask_lower_half(real), sound, references, owner)
             groups = self._groups(targets)
-            parts = [self._made(drawn, group, [targets[n] for n in group]) for group in groups]
+            parts = [
+                self._made(drawn, group, [targets[n] for n in group], firsts[targets[group[0]].job]) for group in groups
+            ]
             if drawn.mask is not None:
                 parts.append(drawn.mask.float().sigmoid()[:, 0])
         fetched = _fetched(parts)
@@ -172,17 +174,21 @@ class MouthPainter(Painter):
             groups.setdefault(target.job, []).append(n)
         return list(groups.values())
 
-    def _made(self, drawn: Drawn, group: Sequence[int], targets: Sequence[Target]) -> Tensor:
-        """New faces of a job (n, 3, S, S) in [0, 1]; with a warp the lower halves (n, 3, D / 2, D) alone."""
+    def _made(self, drawn: Drawn, group: Sequence[int], targets: Sequence[Target], first: int) -> Tensor:
+        """New faces of a job (n, 3, S, S) in [0, 1]; with a warp the lower halves (n, 3, D / 2, D) alone.
+
+        `first` is the number of the job's first reference.
+        """
         together = group[-1] - group[0] + 1 == len(group)
         items = slice(group[0], group[-1] + 1) if together else self._upload(np.array(group))
         painted = drawn.painted[items]
         if drawn.warp is None:
             return painted.float()
-        pictures, own = self._pictures[targets[0].job], self._generator.config.own_frame
-        warp = some_of(drawn.warp, items, len(pictures), own=own)
+        job, own = targets[0].job, self._generator.config.own_frame
+        pictures, views = self._pictures[job], self._analysis.jobs[job].views.shape[1]
+        warp = some_of(drawn.warp, items, first=first, count=len(pictures), views=views, own=own)
         if own:
-            warp = lend_skin(warp, len(pictures), self._config.sync.own_lips)
+            warp = lend_skin(warp, views, self._config.sync.own_lips)
             pictures = torch.cat([pictures, self._tensor(np.stack([target.picture for target in targets]))])
         return compose(picked(warp, self._config.sync.pick), painted, pictures, fine=True)
 
@@ -225,8 +231,11 @@ class MouthPainter(Painter):
         code = self._upload(np.stack(shapes))
         return Audio(code.new_zeros(len(code), self._generator.config.embedding), code)  # only the shape is used
 
-    def _references(self, targets: Sequence[Target]) -> tuple[References, Tensor]:
-        """References (R) of all jobs among the targets, and which target (N, R) owns which; the latter on the CPU."""
+    def _references(self, targets: Sequence[Target]) -> tuple[References, Tensor, dict[int, int]]:
+        """References (R) of all jobs among the targets, which target (N, R) looks at which, and each job's first.
+
+        The second is on the CPU.
+        """
         jobs = sorted({target.job for target in targets})
         for job in [job for job in self._encoded if self._analysis.jobs[job].track.frames.stop <= targets[0].frame]:
             del self._encoded[job], self._pictures[job]
@@ -234,8 +243,12 @@ class MouthPainter(Painter):
             if job not in self._encoded:
                 self._encode(job)
         encoded = [self._encoded[job] for job in jobs]
-        owners = np.repeat(jobs, [len(references.embeddings) for references in encoded])
-        return joined(encoded), torch.from_numpy(np.array([target.job for target in targets])[:, None] == owners)
+        ends = np.cumsum([len(references.embeddings) for references in encoded])
+        firsts = dict(zip(jobs, [0, *ends[:-1].tolist()], strict=True))
+        owner = torch.zeros(len(targets), int(ends[-1]), dtype=torch.bool)
+        for row, target in zip(owner, targets, strict=True):
+            row[firsts[target.job] + self._analysis.jobs[target.job].views[target.row]] = True
+        return joined(encoded), owner, firsts
 
     def _encode(self, job: int) -> None:
         given, config = self._analysis.jobs[job].references, self._generator.config

@@ -10,7 +10,7 @@ import pytest
 from lipdub.config import ReferenceConfig
 from lipdub.errors import ResourceError
 from lipdub.faces.align import TEMPLATE, mouth_shape
-from lipdub.faces.references import ReferencePool, ReferenceStore, Selection, cluster, sharpness
+from lipdub.faces.references import ReferencePool, ReferenceStore, Selection, cluster, nearest_views, sharpness
 
 S = 32
 CONFIG = ReferenceConfig(count=5, pool=50)
@@ -147,6 +147,74 @@ def test_the_landmarks_of_a_copy_move_with_its_picture() -> None:
 
 def test_without_augmentation_there_are_fewer() -> None:
     assert len(filled(3, replace(CONFIG, augment=False)).select().crops) == 3
+
+
+def turned(face: np.ndarray, yaw: float) -> np.ndarray:
+    """The face with its head turned: the nose moves aside, by a share of the crop."""
+    moved = face.copy()
+    moved[27:36, 0] += yaw * S * np.linspace(0.2, 1, 9)
+    return moved
+
+
+def looking_round(views: int, *, sharp_at: int | None = None) -> Selection:
+    """Three kinds of mouth, each seen from the left, from the front and from the right."""
+    pool = ReferencePool(replace(CONFIG, count=3))
+    for i in range(45):
+        face = turned(mouth(0.08 * (i % 3) + 1e-5 * i), 0.04 * ((i // 3) % 3 - 1))
+        pool.push(crop(i), face, sharpness=1.0 if i == sharp_at else 0.0)
+    return pool.select(views=views)
+
+
+def test_each_group_of_mouths_is_seen_from_different_sides() -> None:
+    chosen = looking_round(3)
+    assert chosen.group.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    for number in range(3):
+        own = chosen.group == number
+        assert np.ptp(chosen.shapes[own, 0]) < 0.01  # the same mouth
+        assert sorted((n // 3) % 3 for n in chosen.frames[own]) == [0, 1, 2]  # every side
+    assert chosen.shapes[:3, 0].max() < chosen.shapes[3:, 0].min()  # the closed ones are first
+    assert looking_round(3, sharp_at=22).frames.tolist().count(22) == 1
+    assert looking_round(2).group.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_one_view_is_what_stands_for_its_group_alone() -> None:
+    chosen = filled(40).select(seed=3)
+    np.testing.assert_array_equal(filled(40).select(seed=3, views=1).crops, chosen.crops)
+    assert chosen.group.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_heads_that_do_not_turn_are_seen_once() -> None:
+    pool = ReferencePool(CONFIG)
+    for i in range(40):
+        pool.push(crop(i), mouth(0.04 * (i % 5) + 1e-4 * i))
+    assert len(pool.select(views=4).crops) == 5
+
+
+def test_frames_look_at_the_views_nearest_in_pose() -> None:
+    chosen = looking_round(3)
+    yaws = np.repeat([-0.04, 0.0, 0.04, 0.0], 5)
+    faces = np.stack([7 * turned(mouth(0.1), yaw) + 300 for yaw in yaws])  # another mouth, size and place
+    views = nearest_views(faces, chosen)
+    assert views.shape == (20, 3)
+    np.testing.assert_array_equal(chosen.group[views], np.tile([0, 1, 2], (20, 1)))
+    sides = (chosen.frames[views] // 3) % 3
+    np.testing.assert_array_equal(sides, np.repeat([[0], [1], [2], [1]], 5, 0).repeat(3, 1))
+
+
+def test_trembling_landmarks_change_no_view() -> None:
+    chosen = looking_round(3)
+    rng = np.random.default_rng(0)
+    between = [turned(mouth(0.1), 0.02 + 0.003 * rng.normal()) for _ in range(100)]
+    assert (np.diff(nearest_views(np.stack(between), chosen), axis=0) == 0).all()
+
+
+def test_some_references_alone() -> None:
+    chosen = looking_round(3)
+    kept = chosen.only(chosen.group > 0)
+    assert 0 < len(kept.crops) == len(kept.group) == len(kept.frames) == 6
+    np.testing.assert_array_equal(kept.rest, chosen.rest)
+    views = nearest_views(kept.landmarks, kept)
+    assert views.max() < len(kept.crops)
 
 
 def test_equal_faces_make_one_group() -> None:

@@ -31,11 +31,10 @@ def job(number: int, first: int, n_rows: int, weight: np.ndarray | None = None, 
     crops = rng.integers(0, 255, (n_references, SIZE, SIZE, 3), np.uint8) // (1 if number % 2 else 20)  # bright, dark
     zeros = np.zeros((n_references, 68, 2), np.float32)
     zero = np.zeros((n_references, 8), np.float32)
-    references = Selection(crops, zeros, zero, np.arange(n_references), zero[0])
-    shown = np.zeros((n_rows, 8), np.float32)
-    return FaceJob(
-        track, matrices, np.ones(n_rows, np.float32) if weight is None else weight, {number: references}, shown
-    )
+    each = np.arange(n_references)
+    references = Selection(crops, zeros, zero, each, each, zero[0])
+    shown, weight = np.zeros((n_rows, 8), np.float32), np.ones(n_rows, np.float32) if weight is None else weight
+    return FaceJob(track, matrices, weight, {number: references}, shown, np.tile(each, (n_rows, 1)))
 
 
 def targets(analysis: Analysis) -> list[Target]:
@@ -237,8 +236,10 @@ def bundled_painter(precision: str, device: torch.device = CPU) -> tuple[MouthPa
     landmarks = np.repeat((TEMPLATE * size)[None], 8, 0).astype(np.float32)
     track = Track(0, 0, 0, landmarks, np.full(8, 0.9, np.float32))
     shapes = np.random.default_rng(3).normal(0, 0.5, (8, 8)).astype(np.float32)
-    chosen = Selection(smooth_faces(4, 2 * size, 1), landmarks[:4], shapes[:4], np.arange(4), shapes[0])
-    faced = FaceJob(track, np.zeros((8, 2, 3)), np.ones(8, np.float32), {0: chosen}, shapes, detail=2)
+    each = np.arange(4)
+    chosen = Selection(smooth_faces(4, 2 * size, 1), landmarks[:4], shapes[:4], each, each, shapes[0])
+    views = np.tile(each, (8, 1))
+    faced = FaceJob(track, np.zeros((8, 2, 3)), np.ones(8, np.float32), {0: chosen}, shapes, views, detail=2)
     analysis = Analysis((np.arange(8) + 0.5) / 25, [faced], {})
     speech = listen(np.random.default_rng(4).normal(0, 0.1, 16000).astype(np.float32), config.mel, config.sync)
     config = replace(config, sync=replace(config.sync, precision=precision))

@@ -23,7 +23,8 @@ def job(number: int, weight: np.ndarray) -> FaceJob:
     """A face in every frame, whose references nobody asks for."""
     landmarks = np.repeat((TEMPLATE * 60 + 20)[None], len(weight), 0).astype(np.float32)
     track = Track(number, 0, 0, landmarks, np.full(len(weight), 0.9, np.float32))
-    return FaceJob(track, np.zeros((len(weight), 2, 3)), weight, {}, np.zeros((len(weight), 8), np.float32))
+    shapes, views = np.zeros((len(weight), 8), np.float32), np.zeros((len(weight), 1), np.int64)
+    return FaceJob(track, np.zeros((len(weight), 2, 3)), weight, {}, shapes, views)
 
 
 class Studio:
