@@ -185,6 +185,22 @@ def test_the_expert_judges_stage_1_and_stays_as_it_is(made_data: Path, tmp_path:
     assert trained_expert.read_bytes() == before
 
 
+def test_the_real_pair_is_what_a_dub_is_compared_with(made_data: Path) -> None:
+    found = {}
+    for setting in ("false", "true"):
+        config = load_config("debug", ["loss.expert=1.0", f"loss.expert_to_real={setting}"])
+        clips = ClipSet(made_data, "train", config)
+        torch.manual_seed(0)
+        expert = Expert(config.expert)
+        training = GeneratorTraining(config, Engine(config.train), clips, clips, expert=expert)
+        lesson = training.sample(0, 0)
+        assert lesson.batch is not None
+        found[setting] = training.losses(lesson, 0)["expert"].item()
+        same = training._expert_loss(expert, lesson.batch.real, lesson.batch).item()  # real mouths themselves
+        assert same == 0 if setting == "true" else same > 0.01
+    assert found["true"] < found["false"]
+
+
 def test_gradients_of_the_expert_reach_the_generator_only(made_data: Path) -> None:
     config = load_config("debug", ["loss.expert=1.0"])
     clips = ClipSet(made_data, "train", config)
