@@ -29,7 +29,7 @@ from lipdub.media.probe import VideoInfo
 from lipdub.media.video import VideoReader
 from lipdub.media.view import PictureView
 from lipdub.pipeline.cores import shared_cores
-from lipdub.pipeline.manner import Manner, manner, rate_of
+from lipdub.pipeline.manner import Manner, manner, rate_of, steadied
 from lipdub.pipeline.report import ShotReport, Stretch
 from lipdub.pipeline.speaking import Agreement, frames_of
 
@@ -44,7 +44,9 @@ class FaceJob:
     matrices: NDArray[np.float64]  # (T, 2, 3) display -> face crop, smoothed
     weight: NDArray[np.float32]  # (T,) 0 = leave the frame alone, 1 = dub it; fades in and out
     stored: Mapping[int, Selection]  # references by track; crops of side D = detail S
-    shapes: NDArray[np.float32]  # (T, 8) the old mouths relative to `references.rest`, in units of SHAPE_SCALE
+    shapes: NDArray[
+        np.float32
+    ]  # (T, 8) the old mouths, steadied, relative to `references.rest`, in units of SHAPE_SCALE
     views: NDArray[np.int64]  # (T, K) which references each frame looks at
     detail: int = 1  # D / S: how much finer than the generator's faces a warp works
     voice: int = 0  # which of the sounds it speaks with
@@ -318,6 +320,7 @@ def _job(track: Track, found: Survey, config: Config, when: NDArray[np.bool_], v
     fade = edge_fade(usable, config.face.fade_frames, fade_in=not track.opens_shot, fade_out=not track.closes_shot)
     references = found.references[track.id]
     shapes = relative_shape(mouth_shape(track.landmarks), references.rest)
+    shapes = steadied(shapes, rate_of(found.times_s), config.sync.smooth_s)
     views = nearest_views(track.landmarks, references)
     return FaceJob(track, matrices, fade, found.references, shapes, views, found.detail[track.id], voice)
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter1d
+from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 
 from lipdub.faces.align import OPENINGS, SHAPE_SCALE
 
@@ -55,6 +55,17 @@ NOBODY = Manner(0.0, np.zeros(len(SHAPE_SCALE), np.float32), 0.0)
 def rate_of(times_s: NDArray[np.float64]) -> float:
     """Frames a second of frames at these times (F,); 1 of a single one."""
     return 1 / float(np.median(np.diff(times_s))) if len(times_s) > 1 else 1.0
+
+
+def steadied(shapes: NDArray[np.float32], rate: float, smooth_s: float) -> NDArray[np.float32]:
+    """Shapes (T, 8) smoothed over neighbouring frames by a Gaussian of `smooth_s`, without delay; 0 changes nothing.
+
+    What reads every frame by itself trembles, be it from sound or from landmarks.
+    """
+    if not len(shapes) or smooth_s <= 0:
+        return shapes
+    smooth: NDArray[np.float32] = gaussian_filter1d(shapes, smooth_s * rate, axis=0, mode="nearest")
+    return smooth
 
 
 def manner(parts: Sequence[NDArray[np.float32]], rate: float) -> Manner:

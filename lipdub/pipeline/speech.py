@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import binary_closing, gaussian_filter1d, maximum_filter1d, uniform_filter1d
+from scipy.ndimage import binary_closing, maximum_filter1d, uniform_filter1d
 
 from lipdub.config import MelConfig, SyncConfig
 from lipdub.mel import log_mel, mean_power, mel_windows
 from lipdub.models.generator import Generator
-from lipdub.pipeline.manner import Manner, as_spoken_by, manner, rate_of
+from lipdub.pipeline.manner import Manner, as_spoken_by, manner, rate_of, steadied
 
 LEVEL_STEP_S = 0.01  # resolution of the loudness curve
 NEAR_S = 1.0  # to either side
@@ -113,8 +113,7 @@ def mouths_heard(
 ) -> Heard | None:
     """What is heard at each time (F,); None for a generator without a shape code.
 
-    A network that hears every frame by itself trembles: shapes are smoothed over neighbouring frames, a Gaussian of
-    `smooth_s`, which takes a third off the change from frame to frame and agrees with real mouths better.
+    They are `steadied`, which takes a third off the change from frame to frame and agrees with real mouths better.
     """
     if generator.config.shape_code == 0:
         return None
@@ -127,8 +126,7 @@ def mouths_heard(
             parts.append(heard.float().cpu().numpy())
     shapes = np.concatenate(parts) if parts else np.zeros((0, generator.config.shape_code), np.float32)
     rate = rate_of(times_s)
-    if len(shapes) and sync.smooth_s > 0:
-        shapes = gaussian_filter1d(shapes, sync.smooth_s * rate, axis=0, mode="nearest")
+    shapes = steadied(shapes, rate, sync.smooth_s)
     gate = speech.gate_at(times_s)
     return Heard(shapes, gate, manner([shapes[run] for run in _runs(gate == 1)], rate))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lipdub.faces.align import OPENINGS
-from lipdub.pipeline.manner import LEAST, MOST, NOBODY, TYPICAL, Manner, as_spoken_by, manner
+from lipdub.pipeline.manner import LEAST, MOST, NOBODY, TYPICAL, Manner, as_spoken_by, manner, steadied
 
 RATE = 25.0
 
@@ -27,6 +27,19 @@ def test_movement_and_posture_are_those_of_the_time_in_which_it_moves() -> None:
     waiting = manner([still(4), talking(4, 0.5, 1.2), still(4)], RATE)
     assert waiting.movement == pytest.approx(seen.movement, rel=0.1)
     np.testing.assert_allclose(waiting.posture, 1.2, atol=0.1)
+
+
+def test_trembling_is_steadied_without_delay_and_speech_is_left() -> None:
+    trembling = np.random.default_rng(0).normal(0, 1, (500, 8)).astype(np.float32)
+    steady = steadied(trembling, RATE, 0.023)
+    assert steady.dtype == np.float32 and steady.shape == trembling.shape
+    assert np.diff(steady, axis=0).std() < 0.7 * np.diff(trembling, axis=0).std()
+    speech = talking(4, 0.5)
+    quiet = steadied(speech, RATE, 0.023)
+    assert np.corrcoef(speech[:, 0], quiet[:, 0])[0, 1] > 0.999  # no delay
+    assert quiet.std() == pytest.approx(speech.std(), rel=0.2)
+    assert steadied(trembling, RATE, 0.0) is trembling
+    assert len(steadied(trembling[:0], RATE, 0.023)) == 0
 
 
 def test_a_shot_between_two_postures_is_no_movement() -> None:
