@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lipdub.config import FaceConfig
 from lipdub.faces.backend import Boxes, Detections, Frame, Landmarks
-from lipdub.models.facenets import LANDMARK_SIDE, FaceDetector, LandmarkNet, decode_boxes
+from lipdub.models.facenets import LANDMARK_SIDE, FaceDetector, LandmarkNet, centres, decode_boxes
 from lipdub.models.layers import for_inference
 
 # The detector's box is YuNet's: forehead to chin. The landmark network saw regions around the landmarks' own
@@ -101,8 +101,8 @@ class BuiltinBackend:
     ) -> tuple[Landmarks, NDArray[np.float32]]:
         crops = [_crop(frame, region) for frame, region in zip(frames, regions, strict=True)]
         with torch.inference_mode():
-            unit, logits = self._landmarks(_to_tensor(crops, self._device))
-        points = unit.float().cpu().numpy() * LANDMARK_SIDE
+            maps, logits = self._landmarks(_to_tensor(crops, self._device))
+            points = centres(maps.float()).cpu().numpy() * LANDMARK_SIDE
         inverse = np.stack([cv2.invertAffineTransform(region) for region in regions])
         moved = np.einsum("nij,npj->npi", inverse[:, :, :2], points) + inverse[:, None, :, 2]
         return moved.astype(np.float32), logits.float().sigmoid().cpu().numpy().astype(np.float32)

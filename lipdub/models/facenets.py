@@ -1,9 +1,9 @@
-"""The two small face networks of the builtin backend: a box detector and a 68-point landmark regressor.
+"""The two small face networks of the builtin backend: a box detector and one that finds 68 points.
 
-Both are trained by `lipdub train --stage faces` against public teachers; see MODEL_CARD.md.
+Both are trained by `lipdub train --stage detector` and `--stage landmarks` against public teachers; see MODEL_CARD.md.
 
     FaceDetector    (N, 3, H, W), H and W multiples of 32   ->  (N, 5, H/8, W/8): score logit, centre offset, log size
-    LandmarkNet     (N, 3, 96, 96)                           ->  (N, 68, 2) in the unit crop, (N,) confidence logit
+    LandmarkNet     (N, 3, 96, 96)                           ->  (N, 68, 24, 24) maps of the points, (N,) confidence
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 STRIDE = 8  # input pixels per cell of the detector's output
 LANDMARK_SIDE = 96  # input side of the landmark network
+MAP_SIGMA = 1.0  # cells; how sharp its maps are taught to be
 
 
 class _Conv(nn.Sequential):
@@ -63,8 +64,8 @@ class FaceDetector(nn.Module):
         c = self.eighth(self.stem(images - 0.5))  # H/8
         d = self.sixteenth(c)  # H/16
         e = self.thirtysecond(d)  # H/32
-        d = F.relu(d + F.interpolate(self.from_32(e), scale_factor=2.0, mode="nearest"))
-        c = F.relu(c + F.interpolate(self.from_16(d), scale_factor=2.0, mode="nearest"))
+        d = F.relu(d + _doubled(self.from_32(e)))
+        c = F.relu(c + _doubled(self.from_16(d)))
         out: Tensor = self.head(c)
         return out
 
@@ -109,24 +110,61 @@ def box_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 class LandmarkNet(nn.Module):
-    """Regresses 68 points and how sure it is that the crop shows one face."""
+    """Draws a map of where each of 68 points may be, and says how sure it is that the crop shows one face.
 
-    def __init__(self, widths: tuple[int, int, int, int, int] = (24, 40, 72, 112, 144)) -> None:
+    A coarse look at the whole face is refined on the way back up, so that a point is told by what is there as well as
+    by where the others are; `centres` makes points of the maps.
+    """
+
+    def __init__(self, widths: tuple[int, int, int, int, int] = (24, 40, 72, 112, 144), drawn: int = 48) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        inputs = 3
-        for index, width in enumerate(widths):
-            layers.append(_Conv(inputs, width, 2))
-            if index:
-                layers.append(_Residual(width))
-            inputs = width
-        self.trunk = nn.Sequential(*layers)
-        self.points = nn.Linear(9 * widths[-1], 136)
-        self.confidence = nn.Linear(9 * widths[-1], 1)
-        nn.init.zeros_(self.points.bias)
-        nn.init.normal_(self.points.weight, std=0.002)
+        a, b, c, d, e = widths
+        self.quarter = nn.Sequential(_Conv(3, a, 2), _Conv(a, b, 2), _Residual(b))
+        self.eighth = nn.Sequential(_Conv(b, c, 2), _Residual(c))
+        self.sixteenth = nn.Sequential(_Conv(c, d, 2), _Residual(d))
+        self.thirtysecond = nn.Sequential(_Conv(d, e, 2), _Residual(e))
+        self.confidence = nn.Linear(9 * e, 1)
+        self.from_32, self.again_16 = nn.Conv2d(e, d, 1), _Residual(d)
+        self.from_16, self.again_8 = nn.Conv2d(d, c, 1), _Residual(c)
+        self.from_8, self.of_4, self.again_4 = nn.Conv2d(c, drawn, 1), nn.Conv2d(b, drawn, 1), _Residual(drawn)
+        self.maps = nn.Conv2d(drawn, 68, 1)
 
     def forward(self, faces: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3, 96, 96) RGB in [0, 1] -> points (N, 68, 2) in [0, 1] of the crop, confidence logits (N,)."""
-        x = self.trunk(faces - 0.5).flatten(1)
-        return self.points(x).unflatten(1, (68, 2)) + 0.5, self.confidence(x)[:, 0]
+        """(N, 3, 96, 96) RGB in [0, 1] -> log odds (N, 68, 24, 24) of each cell, confidence logits (N,)."""
+        b = self.quarter(faces - 0.5)
+        c = self.eighth(b)
+        d = self.sixteenth(c)
+        e = self.thirtysecond(d)
+        sure: Tensor = self.confidence(e.flatten(1))[:, 0]
+        d = self.again_16(F.relu(d + _doubled(self.from_32(e))))
+        c = self.again_8(F.relu(c + _doubled(self.from_16(d))))
+        b = self.again_4(F.relu(self.of_4(b) + _doubled(self.from_8(c))))
+        return self.maps(b), sure
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+def centres(maps: Tensor) -> Tensor:
+    """Points (N, P, 2) in [0, 1] of the crop: the mean place under each map's distribution (arXiv:1711.08229).
+
+    Args:
+        maps: (N, P, h, w) log odds of each cell; float32.
+    """
+    rows, columns = maps.shape[-2:]
+    chance = maps.flatten(2).softmax(2).unflatten(2, (rows, columns))
+    x = (torch.arange(columns, device=maps.device) + 0.5) / columns
+    y = (torch.arange(rows, device=maps.device) + 0.5) / rows
+    return torch.stack([chance.sum(2) @ x, chance.sum(3) @ y], 2)
+
+
+def spread(points: Tensor, rows: int, columns: int) -> Tensor:
+    """What `maps` should say of points (N, P, 2) in the unit crop: (N, P, rows, columns), 1 in sum.
+
+    A Gaussian of MAP_SIGMA cells about each; a point that lies outside is looked for at the nearest edge.
+    """
+    x = torch.arange(columns, device=points.device) + 0.5 - columns * points[..., :1].clamp(0, 1)
+    y = torch.arange(rows, device=points.device) + 0.5 - rows * points[..., 1:].clamp(0, 1)
+    across, down = ((-(d**2) / (2 * MAP_SIGMA**2)).softmax(-1) for d in (x, y))
+    return down[..., :, None] * across[..., None, :]

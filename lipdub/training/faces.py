@@ -1,7 +1,8 @@
 """Training of the builtin face networks: `lipdub train --stage detector`, `lipdub train --stage landmarks`.
 
 Detector: focal loss on a Gaussian heat map (alpha 2, beta 4) and smooth L1 on centre and log size.
-Landmarks: smooth L1 in units of the outer-eye-corner distance, lips and eyes count double; BCE on confidence.
+Landmarks: smooth L1 in units of the outer-eye-corner distance, lips and eyes count double; cross-entropy of the maps
+that the points are the centres of; BCE on confidence.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from lipdub.config import TrainConfig
 from lipdub.errors import InputError
-from lipdub.models.facenets import FaceDetector, LandmarkNet
+from lipdub.models.facenets import FaceDetector, LandmarkNet, centres, spread
 from lipdub.training.engine import Engine, averaged_copy
 from lipdub.training.facedata import (
     BACKGROUNDS,
@@ -38,6 +39,7 @@ GROUP_POWER = 0.5  # a folder with n samples is drawn with probability ~ n ** GR
 FRAMES_A_CLIP, PATCHES_A_CLIP = 4, 12  # kept of a short clip, for the detector and for the landmarks
 WARM_UP = 200  # steps in which the rate rises
 WEIGHT_DECAY = 1e-4  # of AdamW
+MAP_WEIGHT = 0.2  # of the maps' divergence, beside 10 for the points
 
 
 def detector_loss(output: Tensor, heat: Tensor, values: Tensor, weight: Tensor) -> Tensor:
@@ -50,15 +52,26 @@ def detector_loss(output: Tensor, heat: Tensor, values: Tensor, weight: Tensor) 
     return (positive.sum() + negative.sum()) / centre.sum().clamp(min=1) + boxes.sum() / weight.sum().clamp(min=1)
 
 
-def landmark_loss(points: Tensor, logits: Tensor, true_points: Tensor, is_face: Tensor) -> Tensor:
-    """Smooth L1 over the outer-eye-corner distance plus BCE of the confidence; points (N, 68, 2)."""
+def landmark_loss(maps: Tensor, logits: Tensor, true_points: Tensor, is_face: Tensor) -> Tensor:
+    """Smooth L1 over the outer-eye-corner distance, divergence of the maps, BCE of the confidence.
+
+    Args:
+        maps: (N, 68, h, w), from LandmarkNet.
+        logits: (N,) of its confidence.
+        true_points: (N, 68, 2) in the unit crop.
+        is_face: (N,) 1 or 0; where it is 0 the points are free.
+    """
+    points = centres(maps)
     unit = (true_points[:, 36] - true_points[:, 45]).norm(dim=1).clamp(min=0.05)[:, None, None]
     error = F.smooth_l1_loss(points / unit, true_points / unit, beta=0.02, reduction="none").sum(2)
+    wanted = spread(true_points, *maps.shape[-2:]).flatten(2)
+    told = maps.flatten(2).log_softmax(2)
+    apart = F.kl_div(told, wanted, reduction="none").sum(2)
     importance = torch.ones(68, device=points.device)
     importance[36:48] = 2.0
     importance[48:] = 2.0
-    error = (error * importance).mean(1) * is_face
-    return 10 * error.sum() / is_face.sum().clamp(min=1) + F.binary_cross_entropy_with_logits(logits, is_face)
+    each = ((10 * error + MAP_WEIGHT * apart) * importance).mean(1) * is_face
+    return each.sum() / is_face.sum().clamp(min=1) + F.binary_cross_entropy_with_logits(logits, is_face)
 
 
 class FaceTraining:
@@ -120,8 +133,8 @@ class FaceTraining:
         images, *targets = (tensor.to(self.engine.device) for tensor in sample)
         if self.kind == "detector":
             return {"detector": detector_loss(self.trained(images).float(), *targets)}
-        points, logits = self.trained(images)
-        return {"landmarks": landmark_loss(points.float(), logits.float(), *targets)}
+        maps, logits = self.trained(images)
+        return {"landmarks": landmark_loss(maps.float(), logits.float(), *targets)}
 
     def update(self, losses: dict[str, Tensor], share: float) -> dict[str, float]:
         """One part of a step of AdamW at a rate that rises, then falls by a cosine to 0 at the end of the run."""

@@ -10,7 +10,7 @@ from lipdub.config import FaceConfig
 from lipdub.faces import builtin
 from lipdub.faces.align import TEMPLATE
 from lipdub.faces.builtin import BuiltinBackend, box_of_landmarks
-from lipdub.models.facenets import LANDMARK_SIDE, STRIDE
+from lipdub.models.facenets import LANDMARK_SIDE, STRIDE, spread
 
 CPU = torch.device("cpu")
 GREY = 127 / 255  # of the letterbox
@@ -50,12 +50,16 @@ class Centred(nn.Module):
         self.logit = float(np.log(confidence / (1 - confidence)))
         self.crops: list[np.ndarray] = []
 
-    def forward(self, faces: Tensor) -> tuple[Tensor, Tensor]:
+    def points(self, faces: Tensor) -> tuple[Tensor, Tensor]:
         self.crops += list((faces.permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8))
         low, high = TEMPLATE.min(0), TEMPLATE.max(0)
         points = 0.5 + (TEMPLATE - (low + high) / 2) / (high - low).max() / 1.35
         points = torch.from_numpy(points).float()
         return points.expand(len(faces), 68, 2), torch.full((len(faces),), self.logit)
+
+    def forward(self, faces: Tensor) -> tuple[Tensor, Tensor]:
+        points, logits = self.points(faces)
+        return spread(points, 96, 96).log(), logits  # finer than the network's own, so that rounding does not show
 
 
 def backend(score: float = 0.95, confidence: float = 0.99, **config: float) -> BuiltinBackend:
@@ -139,8 +143,8 @@ def test_landmarks_go_through_the_crop_and_back() -> None:
 class TurnedAtFirst(Centred):
     """Sees a face that lies on its side a little, then what is given to it upright, and more clearly."""
 
-    def forward(self, faces: Tensor) -> tuple[Tensor, Tensor]:
-        points, logits = super().forward(faces)
+    def points(self, faces: Tensor) -> tuple[Tensor, Tensor]:
+        points, logits = super().points(faces)
         if len(self.crops) == len(faces):
             turn = np.deg2rad(30)
             matrix = torch.tensor([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]).float()

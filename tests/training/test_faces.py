@@ -13,7 +13,7 @@ from lipdub.config import load_config
 from lipdub.errors import InputError
 from lipdub.faces.align import TEMPLATE
 from lipdub.media.view import write_clip
-from lipdub.models.facenets import FaceDetector, LandmarkNet, decode_boxes
+from lipdub.models.facenets import FaceDetector, LandmarkNet, centres, decode_boxes, spread
 from lipdub.training.engine import Engine
 from lipdub.training.facedata import (
     BACKGROUND_NAMES,
@@ -21,6 +21,8 @@ from lipdub.training.facedata import (
     FLIP,
     LabelledFrame,
     LabelledPatch,
+    _seen_through,
+    _unbulged,
     degrade,
     detector_sample,
     detector_targets,
@@ -68,6 +70,11 @@ def dots(points: np.ndarray, size: int) -> np.ndarray:
     for px, py in points:
         picture += 150 * np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * 2.0**2))
     return np.repeat(np.clip(picture, 0, 255).astype(np.uint8)[..., None], 3, 2)
+
+
+def drawn(points: torch.Tensor) -> torch.Tensor:
+    """The maps of a network that knows the points."""
+    return (spread(points, 24, 24) + 1e-12).log()
 
 
 def test_flip_is_an_involution_that_swaps_sides() -> None:
@@ -120,19 +127,48 @@ def test_the_right_answer_costs_nothing() -> None:
     assert float(detector_loss(wrong, heat, values, weight)) > 4
     points = torch.from_numpy(TEMPLATE).float()[None]
     yes, no = torch.ones(1), torch.zeros(1)
-    assert float(landmark_loss(points, torch.tensor([20.0]), points, yes)) < 1e-4
-    assert float(landmark_loss(points + 0.1, torch.tensor([20.0]), points, yes)) > 1
-    assert float(landmark_loss(points + 0.1, torch.tensor([-20.0]), points, no)) < 1e-4  # no face: points are free
+    assert float(landmark_loss(drawn(points), torch.tensor([20.0]), points, yes)) < 0.01
+    assert float(landmark_loss(drawn(points + 0.1), torch.tensor([20.0]), points, yes)) > 1
+    assert (
+        float(landmark_loss(drawn(points + 0.1), torch.tensor([-20.0]), points, no)) < 1e-4
+    )  # no face: points are free
 
 
 def test_lips_and_eyes_count_double() -> None:
     points, yes, sure = torch.from_numpy(TEMPLATE).float()[None], torch.ones(1), torch.tensor([30.0])
+    right = float(landmark_loss(drawn(points), sure, points, yes))
     losses = []
-    for index in (8, 62):  # chin, upper inner lip
+    for index in (30, 62):  # tip of the nose, upper inner lip
         moved = points.clone()
         moved[0, index] += 0.1
-        losses.append(float(landmark_loss(moved, sure, points, yes)))
-    assert losses[1] == pytest.approx(2 * losses[0], rel=1e-3)
+        losses.append(float(landmark_loss(drawn(moved), sure, points, yes)) - right)
+    assert losses[1] == pytest.approx(2 * losses[0], rel=1e-2)
+
+
+def test_maps_say_where_points_are() -> None:
+    inside = torch.tensor([[[0.5, 0.25], [0.2, 0.8], [0.91, 0.13]]])
+    maps = spread(inside, 24, 24)
+    assert maps.shape == (1, 3, 24, 24)
+    assert maps.sum((2, 3)).numpy() == pytest.approx(1)
+    row, column = divmod(int(maps[0, 0].argmax()), 24)
+    assert (row, column) in {(5, 11), (5, 12), (6, 11), (6, 12)}
+    assert centres(maps.log()).numpy() == pytest.approx(inside.numpy(), abs=2e-3)
+    outside = spread(torch.tensor([[[1.3, 0.5]]]), 24, 24)
+    assert divmod(int(outside.argmax()), 24)[1] == 23
+    assert centres(torch.zeros(1, 1, 24, 24)).numpy() == pytest.approx(0.5)  # knows nothing: the middle
+
+
+def test_a_lens_moves_the_landmarks_with_the_picture() -> None:
+    shown = np.array([[20.0, 24], [70, 30], [48, 75], [30, 60]])
+    straight = np.array([[1.0, 0, 0], [0, 1, 0]])
+    for bulge in (-0.5, 0.4):
+        crop = _seen_through(dots(shown, 96), straight, bulge, cv2.BORDER_REPLICATE)
+        moved = 96 * _unbulged(shown / 96, bulge)
+        assert np.abs(moved - shown).max() > 1
+        for x, y in moved:
+            nearby = crop[round(y) - 2 : round(y) + 3, round(x) - 2 : round(x) + 3, 0]
+            assert nearby.max() > 190
+            assert np.unravel_index(nearby.argmax(), (5, 5)) in {(r, c) for r in (1, 2, 3) for c in (1, 2, 3)}
 
 
 def test_landmarks_lie_where_the_picture_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
