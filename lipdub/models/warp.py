@@ -33,7 +33,7 @@ UNUSED = -1e4  # score of a place without a reference: its share is exactly 0
 class Warp:
     """Where N faces take their pixels from."""
 
-    places: Tensor  # (N, K) int64: which of the R references
+    places: Tensor  # (N, K) int64: which of the R references; K - 1 where the last is no part of them (`compose`)
     flow: Tensor  # (N, K, 2, w / 2, w): x, y in crop sides from a pixel to where its colour is in the reference
     share: Tensor  # (N, K + 1, w / 2, w) in [0, 1], sums to 1 over dim 1; the last is the painted picture's
 
@@ -91,16 +91,14 @@ def shares(scores: Tensor, paint: Tensor, prior: Tensor, known: Tensor) -> Tenso
     return torch.cat([logits, paint], 1).softmax(1)
 
 
-def some_of(warp: Warp, items: slice | Tensor, *, first: int, count: int, views: int, own: bool = False) -> Warp:
-    """The warp of items that look at `views` references each, of `count` that are numbered from `first` on.
+def some_of(warp: Warp, items: slice | Tensor, *, first: int, views: int, own: bool = False) -> Warp:
+    """The warp of items that look at `views` references each, which the result numbers from `first` on as 0.
 
-    The result numbers them from 0. With `own` each has one reference more, its own frame: that of the n-th item is
-    number `count` + n.
+    With `own` each has one reference more, behind the others: its own frame, which has no number.
     """
-    flow, share, places = warp.flow[items, : views + own], warp.share[items], warp.places[items, : views + own] - first
-    if own:
-        places[:, views] = count + torch.arange(len(flow), device=flow.device)
-    return Warp(places, flow, torch.cat([share[:, : views + own], share[:, -1:]], 1))
+    share = warp.share[items]
+    share = torch.cat([share[:, : views + own], share[:, -1:]], 1)
+    return Warp(warp.places[items, :views] - first, warp.flow[items, : views + own], share)
 
 
 def lend_skin(warp: Warp, place: int, keep: float) -> Warp:
@@ -136,7 +134,7 @@ def picked(warp: Warp, power: float) -> Warp:
     return Warp(warp.places, warp.flow, share / share.sum(1, keepdim=True))
 
 
-def compose(warp: Warp, painted: Tensor, pictures: Tensor, *, fine: bool = False) -> Tensor:
+def compose(warp: Warp, painted: Tensor, pictures: Tensor, own: Tensor | None = None, *, fine: bool = False) -> Tensor:
     """The hidden halves of the faces, in the resolution of the references' pictures.
 
         out(p) = sum_k share_k(p) * picture_k(p + flow_k(p)) + share_K(p) * painted(p)
@@ -145,6 +143,7 @@ def compose(warp: Warp, painted: Tensor, pictures: Tensor, *, fine: bool = False
         warp: of N faces.
         painted: (N, 3, h, 2 h) in [0, 1], lower halves.
         pictures: (R, 3, D, D) in [0, 1], the references at any even size, whole.
+        own: (N, 3, D, D), where the last reference of each face is a picture of its own.
         fine: look between pixels by cubics, which keep detail, and on the CPU leave out what is not seen, for which an
             accelerator would have to be waited for; training, which wants gradients, does neither.
 
@@ -156,11 +155,11 @@ def compose(warp: Warp, painted: Tensor, pictures: Tensor, *, fine: bool = False
     base = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1)[side // 2 :]  # (D / 2, D, 2) in [-1, 1]
     share = enlarged(warp.share, side)
     out = share[:, -1:] * enlarged(painted, side)
-    for k in range(warp.places.shape[1]):
+    for k in range(warp.flow.shape[1]):
         if fine and share.device.type == "cpu" and float(warp.share[:, k].max()) < FAINT:
             continue
         grid = base + 2 * enlarged(warp.flow[:, k], side).permute(0, 2, 3, 1)
-        source = pictures[warp.places[:, k]].float()
+        source = (pictures[warp.places[:, k]] if k < warp.places.shape[1] or own is None else own).float()
         mode = "bicubic" if fine else "bilinear"
         seen = F.grid_sample(source, grid, mode=mode, padding_mode="border", align_corners=False)
         out = out + share[:, k : k + 1] * seen

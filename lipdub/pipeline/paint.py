@@ -186,11 +186,12 @@ class MouthPainter(Painter):
             return painted.float()
         job, own = targets[0].job, self._generator.config.own_frame
         pictures, views = self._pictures[job], self._analysis.jobs[job].views.shape[1]
-        warp = some_of(drawn.warp, items, first=first, count=len(pictures), views=views, own=own)
-        if own:
-            warp = lend_skin(warp, views, self._config.sync.own_lips)
-            pictures = torch.cat([pictures, self._tensor(np.stack([target.picture for target in targets]))])
-        return compose(picked(warp, self._config.sync.pick), painted, pictures, fine=True)
+        warp = some_of(drawn.warp, items, first=first, views=views, own=own)
+        if not own:
+            return compose(picked(warp, self._config.sync.pick), painted, pictures, fine=True)
+        warp = picked(lend_skin(warp, views, self._config.sync.own_lips), self._config.sync.pick)
+        frames = self._tensor(np.stack([target.picture for target in targets]))
+        return compose(warp, painted, pictures, frames, fine=True)
 
     def _old_shapes(self, targets: Sequence[Target]) -> Tensor:
         """The mouths (N, C) that the targets show now."""

@@ -64,20 +64,26 @@ def test_shares_known_value_and_nothing_for_the_unknown():
 
 def test_some_of_leaves_the_others_places_out():
     flow, share = torch.rand(2, 3, 2, 4, 8), torch.rand(2, 4, 4, 8).softmax(1)
-    alone = some_of(Warp(torch.tensor([[4, 6, 9], [1, 1, 1]]), flow, share), slice(0, 1), first=4, count=3, views=2)
+    places = torch.tensor([[4, 6, 9], [1, 1, 1]])
+    alone = some_of(Warp(places, flow, share), slice(0, 1), first=4, views=2)
     assert alone.places.tolist() == [[0, 2]]
+    assert places.tolist()[0] == [4, 6, 9]  # what was given is left alone
     torch.testing.assert_close(alone.flow, flow[:1, :2])
     torch.testing.assert_close(alone.share, share[:1][:, [0, 1, 3]])
 
 
 def test_each_of_some_has_its_own_frame_behind_the_references_it_looks_at():
-    flow, share = torch.rand(4, 3, 2, 4, 8), torch.rand(4, 4, 4, 8).softmax(1)
+    flow, share = torch.rand(4, 3, 2, 4, 8) - 0.5, torch.rand(4, 4, 4, 8).softmax(1)
     places = torch.tensor([[0, 9, 0], [3, 10, 3], [1, 11, 1], [2, 12, 2]])
-    found = some_of(Warp(places, flow, share), torch.tensor([1, 3]), first=2, count=5, views=1, own=True)
-    assert found.places.tolist() == [[1, 5], [0, 6]]
-    assert places.tolist()[1] == [3, 10, 3]  # what was given is left alone
+    found = some_of(Warp(places, flow, share), torch.tensor([1, 3]), first=2, views=1, own=True)
+    assert found.places.tolist() == [[1], [0]]
     torch.testing.assert_close(found.flow, flow[[1, 3], :2])
     torch.testing.assert_close(found.share, share[[1, 3]][:, [0, 1, 3]])
+    pictures, own, painted = torch.rand(5, 3, 16, 16), torch.rand(2, 3, 16, 16), torch.rand(2, 3, 4, 8)
+    numbered = Warp(torch.tensor([[1, 5], [0, 6]]), found.flow, found.share)
+    for fine in (False, True):
+        wanted = compose(numbered, painted, torch.cat([pictures, own]), fine=fine)
+        torch.testing.assert_close(compose(found, painted, pictures, own, fine=fine), wanted)
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.4, 1.0])
