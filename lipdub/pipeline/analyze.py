@@ -44,9 +44,7 @@ class FaceJob:
     matrices: NDArray[np.float64]  # (T, 2, 3) display -> face crop, smoothed
     weight: NDArray[np.float32]  # (T,) 0 = leave the frame alone, 1 = dub it; fades in and out
     stored: Mapping[int, Selection]  # references by track; crops of side D = detail S
-    shapes: NDArray[
-        np.float32
-    ]  # (T, 8) the old mouths, steadied, relative to `references.rest`, in units of SHAPE_SCALE
+    shapes: NDArray[np.float32]  # (T, 8) the old mouths from `references.rest`, in units of SHAPE_SCALE; steadied
     views: NDArray[np.int64]  # (T, K) which references each frame looks at
     detail: int = 1  # D / S: how much finer than the generator's faces a warp works
     voice: int = 0  # which of the sounds it speaks with
