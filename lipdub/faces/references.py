@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
 from lipdub.config import ReferenceConfig
 from lipdub.errors import ResourceError
@@ -260,7 +261,8 @@ def _poses(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
 
 def _apart(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     """(N, M) root mean square distance in crop sides of poses (N, 26) and (M, 26)."""
-    return np.stack([np.sqrt(2 * ((a - one) ** 2).mean(1)) for one in b], 1)
+    apart: NDArray[np.float64] = cdist(a, b) / np.sqrt(len(POSE_POINTS))
+    return apart
 
 
 def _views(members: NDArray[np.int64], poses: NDArray[np.float64], count: int) -> list[NDArray[np.int64]]:

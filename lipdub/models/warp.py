@@ -159,7 +159,7 @@ def compose(warp: Warp, painted: Tensor, pictures: Tensor, own: Tensor | None = 
         if fine and share.device.type == "cpu" and float(warp.share[:, k].max()) < FAINT:
             continue
         grid = base + 2 * enlarged(warp.flow[:, k], side).permute(0, 2, 3, 1)
-        source = (pictures[warp.places[:, k]] if k < warp.places.shape[1] or own is None else own).float()
+        source = (own if own is not None and k == warp.places.shape[1] else pictures[warp.places[:, k]]).float()
         mode = "bicubic" if fine else "bilinear"
         seen = F.grid_sample(source, grid, mode=mode, padding_mode="border", align_corners=False)
         out = out + share[:, k : k + 1] * seen

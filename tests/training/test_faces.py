@@ -127,11 +127,10 @@ def test_the_right_answer_costs_nothing() -> None:
     assert float(detector_loss(wrong, heat, values, weight)) > 4
     points = torch.from_numpy(TEMPLATE).float()[None]
     yes, no = torch.ones(1), torch.zeros(1)
-    assert float(landmark_loss(drawn(points), torch.tensor([20.0]), points, yes)) < 0.01
+    assert float(landmark_loss(drawn(points), torch.tensor([20.0]), points, yes)) < 2e-3
     assert float(landmark_loss(drawn(points + 0.1), torch.tensor([20.0]), points, yes)) > 1
-    assert (
-        float(landmark_loss(drawn(points + 0.1), torch.tensor([-20.0]), points, no)) < 1e-4
-    )  # no face: points are free
+    free = landmark_loss(drawn(points + 0.1), torch.tensor([-20.0]), points, no)  # no face
+    assert float(free) < 1e-4
 
 
 def test_lips_and_eyes_count_double() -> None:
@@ -142,7 +141,7 @@ def test_lips_and_eyes_count_double() -> None:
         moved = points.clone()
         moved[0, index] += 0.1
         losses.append(float(landmark_loss(drawn(moved), sure, points, yes)) - right)
-    assert losses[1] == pytest.approx(2 * losses[0], rel=1e-2)
+    assert losses[1] == pytest.approx(2 * losses[0], rel=2e-3)
 
 
 def test_maps_say_where_points_are() -> None:
