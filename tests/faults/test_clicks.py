@@ -48,10 +48,9 @@ LATE = {"avi mp3", "webm opus", "mp4 flac", "ts aac", "mkv flac"}  # of the defa
 SLOW = {"mp4 mp3", "mkv aac", "ts wav", "webm wav", "mkv opus"}
 
 
-def ffmpeg(*words: object) -> str:
+def ffmpeg(*words: object) -> None:
     done = subprocess.run([str(ffmpeg_binary()), "-y", *map(str, words)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return done.stderr
 
 
 def clicks(path: Path) -> list[float]:
@@ -74,12 +73,12 @@ def loud(raw: Path) -> list[float]:
 
 def played(path: Path) -> tuple[list[float], list[float]]:
     """Clicks and flashes, of one pass through a file, so that both count from the same moment."""
-    raw = path.with_name("heard.raw")
+    raw, levels = path.with_name("heard.raw"), path.with_name("seen.txt")  # not the log: threads break its lines
     sound = ["-map", "0:a:0", "-af", "aresample=async=1:first_pts=0", "-ac", 1, "-ar", RATE, "-f", "f32le", raw]
-    look = "crop=4:4:150:6,scale=1:1,format=gray,showinfo"
-    said = ffmpeg("-i", path, *sound, "-map", "0:v:0", "-vf", look, "-fps_mode", "passthrough", "-f", "null", "-")
-    rows = re.findall(r"pts_time:([\d.-]+).*?mean:\[(\d+)", said)
-    return loud(raw), [float(time) for time, mean in rows if int(mean) > 150]
+    look = f"crop=4:4:150:6,scale=1:1,format=gray,signalstats,metadata=print:key=lavfi.signalstats.YAVG:file={levels}"
+    ffmpeg("-i", path, *sound, "-map", "0:v:0", "-vf", look, "-fps_mode", "passthrough", "-f", "null", "-")
+    rows = re.findall(r"pts_time:([\d.-]+)\n.*YAVG=([\d.]+)", levels.read_text())
+    return loud(raw), [float(time) for time, level in rows if float(level) > 150]
 
 
 def cases() -> Iterator[object]:
