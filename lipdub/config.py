@@ -161,6 +161,7 @@ class TrainConfig:
     ema: float = 0.999
     references: int = 10  # references a training clip carries
     aligned_references: int = 0  # of them cut out exactly as the target is, as `generator.own_frame` will be
+    looks: float = 0.0  # by how much faces are seen through other lenses, longer, or lit from a side; 1 = much, 0 = off
     reference_blur: float = 0.5  # Gaussian on training references [3.6], sigma in pixels at size 96; 0 = off
     precision: str = "no"  # no | bf16 | fp16, of the networks' forward pass
     compile: bool = False  # torch.compile; minutes at the start, for a faster step

@@ -21,15 +21,17 @@ from torch import Tensor
 
 from lipdub.config import Config
 from lipdub.errors import InputError
-from lipdub.faces.align import mouth_mask, parted_lips, shape_code, transform
+from lipdub.faces.align import mouth_mask, mouth_shape, parted_lips, relative_shape, shape_code, transform
 from lipdub.faces.backend import Frame
 from lipdub.faces.references import cluster, sharpness
 from lipdub.mel import mel_windows
 from lipdub.models.layers import mask_lower_half
+from lipdub.training.looks import AS_IT_IS, Look
 from lipdub.training.shards import unpacked
 from lipdub.training.store import AGAIN, RATE, ClipEntry, read_clip, read_manifest
 
 LIGHT_CHANGE = 0.02  # log gain, standard deviation, between a clip's frames in training: once per channel, once in all
+LIGHT_TURN = 0.15  # of a look's light from a side, how much it differs between them
 VOICE_PACE, VOICE_PITCH, VOICE_SPREAD = 0.06, 3.5, 0.05  # of `another_voice`: log time, mel bands, log mel axis
 BEHIND, BEHIND_DB = 0.3, (3.0, 25.0)  # of `hard_to_hear`: share of runs, how much fainter
 HIDDEN_BANDS, HIDDEN_LEVEL = 13, -0.7
@@ -49,6 +51,7 @@ class Clip:
     landmarks: NDArray[np.float32]  # (T, 68, 2) stored pixels
     mel: NDArray[np.float32]  # (80, M)
     shape: NDArray[np.float32]  # (T, C) mouth-shape code relative to the mouth at rest
+    at_rest: NDArray[np.float32]  # (68, 2) stored pixels, a face whose mouth is about at rest
     clusters: NDArray[np.int64]  # (T,) KMeans label of lips and chin
     sharpness: NDArray[np.float32]  # (T,)
 
@@ -127,12 +130,14 @@ class ClipSet:
         except InputError as error:
             self.left_out[entry.id] = error.what
             return None
+        shape = shape_code(arrays.landmarks)
         return Clip(
             entry,
             arrays.frames,
             arrays.landmarks,
             arrays.mel,
-            shape_code(arrays.landmarks),
+            shape,
+            arrays.landmarks[np.abs(shape).sum(1).argmin()],
             cluster(arrays.landmarks, self.config.reference.count, seed=0),
             np.array([sharpness(frame) for frame in arrays.frames], np.float32),
         )
@@ -170,8 +175,9 @@ class ClipSet:
     def faces(self, clip: Clip, first: int, count: int, size: int, *, augment: bool) -> NDArray[np.float32]:
         """`count` faces (T, 3, S, S) of a clip from frame `first` on, under one random crop and light."""
         mirrored = augment and bool(self.rng.random() < 0.5)
-        matrix = self._matrix(clip, size, augment)
-        faces = np.stack([_warp(frame, matrix, size, mirrored) for frame in clip.frames[first : first + count]])
+        look = self._look(augment)
+        matrix = self._matrix(clip, size, augment, look)
+        faces = np.stack([_warp(frame, matrix, size, mirrored, look) for frame in clip.frames[first : first + count]])
         if augment:
             gain = np.exp(self.rng.normal(0, 0.1, (1, 3, 1, 1)) + self.rng.normal(0, 0.1))
             faces = np.clip(faces ** np.exp(self.rng.normal(0, 0.15)) * gain, 0, 1).astype(np.float32)
@@ -182,13 +188,16 @@ class ClipSet:
         first = int(self.rng.integers(0, len(clip.frames) - n_frames + 1))
         at = np.arange(first, first + n_frames)
         mirrored = augment and bool(self.rng.random() < 0.5)
-        matrix = self._matrix(clip, size, augment)
-        mouth = np.stack([mouth_mask(transform(clip.landmarks[i], matrix), size)[None] for i in at])
-        lips = np.stack([parted_lips(transform(clip.landmarks[i], matrix), size)[None] for i in at])
-        references, known, frames = self._references(clip, at, matrix, size, mirrored, augment)
+        look = self._look(augment)
+        matrix = self._matrix(clip, size, augment, look)
+        landmarks = [look.places(transform(clip.landmarks[i], matrix), size) for i in at]
+        mouth = np.stack([mouth_mask(points, size)[None] for points in landmarks])
+        lips = np.stack([parted_lips(points, size)[None] for points in landmarks])
+        references, known, frames = self._references(clip, at, matrix, size, mirrored, augment, look)
         times = _times(at)
+        shape, reference_shapes = (self._shape(clip, numbers, matrix, size, look) for numbers in (at, frames))
         return {
-            "real": np.stack([_warp(clip.frames[i], matrix, size, mirrored) for i in at]),
+            "real": np.stack([_warp(clip.frames[i], matrix, size, mirrored, look) for i in at]),
             "references": references,
             "known": known,
             "windows": mel_windows(clip.mel, times, self.config.mel, width=width),
@@ -197,8 +206,8 @@ class ClipSet:
             ],
             "mouth": np.ascontiguousarray(mouth[..., ::-1]) if mirrored else mouth,
             "lips": np.ascontiguousarray(lips[..., ::-1]) if mirrored else lips,
-            "shape": clip.shape[at][:, MIRRORED_SHAPE] if mirrored else clip.shape[at],
-            "reference_shapes": clip.shape[frames][:, MIRRORED_SHAPE] if mirrored else clip.shape[frames],
+            "shape": shape[:, MIRRORED_SHAPE] if mirrored else shape,
+            "reference_shapes": reference_shapes[:, MIRRORED_SHAPE] if mirrored else reference_shapes,
         }
 
     def _references(
@@ -209,6 +218,7 @@ class ClipSet:
         size: int,
         mirrored: bool,
         augment: bool,
+        look: Look,
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]:
         """K references, which of them are there, and which frames they show [3.5, 3.6].
 
@@ -223,9 +233,12 @@ class ClipSet:
         faces = np.zeros((places, 3, size, size), np.float32)
         for place, frame in enumerate(frames):
             aligned = place < self.config.train.aligned_references
-            matrix = target_matrix if aligned else self._matrix(clip, size, augment or place >= len(picked))
-            faces[place] = _warp(clip.frames[frame], matrix, size, mirrored, blur)
-            if augment and not aligned:  # a reference is from another moment, and its light is, too
+            matrix = target_matrix if aligned else self._matrix(clip, size, augment or place >= len(picked), look)
+            elsewhen = augment and not aligned  # a reference is from another moment, and its light is, too
+            relit = elsewhen and self.config.train.looks > 0
+            now = look.relit(self.rng, LIGHT_TURN * self.config.train.looks) if relit else look
+            faces[place] = _warp(clip.frames[frame], matrix, size, mirrored, now, blur)
+            if elsewhen:
                 faces[place] *= np.exp(self.rng.normal(0, LIGHT_CHANGE, (3, 1, 1)) + self.rng.normal(0, LIGHT_CHANGE))
         np.clip(faces, 0, 1, out=faces)
         if not self.config.generator.whole_references:
@@ -249,8 +262,22 @@ class ClipSet:
             far = far[away <= max(reference.neighbourhood, away.min())]
         return self.rng.choice(far, min(places, len(far)), replace=False)
 
-    def _matrix(self, clip: Clip, size: int, augment: bool) -> NDArray[np.float64]:
-        """Stored crop -> face crop: cuts the margin away, with a little jitter in training."""
+    def _look(self, augment: bool) -> Look:
+        """That a sample is seen with: every frame of it alike."""
+        return Look.drawn(self.rng, self.config.train.looks) if augment and self.config.train.looks else AS_IT_IS
+
+    def _shape(
+        self, clip: Clip, frames: NDArray[np.int64], matrix: NDArray[np.float64], size: int, look: Look
+    ) -> NDArray[np.float32]:
+        """Mouth-shape codes (N, 8) of frames, as a look changes them."""
+        if look is AS_IT_IS:
+            return clip.shape[frames]
+        seen = np.concatenate([clip.landmarks[frames], clip.at_rest[None]])
+        change = mouth_shape(look.places(transform(seen, matrix), size)) - mouth_shape(seen)
+        return clip.shape[frames] + relative_shape(change[:-1], change[-1])
+
+    def _matrix(self, clip: Clip, size: int, augment: bool, look: Look) -> NDArray[np.float64]:
+        """Stored crop -> face crop: cuts the margin away, with a look's build and a little jitter in training."""
         side = clip.frames.shape[1]
         scale, angle, shift = size * self.margin / side, 0.0, np.zeros(2)
         if augment:
@@ -258,7 +285,7 @@ class ClipSet:
             angle = float(np.deg2rad(self.rng.normal(0, 2.0)))
             shift = self.rng.normal(0, 0.012, 2) * size
         cos, sin = scale * np.cos(angle), scale * np.sin(angle)
-        linear = np.array([[cos, -sin], [sin, cos]])
+        linear = np.array([[cos, -sin], [sin, cos]]) @ look.build
         return np.hstack([linear, (size / 2 + shift - linear @ np.full(2, side / 2))[:, None]])
 
 
@@ -284,14 +311,15 @@ def _times(frames: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def _warp(
-    frame: Frame, matrix: NDArray[np.float64], size: int, mirrored: bool, blur: float = 0.0
+    frame: Frame, matrix: NDArray[np.float64], size: int, mirrored: bool, look: Look, blur: float = 0.0
 ) -> NDArray[np.float32]:
-    face = cv2.warpAffine(frame, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    face = look.seen(frame, matrix, size)
     if blur > 0:
-        face = cv2.GaussianBlur(face, (0, 0), blur)
-    if mirrored:
-        face = face[:, ::-1]
-    return np.ascontiguousarray(face.transpose(2, 0, 1), np.float32) / np.float32(255)
+        face = np.asarray(cv2.GaussianBlur(face, (0, 0), blur), np.uint8)
+    lit = np.ascontiguousarray(face.transpose(2, 0, 1), np.float32) / np.float32(255)
+    if look.across or look.down:
+        lit = np.minimum(lit * look.light(size).astype(np.float32), 1)
+    return np.ascontiguousarray(lit[..., ::-1]) if mirrored else lit
 
 
 def _light(batch: Batch, rng: np.random.Generator) -> Batch:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lipdub.errors import InputError
 from lipdub.faces.backend import Frame
 from lipdub.models.facenets import LANDMARK_SIDE, STRIDE
+from lipdub.training.looks import Look
 
 VIDEO_SUFFIXES = (".mp4", ".mpg", ".avi", ".mov", ".mkv", ".webm")
 KEPT_SIDE = 320  # longest side of a frame kept for the detector
@@ -28,8 +29,6 @@ BACKGROUND_NAMES = (  # of scikit-image's own pictures; none shows a person
     "hubble_deep_field", "ihc", "logo", "microaneurysms", "moon", "page", "phantom", "rocket", "text",
 )
 # fmt: on
-BULGE, LEAN, LENGTH = 0.3, 0.06, 0.07  # of lens, shear and log aspect of a landmark crop; standard deviations
-SIDE_LIGHT = 0.7  # standard deviation of the log of light from one edge of it to the other
 REGION = 1.35  # side of the landmark network's region over the larger side of the landmarks' box
 # iBUG points that trade places when a face is mirrored.
 FLIP = np.concatenate(
@@ -299,12 +298,13 @@ def landmark_sample(patches: list[LabelledPatch], rng: np.random.Generator) -> t
         direction = rng.uniform(0, 2 * np.pi)
         centre = centre + np.array([np.cos(direction), np.sin(direction)]) * side * rng.uniform(0.5, 1.0)
         side *= np.exp(rng.uniform(-1.2, 0.5))
-    linear = LANDMARK_SIDE / side * _turned_and_sheared(rng)
+    look, angle = Look.drawn(rng), np.deg2rad(rng.normal(0, 9))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    linear = LANDMARK_SIDE / side * turn @ look.build
     matrix = np.hstack([linear, (LANDMARK_SIDE / 2 - linear @ centre)[:, None]])
-    bulge = rng.normal(0, BULGE)
     border = cv2.BORDER_REPLICATE if rng.random() < 0.7 else cv2.BORDER_CONSTANT
-    crop = _seen_through(patch.image, matrix, bulge, border)
-    points = _unbulged((patch.landmarks @ linear.T + matrix[:, 2]) / LANDMARK_SIDE, bulge)
+    crop = look.seen(patch.image, matrix, LANDMARK_SIDE, border)
+    points = look.places(patch.landmarks @ linear.T + matrix[:, 2], LANDMARK_SIDE) / LANDMARK_SIDE
     if rng.random() < 0.5:
         crop = np.ascontiguousarray(crop[:, ::-1])
         points = np.stack([1 - points[:, 0], points[:, 1]], 1)[FLIP]
@@ -312,36 +312,5 @@ def landmark_sample(patches: list[LabelledPatch], rng: np.random.Generator) -> t
         x, y = rng.integers(0, LANDMARK_SIDE, 2)
         w, h = rng.integers(8, 40, 2)
         crop[y : y + h, x : x + w] = rng.integers(0, 256, 3)
-    return degrade(_lit_from_a_side(crop, rng), rng), points.astype(np.float32), face
-
-
-def _turned_and_sheared(rng: np.random.Generator) -> NDArray[np.float64]:
-    """2x2: a turn, and a face that is a little longer or wider than most, or leans."""
-    angle, lean, length = np.deg2rad(rng.normal(0, 9)), rng.normal(0, LEAN), np.exp(rng.normal(0, LENGTH))
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    return np.asarray(turn @ np.array([[1 / length, lean], [0, length]]))
-
-
-def _seen_through(image: Frame, matrix: NDArray[np.float64], bulge: float, border: int) -> Frame:
-    """The landmark network's crop through a 2x3 affine, image -> crop, and a lens that enlarges its middle or rim."""
-    y, x = np.mgrid[:LANDMARK_SIDE, :LANDMARK_SIDE] / LANDMARK_SIDE - 0.5
-    straight = LANDMARK_SIDE * ((1 + bulge * (x**2 + y**2)) * np.stack([x, y]) + 0.5)
-    back = cv2.invertAffineTransform(matrix)
-    at = (np.einsum("ij,jhw->ihw", back[:, :2], straight) + back[:, 2, None, None]).astype(np.float32)
-    return np.asarray(cv2.remap(image, at[0], at[1], cv2.INTER_LINEAR, borderMode=border), np.uint8)
-
-
-def _unbulged(points: NDArray[np.float64], bulge: float) -> NDArray[np.float64]:
-    """Where points (N, 2) of the unit crop lie behind that lens; nine rounds are exact to a thousandth of a pixel."""
-    seen = points - 0.5
-    for _ in range(9):
-        seen = (points - 0.5) / (1 + bulge * (seen**2).sum(1, keepdims=True))
-    return seen + 0.5
-
-
-def _lit_from_a_side(image: Frame, rng: np.random.Generator) -> Frame:
-    """One side of the crop lighter than the other."""
-    y, x = np.mgrid[: image.shape[0], : image.shape[1]] / LANDMARK_SIDE - 0.5
-    across, down = rng.normal(0, SIDE_LIGHT, 2)
-    lit = image * np.exp(across * x + down * y)[..., None]
-    return np.asarray(np.clip(lit, 0, 255), np.uint8)
+    lit = np.clip(crop * look.light(LANDMARK_SIDE)[..., None], 0, 255).astype(np.uint8)
+    return degrade(lit, rng), points.astype(np.float32), face

@@ -46,6 +46,21 @@ def draw(points: np.ndarray, seed: int) -> np.ndarray:
     return picture
 
 
+def dotted(points: np.ndarray, size: int) -> np.ndarray:
+    """A grey picture with a bright dot at each point."""
+    y, x = np.mgrid[:size, :size]
+    picture = np.full((size, size), 60.0)
+    for px, py in points:
+        picture += 150 * np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * 2.0**2))
+    return np.repeat(np.clip(picture, 0, 255).astype(np.uint8)[..., None], 3, 2)
+
+
+@pytest.fixture(scope="session")
+def draw_dots() -> Callable[..., np.ndarray]:
+    """`dotted`."""
+    return dotted
+
+
 @pytest.fixture(scope="session", autouse=True)
 def on_the_cpu() -> Iterator[None]:
     """Also where there is a GPU: runs are compared bit for bit."""

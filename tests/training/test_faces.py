@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -21,8 +22,6 @@ from lipdub.training.facedata import (
     FLIP,
     LabelledFrame,
     LabelledPatch,
-    _seen_through,
-    _unbulged,
     degrade,
     detector_sample,
     detector_targets,
@@ -61,15 +60,6 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         presence=np.ones(12, np.float32),
     )
     return clips, labels
-
-
-def dots(points: np.ndarray, size: int) -> np.ndarray:
-    """A grey picture with a bright dot at each point."""
-    y, x = np.mgrid[:size, :size]
-    picture = np.full((size, size), 60.0)
-    for px, py in points:
-        picture += 150 * np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * 2.0**2))
-    return np.repeat(np.clip(picture, 0, 255).astype(np.uint8)[..., None], 3, 2)
 
 
 def drawn(points: torch.Tensor) -> torch.Tensor:
@@ -157,24 +147,13 @@ def test_maps_say_where_points_are() -> None:
     assert centres(torch.zeros(1, 1, 24, 24)).numpy() == pytest.approx(0.5)  # knows nothing: the middle
 
 
-def test_a_lens_moves_the_landmarks_with_the_picture() -> None:
-    shown = np.array([[20.0, 24], [70, 30], [48, 75], [30, 60]])
-    straight = np.array([[1.0, 0, 0], [0, 1, 0]])
-    for bulge in (-0.5, 0.4):
-        crop = _seen_through(dots(shown, 96), straight, bulge, cv2.BORDER_REPLICATE)
-        moved = 96 * _unbulged(shown / 96, bulge)
-        assert np.abs(moved - shown).max() > 1
-        for x, y in moved:
-            nearby = crop[round(y) - 2 : round(y) + 3, round(x) - 2 : round(x) + 3, 0]
-            assert nearby.max() > 190
-            assert np.unravel_index(nearby.argmax(), (5, 5)) in {(r, c) for r in (1, 2, 3) for c in (1, 2, 3)}
-
-
-def test_landmarks_lie_where_the_picture_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_landmarks_lie_where_the_picture_has_them(
+    monkeypatch: pytest.MonkeyPatch, draw_dots: Callable[..., np.ndarray]
+) -> None:
     monkeypatch.setattr("lipdub.training.facedata.degrade", lambda image, rng: image)
     points = (80 + 90 * (TEMPLATE - 0.5)).astype(np.float32)
     shown = [0, 16, 8, 30, 39, 42, 48, 54, 57]  # far enough apart; a mirrored face has the same
-    patch = LabelledPatch(dots(points[shown], 160), points)
+    patch = LabelledPatch(draw_dots(points[shown], 160), points)
     rng = np.random.default_rng(0)
     hits, misses = [], []
     for _ in range(60):
@@ -190,9 +169,9 @@ def test_landmarks_lie_where_the_picture_has_them(monkeypatch: pytest.MonkeyPatc
     assert np.mean(misses) < 0.3
 
 
-def test_landmarks_of_a_mirrored_sample_keep_their_meaning() -> None:
+def test_landmarks_of_a_mirrored_sample_keep_their_meaning(draw_dots: Callable[..., np.ndarray]) -> None:
     points = (80 + 90 * (TEMPLATE - 0.5)).astype(np.float32)
-    patch = LabelledPatch(dots(points[:1], 160), points)
+    patch = LabelledPatch(draw_dots(points[:1], 160), points)
     rng = np.random.default_rng(1)
     for _ in range(30):
         _, found, face = landmark_sample([patch], rng)
@@ -202,9 +181,9 @@ def test_landmarks_of_a_mirrored_sample_keep_their_meaning() -> None:
             assert found[8, 1] > found[30, 1]
 
 
-def test_a_patch_without_a_face_is_never_called_one() -> None:
+def test_a_patch_without_a_face_is_never_called_one(draw_dots: Callable[..., np.ndarray]) -> None:
     points = (80 + 90 * (TEMPLATE - 0.5)).astype(np.float32)
-    patch = LabelledPatch(dots(points[:4], 160), points, face=False)
+    patch = LabelledPatch(draw_dots(points[:4], 160), points, face=False)
     rng = np.random.default_rng(2)
     assert not any(landmark_sample([patch], rng)[2] for _ in range(40))
 
