@@ -22,18 +22,23 @@ def rows(seconds: float, strength: float, shift: int = 0) -> np.ndarray:
 
 
 def test_a_clear_offset_is_believed_over_all_clips_of_a_source() -> None:
-    told = verdict([rows(1.0, 0.3, shift=3), np.zeros((0, 1)), rows(1.0, 0.3, shift=3)])
+    told = verdict([rows(2.0, 0.3, shift=3), np.zeros((0, 1)), rows(2.0, 0.3, shift=3)])
     assert (told.offset_s, told.sure, told.foreign) == (pytest.approx(0.12), True, False)
 
 
 @pytest.mark.parametrize("shift", [-1, 0, 1])
 def test_a_frame_is_within_what_the_expert_can_tell(shift: int) -> None:
-    told = verdict([rows(2.0, 0.3, shift)])
+    told = verdict([rows(ENOUGH_S, 0.3, shift)])
     assert (told.offset_s, told.sure) == (0.0, True)
 
 
 def test_an_unclear_one_is_not() -> None:
-    told = verdict([rows(2.0, 0.9 * SURE, shift=3)])
+    told = verdict([rows(ENOUGH_S, 0.9 * SURE, shift=3)])
+    assert (told.offset_s, told.sure, told.foreign) == (0.0, False, False)
+
+
+def test_a_short_source_is_never_sure() -> None:
+    told = verdict([rows(ENOUGH_S - 1, 3 * SURE, shift=3)])
     assert (told.offset_s, told.sure, told.foreign) == (0.0, False, False)
 
 

@@ -389,9 +389,9 @@ def test_the_expert_shifts_a_file_whose_offset_it_is_sure_of(
 ) -> None:
     for name in ("anna", "ben"):
         film(tmp_path / "source" / name / "a.mkv", 1.0)
-    late = np.full((20, 31), 0.2)
+    late = np.full((120, 31), 0.2)
     late[:, 17] = 0.9  # the lips come two frames after their sound
-    judged = iter([late, np.full((20, 31), 0.2)])
+    judged = iter([late, np.full((120, 31), 0.2)])
     monkeypatch.setattr("lipdub.training.prepare._expert", lambda name: object())
     monkeypatch.setattr("lipdub.training.prepare.fits", lambda *_: next(judged))
     asked = options(tmp_path / "source", tmp_path / "data", expert="expert", correct_offset=not kept)
