@@ -1,12 +1,12 @@
 """How well does sound alone tell a mouth's opening? Two baselines that a dub must beat, judged as dubs are.
 
-    python benchmarks/baselines.py DATASET CLIPS -o OUT --yunet YUNET.onnx --mesh face_landmarker.task
+    python benchmarks/baselines.py DATASET CLIPS -o OUT --yunet YUNET.onnx --mesh face_landmarker.task [--weights NAME]
 
 Both learn, from the clips of DATASET (`lipdub prepare`) and the landmarks stored with them, to read the inner opening
 over its mean in the clip off 400 ms of mel: a ridge regression, its penalty chosen on the validation speakers, and a
 small convolutional network (the generator's own audio encoder at half its width), its step chosen there, too. Then
 each clip of CLIPS: what they say of its sound against the opening that MediaPipe's mesh sees in its picture. r and z
-are `agreement` of lipdub/metrics.py.
+are `agreement` of lipdub/metrics.py. Each `--weights` adds what that generator hears, before it makes a picture of it.
 
 Per-clip values go to OUT/baselines.csv. A line of the printed table is a kind of footage, the folder of its clips.
 """
@@ -25,16 +25,17 @@ from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 from torch import nn
 
-from lipdub.config import MediaConfig, MelConfig
+from lipdub.config import Config, MediaConfig, MelConfig
 from lipdub.errors import LipdubError
 from lipdub.evaluation.judge import MeshJudge, watch
 from lipdub.evaluation.table import interval
-from lipdub.faces.align import shape_code
+from lipdub.faces.align import OPENINGS, shape_code
 from lipdub.media.audio import load_audio
 from lipdub.mel import log_mel, mel_windows
 from lipdub.metrics import agreement, pearson
 from lipdub.models.layers import AudioEncoder
 from lipdub.training.store import RATE, read_arrays, read_manifest
+from lipdub.weights import load_generator
 
 WIDTH = 32  # mel steps, 400 ms
 PENALTIES = (1e2, 1e3, 1e4, 1e5)
@@ -96,6 +97,24 @@ def small_network(train: tuple[NDArray, NDArray], held: tuple[NDArray, NDArray])
     return read
 
 
+def hearing(name: str) -> Reader:
+    """What a generator with a shape code hears: the mean of the three inner openings."""
+    network, config = load_generator(name, Config())
+    if config.generator.window != WIDTH or not config.generator.shape_code:
+        raise SystemExit(f"{name} does not read a mouth shape off {WIDTH} columns of mel")
+
+    def read(windows: NDArray[np.float32]) -> NDArray[np.float64]:
+        openings = []
+        with torch.inference_mode():
+            for part in torch.from_numpy(windows).split(256):
+                shape = network.encode_audio(part).shape
+                assert shape is not None  # shape_code
+                openings.append(shape[:, OPENINGS].mean(1))
+        return torch.cat(openings).double().numpy()
+
+    return read
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path)
@@ -104,10 +123,12 @@ def main() -> None:
     parser.add_argument("--yunet", type=Path, required=True)
     parser.add_argument("--mesh", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--weights", action="append", default=[], help="a generator whose hearing is judged, too")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     train, held = examples(args.dataset, "train"), examples(args.dataset, "val")
     readers = {"ridge": ridge(train, held), "network": small_network(train, held)}
+    readers |= {Path(name).stem: hearing(name) for name in args.weights}
     judge, rows = MeshJudge(args.yunet, args.mesh), []
     for path in sorted(path for path in args.clips.rglob("*") if path.suffix in SUFFIXES):
         try:
@@ -127,7 +148,8 @@ def main() -> None:
         writer.writeheader()
         writer.writerows({key: f"{v:.4g}" if isinstance(v, float) else v for key, v in row.items()} for row in rows)
     keys = [f"{name}_{what}" for name in readers for what in "rz"]
-    print("| footage | clips | " + " | ".join(key.replace("_", " ") for key in keys) + " |\n" + "|---" * 6 + "|")
+    print("| footage | clips | " + " | ".join(key.replace("_", " ") for key in keys) + " |")
+    print("|---" * (2 + len(keys)) + "|")
     for kind in [*dict.fromkeys(str(row["kind"]) for row in rows), "all"]:
         mine = [row for row in rows if kind in ("all", row["kind"])]
         found = [interval([float(row[key]) for row in mine]) for key in keys]  # type: ignore[arg-type]
