@@ -9,10 +9,11 @@ of what is heard of it, by two numbers of its openings o(t) and their variance v
 that quarter, since nobody speaks all the time. A shape s that is heard then becomes
 
     posture + gain (s - posture_heard),    gain = strength * TYPICAL^(1 - w) * (movement / movement_heard)^w
-    posture = (1 - w) posture_heard + w posture_seen
+    posture = (1 - w) TYPICAL_POSTURE posture_heard + w posture_seen
 
 w, in [0, 1), is how much is known of the person: t / (t + KNOWN_S) for t seconds in view, less for a mouth that hardly
-moves, which may be that of a listener. A portrait has w = 0 and moves as people do on average.
+moves, which may be that of a listener. A portrait has w = 0 and moves as people do on average. The two TYPICAL numbers
+belong to the bundled weights: benchmarks/manner.py measures them.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ LIVELY = 0.25  # share of the frames that tell
 KNOWN_S = 2.4  # seconds in view after which half of what is done comes from the person
 STILL, MOVING = 0.1, 0.3  # movement of somebody who does not speak, and from which on it is speech for sure
 TYPICAL = 1.8  # movement of a mouth over that of what the bundled weights hear, on footage that they never saw
+TYPICAL_POSTURE = 1.35  # its posture over the heard one, likewise
 LEAST, MOST = 0.4, 2.0  # of TYPICAL: bounds of the gain
 
 
@@ -99,7 +101,7 @@ def as_spoken_by(
     known = person.known if heard.movement > STILL / TYPICAL else 0.0
     ratio = person.movement / heard.movement / TYPICAL if known else 1.0
     gain = strength * TYPICAL * float(np.clip(ratio**known, LEAST, MOST))
-    posture = heard.posture + known * (person.posture - heard.posture)
+    posture = (1 - known) * TYPICAL_POSTURE * heard.posture + known * person.posture
     moved = posture + np.float32(gain) * (shapes - heard.posture)
     moved[..., OPENINGS] = np.maximum(moved[..., OPENINGS], 0)
     result: NDArray[np.float32] = moved.astype(np.float32)

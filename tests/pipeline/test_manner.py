@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from lipdub.faces.align import OPENINGS
-from lipdub.pipeline.manner import LEAST, MOST, NOBODY, TYPICAL, Manner, as_spoken_by, manner, steadied
+from lipdub.pipeline.manner import (
+    LEAST,
+    MOST,
+    NOBODY,
+    TYPICAL,
+    TYPICAL_POSTURE,
+    Manner,
+    as_spoken_by,
+    manner,
+    steadied,
+)
 
 RATE = 25.0
 
@@ -56,6 +66,7 @@ def test_somebody_unknown_moves_as_people_do_on_average() -> None:
     heard = talking(4, 0.2)
     said = as_spoken_by(NOBODY, heard, manner([heard], RATE))
     assert np.std(said[:, 4]) == pytest.approx(TYPICAL * 0.2, rel=0.05)
+    assert said[:, 4].mean() == pytest.approx(TYPICAL_POSTURE, abs=0.1)
     assert (said[:, OPENINGS] >= 0).all()
 
 
@@ -65,7 +76,7 @@ def test_somebody_known_moves_as_far_as_they_do(far: float) -> None:
     said = as_spoken_by(person, heard, manner([heard], RATE))
     known = person.known
     assert np.std(said[:, 4]) == pytest.approx((TYPICAL * 0.2) ** (1 - known) * far**known, rel=0.1)
-    assert said[:, 4].mean() == pytest.approx(1 + known * (0.7 - 1), abs=0.1)
+    assert said[:, 4].mean() == pytest.approx((1 - known) * TYPICAL_POSTURE + known * 0.7, abs=0.1)
     twice = as_spoken_by(person, heard, manner([heard], RATE), 2.0)
     np.testing.assert_allclose(np.std(twice[:, 4]), 2 * np.std(said[:, 4]), rtol=1e-4)
 

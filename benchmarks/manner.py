@@ -1,0 +1,75 @@
+"""How far mouths move over what a generator hears in their sound: what TYPICAL of lipdub/pipeline/manner.py stands for.
+
+    python benchmarks/manner.py CLIPS [--weights NAME]... [--seconds 8]
+
+The mouth of the longest track of each clip is read by the builtin landmark network, its sound by each generator; both
+are smoothed and measured as `lipdub sync` does. The ratio of the two movements is printed for each kind of footage,
+the folder of its clips: mean, and at the end the median of all. Clips in which nothing moves or is heard are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lipdub.config import Config
+from lipdub.errors import LipdubError
+from lipdub.faces.align import OPENINGS, shape_code
+from lipdub.faces.choose import face_backend
+from lipdub.media.audio import load_audio
+from lipdub.media.probe import probe, require_video
+from lipdub.pipeline.analyze import survey
+from lipdub.pipeline.manner import STILL, manner, rate_of, steadied
+from lipdub.pipeline.speech import listen, mouths_heard
+from lipdub.weights import load_generator
+
+SUFFIXES = (".mp4", ".mpg", ".mkv", ".mov")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clips", type=Path)
+    parser.add_argument("--weights", action="append", help="default: the bundled generator")
+    parser.add_argument("--seconds", type=float, default=8.0)
+    args = parser.parse_args()
+    config, cpu = Config(), torch.device("cpu")
+    names = args.weights or ["generator"]
+    generators = [load_generator(name, config)[0] for name in names]
+    backend = face_backend("builtin", config.face, cpu)
+    found: dict[str, list[tuple[float, ...]]] = defaultdict(list)  # kind -> seen, posture seen; of each: heard, posture
+    for path in sorted(path for path in args.clips.rglob("*") if path.suffix in SUFFIXES):
+        try:
+            seen = survey(path, require_video(probe(path)), backend, config, end_s=args.seconds)
+            speech = listen(load_audio(path), config.mel, config.sync)
+        except LipdubError as error:
+            print(f"{path}: {error.what}", flush=True)
+            continue
+        if not seen.tracks:
+            continue
+        longest, rate = max(seen.tracks, key=lambda track: len(track.landmarks)), rate_of(seen.times_s)
+        mouth = manner([steadied(shape_code(longest.landmarks), rate, config.sync.smooth_s)], rate)
+        values = [mouth.movement, float(mouth.posture[OPENINGS].mean())]
+        for generator in generators:
+            heard = mouths_heard(generator, speech, seen.times_s, config.mel, config.sync, cpu)
+            assert heard is not None  # a shape code
+            values += [heard.manner.movement, float(heard.manner.posture[OPENINGS].mean())]
+        if min(values[0], *values[2::2]) > STILL / 2:
+            found[path.parent.name].append(tuple(values))
+    for number, name in enumerate(names):
+        print(f"\n{name}\n\n| footage | clips | movement seen | heard | ratio | posture seen | heard |\n{'|---' * 7}|")
+        column, ratios = 2 + 2 * number, []
+        for kind, rows in found.items():
+            table = np.array(rows)
+            ratio = table[:, 0] / table[:, column]
+            ratios += ratio.tolist()
+            cells = [table[:, 0], table[:, column], ratio, table[:, 1], table[:, column + 1]]
+            print(f"| {kind} | {len(rows)} | " + " | ".join(f"{cell.mean():.2f}" for cell in cells) + " |")
+        print(f"| median of all | {len(ratios)} | | | {np.median(ratios):.2f} | | |")
+
+
+if __name__ == "__main__":
+    main()
