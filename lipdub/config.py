@@ -184,7 +184,7 @@ class SyncConfig:
     precision: str = "auto"  # auto | no | bf16 | fp16, of the generator; auto: fp16 on GPUs, no elsewhere
     strength: float = 1.0  # movement over that of the person's own mouth in the video (pipeline/manner.py)
     smooth_s: float = 0.023  # standard deviation of the smoothing of mouth shapes in time, heard and seen; 0 = none
-    views: int = 3  # references of each group of mouths, as different in pose; each frame takes the nearest
+    views: int = 5  # references of each group of mouths, as different in pose; each frame takes the nearest
     detail: int = 3  # most times that a warp works finer than the generator's faces, where the picture is that fine
     pick: float = 3.0  # power of a warp's shares: 1 mixes references as in training, more lets the best one be seen
     own_lips: float = 0.0  # how much of the frame itself is seen at the lips; with 1 its old mouth shines through

@@ -27,7 +27,7 @@ MOUTH_ROWS, MOUTH_COLUMNS = (0.5, 0.9), (0.25, 0.75)  # of the crop side; holds 
 # Affine copies that fill free places: about what head motion inside one cluster looks like.
 COPY_ANGLE, COPY_SCALE, COPY_SHIFT = 5.0, 0.05, 0.03  # degrees, log scale, crop sides; uniform in +-
 POSE_POINTS = [*range(27, 36), 36, 39, 42, 45]  # nose and eye corners: in the unit crop they move as the head turns
-NEARER = 0.008  # crop sides, root mean square: another view must be nearer in pose by this, or the last one stays
+NEARER = 0.005  # crop sides, root mean square: another view must be nearer in pose by this, or the last one stays
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class ReferencePool:
 
 
 class ReferenceStore(Mapping[int, Selection]):
-    """The references of every track of a film, in a temporary file without a name: a megabyte each is too much to hold.
+    """The references of every track of a film, in a temporary file without a name: megabytes each are too much to hold.
 
     `keep` adds those of a track; looking a track up reads them again.
     """

@@ -4,7 +4,7 @@ References are cut out in a thread of their own, a frame behind.
 
 Memory holds few frames, the landmarks of every frame (about 550 bytes a face and frame), and at most `reference.pool`
 crops of each face that is in view; nothing else grows with the video. The references of tracks that have ended (up to
-1 MB each) lie in a temporary file.
+5 MB each) lie in a temporary file.
 """
 
 from __future__ import annotations
