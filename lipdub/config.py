@@ -90,6 +90,21 @@ class GeneratorConfig:
     whole_references: bool = False  # references show the whole face; thesis: the mouth region alone [3.6]
     warp: bool = False  # bend references into place instead of painting anew (thesis 4.3, "future work")
     own_frame: bool = False  # in sync the frame itself is one more reference, its old mouth to be bent; needs `warp`
+    audio_context: str = "window"  # thesis: a mel window a frame; "track": shapes come from an audio encoder of its own
+    margin: float = 1.0  # side of the crop over the unit crop's, about the same centre; 4/3 shows the neck
+    fine_paint: bool = False  # beside a warp: paint at S instead of S / 2, with a head wide enough for teeth
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioConfig:
+    """Audio encoder over a whole track (not in the thesis): mel -> mouth shape and phone at every mel step."""
+
+    width: int = 96  # channels
+    kernel: int = 5
+    dilations: tuple[int, ...] = (1, 2, 4, 8, 4, 2)  # of the residual blocks; with these a step sees 1.1 s
+    dropout: float = 0.2
+    members: int = 4  # networks of their own random start, whose answers are averaged
+    n_phones: int = 96  # places of the phone head; a corpus of synthetic speech says what stands at each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +136,7 @@ class LossConfig:
 
     l1: float = 1.0
     mouth_weight: float = 0.0  # extra weight of the mouth in l1, not in the thesis
+    lips_weight: float = 0.0  # extra weight in l1 of what shows between parted lips, not in the thesis
     vgg: float = 0.5
     vgg_share: float = 1.0  # share of a batch's frames that the perceptual loss looks at; it costs most of a step
     expert: float = 0.0  # stage 1 switches .01 on when validation L1 falls below `expert_at_l1`; stage 2: .1
@@ -134,6 +150,7 @@ class LossConfig:
     r1_every: int = 16  # steps from one penalty of the discriminator to the next, which weighs as many times
     shape: float = 0.0  # mouth-shape loss of the sound, and of the expert's embeddings; not in the thesis
     follow: float = 0.0  # the same for when it moves: one less the correlation over a run of frames; not in the thesis
+    phones: float = 0.0  # cross-entropy of phones in synthetic speech, beside mouth shapes; stage phones has it alone
     edges: float = 0.0  # masked L1 of neighbouring pixels' differences, not in the thesis
     motion: float = 0.0  # masked L1 of neighbouring frames' differences, not in the thesis
     paint: float = 0.0  # share of a warp's mouth that is painted although no lips are parted there
@@ -145,7 +162,7 @@ class LossConfig:
 class TrainConfig:
     """One run of one stage."""
 
-    stage: str = "1"  # detector | landmarks | expert | 1 | 2
+    stage: str = "1"  # detector | landmarks | expert | phones | audio | 1 | 2
     steps: int = 100_000
     minutes: float = 0.0  # wall-clock budget; the run ends at whichever comes first; 0 = none
     wrong_sounds: int = 1  # the expert's, beside each right one; a sound costs it far less than faces
@@ -161,6 +178,9 @@ class TrainConfig:
     ema: float = 0.999
     references: int = 10  # references a training clip carries
     aligned_references: int = 0  # of them cut out exactly as the target is, as `generator.own_frame` will be
+    closed_references: float = 0.0  # share of samples whose references, the own frame too, all have closed mouths
+    wide_targets: float = 0.0  # share of samples whose target is among the clip's widest openings
+    dark: float = 0.0  # share of samples seen in a fade: as dark as a twentieth
     looks: float = 0.0  # by how much faces are seen through other lenses, longer, or lit from a side; 1 = much, 0 = off
     reference_blur: float = 0.5  # Gaussian on training references [3.6], sigma in pixels at size 96; 0 = off
     precision: str = "no"  # no | bf16 | fp16, of the networks' forward pass
@@ -181,6 +201,7 @@ class SyncConfig:
     """What `lipdub sync` does around the network."""
 
     batch_size: int = 16  # faces per generator call
+    audio_encoder: str = "audio"  # weights that read mouth shapes off a track, for generators that ask for them
     precision: str = "auto"  # auto | no | bf16 | fp16, of the generator; auto: fp16 on GPUs, no elsewhere
     strength: float = 1.0  # movement over that of the person's own mouth in the video (pipeline/manner.py)
     smooth_s: float = 0.023  # standard deviation of the smoothing of mouth shapes in time, heard and seen; 0 = none
@@ -243,6 +264,7 @@ class Config:
     face: FaceConfig = field(default_factory=FaceConfig)
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    audio: AudioConfig = field(default_factory=AudioConfig)
     expert: ExpertConfig = field(default_factory=ExpertConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     loss: LossConfig = field(default_factory=LossConfig)

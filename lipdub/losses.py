@@ -110,7 +110,7 @@ def painted_share(share: Tensor, mouth: Tensor, lips: Tensor) -> Tensor:
     return (region * share).sum() / region.sum().clamp(min=1e-6)
 
 
-def mouth_emphasis(mask: Tensor, weight: float) -> Tensor:
+def mouth_emphasis(mask: Tensor, weight: float, margin: float = 1.0) -> Tensor:
     """A weight per pixel for `masked_l1` that grows towards the mouth of an aligned face; not in the thesis.
 
         1 + weight * exp(-((x - 1/2) / 0.15)^2 / 2 - ((y - 0.7) / 0.09)^2 / 2),   x, y in the unit crop
@@ -120,12 +120,13 @@ def mouth_emphasis(mask: Tensor, weight: float) -> Tensor:
     Args:
         mask: (N, 1, S, S), for its size, device and type.
         weight: extra weight in the middle of the mouth; 0 = none.
+        margin: side of the crop over the unit crop's.
 
     Returns:
         (1, 1, S, S).
     """
     size = mask.shape[-1]
-    line = (torch.arange(size, device=mask.device, dtype=mask.dtype) + 0.5) / size
+    line = ((torch.arange(size, device=mask.device, dtype=mask.dtype) + 0.5) / size - 0.5) * margin + 0.5
     x, y = ((line - 0.5) / 0.15).square(), ((line - 0.7) / 0.09).square()
     return (1 + weight * torch.exp(-(x[None] + y[:, None]) / 2))[None, None]
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from lipdub.models.audio_encoder import TrackEncoder
     from lipdub.models.expert import Expert
     from lipdub.models.generator import Generator
 
@@ -339,10 +340,11 @@ def bind(config: Config, metadata: Mapping[str, str], source: str) -> Config:
 
 
 def _build(kind: str, config: Config) -> nn.Module:
-    from lipdub.models import expert, facenets, generator, syncnet, wav2lip
+    from lipdub.models import audio_encoder, expert, facenets, generator, syncnet, wav2lip
 
     builders: dict[str, Callable[[], nn.Module]] = {
         "generator": lambda: generator.Generator(config.generator),
+        "audio": lambda: audio_encoder.TrackEncoder(config.audio, config.mel.n_mels),
         "expert": lambda: expert.Expert(config.expert),
         "faces-detector": facenets.FaceDetector,
         "faces-landmarks": facenets.LandmarkNet,
@@ -359,7 +361,7 @@ def load_bound(
 
     Args:
         name: in weights.toml, or a .safetensors file.
-        kind: generator, expert, faces-detector, faces-landmarks, syncnet or wav2lip; or several that will do.
+        kind: generator, audio, expert, faces-detector, faces-landmarks, syncnet or wav2lip; or several that will do.
         config: the caller's; see `bind`.
         device: where the network goes.
 
@@ -397,3 +399,11 @@ def load_expert(name: str | Path, config: Config, device: str | torch.device = "
     """`load_bound` for an expert."""
     network, config = load_bound(name, "expert", config, device)
     return cast("Expert", network), config
+
+
+def load_audio_encoder(
+    name: str | Path, config: Config, device: str | torch.device = "cpu"
+) -> tuple[TrackEncoder, Config]:
+    """`load_bound` for an audio encoder."""
+    network, config = load_bound(name, "audio", config, device)
+    return cast("TrackEncoder", network), config

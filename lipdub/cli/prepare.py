@@ -12,7 +12,7 @@ from lipdub.cli import console
 
 
 class LayoutName(StrEnum):
-    """Keys of training.layouts.LAYOUTS, which is not imported for the help alone."""
+    """Keys of training.layouts.LAYOUTS, which is not imported for the help alone, and speech that is made."""
 
     folder = "folder"
     lrs2 = "lrs2"
@@ -23,14 +23,21 @@ class LayoutName(StrEnum):
     avspeech = "avspeech"
     hdtf = "hdtf"
     timit = "timit"
+    synthetic_speech = "synthetic-speech"
 
 
 def prepare(
     source: Annotated[Path, typer.Argument(help="Folder of talking-face videos, or of a corpus; see --layout.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The data set's folder; a second call continues.")],
     layout: Annotated[
-        LayoutName, typer.Option(help="How SOURCE is arranged; a corpus' own split lists are followed.")
+        LayoutName,
+        typer.Option(
+            help="How SOURCE is arranged; a corpus' own split lists are followed. synthetic-speech: SOURCE is the word "
+            "random, or a list of texts, a language, a tab and a sentence on each line; espeak-ng says them, for stage "
+            "phones."
+        ),
     ] = LayoutName.folder,
+    minutes: Annotated[float, typer.Option(min=0.1, help="Of synthetic speech.")] = 90.0,
     speakers: Annotated[
         Path | None,
         typer.Option(
@@ -38,7 +45,7 @@ def prepare(
             "one speaker, and so is a file outside of any."
         ),
     ] = None,
-    side: Annotated[int, typer.Option(min=32, help="Side in pixels of a stored crop, margin included.")] = 128,
+    side: Annotated[int, typer.Option(min=32, help="Side in pixels of a stored crop, margin included.")] = 176,
     val_share: Annotated[float, typer.Option(min=0.0, max=0.5, help="Share of speakers to validate on.")] = 0.06,
     test_share: Annotated[float, typer.Option(min=0.0, max=0.9, help="Share of speakers to test on.")] = 0.0,
     keep_offset: Annotated[
@@ -71,7 +78,12 @@ def prepare(
     from lipdub.training.prepare import PrepareOptions
     from lipdub.training.prepare import prepare as run
     from lipdub.training.shards import SHARDS, require_writer, write_shards
+    from lipdub.training.synthetic_speech import prepare_speech
 
+    if layout is LayoutName.synthetic_speech:
+        summary = prepare_speech(source, output, minutes, load_config(None, set_ or ()).mel, on_line=console.say)
+        console.table(("what", "count"), [(str(key), str(value)) for key, value in summary.items()])
+        return
     if shards is not None:
         require_writer()
     options = PrepareOptions(

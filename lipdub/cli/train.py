@@ -23,6 +23,8 @@ class StageName(StrEnum):
     detector = "detector"
     landmarks = "landmarks"
     expert = "expert"
+    phones = "phones"
+    audio = "audio"
     one = "1"
     two = "2"
 
@@ -30,7 +32,10 @@ class StageName(StrEnum):
 def train(
     stage: Annotated[
         StageName,
-        typer.Option(help="detector and landmarks (builtin faces), expert, 1 (generator), 2 (the same, adversarial)."),
+        typer.Option(
+            help="detector and landmarks (builtin faces), expert, phones and audio (audio encoder), 1 (generator), 2 "
+            "(the same, adversarial)."
+        ),
     ],
     data: Annotated[
         Path, typer.Option(help="A data set of `lipdub prepare`, or its shards; for the faces, the folder of clips.")
@@ -43,7 +48,7 @@ def train(
         list[str] | None,
         typer.Option(
             help="A name in lipdub/presets, or a .toml file; of several the later ones win. Without it faces for the "
-            "face networks, else thesis."
+            "face networks, audio for the audio encoder, else thesis."
         ),
     ] = None,
     minutes: Annotated[
@@ -57,6 +62,12 @@ def train(
     ] = None,
     expert: Annotated[
         str | None, typer.Option(help="Expert weights for stages 1 and 2. Without it the term is left out.")
+    ] = None,
+    speech: Annotated[
+        Path | None,
+        typer.Option(
+            help="Synthetic speech of `lipdub prepare --layout synthetic-speech`, for stages phones and audio."
+        ),
     ] = None,
     init: Annotated[
         str | None,
@@ -96,7 +107,8 @@ def train(
     overrides = [f"train.stage={stage.value!r}", *(set_ or ())]
     if minutes is not None:
         overrides.append(f"train.minutes={minutes}")
-    config = load_config(preset or ["faces" if is_faces else "thesis"], overrides)
+    usual = "faces" if is_faces else "audio" if stage in (StageName.phones, StageName.audio) else "thesis"
+    config = load_config(preset or [usual], overrides)
     if dry_run:
         for line in plan(stage.value, config, data):
             console.data(line)
@@ -112,6 +124,7 @@ def train(
         labels=labels,
         features=features,
         expert=expert,
+        speech=speech,
         start=init,
         export=export,
         seed=seed,

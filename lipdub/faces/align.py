@@ -161,7 +161,9 @@ def to_unit_crop(landmarks: NDArray[np.floating]) -> NDArray[np.float32]:
     return np.stack([moved.real, moved.imag], -1).astype(np.float32)
 
 
-def mouth_mask(landmarks: NDArray[np.floating], size: int) -> NDArray[np.float32]:
+def mouth_mask(
+    landmarks: NDArray[np.floating], size: int, *, margin: float = 1.0, others: NDArray[np.floating] | None = None
+) -> NDArray[np.float32]:
     """Where the mouth can be: hull of lower jaw (3-13) and nose tip, dilated by a square of 11 pixels at S = 96.
 
     Thesis 3.5, so that the mask covers the chin at all times.
@@ -169,6 +171,8 @@ def mouth_mask(landmarks: NDArray[np.floating], size: int) -> NDArray[np.float32
     Args:
         landmarks: (68, 2) crop pixels.
         size: crop side S.
+        margin: side of the crop over the unit crop's.
+        others: (68, 2) of the same face with another mouth: the hull then holds both jaws.
 
     Returns:
         (S, S), 1 in the mouth region, 0 elsewhere.
@@ -177,9 +181,11 @@ def mouth_mask(landmarks: NDArray[np.floating], size: int) -> NDArray[np.float32
         ValueError: another shape or values that are not finite.
     """
     points = np.vstack([landmarks[CHIN], landmarks[NOSE_TIP]]) if np.shape(landmarks) == (68, 2) else np.empty(0)
+    if points.size and others is not None:
+        points = np.vstack([points, others[CHIN]])
     if points.size == 0 or not np.isfinite(points).all():
         raise ValueError(f"landmarks must be finite and (68, 2), got {np.shape(landmarks)}")
-    return _hull(points, size, MASK_DILATION)
+    return _hull(points, size, MASK_DILATION / margin)
 
 
 def mouth_shape(landmarks: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -239,17 +245,18 @@ def shape_code(landmarks: NDArray[np.floating]) -> NDArray[np.float32]:
     return relative_shape(shapes, rest_shape(shapes))
 
 
-def parted_lips(landmarks: NDArray[np.floating], size: int) -> NDArray[np.float32]:
+def parted_lips(landmarks: NDArray[np.floating], size: int, *, margin: float = 1.0) -> NDArray[np.float32]:
     """Where a face shows the inside of its mouth: hull of the inner lips (60-67), a little dilated.
 
     Args:
         landmarks: (68, 2) crop pixels.
         size: crop side S.
+        margin: side of the crop over the unit crop's.
 
     Returns:
         (S, S), 1 between the lips, 0 elsewhere.
     """
-    return _hull(landmarks[INNER_LIPS], size, LIPS_DILATION)
+    return _hull(landmarks[INNER_LIPS], size, LIPS_DILATION / margin)
 
 
 def _hull(points: NDArray[np.floating], size: int, dilation: float) -> NDArray[np.float32]:

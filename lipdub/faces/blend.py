@@ -28,8 +28,8 @@ def paste_alpha(mask: NDArray[np.floating], feather: float, top: float = 0.0) ->
 
     Args:
         mask: (S, S) in [0, 1], 1 = generated.
-        feather: softness as a share of the crop side; SyncConfig.feather.
-        top: y in the unit crop above which nothing is pasted, whatever the mask says; SyncConfig.top.
+        feather: softness as a share of the crop side.
+        top: y in crop sides above which nothing is pasted, whatever the mask says.
 
     Returns:
         (S, S) in [0, 1]: 0 on the outermost pixels, 1 well inside, and nowhere smaller for a larger mask.

@@ -26,7 +26,8 @@ weigh more than e = 2.72 times another, which is hardly a choice. `attention_sco
 
 Shape code (not in the thesis, `shape_code` > 0). The sound is first made into a few numbers, the mouth shape, that can
 be seen in landmarks; attention and decoder only get those numbers. So the sound has a short way to the lips, and a
-shape can be supplied instead: the true one in training, a closed or a stronger one in sync.
+shape can be supplied instead: the true one in training, a closed or a stronger one in sync. With `audio_context`
+"track" the generator has no audio encoder at all: shapes come from models/audio_encoder.py, which is trained apart.
 
 Warp (thesis 4.3 proposes it, `warp`). A second decoder bends each reference into place, see models/warp.py; the face is
 then put together from bent references and the picture above. With a shape code it is told the reference's own shape,
@@ -44,7 +45,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lipdub.config import GeneratorConfig, LossConfig
-from lipdub.models.layers import AudioEncoder, ConvBlock, gaussian_blur
+from lipdub.models.layers import AudioEncoder, ConvBlock, PaintHead, gaussian_blur
 from lipdub.models.unet import HALF_SCALE, Decoder, ImageEncoder, memory_format
 from lipdub.models.warp import Warp, WarpHead, compose, enlarged, places_of, shares
 
@@ -75,7 +76,7 @@ class Audio:
 class Drawn:
     """What the networks make of N faces, before a warp's pieces are put together."""
 
-    painted: Tensor  # in [0, 1]: the whole face (N, 3, S, S), or beside a warp its hidden half (N, 3, S / 4, S / 2)
+    painted: Tensor  # in [0, 1]: the whole face (N, 3, S, S), or beside a warp its hidden half, see `Generated`
     mask: Tensor | None  # (N, 1, S, S) logits; None without the mask head
     shape: Tensor | None  # (N, C) mouth shape that the sound predicts; None without a shape code
     warp: Warp | None = None  # where the rest of the hidden half comes from; None without a warp
@@ -89,7 +90,7 @@ class Generated:
     mask: Tensor | None  # (N, 1, S, S) logits; None without the mask head
     shape: Tensor | None  # (N, C) mouth shape that the sound predicts; None without a shape code
     warp: Warp | None = None  # what the face was put together from; None without a warp
-    painted: Tensor | None = None  # (N, 3, S / 4, S / 2) in [0, 1], what the decoder painted; None without a warp
+    painted: Tensor | None = None  # (N, 3, S / 4, S / 2) in [0, 1], with `fine_paint` (N, 3, S / 2, S); None: no warp
 
 
 class Generator(nn.Module):
@@ -108,22 +109,28 @@ class Generator(nn.Module):
         self.config = config
         self.identity_encoder = ImageEncoder(config)
         self.reference_encoder = ImageEncoder(config)
-        self.audio_encoder = AudioEncoder(
-            config.n_mels,
-            config.window,
-            config.audio_widths,
-            config.audio_blocks,
-            config.embedding,
-            residual=config.residual,
-        )
+        if config.audio_context == "window":
+            self.audio_encoder = AudioEncoder(
+                config.n_mels,
+                config.window,
+                config.audio_widths,
+                config.audio_blocks,
+                config.embedding,
+                residual=config.residual,
+            )
+            if config.shape_code:
+                self.shape_head = nn.Sequential(nn.ReLU(), nn.Linear(config.embedding, config.shape_code))
         if config.shape_code:
-            self.shape_head = nn.Sequential(nn.ReLU(), nn.Linear(config.embedding, config.shape_code))
             self.shape_embed = nn.Sequential(
                 nn.Linear(config.shape_code, SHAPE_HIDDEN), nn.ReLU(), nn.Linear(SHAPE_HIDDEN, config.embedding)
             )
         self.decoder = Decoder(config, lower_only=config.warp)
         finest = config.widths[HALF_SCALE if config.warp else 0]
-        self.face_head = nn.Sequential(ConvBlock(finest, finest), nn.Conv2d(finest, 3, 1))
+        self.face_head: nn.Module = (
+            PaintHead(finest)
+            if config.fine_paint
+            else nn.Sequential(ConvBlock(finest, finest), nn.Conv2d(finest, 3, 1))
+        )
         if config.mask_head:
             self.mask_head = nn.Sequential(ConvBlock(finest, finest // 2), nn.Conv2d(finest // 2, 1, 1))
         if config.warp:
@@ -165,8 +172,10 @@ class Generator(nn.Module):
         """Encode mel windows (N, n_mels, W).
 
         Raises:
-            ValueError: another shape.
+            ValueError: another shape, or a generator whose mouth shapes come from an audio encoder of its own.
         """
+        if self.config.audio_context != "window":
+            raise ValueError("this generator takes mouth shapes of models/audio_encoder.py, not mel windows")
         embedding = self.audio_encoder(windows)
         return Audio(embedding, self.shape_head(embedding) if self.config.shape_code else None)
 
@@ -195,7 +204,7 @@ class Generator(nn.Module):
     def forward(
         self,
         masked: Tensor,
-        windows: Tensor | Audio,
+        windows: Tensor | Audio | None,
         references: References,
         owner: Tensor,
         *,
@@ -216,7 +225,7 @@ class Generator(nn.Module):
     def draw(
         self,
         masked: Tensor,
-        windows: Tensor | Audio,
+        windows: Tensor | Audio | None,
         references: References,
         owner: Tensor,
         *,
@@ -226,7 +235,7 @@ class Generator(nn.Module):
 
         Args:
             masked: (N, 3, S, S) in [0, 1], lower half 0 (`layers.mask_lower_half`).
-            windows: (N, n_mels, W) mel windows, or what `encode_audio` made of them.
+            windows: (N, n_mels, W) mel windows, or what `encode_audio` made of them; None where `shape` says it all.
             references: from `encode_references`, in this precision or a higher one.
             owner: (N, R) bool, on any device: which references belong to item n. From the CPU they are counted without
                 waiting for an accelerator.
@@ -244,7 +253,11 @@ class Generator(nn.Module):
             raise ValueError(f"owner must be bool {wanted}, got {owner.dtype} {tuple(owner.shape)}")
         listed = [_moved(each, masked.device) for each in places_of(owner)] if self.config.warp else None
         owner = _moved(owner, masked.device)
-        audio = windows if isinstance(windows, Audio) else self.encode_audio(windows)
+        if windows is None:
+            assert shape is not None
+            audio = Audio(shape.new_zeros(len(shape), self.config.embedding), None)
+        else:
+            audio = windows if isinstance(windows, Audio) else self.encode_audio(windows)
         voice = self._voice(audio, shape)  # (N, E)
         weights = self.attend(voice, references, owner)  # (N, R)
         identity, features = self.identity_encoder(masked)
@@ -375,6 +388,14 @@ def _check(config: GeneratorConfig) -> None:
         raise ValueError(f"skip_free_scales must lie in [0, {scales}], got {config.skip_free_scales}")
     if config.warp and config.size >> (scales - 1) & 1:
         raise ValueError(f"a warp halves the coarsest scale: {config.size} / 2 ** {scales - 1} must be even")
+    if config.audio_context not in ("window", "track"):
+        raise ValueError(f"audio_context must be 'window' or 'track', got {config.audio_context!r}")
+    if config.audio_context == "track" and not config.shape_code:
+        raise ValueError("audio_context 'track' needs a shape_code: mouth shapes are all that comes from the track")
+    if config.fine_paint and not config.warp:
+        raise ValueError("fine_paint needs a warp: without one the decoder paints at full size anyway")
+    if config.margin < 1:
+        raise ValueError(f"margin must be at least 1, got {config.margin}")
     if config.own_frame and not config.warp:
         raise ValueError("own_frame needs a warp: to a network that paints, the old mouth is a leak")
     if config.attention_score not in ("sigmoid", "scaled"):

@@ -101,7 +101,7 @@ def some_of(warp: Warp, items: slice | Tensor, *, first: int, views: int, own: b
     return Warp(warp.places[items, :views] - first, warp.flow[items, : views + own], share)
 
 
-def lend_skin(warp: Warp, place: int, keep: float) -> Warp:
+def lend_skin(warp: Warp, place: int, keep: float, margin: float = 1.0) -> Warp:
     """The same, with one reference, the frame itself, for the skin, and the others for the lips.
 
         m = exp(-((x - 1/2) / 0.2)^4 - ((y - 0.73) / 0.13)^4)
@@ -113,10 +113,11 @@ def lend_skin(warp: Warp, place: int, keep: float) -> Warp:
         warp: of N faces.
         place: which of the K references is the frame itself.
         keep: share of it that stays in the middle of the mouth, in [0, 1].
+        margin: side of the crop over the unit crop's, in which x and y are counted.
     """
     height, width = warp.share.shape[-2:]
-    x = (torch.arange(width, device=warp.share.device) + 0.5) / width - 0.5
-    y = 0.5 + (torch.arange(height, device=warp.share.device) + 0.5) / width - 0.73
+    x = margin * ((torch.arange(width, device=warp.share.device) + 0.5) / width - 0.5)
+    y = 0.5 + margin * (torch.arange(height, device=warp.share.device) + 0.5) / width - 0.73
     mouth = torch.exp(-((x / 0.2) ** 4)[None] - ((y / 0.13) ** 4)[:, None])
     factor = torch.ones_like(warp.share)
     factor[:, :-1] = mouth + OTHERS_SKIN * (1 - mouth)
@@ -134,14 +135,23 @@ def picked(warp: Warp, power: float) -> Warp:
     return Warp(warp.places, warp.flow, share / share.sum(1, keepdim=True))
 
 
-def compose(warp: Warp, painted: Tensor, pictures: Tensor, own: Tensor | None = None, *, fine: bool = False) -> Tensor:
+def compose(
+    warp: Warp,
+    painted: Tensor,
+    pictures: Tensor,
+    own: Tensor | None = None,
+    *,
+    gains: Tensor | None = None,
+    fine: bool = False,
+) -> Tensor:
     """The hidden halves of the faces, in the resolution of the references' pictures.
 
-        out(p) = sum_k share_k(p) * picture_k(p + flow_k(p)) + share_K(p) * painted(p)
+        out(p) = sum_k share_k(p) * gain_k * picture_k(p + flow_k(p)) + share_K(p) * painted(p)
 
     Args:
         warp: of N faces.
         painted: (N, 3, h, 2 h) in [0, 1], lower halves.
+        gains: (N, K, 3) that bring the pictures to the light of each face; None = 1.
         pictures: (R, 3, D, D) in [0, 1], the references at any even size, whole.
         own: (N, 3, D, D), where the last reference of each face is a picture of its own.
         fine: look between pixels by cubics, which keep detail, and on the CPU leave out what is not seen, for which an
@@ -162,6 +172,8 @@ def compose(warp: Warp, painted: Tensor, pictures: Tensor, own: Tensor | None = 
         source = (own if own is not None and k == warp.places.shape[1] else pictures[warp.places[:, k]]).float()
         mode = "bicubic" if fine else "bilinear"
         seen = F.grid_sample(source, grid, mode=mode, padding_mode="border", align_corners=False)
+        if gains is not None and k < gains.shape[1]:
+            seen = seen * gains[:, k, :, None, None]
         out = out + share[:, k : k + 1] * seen
     return out.clamp(0, 1) if fine else out  # cubics overshoot
 

@@ -252,7 +252,7 @@ class _Watcher:
 
     def __init__(self, backend: FaceBackend, config: Config, rate: float, behind: Behind) -> None:
         self._follower, self._behind = FaceFollower(backend, config.face, rate), behind
-        self._config, self._size = config.reference, config.generator.size
+        self._config, self._size, self._margin = config.reference, config.generator.size, config.generator.margin
         self._most = config.sync.detail if config.generator.warp else 1
         self._views = config.sync.views
         self.detail: dict[int, int] = {}  # by track
@@ -268,7 +268,7 @@ class _Watcher:
         """Offer the faces of a frame as references, once those who are not followed any more have got theirs."""
         self._settle(following)
         for seen in sightings:
-            matrix = crop_matrix(seen.landmarks, self._size)
+            matrix = crop_matrix(seen.landmarks, self._size, margin=self._margin)
             if seen.track not in self._pools:
                 self._pools[seen.track] = ReferencePool(self._config)
                 self.detail[seen.track] = crop_detail(matrix, self._most)
@@ -313,7 +313,8 @@ def _middles(starts: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
 def _job(track: Track, found: Survey, config: Config, when: NDArray[np.bool_], voice: int) -> FaceJob:
     """`when` (F,): the frames in which it speaks."""
     own_times = found.times_s[track.first : track.first + len(track.landmarks)]
-    matrices = crop_matrices(track.landmarks, own_times, config.face, config.generator.size)
+    generator = config.generator
+    matrices = crop_matrices(track.landmarks, own_times, config.face, generator.size, margin=generator.margin)
     usable = usable_rows(track, config.face) & when[track.frames.start : track.frames.stop]
     fade = edge_fade(usable, config.face.fade_frames, fade_in=not track.opens_shot, fade_out=not track.closes_shot)
     references = found.references[track.id]

@@ -60,7 +60,12 @@ class SurveyRequest:
             "ending": None if self.ending is None else asdict(self.ending),
             "face": asdict(config.face),
             "reference": asdict(config.reference),
-            "crop": [config.generator.size, config.sync.detail if config.generator.warp else 1, config.sync.views],
+            "crop": [
+                config.generator.size,
+                config.generator.margin,
+                config.sync.detail if config.generator.warp else 1,
+            ],
+            "views": config.sync.views,
         }
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:40]
 

@@ -8,7 +8,7 @@ from typing import cast
 
 import torch
 
-from lipdub.config import Config
+from lipdub.config import Config, GeneratorConfig
 from lipdub.errors import InputError, SetupError
 from lipdub.faces.backend import FaceBackend
 from lipdub.faces.choose import face_backend
@@ -17,6 +17,7 @@ from lipdub.media.label import Label
 from lipdub.media.language import language_code
 from lipdub.media.probe import Ending, MediaInfo, VideoInfo, probe, require_video
 from lipdub.mel import wav2lip_mel
+from lipdub.models.audio_encoder import TrackEncoder
 from lipdub.models.generator import Generator
 from lipdub.models.layers import for_inference
 from lipdub.models.wav2lip import FACE_SIDE, Wav2Lip
@@ -27,7 +28,7 @@ from lipdub.pipeline.paint import MouthPainter, Painter
 from lipdub.pipeline.precision import half_precision
 from lipdub.pipeline.speech import Speech, listen
 from lipdub.pipeline.wav2lip import LICENCE, Wav2LipPainter
-from lipdub.weights import load_bound
+from lipdub.weights import load_audio_encoder, load_bound
 
 LENGTHS, EXTENSIONS = ("video", "audio", "shortest"), ("freeze", "bounce", "loop")
 OTHER_LENGTH_S = 0.1  # difference of two lengths from which on it is said
@@ -49,6 +50,23 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(kind, int(number)) if colon else torch.device(kind)
 
 
+@dataclass(frozen=True)
+class Ear:
+    """How the networks of a job hear a sound."""
+
+    generator: Generator | Wav2Lip
+    encoder: TrackEncoder | None  # of generators that take mouth shapes of a whole track
+    config: Config
+    device: torch.device
+
+    def hear(self, sound: Path) -> Speech:
+        """A sound as it drives the lips."""
+        config = self.config
+        waveform = load_audio(sound, sample_rate=config.mel.sample_rate, config=config.media)
+        own_mel = wav2lip_mel(waveform) if isinstance(self.generator, Wav2Lip) else None
+        return listen(waveform, config.mel, config.sync, own_mel, self.encoder, self.device)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
     """What a job reads before its long work."""
@@ -60,6 +78,7 @@ class Inputs:
     voices: tuple[Speech, ...]  # what drives the lips: of each speaker, or `speech` alone
     device: torch.device
     generator: Generator | Wav2Lip
+    ear: Ear
     backend: FaceBackend
     config: Config  # with the sizes of the generator's weights
     label: Label | None = None  # goes into every picture
@@ -98,7 +117,7 @@ def load_network(name: str, config: Config, device: str | torch.device = "cpu") 
     """
     network, config = load_bound(name, ("generator", "wav2lip"), config, device)
     if isinstance(network, Wav2Lip):
-        sizes = replace(config.generator, size=FACE_SIDE, warp=False, own_frame=False, shape_code=0)
+        sizes = replace(GeneratorConfig(), size=FACE_SIDE)
         return network, replace(config, generator=sizes)
     for_inference(network)
     return cast(Generator, network), config
@@ -122,9 +141,11 @@ def read_inputs(video: Path, audio: Path, options: SyncOptions, config: Config) 
         backend = face_backend(options.backend, config.face, device)
     if isinstance(generator, Wav2Lip) and any(one.sound is not None for one in options.speakers):
         raise SetupError("Wav2Lip takes one sound only", "leave the sounds out of --speakers, or use --model lipdub")
-    speech = hear(options.drive_audio or audio, generator, config)
-    voices = [speech if one.sound is None else hear(one.sound, generator, config) for one in options.speakers]
-    dub_s = (speech if options.drive_audio is None else hear(audio, generator, config)).duration_s
+    with shared_cores():
+        ear = _ear(generator, config, device)
+        speech = ear.hear(options.drive_audio or audio)
+        voices = [speech if one.sound is None else ear.hear(one.sound) for one in options.speakers]
+        dub_s = (speech if options.drive_audio is None else ear.hear(audio)).duration_s
     return Inputs(
         source=ended(source, dub_s, options),
         dub_s=dub_s,
@@ -133,6 +154,7 @@ def read_inputs(video: Path, audio: Path, options: SyncOptions, config: Config) 
         voices=tuple(voices) or (speech,),
         device=device,
         generator=generator,
+        ear=ear,
         backend=backend,
         config=config,
         label=label,
@@ -166,8 +188,9 @@ def ended(source: MediaInfo, dub_s: float, options: SyncOptions) -> MediaInfo:
     return replace(source, video=replace(video, ending=Ending(end_s=dub_s, extend=options.extend), frames=n_frames))
 
 
-def hear(sound: Path, generator: Generator | Wav2Lip, config: Config) -> Speech:
-    """A sound as it drives the lips that a network paints."""
-    waveform = load_audio(sound, sample_rate=config.mel.sample_rate, config=config.media)
-    own_mel = wav2lip_mel(waveform) if isinstance(generator, Wav2Lip) else None
-    return listen(waveform, config.mel, config.sync, own_mel)
+def _ear(generator: Generator | Wav2Lip, config: Config, device: torch.device) -> Ear:
+    """The audio encoder belongs to the mel settings that the generator is bound to, or is refused."""
+    if isinstance(generator, Wav2Lip) or config.generator.audio_context == "window":
+        return Ear(generator, None, config, device)
+    encoder, _ = load_audio_encoder(config.sync.audio_encoder, config, device)
+    return Ear(generator, encoder, config, device)

@@ -23,13 +23,17 @@ from torch import Tensor
 
 from lipdub.config import Config
 from lipdub.errors import ResourceError, out_of_memory
-from lipdub.faces.align import relative_shape
+from lipdub.faces.align import mouth_mask, relative_shape, transform
 from lipdub.models.generator import Audio, Drawn, Generator, References, joined
 from lipdub.models.layers import mask_lower_half
 from lipdub.models.warp import compose, lend_skin, picked, some_of
 from lipdub.pipeline.analyze import Analysis
 from lipdub.pipeline.precision import half_precision
 from lipdub.pipeline.speech import Speech, mouths_heard, windows_at
+
+LIT = (0.3, 0.5), (0.28, 0.72)  # rows and columns, in crop sides
+DARKNESS = 1 / 255  # added to both sides of a ratio of light
+GAINS = (0.02, 3.0)  # of a reference's light, at least and at most
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,8 @@ class MouthPainter(Painter):
                 parts.append(drawn.mask.float().sigmoid()[:, 0])
         fetched = _fetched(parts)
         masks = _lower_half(len(targets), size) if drawn.mask is None else fetched.pop()
+        if self._generator.config.margin > 1:
+            masks = np.maximum(masks, self._old_jaws(targets))
         made = {
             n: half for group, part in zip(groups, fetched, strict=True) for n, half in zip(group, part, strict=True)
         }
@@ -189,9 +195,21 @@ class MouthPainter(Painter):
         warp = some_of(drawn.warp, items, first=first, views=views, own=own)
         if not own:
             return compose(picked(warp, self._config.sync.pick), painted, pictures, fine=True)
-        warp = picked(lend_skin(warp, views, self._config.sync.own_lips), self._config.sync.pick)
+        margin = self._generator.config.margin
+        warp = picked(lend_skin(warp, views, self._config.sync.own_lips, margin), self._config.sync.pick)
         frames = self._tensor(np.stack([target.picture for target in targets]))
-        return compose(warp, painted, pictures, frames, fine=True)
+        gains = (_light(frames)[:, None] / _light(pictures)[warp.places]).clamp(*GAINS)
+        return compose(warp, painted, pictures, frames, gains=gains, fine=True)
+
+    def _old_jaws(self, targets: Sequence[Target]) -> NDArray[np.float32]:
+        """Masks (N, S, S) of the mouths and jaws that the targets show now: what lies there has to be made anew."""
+        config = self._generator.config
+        masks = np.empty((len(targets), config.size, config.size), np.float32)
+        for mask, target in zip(masks, targets, strict=True):
+            job = self._analysis.jobs[target.job]
+            points = transform(job.track.landmarks[target.row], job.matrices[target.row])
+            mask[:] = mouth_mask(points, config.size, margin=config.margin)
+        return masks
 
     def _old_shapes(self, targets: Sequence[Target]) -> Tensor:
         """The mouths (N, C) that the targets show now."""
@@ -260,6 +278,13 @@ class MouthPainter(Painter):
         shapes = self._upload(relative_shape(given.shapes, given.rest))
         with torch.autocast(self._device.type, enabled=False):  # once a track: fit for every precision
             self._encoded[job] = self._generator.encode_references(crops, shapes)
+
+
+def _light(pictures: Tensor) -> Tensor:
+    """Mean colour (N, 3) of the upper faces of crops (N, 3, D, D): brow to nose, where no dub changes anything."""
+    side = pictures.shape[-1]
+    rows, columns = (slice(round(first * side), round(last * side)) for first, last in LIT)
+    return pictures[..., rows, columns].mean((2, 3)) + DARKNESS
 
 
 def _fetched(parts: Sequence[Tensor]) -> list[NDArray[np.float32]]:

@@ -162,7 +162,8 @@ class _Queue:
             self.added += held.frame.added
 
     def _paste(self, frame: SourceFrame, target: Target, mouth: Painted) -> Pasted:
-        alpha = paste_alpha(mouth.mask, self._config.sync.feather, self._config.sync.top)
+        sync, margin = self._config.sync, self._config.generator.margin
+        alpha = paste_alpha(mouth.mask, sync.feather / margin, 0.5 + (sync.top - 0.5) / margin)
         side = len(mouth.face)
         if side != len(alpha):
             alpha = np.asarray(cv2.resize(alpha, (side, side), interpolation=cv2.INTER_LINEAR), np.float32)

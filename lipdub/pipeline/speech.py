@@ -11,6 +11,7 @@ from scipy.ndimage import binary_closing, maximum_filter1d, uniform_filter1d
 
 from lipdub.config import MelConfig, SyncConfig
 from lipdub.mel import log_mel, mean_power, mel_windows
+from lipdub.models.audio_encoder import TrackEncoder
 from lipdub.models.generator import Generator
 from lipdub.pipeline.manner import Manner, as_spoken_by, manner, rate_of, steadied
 
@@ -27,6 +28,7 @@ class Speech:
     mel: NDArray[np.float32]  # (80, M)
     gate: NDArray[np.float32]  # (L,) in [0, 1] every LEVEL_STEP_S: 0 = silence, the mouth rests
     duration_s: float
+    shapes: NDArray[np.float32] | None = None  # (M, 8) mouth shapes of an audio encoder, one a mel step
 
     def gate_at(self, times_s: NDArray[np.float64]) -> NDArray[np.float32]:
         """The gate at the given times; 0 outside the sound."""
@@ -35,15 +37,27 @@ class Speech:
 
 
 def listen(
-    waveform: NDArray[np.float32], mel: MelConfig, sync: SyncConfig, own_mel: NDArray[np.float32] | None = None
+    waveform: NDArray[np.float32],
+    mel: MelConfig,
+    sync: SyncConfig,
+    own_mel: NDArray[np.float32] | None = None,
+    encoder: TrackEncoder | None = None,
+    device: torch.device | None = None,
 ) -> Speech:
-    """Mel and silence gate of a mono waveform (n,) at mel.sample_rate; `own_mel` of a network that has its own."""
-    duration_s = len(waveform) / mel.sample_rate
-    return Speech(
-        log_mel(waveform, mel) if own_mel is None else own_mel,
-        silence_gate(waveform, mel.sample_rate, sync),
-        duration_s,
-    )
+    """What drives the lips, from a mono waveform (n,) at mel.sample_rate.
+
+    Args:
+        waveform: the whole track.
+        mel: of the spectrogram.
+        sync: of the silence gate.
+        own_mel: of a network that has a mel of its own.
+        encoder: reads the mouth shapes off the whole track, once; None leaves them to the generator.
+        device: where the encoder is; the CPU if None.
+    """
+    spectrum = log_mel(waveform, mel) if own_mel is None else own_mel
+    shapes = None if encoder is None else encoder.read_track(spectrum, device or torch.device("cpu"))
+    gate = silence_gate(waveform, mel.sample_rate, sync)
+    return Speech(spectrum, gate, len(waveform) / mel.sample_rate, shapes)
 
 
 def silence_gate(waveform: NDArray[np.float32], sample_rate: int, sync: SyncConfig) -> NDArray[np.float32]:
@@ -117,18 +131,29 @@ def mouths_heard(
     """
     if generator.config.shape_code == 0:
         return None
-    parts = []
+    if speech.shapes is not None:
+        columns, steps = times_s * mel.sample_rate / mel.hop, np.arange(len(speech.shapes))
+        shapes = np.stack([np.interp(columns, steps, number) for number in speech.shapes.T], 1).astype(np.float32)
+    else:
+        shapes = _of_windows(generator, speech, times_s, mel, device)
+    rate = rate_of(times_s)
+    shapes = steadied(shapes, rate, sync.smooth_s)
+    gate = speech.gate_at(times_s)
+    return Heard(shapes, gate, manner([shapes[run] for run in _runs(gate == 1)], rate))
+
+
+def _of_windows(
+    generator: Generator, speech: Speech, times_s: NDArray[np.float64], mel: MelConfig, device: torch.device
+) -> NDArray[np.float32]:
+    """Mouth shapes (F, 8) by the generator's own audio encoder, from a mel window around each time."""
+    parts = [np.zeros((0, generator.config.shape_code), np.float32)]
     with torch.inference_mode():
         for start in range(0, len(times_s), CHUNK):
             windows = mel_windows(speech.mel, times_s[start : start + CHUNK], mel, width=generator.config.window)
             heard = generator.encode_audio(torch.from_numpy(windows).to(device)).shape
             assert heard is not None
             parts.append(heard.float().cpu().numpy())
-    shapes = np.concatenate(parts) if parts else np.zeros((0, generator.config.shape_code), np.float32)
-    rate = rate_of(times_s)
-    shapes = steadied(shapes, rate, sync.smooth_s)
-    gate = speech.gate_at(times_s)
-    return Heard(shapes, gate, manner([shapes[run] for run in _runs(gate == 1)], rate))
+    return np.concatenate(parts)
 
 
 def _runs(inside: NDArray[np.bool_]) -> list[slice]:

@@ -25,7 +25,7 @@ from lipdub.models.generator import Generator
 from lipdub.pipeline.analyze import Analysis, Survey, choose, survey
 from lipdub.pipeline.cache import AnalysisCache, SurveyRequest, surveyed
 from lipdub.pipeline.compare import write_comparison
-from lipdub.pipeline.inputs import Inputs, hear, read_inputs
+from lipdub.pipeline.inputs import Inputs, read_inputs
 from lipdub.pipeline.manner import NOBODY
 from lipdub.pipeline.options import SyncOptions, adjusted
 from lipdub.pipeline.overlay import Overlay
@@ -52,7 +52,7 @@ def speaking(found: Survey, given: Inputs) -> Agreement:
     """
     config, generator, heard = given.config, given.generator, None
     if isinstance(generator, Generator):
-        own = hear(given.source.path, generator, config)
+        own = given.ear.hear(given.source.path)
         heard = mouths_heard(generator, own, found.times_s, config.mel, config.sync, given.device)
     if heard is None:
         what = "--face speaking: these weights have no mouth shapes to compare mouths with"

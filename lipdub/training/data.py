@@ -7,6 +7,7 @@ Target and references are cropped with independent jitter, so that their frames 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from lipdub.config import Config
 from lipdub.errors import InputError
-from lipdub.faces.align import mouth_mask, mouth_shape, parted_lips, relative_shape, shape_code, transform
+from lipdub.faces.align import OPENINGS, mouth_mask, mouth_shape, parted_lips, relative_shape, shape_code, transform
 from lipdub.faces.backend import Frame
 from lipdub.faces.references import cluster, sharpness
 from lipdub.mel import mel_windows
@@ -31,6 +32,9 @@ from lipdub.training.shards import unpacked
 from lipdub.training.store import AGAIN, RATE, ClipEntry, read_clip, read_manifest
 
 LIGHT_CHANGE = 0.02  # log gain, standard deviation, between a clip's frames in training: once per channel, once in all
+DARKEST = 0.05  # light that is left of a sample in a fade (train.dark)
+CLOSED_SHARE, WIDE_SHARE = 0.2, 0.2  # calmest and widest share of a clip's frames that count as closed and as wide
+CLOSED_AT = 0.6  # code of the mean opening above which a clip's calmest frames are no closed mouths
 LIGHT_TURN = 0.15  # of a look's light from a side, how much it differs between them
 VOICE_PACE, VOICE_PITCH, VOICE_SPREAD = 0.06, 3.5, 0.05  # of `another_voice`: log time, mel bands, log mel axis
 BEHIND, BEHIND_DB = 0.3, (3.0, 25.0)  # of `hard_to_hear`: share of runs, how much fainter
@@ -55,6 +59,11 @@ class Clip:
     clusters: NDArray[np.int64]  # (T,) KMeans label of lips and chin
     sharpness: NDArray[np.float32]  # (T,)
 
+    @property
+    def opening(self) -> NDArray[np.float32]:
+        """(T,) mean code of the inner openings."""
+        return np.asarray(self.shape[:, OPENINGS].mean(1), np.float32)
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -67,6 +76,7 @@ class Batch:
     windows: Tensor  # (B, T, 80, W) mel of each frame
     expert_mel: Tensor  # (B, 80, 16) mel of the whole clip
     mouth: Tensor  # (B, T, 1, S, S) true mouth mask
+    changed: Tensor  # (B, T, 1, S, S) the same, and the jaw of the reference that stands for the frame itself
     lips: Tensor  # (B, T, 1, S, S) 1 between the lips and a little around
     shape: Tensor  # (B, T, C)
 
@@ -145,12 +155,7 @@ class ClipSet:
     def _clip_weights(self) -> NDArray[np.float64]:
         """A clip's probability: by its frames, no speaker over the cap."""
         starts = np.array([clip.entry.frames - self.config.train.frames + 1 for clip in self.clips], np.float64)
-        speaker = np.unique([clip.entry.speaker for clip in self.clips], return_inverse=True)[1]
-        frames = np.bincount(speaker, starts)
-        share = capped(frames / frames.sum(), self.config.train.speaker_cap)
-        weights: NDArray[np.float64] = share[speaker] * starts / frames[speaker]
-        weights /= weights.sum()  # to the last digit, as the sampling wants it
-        return weights
+        return clip_weights([clip.entry.speaker for clip in self.clips], starts, self.config.train.speaker_cap)
 
     def draw(self, count: int) -> list[Clip]:
         """`count` random clips, by their weights, with replacement."""
@@ -170,7 +175,7 @@ class ClipSet:
         """`count` random samples, faces of side `size` and mel windows of `width` steps; `augment` varies them."""
         samples = [self._sample(clip, size, width, augment) for clip in self.draw(count)]
         batch = Batch(**{name: torch.from_numpy(np.stack([s[name] for s in samples])) for name in samples[0]})
-        return _light(batch, self.rng) if augment else batch
+        return _light(batch, self.rng, self.config.train.dark) if augment else batch
 
     def faces(self, clip: Clip, first: int, count: int, size: int, *, augment: bool) -> NDArray[np.float32]:
         """`count` faces (T, 3, S, S) of a clip from frame `first` on, under one random crop and light."""
@@ -185,15 +190,19 @@ class ClipSet:
 
     def _sample(self, clip: Clip, size: int, width: int, augment: bool) -> dict[str, NDArray[Any]]:
         n_frames = self.config.train.frames
-        first = int(self.rng.integers(0, len(clip.frames) - n_frames + 1))
-        at = np.arange(first, first + n_frames)
+        at = self._target(clip, n_frames)
         mirrored = augment and bool(self.rng.random() < 0.5)
         look = self._look(augment)
         matrix = self._matrix(clip, size, augment, look)
         landmarks = [look.places(transform(clip.landmarks[i], matrix), size) for i in at]
-        mouth = np.stack([mouth_mask(points, size)[None] for points in landmarks])
-        lips = np.stack([parted_lips(points, size)[None] for points in landmarks])
+        margin = self.config.generator.margin
+        mouth = np.stack([mouth_mask(points, size, margin=margin)[None] for points in landmarks])
+        lips = np.stack([parted_lips(points, size, margin=margin)[None] for points in landmarks])
         references, known, frames = self._references(clip, at, matrix, size, mirrored, augment, look)
+        changed = mouth
+        if self.config.train.aligned_references:
+            old = look.places(transform(clip.landmarks[frames[0]], matrix), size)
+            changed = np.stack([mouth_mask(points, size, margin=margin, others=old)[None] for points in landmarks])
         times = _times(at)
         shape, reference_shapes = (self._shape(clip, numbers, matrix, size, look) for numbers in (at, frames))
         return {
@@ -205,10 +214,21 @@ class ClipSet:
                 0
             ],
             "mouth": np.ascontiguousarray(mouth[..., ::-1]) if mirrored else mouth,
+            "changed": np.ascontiguousarray(changed[..., ::-1]) if mirrored else changed,
             "lips": np.ascontiguousarray(lips[..., ::-1]) if mirrored else lips,
             "shape": shape[:, MIRRORED_SHAPE] if mirrored else shape,
             "reference_shapes": reference_shapes[:, MIRRORED_SHAPE] if mirrored else reference_shapes,
         }
+
+    def _target(self, clip: Clip, n_frames: int) -> NDArray[np.int64]:
+        """Neighbouring frames (T,) to be made: any, or in a share of the samples some that are wide open."""
+        last = len(clip.frames) - n_frames
+        first = int(self.rng.integers(0, last + 1))
+        if self.config.train.wide_targets and self.rng.random() < self.config.train.wide_targets:
+            opening = clip.opening[n_frames // 2 : n_frames // 2 + last + 1]
+            widest = np.argsort(-opening)[: max(1, round(WIDE_SHARE * len(opening)))]
+            first = int(self.rng.choice(widest))
+        return np.arange(first, first + n_frames)
 
     def _references(
         self,
@@ -253,6 +273,12 @@ class ClipSet:
         places, reference = self.config.train.references, self.config.reference
         everywhere = np.arange(len(clip.frames))
         far = everywhere[np.abs(everywhere[:, None] - target).min(1) > reference.exclude]
+        share = self.config.train.closed_references
+        if share and self.rng.random() < share:
+            calm = far[np.argsort(clip.opening[far])[: max(1, round(CLOSED_SHARE * len(far)))]]
+            calm = calm[clip.opening[calm] <= CLOSED_AT]
+            if len(calm):
+                return self.rng.permutation(calm)[:places]
         if reference.sampling == "kmeans":
             sharpest_first = far[np.argsort(-clip.sharpness[far])]
             _, best = np.unique(clip.clusters[sharpest_first], return_index=True)
@@ -279,7 +305,7 @@ class ClipSet:
     def _matrix(self, clip: Clip, size: int, augment: bool, look: Look) -> NDArray[np.float64]:
         """Stored crop -> face crop: cuts the margin away, with a look's build and a little jitter in training."""
         side = clip.frames.shape[1]
-        scale, angle, shift = size * self.margin / side, 0.0, np.zeros(2)
+        scale, angle, shift = size * self.margin / (side * self.config.generator.margin), 0.0, np.zeros(2)
         if augment:
             scale *= float(np.exp(self.rng.normal(0, 0.03)))
             angle = float(np.deg2rad(self.rng.normal(0, 2.0)))
@@ -287,6 +313,15 @@ class ClipSet:
         cos, sin = scale * np.cos(angle), scale * np.sin(angle)
         linear = np.array([[cos, -sin], [sin, cos]]) @ look.build
         return np.hstack([linear, (size / 2 + shift - linear @ np.full(2, side / 2))[:, None]])
+
+
+def clip_weights(speakers: Sequence[str], frames: NDArray[np.float64], cap: float) -> NDArray[np.float64]:
+    """The probability of each clip (N,): by its frames (N,), no speaker over the cap."""
+    speaker = np.unique(speakers, return_inverse=True)[1]
+    total = np.bincount(speaker, frames)
+    weights: NDArray[np.float64] = capped(total / total.sum(), cap)[speaker] * frames / total[speaker]
+    weights /= weights.sum()  # to the last digit, as the sampling wants it
+    return weights
 
 
 def capped(share: NDArray[np.float64], cap: float) -> NDArray[np.float64]:
@@ -322,13 +357,18 @@ def _warp(
     return np.ascontiguousarray(lit[..., ::-1]) if mirrored else lit
 
 
-def _light(batch: Batch, rng: np.random.Generator) -> Batch:
-    """The same random light and colour for a clip's target and references; noise on the sound."""
+def _light(batch: Batch, rng: np.random.Generator, dark: float = 0.0) -> Batch:
+    """The same random light and colour for a clip's target and references; noise on the sound.
+
+    A share `dark` of the clips is seen in a fade, its references as well: sync gives them the light of the frame.
+    """
     count = batch.real.shape[0]
     gamma = torch.from_numpy(np.exp(rng.normal(0, 0.15, (count, 1, 1, 1, 1))).astype(np.float32))
     gain = torch.from_numpy(np.exp(rng.normal(0, 0.1, (count, 1, 3, 1, 1))).astype(np.float32))
     gain = gain * torch.from_numpy(np.exp(rng.normal(0, 0.1, (count, 1, 1, 1, 1))).astype(np.float32))
-
+    if dark:
+        faded = np.where(rng.random(count) < dark, rng.uniform(DARKEST, 1, count), 1.0).astype(np.float32)
+        gain = gain * torch.from_numpy(faded)[:, None, None, None, None]
     return replace(
         batch,
         real=(batch.real**gamma * gain).clamp_(max=1),
@@ -349,7 +389,7 @@ def noisy_sound(mel: Tensor, rng: np.random.Generator) -> Tensor:
     return torch.maximum(mel + level + tilt, floor + 0.04 * hiss).clamp(-1, 1.2)
 
 
-def another_voice(mel: Tensor, rng: np.random.Generator) -> Tensor:
+def another_voice(mel: Tensor, rng: np.random.Generator, pace: float = VOICE_PACE) -> Tensor:
     """Mel windows (B, L, 80, W) as other speakers might have said them, one speaker for each of the B.
 
     Each window is a little faster or slower about its middle, and of another length of the vocal tract, which moves
@@ -357,7 +397,7 @@ def another_voice(mel: Tensor, rng: np.random.Generator) -> Tensor:
     """
     count, length, bands = mel.shape[:3]
     matrix = np.zeros((count, 2, 3), np.float32)
-    matrix[:, 0, 0] = np.exp(rng.normal(0, VOICE_PACE, count))
+    matrix[:, 0, 0] = np.exp(rng.normal(0, pace, count))
     matrix[:, 1, 1] = np.exp(rng.normal(0, VOICE_SPREAD, count))
     matrix[:, 1, 2] = rng.normal(0, 2 * VOICE_PITCH / bands, count)
     every = torch.from_numpy(matrix).repeat_interleave(length, 0)

@@ -20,11 +20,14 @@ STAGES = {
     "detector": "faces-detector",
     "landmarks": "faces-landmarks",
     "expert": "expert",
+    "phones": "audio",
+    "audio": "audio",
     "1": "generator",
     "2": "generator",
 }
 KINDS = {
     "expert": ("expert", "mel"),
+    "audio": ("audio", "mel"),
     "generator": ("generator", "mel", "reference"),
     "faces-detector": (),
     "faces-landmarks": (),

@@ -86,7 +86,8 @@ def paint(generator: Generator, batch: Batch, shape: Tensor | None) -> Generated
         shapes = shapes + SHAPE_NOISE * torch.randn_like(shapes)
     references: References = generator.encode_references(batch.references.flatten(0, 1), shapes)
     owner = own_references(batch.known, batch.real.shape[1])
-    result: Generated = generator(masked_faces(batch.real), batch.windows.flatten(0, 1), references, owner, shape=shape)
+    windows = batch.windows.flatten(0, 1) if generator.config.audio_context == "window" else None
+    result: Generated = generator(masked_faces(batch.real), windows, references, owner, shape=shape)
     return result
 
 
@@ -142,7 +143,8 @@ class GeneratorTraining:
         """Random sounds and pictures, as far as the step has use for them."""
         config, clips, count = self.config, self.clips.numbered(step, part), self.engine.part_clips
         sounds = None
-        if config.generator.shape_code and (config.loss.shape or config.loss.follow):
+        hears = config.generator.shape_code and config.generator.audio_context == "window"
+        if hears and (config.loss.shape or config.loss.follow):
             n_sounds = max(1, config.train.sounds * count // config.train.batch_clips)
             windows, shapes = clips.sounds(n_sounds, config.generator.window)
             varied = another_voice(hard_to_hear(windows, clips.rng), clips.rng)
@@ -175,8 +177,11 @@ class GeneratorTraining:
         real, mouth = batch.real.flatten(0, 1), batch.mouth.flatten(0, 1)
         weight = self.config.loss
         half = real.shape[-1] // 2
-        region = mouth if generated.mask is None else torch.maximum(generated.mask.sigmoid().detach(), mouth)
-        region = region * mouth_emphasis(region, weight.mouth_weight)
+        region = batch.changed.flatten(0, 1)
+        if generated.mask is not None:
+            region = torch.maximum(generated.mask.sigmoid().detach(), region)
+        region = region * mouth_emphasis(region, weight.mouth_weight, self.config.generator.margin)
+        region = region + weight.lips_weight * batch.lips.flatten(0, 1)
         losses = {"l1": masked_l1(generated.face, real, region)}
         if weight.edges:
             losses["edges"] = edge_l1(generated.face, real, region)
@@ -205,9 +210,11 @@ class GeneratorTraining:
     def _expert_loss(self, expert: Expert, frames: Tensor, batch: Batch) -> Tensor:
         """(8) of generated clips (B, T, 3, S, S)."""
         sound, weight, real = batch.expert_mel[:, None], self.config.loss, None
+        cut = (frames.shape[-1] - expert.config.size) // 2  # the unit crop, which the expert knows
+        frames, truth = (F.pad(x, (-cut,) * 4) for x in (frames, batch.real))
         if weight.expert_to_real:
             with torch.no_grad():
-                real = expert(lower_halves(batch.real), sound)
+                real = expert(lower_halves(truth), sound)
         return expert_loss(expert(lower_halves(frames), sound), floor=weight.expert_floor, real=real)
 
     def update(self, losses: dict[str, Tensor], share: float) -> dict[str, float]:
@@ -238,7 +245,7 @@ class GeneratorTraining:
             real, mouth = batch.real.flatten(0, 1), batch.mouth.flatten(0, 1)
             blended = blend(generated, real, config.loss)
             row = {"val_l1": masked_l1(generated.face, real, mouth), "val_blend_l1": masked_l1(blended, real, mouth)}
-            if config.generator.shape_code:
+            if config.generator.shape_code and config.generator.audio_context == "window":
                 windows, shapes = self.held_out.sounds(JUDGED_SOUNDS, config.generator.window)
                 heard = model.encode_audio(windows.flatten(0, 1).to(device)).shape
                 assert heard is not None  # shape_code
@@ -261,7 +268,8 @@ class GeneratorTraining:
         batch = self._held_out_batch()
         repeated = batch.references[:, :1].expand_as(batch.real).flatten(0, 1)
         real, taught = batch.real.flatten(0, 1), self._true_shape(batch)
-        shapes = [None] if taught is None else [None, taught]
+        heard = [None] if self.config.generator.audio_context == "window" else []
+        shapes = heard + ([] if taught is None else [taught])
         made = [blend(paint(self._average, batch, shape), real, self.config.loss) for shape in shapes]
         return [masked_faces(batch.real), repeated, *made, real]
 

@@ -60,8 +60,8 @@ class PrepareOptions:
     output: Path
     layout: str = "folder"  # a key of layouts.LAYOUTS
     table: Path | None = None  # TSV with columns path and speaker
-    side: int = 128  # pixels of a stored crop
-    margin: float = 1.25  # stored crop over face crop
+    side: int = 176  # pixels of a stored crop
+    margin: float = 1.6  # stored crop over face crop
     crf: int = 18
     min_s: float = 0.8  # shorter faces are dropped
     max_s: float = 10.0  # longer faces are cut

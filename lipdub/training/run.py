@@ -29,7 +29,16 @@ from lipdub.errors import InputError
 from lipdub.training.settings import keep_settings
 
 CHECKPOINT, SETTINGS, NOT_FINITE = "checkpoint.pt", "config.json", "not-finite.pt"
-SECTIONS = ("mel", "reference", "generator", "expert", "discriminator", "loss", "train")  # what training depends on
+SECTIONS = (
+    "mel",
+    "reference",
+    "generator",
+    "audio",
+    "expert",
+    "discriminator",
+    "loss",
+    "train",
+)  # what training depends on
 # these say how long a run is, how much it tells and how fast it is, not what it learns
 FREE = {
     f"train.{key}"

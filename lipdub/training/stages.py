@@ -10,13 +10,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lipdub.config import Config
+from lipdub.config import Config, GeneratorConfig
 from lipdub.errors import InputError, SetupError, WeightsError
 from lipdub.faces.align import SHAPE_NAMES
+from lipdub.models.audio_encoder import TrackEncoder
 from lipdub.models.expert import Expert
 from lipdub.models.generator import Generator
 from lipdub.models.vgg import Vgg16, Vgg19Conv31
 from lipdub.training.adversary import Adversary
+from lipdub.training.audio import AudioTraining
 from lipdub.training.data import ClipSet
 from lipdub.training.engine import Engine
 from lipdub.training.expert import ExpertTraining
@@ -26,7 +28,8 @@ from lipdub.training.generator import GeneratorTraining
 from lipdub.training.loop import Stage, train_steps
 from lipdub.training.run import CHECKPOINT, Run, TrainProgress, run_config
 from lipdub.training.store import read_manifest
-from lipdub.weights import RUN_WEIGHTS, load_expert, load_generator, load_state, locate
+from lipdub.training.widen import widened
+from lipdub.weights import RUN_WEIGHTS, bind, load_audio_encoder, load_expert, load_generator, load_state, locate
 
 EXPERT_2, ADVERSARIAL_2 = 0.1, 0.01  # weights of stage 2 where none are set [3.7]
 START = "start.safetensors"  # in a run's folder: what it began with, where that was another run
@@ -43,6 +46,7 @@ class RunRequest:
     labels: Path | None = None
     features: str | None = None
     expert: str | None = None
+    speech: Path | None = None  # synthetic speech, for stages phones and audio
     start: str | None = None  # generator weights, or the folder of another run, to begin with
     export: Path | None = None
     seed: int = 0
@@ -75,10 +79,12 @@ def run_stage(
     accelerator = engine.accelerator
     on_line = on_line if engine.is_first else lambda line: None
     config, expert = request.config, None
-    start = None
-    if request.start is not None:
+    start: Generator | TrackEncoder | None = None
+    if request.start is not None and STAGES[request.stage] == "audio":
+        start, config = load_audio_encoder(_start_file(request), config)
+    elif request.start is not None:
         with accelerator.main_process_first():
-            start, config = load_generator(_start_file(request), config)
+            start, config = _start(request)
     if request.expert is not None and STAGES[request.stage] == "generator":
         expert, bound = load_expert(request.expert, config)
         config = replace(config, expert=bound.expert)
@@ -107,19 +113,24 @@ def _stage(
     engine: Engine,
     expert: Expert | None,
     features: nn.Module | None,
-    start: Generator | None,
+    start: Generator | TrackEncoder | None,
     on_line: Callable[[str], None],
 ) -> Stage:
     config, seed = request.config, request.seed
     if request.stage in ("detector", "landmarks"):
         assert request.labels is not None  # _check
         return FaceTraining(request.stage, request.data, request.labels, config.train, engine, seed=seed)
+    if STAGES[request.stage] == "audio":
+        assert start is None or isinstance(start, TrackEncoder)
+        data = None if request.stage == "phones" else request.data
+        return AudioTraining(config, engine, data, request.speech, start=start, seed=seed)
     clips, held_out = (ClipSet(request.data, split, config, seed) for split in ("train", "val"))
     on_line(f"{len(clips.clips)} clips to train on, {len(held_out.clips)} to validate")
     for reason, count in Counter((clips.left_out | held_out.left_out).values()).items():
         on_line(f"left out {count} {'clip' if count == 1 else 'clips'}: {reason}")
     if request.stage == "expert":
         return ExpertTraining(config, engine, clips, held_out)
+    assert start is None or isinstance(start, Generator)
     adversary = Adversary(config, engine) if request.stage == "2" else None
     return GeneratorTraining(
         config, engine, clips, held_out, features=features, expert=expert, adversary=adversary, start=start
@@ -140,6 +151,21 @@ def second_stage(config: Config, *, with_expert: bool) -> Config:
     )
 
 
+def _start(request: RunRequest) -> tuple[Generator, Config]:
+    """The generator to begin with, and the configuration.
+
+    That of the weights; or where the run's has a larger crop or another source of mouth shapes, the run's own.
+    """
+    file, config = _start_file(request), request.config
+    metadata = load_state(file)[1]
+    smaller = bind(replace(config, generator=GeneratorConfig()), metadata, str(file))
+    wanted, given = config.generator, smaller.generator
+    if wanted.margin > given.margin or (wanted.audio_context, given.audio_context) == ("track", "window"):
+        start, bound = load_generator(file, smaller)
+        return widened(start, config.generator), replace(bound, generator=config.generator)
+    return load_generator(file, config)
+
+
 def _start_file(request: RunRequest) -> Path:
     """The weights to begin with; those of another run are exported into this run's folder first."""
     assert request.start is not None
@@ -151,7 +177,7 @@ def _start_file(request: RunRequest) -> Path:
     own = request.run / START
     if not own.is_file():
         own.parent.mkdir(parents=True, exist_ok=True)
-        export(checkpoint, own, "generator", run_config(folder))
+        export(checkpoint, own, STAGES[request.stage], run_config(folder))
     return own
 
 
@@ -176,6 +202,10 @@ def _check(request: RunRequest) -> None:
         if request.labels is None:
             raise InputError(f"stage {request.stage} needs --labels", "make them with scripts/label_faces.py")
         return
+    if request.stage == "phones":
+        if request.speech is None:
+            raise InputError("stage phones needs --speech", "make it: lipdub prepare --layout synthetic-speech")
+        return
     for split in ("train", "val"):
         read_manifest(request.data, split)
     if request.stage == "2" and request.start is None and not (request.run / CHECKPOINT).is_file():
@@ -185,7 +215,8 @@ def _check(request: RunRequest) -> None:
 
 
 def _check_expert(config: Config) -> None:
-    mine, wanted = (config.generator.size, config.train.frames), (config.expert.size, config.expert.frames)
+    unit = round(config.generator.size / config.generator.margin)
+    mine, wanted = (unit, config.train.frames), (config.expert.size, config.expert.frames)
     if mine != wanted:
         raise InputError(
             f"the expert judges {wanted[1]} faces of {wanted[0]} pixels, the run makes {mine[1]} of {mine[0]}",

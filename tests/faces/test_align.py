@@ -213,3 +213,18 @@ def test_parted_lips_cover_the_opening_and_little_else() -> None:
     x, y = points[60:68].mean(0).round().astype(int)
     assert mask[y, x] == 1 and mask[y + 14, x] == 0 and mask[:60].sum() == 0
     assert mask.sum() < 0.5 * mouth_mask(points, size).sum()
+
+
+def test_a_mask_can_hold_two_jaws() -> None:
+    closed = (TEMPLATE * 96).astype(np.float32)
+    opened = closed.copy()
+    opened[3:14, 1] += 8
+    both = mouth_mask(closed, 96, others=opened)
+    assert (both >= mouth_mask(closed, 96)).all() and (both >= mouth_mask(opened, 96)).all()
+    assert both.sum() == mouth_mask(opened, 96, others=closed).sum()
+
+
+def test_a_margin_leaves_the_mask_as_large_as_the_face() -> None:
+    plain = mouth_mask((TEMPLATE * 96).astype(np.float32), 96)
+    wide = mouth_mask((TEMPLATE * 96 + 16).astype(np.float32), 128, margin=4 / 3)
+    assert (wide[16:112, 16:112] == plain).all()

@@ -135,3 +135,27 @@ def test_fine_leaves_out_only_what_cannot_be_seen():
     for share in (0.5, 0.001):
         both = [compose(warp((0.0, 0.0), (share, 1 - share)), painted, picture, fine=fine) for fine in (False, True)]
         assert (both[0] - both[1]).abs().max() < 0.5 / 255
+
+
+def test_gains_bring_references_to_the_light_of_the_face():
+    picture = torch.full((1, 3, SIDE, SIDE), 0.5)
+    gains = torch.tensor([0.2, 0.4, 0.6]).view(1, 1, 3)
+    out = compose(warp((0.0, 0.0), (0.5, 0.5)), torch.full((1, 3, 4, 8), 0.1), picture, gains=gains)
+    assert out[0, :, 3, 3].tolist() == pytest.approx([0.5 * 0.5 * gain + 0.05 for gain in (0.2, 0.4, 0.6)])
+
+
+def test_the_own_frame_keeps_its_light():
+    share = torch.tensor([0.0, 1.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, 4, 8)
+    both = Warp(torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 2, 2, 4, 8), share)
+    own = torch.full((1, 3, SIDE, SIDE), 0.7)
+    out = compose(both, torch.zeros(1, 3, 4, 8), torch.zeros(1, 3, SIDE, SIDE), own, gains=torch.zeros(1, 1, 3))
+    torch.testing.assert_close(out, own[:, :, SIDE // 2 :])
+
+
+def test_skin_is_lent_at_the_same_place_of_the_face_whatever_the_margin():
+    share = torch.full((1, 3, 24, 48), 1 / 3)
+    flow = torch.zeros(1, 2, 2, 24, 48)
+    near = lend_skin(Warp(torch.zeros(1, 1, dtype=torch.int64), flow, share), 1, 0.0)
+    share, flow = torch.full((1, 3, 32, 64), 1 / 3), torch.zeros(1, 2, 2, 32, 64)
+    wide = lend_skin(Warp(torch.zeros(1, 1, dtype=torch.int64), flow, share), 1, 0.0, 4 / 3)
+    torch.testing.assert_close(wide.share[..., 0:24, 8:56], near.share, atol=1e-5, rtol=0)

@@ -144,3 +144,13 @@ def test_a_generator_without_a_shape_code_has_no_mouth_shapes(tiny_config: Confi
     network = Generator(tiny_config.generator).eval()
     heard = listen(sound((0.2, 0.3)), MEL, SYNC)
     assert mouths_heard(network, heard, np.array([0.1]), MEL, SYNC, torch.device("cpu")) is None
+
+
+def test_shapes_of_a_track_are_looked_up_by_time() -> None:
+    generator, config = load_generator("generator", Config())
+    ramp = np.linspace(0, 8, 81, dtype=np.float32)[:, None].repeat(8, 1)  # a second: 80 steps
+    speech = Speech(np.zeros((80, 81), np.float32), np.ones(101, np.float32), 1.0, ramp)
+    times = np.array([0.1, 0.25, 0.5, 0.75])
+    heard = mouths_heard(generator, speech, times, config.mel, replace(config.sync, smooth_s=0.0), torch.device("cpu"))
+    assert heard is not None
+    np.testing.assert_allclose(heard.shapes[:, 3], 8 * times, atol=1e-5)

@@ -385,3 +385,52 @@ def test_damaged_clips_are_left_out_and_counted(make_data: Callable[..., list[Cl
     (clips / "4.mp4").unlink()
     with pytest.raises(InputError, match="no clip in split 'train' can be read"):
         ClipSet(tmp_path, "train", config)
+
+
+def test_closed_references_show_closed_mouths_alone(with_settings: Callable[..., ClipSet]) -> None:
+    clips = with_settings("train.references=4", "reference.count=6", "train.closed_references=1.0")
+    clips.reseed(3)
+    for clip in clips.clips:
+        frames = clips.reference_frames(clip, np.arange(10, 15))
+        calm = np.sort(clip.opening)[: round(0.3 * len(clip.opening))]
+        assert len(frames) and clip.opening[frames].max() <= calm.max()
+        assert (np.abs(frames[:, None] - np.arange(10, 15)).min(1) > clips.config.reference.exclude).all()
+
+
+def test_wide_targets_are_among_the_widest_openings(with_settings: Callable[..., ClipSet]) -> None:
+    clips = with_settings("train.references=4", "reference.count=6", "train.wide_targets=1.0")
+    clips.reseed(4)
+    for clip in clips.clips:
+        middles = [int(clips._target(clip, 5)[2]) for _ in range(20)]
+        possible = clip.opening[2:-2]
+        assert clip.opening[middles].min() >= np.sort(possible)[-round(0.2 * len(possible))] - 1e-6
+
+
+def test_a_margin_shows_the_same_face_in_a_larger_crop(with_settings: Callable[..., ClipSet]) -> None:
+    plain = with_settings("train.references=4", "reference.count=6")
+    wide = with_settings("train.references=4", "reference.count=6", "generator.margin=1.25")
+    batches = []
+    for clips, size in ((plain, 32), (wide, 40)):
+        clips.reseed(5)
+        batches.append(clips.batch(2, size, WIDTH, augment=False))
+    inner = batches[1].real[..., 4:36, 4:36]
+    assert (inner - batches[0].real).abs().mean() < 0.01
+    assert (batches[1].mouth[..., 4:36, 4:36] - batches[0].mouth).abs().mean() < 0.02
+
+
+def test_what_changes_holds_the_jaw_of_the_own_frame(with_settings: Callable[..., ClipSet]) -> None:
+    settings = ("reference.count=6", "train.aligned_references=1", "generator.margin=1.5", "train.wide_targets=0.0")
+    clips = with_settings("train.references=4", *settings)
+    clips.reseed(6)
+    batch = clips.batch(24, 96, WIDTH, augment=False)
+    assert (batch.changed >= batch.mouth).all() and batch.changed.sum() > batch.mouth.sum()
+
+
+def test_a_fade_darkens_target_and_references_alike(with_settings: Callable[..., ClipSet]) -> None:
+    clips = with_settings("train.references=4", "reference.count=6", "train.dark=1.0")
+    clips.reseed(7)
+    dark = clips.batch(8, SIZE, WIDTH)
+    levels = dark.real.mean((1, 2, 3, 4))
+    assert levels.min() < 0.5 * levels.max()
+    ratio = dark.references.flatten(1).mean(1) / dark.real.flatten(1).mean(1)
+    assert ratio.max() < 3 * ratio.min()

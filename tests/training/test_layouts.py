@@ -148,7 +148,7 @@ def test_a_corpus_is_read_in_its_own_structure(name: str, tmp_path: Path) -> Non
 
 
 def test_the_command_line_knows_every_layout() -> None:
-    assert [each.value for each in LayoutName] == list(LAYOUTS)
+    assert [each.value for each in LayoutName] == [*LAYOUTS, "synthetic-speech"]
     assert set(LAYOUTS) == set(TREES)
 
 

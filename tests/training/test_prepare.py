@@ -128,7 +128,7 @@ def test_a_tree_becomes_a_data_set(prepared: tuple[Path, dict, list[str]], tree:
     assert summary["files"] == 11
     assert sum(summary["clips"].values()) == len(entries) == 7
     assert summary["minutes"] == round(7 / 60, 2)
-    assert (summary["side"], summary["margin"], summary["fps"]) == (64, 1.25, 25.0)
+    assert (summary["side"], summary["margin"], summary["fps"]) == (64, 1.6, 25.0)
     assert Path(summary["footage"]).is_absolute() and (Path(summary["footage"]) / "anna" / "one.mkv").is_file()
     assert lines[-1] == "11/11 files, 7 clips"
 

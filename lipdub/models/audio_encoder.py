@@ -1,0 +1,111 @@
+"""Audio encoder over a whole track: mel spectrogram -> mouth shape and phone at every mel step (not in the thesis).
+
+The thesis' encoder reads 200 ms around each frame. Which mouth a sound is made with depends on what comes before and
+after it, and is learnt better by a network that has learnt phones first, of which there is any amount of synthetic
+speech. Shapes, at the defaults:
+
+    mel                (B, 80, M)
+    input convolution  (B, 96, M)
+    6 residual blocks  (B, 96, M)      dilated over time; 1.1 s of context in all
+    heads              (B, 8, M) mouth shapes;  (B, 96, M) phone logits
+
+Several such networks, members, that differ in their random start are averaged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lipdub.config import AudioConfig
+from lipdub.mel import FLOOR
+
+CHUNK = 2048  # mel steps of a call in `read_track`: 26 s, whatever the track's length
+
+
+@dataclass(frozen=True)
+class EncodedTrack:
+    """What the members make of B tracks of M mel steps."""
+
+    shapes: Tensor  # (members, B, C, M) mouth shapes relative to a mouth at rest, in units of SHAPE_SCALE
+    phones: Tensor  # (members, B, P, M) logits
+
+
+class TrackEncoder(nn.Module):
+    """Members side by side; see the module's text.
+
+    Args:
+        config: sizes.
+        n_mels: mel bands.
+        shape_code: numbers of a mouth shape C.
+
+    Raises:
+        ValueError: an even kernel, or no members.
+    """
+
+    def __init__(self, config: AudioConfig, n_mels: int = 80, shape_code: int = 8) -> None:
+        super().__init__()
+        if config.kernel % 2 == 0 or config.members < 1:
+            raise ValueError(f"kernel must be odd and members at least 1, got {config.kernel}, {config.members}")
+        self.config, self.n_mels = config, n_mels
+        self.members = nn.ModuleList(_Member(config, n_mels, shape_code) for _ in range(config.members))
+
+    @property
+    def reach(self) -> int:
+        """Mel steps on either side that a step can depend on."""
+        return self.config.kernel // 2 * (1 + sum(self.config.dilations))
+
+    def forward(self, mel: Tensor) -> EncodedTrack:
+        """Log-mel (B, n_mels, M) as `log_mel` scales it; beyond its ends is silence.
+
+        Raises:
+            ValueError: another shape.
+        """
+        if mel.ndim != 3 or mel.shape[1] != self.n_mels:
+            raise ValueError(f"mel must be (B, {self.n_mels}, M), got {tuple(mel.shape)}")
+        shapes, phones = zip(*(member(mel - FLOOR) for member in self.members), strict=True)
+        return EncodedTrack(torch.stack(shapes), torch.stack(phones))
+
+    @torch.inference_mode()
+    def read_track(self, mel: NDArray[np.float32], device: torch.device) -> NDArray[np.float32]:
+        """Mouth shapes (M, C) of a whole track (n_mels, M), members averaged; a piece at a time, equal to one call."""
+        length, parts = mel.shape[1], []
+        for first in range(0, length, CHUNK):
+            start, stop = max(0, first - self.reach), min(length, first + CHUNK + self.reach)
+            piece = torch.from_numpy(np.ascontiguousarray(mel[None, :, start:stop])).to(device)
+            shapes = self(piece).shapes.float().mean(0)[0, :, first - start : first - start + CHUNK]
+            parts.append(shapes.T.cpu().numpy())
+        return np.concatenate(parts)
+
+
+class _Member(nn.Module):
+    def __init__(self, config: AudioConfig, n_mels: int, shape_code: int) -> None:
+        super().__init__()
+        width, kernel = config.width, config.kernel
+        self.stem = nn.Sequential(
+            nn.Conv1d(n_mels, width, kernel, padding=kernel // 2, bias=False), nn.BatchNorm1d(width), nn.ReLU()
+        )
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv1d(width, width, kernel, padding=kernel // 2 * dilation, dilation=dilation, bias=False),
+                nn.BatchNorm1d(width),
+                nn.ReLU(),
+                nn.Dropout(config.dropout),
+                nn.Conv1d(width, width, 1),
+            )
+            for dilation in config.dilations
+        )
+        self.shape_head = nn.Conv1d(width, shape_code, 1)
+        self.phone_head = nn.Conv1d(width, config.n_phones, 1)
+
+    def forward(self, mel: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.stem(mel)
+        for block in self.blocks:
+            x = x + block(x)
+        x = F.relu(x)
+        return self.shape_head(x), self.phone_head(x)
