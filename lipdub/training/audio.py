@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lipdub.config import Config, MelConfig
+from lipdub.data.store import RATE, read_arrays, read_manifest
 from lipdub.errors import InputError
-from lipdub.faces.align import OPENINGS, shape_code
-from lipdub.losses import follow_loss
+from lipdub.faces.crop import OPENINGS, shape_code
+from lipdub.losses import correlation_loss
 from lipdub.mel import FLOOR
 from lipdub.metrics import HIGH_PASS, high_pass, pearson
 from lipdub.models.audio_encoder import TrackEncoder
 from lipdub.training.data import MIRRORED_SHAPE, another_voice, clip_weights, hard_to_hear, noisy_sound
 from lipdub.training.engine import Engine, averaged_copy, rate_at
-from lipdub.training.store import RATE, read_arrays, read_manifest
 from lipdub.training.synthetic_speech import LIP_CLASSES, OTHER, PhoneClip, lip_classes, phone_names, read_speech
 
 RUN_S = 3.0  # seconds of a sample
@@ -142,7 +142,7 @@ class AudioTraining:
             heard = at_frames(encoded.shapes[:, : len(batch.mel)], batch.shapes.shape[1], self.config.mel).float()
             wanted, seen = batch.shapes.expand_as(heard), batch.seen[..., None].expand_as(heard)
             losses["shape"] = (F.smooth_l1_loss(heard, wanted, beta=0.5, reduction="none") * seen).sum() / seen.sum()
-            losses["follow"] = follow_loss(*(_fast(x, seen).flatten(0, 1) for x in (heard, wanted)))
+            losses["follow"] = correlation_loss(*(_fast(x, seen).flatten(0, 1) for x in (heard, wanted)))
         if batch.phones is not None:
             logits = encoded.phones[:, -len(batch.phones) :].float()
             wanted = batch.phones.expand(len(logits), *batch.phones.shape)

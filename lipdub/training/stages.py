@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from lipdub.config import Config, GeneratorConfig
+from lipdub.data.store import read_manifest
 from lipdub.errors import InputError, SetupError, WeightsError
-from lipdub.faces.align import SHAPE_NAMES
+from lipdub.faces.crop import SHAPE_NAMES
 from lipdub.models.audio_encoder import TrackEncoder
 from lipdub.models.expert import Expert
 from lipdub.models.generator import Generator
@@ -27,7 +28,6 @@ from lipdub.training.faces import FaceTraining
 from lipdub.training.generator import GeneratorTraining
 from lipdub.training.loop import Stage, train_steps
 from lipdub.training.run import CHECKPOINT, Run, TrainProgress, run_config
-from lipdub.training.store import read_manifest
 from lipdub.training.widen import widened
 from lipdub.weights import RUN_WEIGHTS, bind, load_audio_encoder, load_expert, load_generator, load_state, locate
 

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
 from lipdub.config import MelConfig
+from lipdub.data.store import AGAIN
 from lipdub.errors import InputError, SetupError
 from lipdub.mel import log_mel
-from lipdub.training.store import AGAIN
 
 MANIFEST = "speech.json"
 SILENCE, OTHER = 0, 1  # numbers of the first two phones
