@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,20 @@ from lipdub.errors import InputError
 PRESETS = Path(__file__).parent / "presets"
 
 Section = TypeVar("Section")
+
+# Names of 0.1, by section: still read in 0.2, gone in 0.3.
+RENAMED: dict[str, dict[str, str]] = {
+    "sync": {"views": "references_per_cluster", "pick": "blend_power", "own_lips": "source_lips"},
+    "train": {
+        "wrong_sounds": "negatives",
+        "sound_first": "audio_only_steps",
+        "sounds": "audio_clips",
+        "looks": "augment",
+    },
+    "loss": {"follow": "correlation", "edges": "gradient_l1", "paint": "painted_share"},
+    "cache": {"most_mib": "max_mib"},
+    "quality": {"piece_s": "segment_s", "sure": "min_confidence", "sure_expert": "min_expert_confidence"},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,10 +309,23 @@ def from_dict(section: type[Section], data: Mapping[str, Any]) -> Section:
             raise InputError(f"unknown setting {key!r} in {section.__name__}", f"known: {', '.join(sorted(hints))}")
         hint = hints[key]
         if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-            values[key] = from_dict(hint, value)  # type: ignore[arg-type]
+            values[key] = from_dict(hint, current_names(key, value))  # type: ignore[arg-type]
         else:
             values[key] = _checked(key, value, hint)
     return section(**values)
+
+
+def current_names(section: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    """A table of settings by their present names; a present name in the table has priority over its old one."""
+    renamed = RENAMED.get(section, {})
+    return {renamed.get(key, key): value for key, value in table.items() if renamed.get(key) not in table}
+
+
+def warn_of_old_names(section: str, table: Mapping[str, Any]) -> None:
+    """A FutureWarning for each deprecated name in a table of settings; Python shows each once."""
+    for old in RENAMED.get(section, {}).keys() & table.keys():
+        new = RENAMED[section][old]
+        warnings.warn(f"{section}.{old} is deprecated: use {section}.{new}", FutureWarning, stacklevel=2)
 
 
 def load_config(
@@ -323,13 +351,16 @@ def load_config(
                 raise InputError(
                     f"setting {section!r} must be a table, got {table!r}", f"write its keys below a line [{section}]"
                 )
-            data.setdefault(section, {}).update(table)
+            warn_of_old_names(section, table)
+            data.setdefault(section, {}).update(current_names(section, table))
     for text in overrides:
         key, equals, value = text.partition("=")
         section, dot, name = key.strip().partition(".")
         if not (equals and dot and name):
             raise InputError(f"--set {text!r} is not section.key=value", "for example --set generator.size=128")
-        data.setdefault(section, {})[name] = _parse(value.strip())
+        table = {name: _parse(value.strip())}
+        warn_of_old_names(section, table)
+        data.setdefault(section, {}).update(current_names(section, table))
     return from_dict(Config, data)
 
 

@@ -15,9 +15,11 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -37,6 +39,8 @@ from lipdub.cli.train import train
 from lipdub.errors import LipdubError, ResourceError, out_of_memory
 
 DEBUG_VARIABLE = "LIPDUB_DEBUG"
+PACKAGE = Path(__file__).parents[1]
+_SHOW_WARNING = warnings.showwarning
 
 
 class _Commands(TyperGroup):
@@ -112,6 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name must not break an ASCII terminal
+    warnings.showwarning = _show_warning
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP: leave it so
@@ -132,6 +137,21 @@ def _with_memory(invoke: Callable[[typer.Context], Any], ctx: typer.Context) -> 
         if not out_of_memory(error):
             raise
         raise ResourceError("out of memory", "close other programs, try --device cpu, or a smaller video") from error
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Deprecated names as our own warnings; others as Python shows them."""
+    if category is FutureWarning and Path(filename).is_relative_to(PACKAGE):
+        console.warn(str(message))
+    else:
+        _SHOW_WARNING(message, category, filename, lineno, file, line)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

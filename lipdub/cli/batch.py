@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lipdub.cli import console
-from lipdub.cli.arguments import parse_face, parse_time
+from lipdub.cli import console, settings
+from lipdub.cli.command import files_of
+from lipdub.config import Config
+from lipdub.dub.options import OPTIONS, OptionError, options_from
 from lipdub.errors import InputError
 from lipdub.events import Done, Event
 
@@ -22,29 +24,12 @@ if TYPE_CHECKING:
     from lipdub.dub.batch import BatchItem, BatchReport
 
 FILES = ("video", "audio", "output")
-OPTIONS = (
-    "drive_audio",
-    "face",
-    "start",
-    "end",
-    "language",
-    "strength",
-    "crf",
-    "codec",
-    "original_audio",
-    "length",
-    "extend",
-    "label",
-)
-
-CHOICES = {  # the first is what holds where none is named
-    "original_audio": ("keep", "drop"),
-    "length": ("video", "audio", "shortest"),
-    "extend": ("freeze", "bounce", "loop"),
-}
+COLUMNS = {option.key: option for option in OPTIONS.values() if option.column}
+COLUMNS["label"] = OPTIONS["label"]  # the name of label_text in 0.1
 
 
 def batch(
+    ctx: typer.Context,
     manifest: Annotated[
         Path, typer.Argument(help="The list: .csv with a header, .jsonl, or .toml with [[item]] tables.")
     ],
@@ -64,6 +49,13 @@ def batch(
     weights: Annotated[str, typer.Option(help="Generator weights: a name of `lipdub weights list` or a file.")] = (
         "generator"
     ),
+    quality: Annotated[
+        settings.Quality | None, typer.Option(help="Speed against quality, as for `lipdub sync`.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="section.key=value", help="Change any setting of config.py; may be repeated."),
+    ] = None,
     state: Annotated[
         Path | None, typer.Option(help="Where results are remembered; by default beside MANIFEST.")
     ] = None,
@@ -74,18 +66,19 @@ def batch(
     json_: Annotated[bool, typer.Option("--json", help="Events as JSON lines on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only warnings and errors.")] = False,
 ) -> None:
-    """Dub all that MANIFEST lists; the same command again goes on where it was.
+    """Dub all items of MANIFEST; the same command again resumes.
 
-    Each item names video, audio and output (paths from the manifest's folder), and may set drive_audio, face, start,
-    end, language, strength, crf, codec, original_audio, length and extend as `lipdub sync` does, and the words of a
-    label. One that fails is told and does not stop the others; the exit code is then 9. Items that failed stay so until
-    --retry-failed. Several at a time need Ray (pip install "lipdub[batch]"); without it they are done one by one.
+    Each item names video, audio and output (relative to the manifest's folder), and may set any option of `lipdub sync`
+    that takes a value or is a flag, by its name with _ for -: face, start, speakers, label_text, ... A failed item is
+    reported and does not stop the others; the exit code is then 9. Failed items stay failed until --retry-failed.
+    Several at a time need Ray (pip install "lipdub[batch]"); without it they run one by one.
     """
     number, count = parse_shard(shard)
     from lipdub.dub.batch import one_by_one, run_batch, shard_of
     from lipdub.dub.ray_executor import RayExecutor
 
-    items = read_manifest(manifest, device=device, weights=weights)
+    config = settings.config_of(files_of(ctx), set_ or (), quality)
+    items = read_manifest(manifest, device=device, weights=weights, config=config)
     mine = shard_of(items, number, count)
     state = state or manifest.with_name(manifest.name + (f".{number}-of-{count}" if shard else "") + ".state.jsonl")
     serial = serial or (address is None and find_spec("ray") is None)
@@ -127,13 +120,14 @@ def parse_shard(text: str | None) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def read_manifest(path: Path, *, device: str, weights: str) -> list[BatchItem]:
+def read_manifest(path: Path, *, device: str, weights: str, config: Config | None = None) -> list[BatchItem]:
     """The items of a list.
 
     Args:
         path: .csv, .jsonl or .toml.
-        device: for all of them.
-        weights: for all of them.
+        device: of items that do not name one.
+        weights: of items that do not name any.
+        config: settings of all items.
 
     Raises:
         InputError: it cannot be read, an item lacks a file, has an unknown key or a bad value; names the item.
@@ -148,7 +142,11 @@ def read_manifest(path: Path, *, device: str, weights: str) -> list[BatchItem]:
         raise InputError(f"cannot read {path}: {error}", "see `lipdub batch --help` for its form") from error
     if not rows:
         raise InputError(f"{path} lists nothing", "an item has video, audio and output")
-    return [_item(row, f"{path}, item {number}", path.parent, device, weights) for number, row in enumerate(rows, 1)]
+    defaults = {"device": device, "weights": weights}
+    return [
+        _item(row, f"{path}, item {number}", path.parent, defaults, config or Config())
+        for number, row in enumerate(rows, 1)
+    ]
 
 
 def _csv_rows(text: str) -> list[dict[str, Any]]:
@@ -165,43 +163,24 @@ def _toml_rows(text: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _item(row: Any, where: str, folder: Path, device: str, weights: str) -> BatchItem:
-    from lipdub.dub import SyncOptions
+def _item(row: Any, where: str, folder: Path, defaults: dict[str, str], config: Config) -> BatchItem:
     from lipdub.dub.batch import BatchItem
 
+    known = f"known: {', '.join((*FILES, *COLUMNS))}"
     if not isinstance(row, dict):
-        raise InputError(f"{where} is no table of keys", f"keys: {', '.join(FILES + OPTIONS)}")
-    if unknown := [str(key) for key in row if key not in FILES + OPTIONS]:
-        raise InputError(f"{where} has unknown key {unknown[0]!r}", f"known: {', '.join(FILES + OPTIONS)}")
+        raise InputError(f"{where} is not a table of keys", known)
+    if unknown := [str(key) for key in row if key not in FILES and key not in COLUMNS]:
+        raise InputError(f"{where} has unknown key {unknown[0]!r}", known)
     if missing := [key for key in FILES if not isinstance(row.get(key), str)]:
         raise InputError(f"{where} has no {missing[0]}", "an item has video, audio and output")
-    text = {key: str(value) for key, value in row.items()}
-    for key, known in CHOICES.items():
-        if text.setdefault(key, known[0]) not in known:
-            what = f"{where}: {key} cannot be {text[key]!r}"
-            raise InputError(what, f"write {' or '.join(known)}, or leave it out for {known[0]}")
+    written = {key: str(value) for key, value in row.items() if key in COLUMNS}
     try:
-        options = SyncOptions(
-            device=device,
-            generator=weights,
-            drive_audio=(folder / text["drive_audio"]).absolute() if "drive_audio" in text else None,
-            face=parse_face(text.get("face", "largest")),
-            start_s=parse_time(text.get("start"), "start"),
-            end_s=parse_time(text.get("end"), "end"),
-            language=text.get("language"),
-            strength=_number(float, text.get("strength")),
-            crf=_number(int, text.get("crf")),
-            codec=text.get("codec"),
-            keep_original_audio=text["original_audio"] == "keep",
-            length=text["length"],
-            extend=text["extend"],
-            label=text.get("label"),
+        options = options_from(
+            defaults | {COLUMNS[key].key: COLUMNS[key].parsed(text, folder) for key, text in written.items() if text}
         )
-    except (typer.BadParameter, ValueError) as error:
+    except OptionError as error:
         raise InputError(f"{where}: {error}", "values are those of `lipdub sync`") from error
+    except InputError as error:
+        raise InputError(f"{where}: {error.what}", error.remedy) from error
     video, audio, output = ((folder / row[key]).absolute() for key in FILES)
-    return BatchItem(video=video, audio=audio, output=output, options=options)
-
-
-def _number(kind: type[float] | type[int], text: str | None) -> Any:
-    return None if text is None else kind(text)
+    return BatchItem(video=video, audio=audio, output=output, options=options, config=config)

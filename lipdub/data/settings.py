@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from lipdub.config import current_names
 from lipdub.errors import InputError
 
 
@@ -29,8 +30,9 @@ def keep_settings(
     wanted = json.loads(json.dumps(settings))  # tuples become lists, as in the file
     if path.exists():
         try:
-            old = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            old = {section: current_names(section, values) for section, values in stored.items()}
+        except (OSError, ValueError, AttributeError) as error:
             raise InputError(f"cannot read {path}: {error}", f"give another {option} folder") from error
         for section, values in wanted.items():
             for key, value in values.items():

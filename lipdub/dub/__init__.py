@@ -1,11 +1,18 @@
-"""The main job: `sync_video`, what it would do (`plan_sync`), whom it would find (`list_faces`), and their reports."""
+"""The main job: `sync_video`, its dry run (`plan_sync`), the faces of a video (`list_faces`), and their reports.
 
-from lipdub.dub.face_list import list_faces
-from lipdub.dub.options import SyncOptions
-from lipdub.dub.plan import plan_sync
-from lipdub.dub.preview import excerpt
-from lipdub.dub.report import FacesReport, FaceSummary, SyncPlan, SyncReport
-from lipdub.dub.sync import sync_video
+The names are imported when they are first asked for (PEP 562), since the command line reads `dub.options` at its start.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lipdub.dub.face_list import list_faces
+    from lipdub.dub.options import SyncOptions
+    from lipdub.dub.plan import plan_sync
+    from lipdub.dub.preview import excerpt
+    from lipdub.dub.report import FacesReport, FaceSummary, SyncPlan, SyncReport
+    from lipdub.dub.sync import sync_video
 
 __all__ = [
     "FaceSummary",
@@ -18,3 +25,17 @@ __all__ = [
     "plan_sync",
     "sync_video",
 ]
+
+_HOMES = {
+    "SyncOptions": "options",
+    "excerpt": "preview",
+    "list_faces": "face_list",
+    "plan_sync": "plan",
+    "sync_video": "sync",
+}  # else report
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"lipdub.dub.{_HOMES.get(name, 'report')}"), name)

@@ -25,8 +25,8 @@ from lipdub.errors import InputError, NoFaceError
 from lipdub.faces.backend import FaceBackend
 from lipdub.faces.crop import crop_detail, crop_matrices, crop_matrix, finer, mouth_shape, relative_shape, transform
 from lipdub.faces.references import ReferencePool, ReferenceStore, Selection, nearest_poses
-from lipdub.faces.selection import Face, Speaker, written
-from lipdub.faces.track import choose_tracks, edge_fade, ids_of, tracks_at
+from lipdub.faces.selection import Face, Speaker, ids_of, written
+from lipdub.faces.track import choose_tracks, edge_fade, tracks_at
 from lipdub.faces.tracker import FaceTracker, Track, TrackedFace
 from lipdub.media.probe import VideoInfo
 from lipdub.media.video import VideoReader

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from lipdub.config import Config
 from lipdub.dub.options import SyncOptions
 from lipdub.dub.sync import sync_video
 from lipdub.errors import BatchError, InputError, LipdubError, OutputError, ResourceError, out_of_memory
@@ -30,6 +31,7 @@ class BatchItem:
     audio: Path
     output: Path
     options: SyncOptions = field(default_factory=SyncOptions)
+    config: Config = field(default_factory=Config)
 
     @property
     def key(self) -> str:
@@ -75,7 +77,8 @@ def dub_item(item: BatchItem) -> BatchResult:
     started = time.monotonic()
     try:
         # What must not be replaced was refused before; a second try after a lost machine may find its own output.
-        report = sync_video(item.video, item.audio, item.output, replace(item.options, overwrite=True))
+        options = replace(item.options, overwrite=True)
+        report = sync_video(item.video, item.audio, item.output, options, config=item.config)
     except LipdubError as error:
         return failure(item, error.exit_code, error.what, error.remedy, time.monotonic() - started)
     except (MemoryError, RuntimeError) as error:

@@ -202,7 +202,7 @@ class GeneratorRunner(Runner):
             self._config.sync.blend_power,
         )
         frames = self._tensor(np.stack([target.picture for target in targets]))
-        gains = (_light(frames)[:, None] / _light(pictures)[warp.places]).clamp(*GAINS)
+        gains = (_light(frames)[:, None] / _light(pictures)[warp.indices]).clamp(*GAINS)
         return compose(warp, painted, pictures, frames, gains=gains, fine=True)
 
     def _old_jaws(self, targets: Sequence[FaceCrop]) -> NDArray[np.float32]:

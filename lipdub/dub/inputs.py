@@ -13,7 +13,7 @@ from lipdub.dub.analyze import Analysis
 from lipdub.dub.cores import shared_cores
 from lipdub.dub.driving_audio import DrivingAudio, analyze_audio
 from lipdub.dub.inference import GeneratorRunner, Runner
-from lipdub.dub.options import SyncOptions
+from lipdub.dub.options import OPTIONS, SyncOptions
 from lipdub.dub.precision import half_precision
 from lipdub.dub.wav2lip import LICENCE, Wav2LipRunner
 from lipdub.errors import InputError, SetupError
@@ -30,7 +30,6 @@ from lipdub.models.layers import for_inference
 from lipdub.models.wav2lip import FACE_SIDE, Wav2Lip
 from lipdub.weights import load_audio_encoder, load_bound
 
-LENGTHS, EXTENSIONS = ("video", "audio", "shortest"), ("freeze", "bounce", "loop")
 OTHER_LENGTH_S = 0.1  # difference of two lengths from which on it is said
 
 
@@ -173,8 +172,9 @@ def ended(source: MediaInfo, dub_s: float, options: SyncOptions) -> MediaInfo:
         InputError: who speaks is asked for where the film goes on behind its own sound.
         ValueError: an unknown `length` or `extend`.
     """
-    if options.length not in LENGTHS or options.extend not in EXTENSIONS:
-        raise ValueError(f"length is one of {LENGTHS}, extend of {EXTENSIONS}")
+    for name in ("length", "extend"):
+        if getattr(options, name) not in OPTIONS[name].choices:
+            raise ValueError(f"{name} must be one of {', '.join(OPTIONS[name].choices)}")
     video = require_video(source)
     ends_s = video.start_s + video.duration_s
     if options.length == "video" or (options.length == "shortest" and dub_s >= ends_s):

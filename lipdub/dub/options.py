@@ -1,60 +1,356 @@
-"""What one `sync` is told, beside its files."""
+"""The options of a dub: the only list of them.
+
+The signature and help of `lipdub sync`, the columns of `lipdub batch`, the keys of settings files and the reference
+page are made from the fields of `SyncOptions`. To add an option, add a field here and read it where it is used.
+
+Nothing in here imports torch, OpenCV or PyAV: the command line reads this page before it knows which command runs.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from lipdub.config import Config
-from lipdub.faces.selection import Face, Speaker
-from lipdub.faces.track import ids_of
+from lipdub.errors import InputError
+from lipdub.faces.selection import Face, Speaker, ids_of, parse_face, parse_time, read_speakers
+from lipdub.media.language import language_code
+
+SELECTION, GENERATION, OUTPUT, INSPECTION, RUNTIME = (
+    "Face selection",
+    "Generation",
+    "Output",
+    "Inspection",
+    "Runtime",
+)
+TRUE, FALSE = ("true", "yes", "1"), ("false", "no", "0")
+
+
+class OptionError(ValueError):
+    """A value that an option does not take.
+
+    Args:
+        option: the option, without the dashes.
+        message: what is wrong with the value, and what is taken.
+    """
+
+    def __init__(self, option: str, message: str) -> None:
+        super().__init__(f"{option}: {message}")
+        self.option, self.message = option, message
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """How a field of `SyncOptions` is written: on the command line, in a list for `batch`, in a settings file.
+
+    Args:
+        name: long option without the dashes; with `_` for `-` also the column's name.
+        help: one sentence or two.
+        panel: heading in the help.
+        kind: type of the written value.
+        default: the written default; None leaves the field's own.
+        choices: all words that are taken.
+        minimum: least number.
+        maximum: greatest number.
+        read: from the written value to the field's; raises InputError.
+        short: letter of a short option.
+        column: whether it may differ between the items of a batch.
+    """
+
+    name: str
+    help: str
+    panel: str
+    kind: type[str] | type[int] | type[float] | type[bool] | type[Path]
+    default: Any
+    choices: tuple[str, ...]
+    minimum: float | None
+    maximum: float | None
+    read: Callable[[Any], Any]
+    short: str | None
+    column: bool
+
+    @property
+    def key(self) -> str:
+        """Name of the column of a batch, and of the parameter in Python."""
+        return self.name.replace("-", "_")
+
+    def parsed(self, text: str, folder: Path) -> Any:
+        """The written value of a text in a list; paths are relative to `folder`.
+
+        Raises:
+            OptionError: not of this kind, out of bounds, or none of the choices.
+        """
+        if self.choices and text not in self.choices:
+            raise OptionError(self.key, f"{text!r} is none of {', '.join(self.choices)}")
+        if self.kind is bool:
+            if text.lower() not in TRUE + FALSE:
+                raise OptionError(self.key, f"invalid value {text!r}: use true or false")
+            return text.lower() in TRUE
+        if self.kind is Path:
+            return (folder / text).absolute()
+        try:
+            value = self.kind(text)
+        except ValueError as error:
+            kind = "an integer" if self.kind is int else "a number"
+            raise OptionError(self.key, f"{text!r} is not {kind}") from error
+        if isinstance(value, int | float):
+            low, high = self.minimum, self.maximum
+            if (low is not None and value < low) or (high is not None and value > high):
+                bounds = f"from {low:g}" + (f" to {high:g}" if high is not None else "")
+                raise OptionError(self.key, f"{text} is out of range: {bounds}")
+        return value
+
+    def value(self, written: Any) -> Any:
+        """The field's value.
+
+        Raises:
+            OptionError: what `read` refuses.
+            InputError: a file that cannot be read or is invalid.
+        """
+        try:
+            return self.read(written)
+        except InputError as error:
+            if self.kind is Path:
+                raise
+            raise OptionError(self.name, f"{error.what}; {error.remedy}") from error
+
+
+def _option(
+    default: Any,
+    panel: str,
+    help: str,
+    *,
+    name: str = "",
+    kind: type[str] | type[int] | type[float] | type[bool] | type[Path] = str,
+    written: Any = None,
+    choices: tuple[str, ...] = (),
+    minimum: float | None = None,
+    maximum: float | None = None,
+    read: Callable[[Any], Any] = lambda value: value,
+    short: str | None = None,
+    column: bool = True,
+) -> Any:
+    """A field with its `Option`; the name is the field's where none is given, the written default likewise."""
+    if written is None and isinstance(default, str | bool):
+        written = default
+    made = Option(
+        name=name,
+        help=help,
+        panel=panel,
+        kind=kind,
+        default=written,
+        choices=choices,
+        minimum=minimum,
+        maximum=maximum,
+        read=read,
+        short=short,
+        column=column,
+    )
+    return field(default=default, metadata={"option": made})
+
+
+def _language(tag: str) -> str:
+    language_code(tag)
+    return tag
 
 
 @dataclass(frozen=True, kw_only=True)
 class SyncOptions:
-    """Everything that `lipdub sync` can be told."""
+    """Everything that `lipdub sync` can be told, beside its files."""
 
-    device: str = "auto"  # auto | cpu | cuda | cuda:N | mps
-    batch_size: int | None = None  # faces per generator call
-    drive_audio: Path | None = None  # a clean voice that moves the lips in place of the dub, which is heard
-    face: Face = "largest"  # largest | all | speaking | id:N | id:N,M | (x, y) | (x, y, t_s), display pixels
-    speakers: tuple[Speaker, ...] = ()  # whom to dub with which sound, and when; goes before `face`
-    start_s: float | None = None  # dub only from here ...
-    end_s: float | None = None  # ... to here; the rest passes through
-    overwrite: bool = False
-    detector: str = "builtin"  # builtin | face-alignment
-    generator: str = "generator"  # a name in weights.toml or a path
-    strength: float | None = None  # gain on the mouth's movement
-    keep_original_audio: bool = True
-    language: str | None = None  # of the dub: uk, uk-UA, ukr; None: what its own file says
-    length: str = "video"  # how long the film is: video | audio | shortest
-    extend: str = "freeze"  # what is seen where it is longer than the video: freeze | bounce | loop
-    label: str | None = None  # a caption in every picture's corner
-    c2pa_cert: Path | None = None  # signs the output with Content Credentials: the certificate chain ...
-    c2pa_key: Path | None = None  # ... and its private key, both PEM
-    crf: int | None = None  # quality of the one encode, lower is better
-    codec: str | None = None  # h264, ..., or a hardware encoder's name; default follows the source
-    lossless: bool = False  # the encode loses nothing of a picture
-    preset: str | None = None  # of x264 and x265: slower is smaller
-    cache: bool = True  # whether what pass 1 finds is kept for, and taken from, other runs
-    feather: float | None = None  # softness of the new mouth's edge, as a share of the face
-    compare: Path | None = None  # an .mp4 with source and dub side by side
-    overlay: Path | None = None  # an .mp4 with boxes, landmarks and masks drawn in
+    drive_audio: Path | None = _option(
+        None,
+        SELECTION,
+        "A clean voice that drives the mouth; AUDIO, a mix with music or noise, is heard.",
+        kind=Path,
+    )
+    face: Face = _option(
+        "largest",
+        SELECTION,
+        "Which faces to dub: largest (in each shot), all, speaking (the mouth that fits the video's own audio), x,y (a "
+        "point on the face, in pixels), x,y@t (the face there at that time), id:N or id:N,M (ids from `lipdub faces`).",
+        read=parse_face,
+    )
+    speakers: tuple[Speaker, ...] = _option(
+        (),
+        SELECTION,
+        "Several voices: a TOML file that assigns an audio file and turns to each face, or an RTTM diarization of "
+        "AUDIO. AUDIO is heard.",
+        kind=Path,
+        read=read_speakers,
+    )
+    start_s: float | None = _option(
+        None, SELECTION, "Start of the dubbed range, in seconds or [h:]mm:ss.", name="start", read=parse_time
+    )
+    end_s: float | None = _option(
+        None, SELECTION, "End of the dubbed range; frames outside it stay unchanged.", name="end", read=parse_time
+    )
+    strength: float | None = _option(
+        None,
+        GENERATION,
+        "Gain on the mouth's movement; 1 (default) moves as far as the person does in the video.",
+        kind=float,
+        minimum=0.0,
+        maximum=3.0,
+    )
+    feather: float | None = _option(
+        None,
+        GENERATION,
+        "Softness of the mask's edge, as a share of the face (default 0.06).",
+        name="mask-feather",
+        kind=float,
+        minimum=0.0,
+        maximum=0.3,
+    )
+    detector: str = _option(
+        "builtin", GENERATION, "Face detector: builtin, face-alignment, or face-alignment:DETECTOR."
+    )
+    generator: str = _option(
+        "generator",
+        GENERATION,
+        "The model's weights: a name from `lipdub weights list` or a file (default: generator).",
+        name="weights",
+        written="",
+    )
+    crf: int | None = _option(
+        None,
+        OUTPUT,
+        "Quality on the encoder's own scale; lower is better (default 18 for h264, 20 hevc, 24 vp9 and av1).",
+        kind=int,
+        minimum=0,
+        maximum=51,
+    )
+    codec: str | None = _option(
+        None,
+        OUTPUT,
+        "h264, hevc, vp9, av1 or prores, or the name of a hardware encoder, such as h264_nvenc; the default is the "
+        "source's codec family.",
+    )
+    lossless: bool = _option(
+        False, OUTPUT, "Encode without loss (h264, hevc, vp9): large files, for further editing.", kind=bool
+    )
+    preset: str | None = _option(
+        None,
+        OUTPUT,
+        "Speed of x264 and x265; slower makes smaller files (default medium).",
+        choices=(*("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"),),
+    )
+    language: str | None = _option(
+        None,
+        OUTPUT,
+        "Language tag of the new audio track: uk, uk-UA, ukr; the default is the tag of AUDIO.",
+        read=_language,
+    )
+    keep_original_audio: bool = _option(
+        True,
+        OUTPUT,
+        "Keep the source's audio as further tracks, or drop it.",
+        name="original-audio",
+        written="keep",
+        choices=("keep", "drop"),
+        read=lambda word: word == "keep",
+    )
+    length: str = _option(
+        "video",
+        OUTPUT,
+        "Duration of the output: that of the video (longer audio is cut), that of the audio (the picture is extended "
+        "or cut), or the shorter of both.",
+        choices=("video", "audio", "shortest"),
+    )
+    extend: str = _option(
+        "freeze",
+        OUTPUT,
+        "With --length audio, the picture after the video's end: its last frame, the video backwards and forwards, or "
+        "the video from the start; the mouth goes on speaking.",
+        choices=("freeze", "bounce", "loop"),
+    )
+    label: str | None = _option(
+        None, OUTPUT, "Caption in a corner of every frame, in your own words; see --label.", name="label-text"
+    )
+    c2pa_cert: Path | None = _option(
+        None,
+        OUTPUT,
+        "Sign the output with Content Credentials (C2PA): certificate chain, PEM. Needs the extra c2pa.",
+        kind=Path,
+    )
+    c2pa_key: Path | None = _option(None, OUTPUT, "Private key of --c2pa-cert, PEM.", kind=Path)
+    overwrite: bool = _option(False, OUTPUT, "Replace an existing output.", kind=bool, short="y", column=False)
+    compare: Path | None = _option(
+        None, INSPECTION, "Also write source and dub side by side, above the waveform, to this .mp4.", kind=Path
+    )
+    overlay: Path | None = _option(
+        None,
+        INSPECTION,
+        "Also write the dub with faces, landmarks, masks and reasons drawn in, to this .mp4.",
+        name="debug-overlay",
+        kind=Path,
+    )
+    device: str = _option("auto", RUNTIME, "auto (the fastest available), cpu, cuda, cuda:N or mps.")
+    batch_size: int | None = _option(
+        None,
+        RUNTIME,
+        "Faces per call of the network (default 16); halved when memory runs out.",
+        kind=int,
+        minimum=1,
+    )
+    cache: bool = _option(
+        True,
+        RUNTIME,
+        "Find the faces again and store nothing; see `lipdub cache`.",
+        name="no-cache",
+        kind=bool,
+        written=False,
+        read=lambda off: not off,
+    )
 
     @property
     def audio_files(self) -> tuple[Path, ...]:
-        """Files that are read beside the video and the dub."""
+        """Files that are read beside the video and the speech track."""
         drive = () if self.drive_audio is None else (self.drive_audio,)
         return drive + tuple(one.sound for one in self.speakers if one.sound is not None)
 
     @property
     def numbered(self) -> bool:
-        """Whether faces are chosen by number, so that all that lies before the range counts, too."""
+        """Whether faces are chosen by id, which needs the faces before the range, too."""
         return any(ids_of(face) for face in (self.face, *(speaker.face for speaker in self.speakers)))
 
 
+def option_of(item: Field[Any]) -> Option:
+    """The option of a field; its name is the field's where it has none of its own."""
+    made: Option = item.metadata["option"]
+    return made if made.name else replace(made, name=item.name.replace("_", "-"))
+
+
+OPTIONS: dict[str, Option] = {item.name: option_of(item) for item in fields(SyncOptions)}  # by field
+
+
+def options_from(written: Mapping[str, Any]) -> SyncOptions:
+    """Options from written values.
+
+    Args:
+        written: by `Option.key`, of the option's kind; None and the empty text leave the default.
+
+    Raises:
+        OptionError: a value that is not taken, or two that exclude each other.
+        InputError: a file that an option names is invalid.
+    """
+    values = {
+        name: option.value(written[option.key])
+        for name, option in OPTIONS.items()
+        if written.get(option.key) not in (None, "")
+    }
+    options = SyncOptions(**values)
+    if options.end_s is not None and options.end_s <= (options.start_s or 0.0):
+        raise OptionError("end", f"{written['end']!r} is not after the start")
+    if options.lossless and options.crf is not None:
+        raise OptionError("crf", "has no effect with lossless encoding")
+    return options
+
+
 def adjusted(config: Config, options: SyncOptions) -> Config:
-    """`config` with those options that are numbers of it."""
+    """`config` with those options that are settings of it."""
     sync, media = config.sync, config.media
     if options.preset is not None:
         media = replace(media, preset=options.preset)

@@ -10,8 +10,7 @@ from tempfile import TemporaryDirectory
 
 from lipdub.dub.options import SyncOptions
 from lipdub.errors import InputError
-from lipdub.faces.selection import Face, Speaker
-from lipdub.faces.track import ids_of
+from lipdub.faces.selection import Face, Speaker, ids_of
 from lipdub.media.excerpt import cut_sound, cut_video
 from lipdub.media.probe import probe, require_video
 

@@ -70,6 +70,12 @@ def written(face: Face) -> str:
     return f"{x:g},{y:g}" + "".join(f"@{seconds:g}" for seconds in time)
 
 
+def ids_of(which: object) -> frozenset[int] | None:
+    """The numbers in "id:3" or "id:3,7"; None for anything else."""
+    match = re.fullmatch(r"id:(\d+(?:,\d+)*)", which) if isinstance(which, str) else None
+    return None if match is None else frozenset(map(int, match[1].split(",")))
+
+
 def parse_time(text: str) -> float:
     """Seconds from `12.5`, `1:02.5` or `1:00:02`.
 
@@ -78,7 +84,7 @@ def parse_time(text: str) -> float:
     """
     match = re.fullmatch(rf"(?:(?:(\d+):)?(\d+):)?({_NUMBER})", text.strip())
     if match is None:
-        raise InputError(f"{text!r} is no time", "use seconds, mm:ss or h:mm:ss")
+        raise InputError(f"invalid time {text!r}", "use seconds, mm:ss or h:mm:ss")
     hours, minutes, seconds = (float(part or 0) for part in match.groups())
     return 3600 * hours + 60 * minutes + seconds
 

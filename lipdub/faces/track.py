@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lipdub.faces.selection import ids_of
 
 RETURNING = 0.5  # least mean area, over that of a shot's largest face, of a track that may follow it in time
 
@@ -58,12 +59,6 @@ def overlap(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floa
 def _areas(boxes: NDArray[np.floating]) -> NDArray[np.float64]:
     areas: NDArray[np.float64] = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).astype(np.float64).prod(1)
     return areas
-
-
-def ids_of(which: object) -> frozenset[int] | None:
-    """The numbers in "id:3" or "id:3,7"; None for anything else."""
-    match = re.fullmatch(r"id:(\d+(?:,\d+)*)", which) if isinstance(which, str) else None
-    return None if match is None else frozenset(map(int, match[1].split(",")))
 
 
 def choose_tracks(

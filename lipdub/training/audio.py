@@ -133,7 +133,7 @@ class AudioTraining:
         return AudioBatch(mel, shapes, seen, speech, phones)
 
     def losses(self, sample: AudioBatch, step: int) -> dict[str, Tensor]:
-        """Shape, follow and phones, whichever the batch has."""
+        """Shape, correlation and phones, whichever the batch has."""
         batch, losses = sample.to(self.engine.device), {}
         self.learner.train()
         inputs = [x for x in (batch.mel, batch.speech) if x is not None]
@@ -142,7 +142,7 @@ class AudioTraining:
             heard = at_frames(encoded.shapes[:, : len(batch.mel)], batch.shapes.shape[1], self.config.mel).float()
             wanted, seen = batch.shapes.expand_as(heard), batch.seen[..., None].expand_as(heard)
             losses["shape"] = (F.smooth_l1_loss(heard, wanted, beta=0.5, reduction="none") * seen).sum() / seen.sum()
-            losses["follow"] = correlation_loss(*(_fast(x, seen).flatten(0, 1) for x in (heard, wanted)))
+            losses["correlation"] = correlation_loss(*(_fast(x, seen).flatten(0, 1) for x in (heard, wanted)))
         if batch.phones is not None:
             logits = encoded.phones[:, -len(batch.phones) :].float()
             wanted = batch.phones.expand(len(logits), *batch.phones.shape)
@@ -152,7 +152,7 @@ class AudioTraining:
     def update(self, losses: dict[str, Tensor], share: float) -> dict[str, float]:
         """A part of a step."""
         weight = self.config.loss
-        factor = {"shape": weight.shape, "follow": weight.follow, "phones": weight.phones or 1.0}
+        factor = {"shape": weight.shape, "correlation": weight.correlation, "phones": weight.phones or 1.0}
         total = torch.stack([factor[name] * value for name, value in losses.items()]).sum()
         self.engine.descend(self.learner, self.optimizer, total, rate_at(share, self.config.train))
         if self.engine.stepping:

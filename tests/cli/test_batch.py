@@ -8,9 +8,12 @@ from typer.testing import CliRunner
 
 from lipdub.cli.app import app
 from lipdub.cli.batch import read_manifest
+from lipdub.config import load_config
+from lipdub.dub import SyncOptions
 from lipdub.dub import batch as batch_module
 from lipdub.dub.batch import BatchItem, BatchResult, failure
 from lipdub.errors import InputError
+from lipdub.faces.selection import Speaker
 
 runner = CliRunner()
 FORMS = {
@@ -53,7 +56,7 @@ def test_lengths_and_labels_are_columns(tmp_path: Path) -> None:
     assert (first.length, first.extend, first.label) == ("audio", "loop", "AI")
     assert (second.length, second.extend, second.label) == ("video", "freeze", None)
     path.write_text("video,audio,output,length\na.mp4,a.wav,b.mp4,sound\n")
-    with pytest.raises(InputError, match=r"item 1: length .*'sound'"):
+    with pytest.raises(InputError, match=r"item 1: length: 'sound' is none of video, audio, shortest"):
         read_manifest(path, device="cpu", weights="generator")
 
 
@@ -74,11 +77,11 @@ def test_a_manifest_says_the_same_in_every_form(tmp_path: Path, form: str) -> No
     [
         ("a.csv", "video,audio\nv,a\n", "item 1 has no output"),
         ("a.csv", "video,audio,output,speed\nv,a,o,2\n", "unknown key 'speed'"),
-        ("a.csv", "video,audio,output,start\nv,a,o,soon\n", "item 1: 'soon' is no time"),
-        ("a.csv", "video,audio,output,crf\nv,a,o,low\n", "item 1: invalid literal"),
-        ("a.csv", "video,audio,output,original_audio\nv,a,o,loud\n", "original_audio cannot be 'loud'"),
+        ("a.csv", "video,audio,output,start\nv,a,o,soon\n", "item 1: start: invalid time 'soon'"),
+        ("a.csv", "video,audio,output,crf\nv,a,o,low\n", "item 1: crf: 'low' is not an integer"),
+        ("a.csv", "video,audio,output,original_audio\nv,a,o,loud\n", "original_audio: 'loud' is none of keep, drop"),
         ("a.csv", "", "lists nothing"),
-        ("a.jsonl", "[1]\n", "no table of keys"),
+        ("a.jsonl", "[1]\n", "not a table of keys"),
         ("a.jsonl", "{\n", "cannot read"),
         ("a.toml", "item = 1 2", "cannot read"),
         ("a.txt", "v a o", "is none of"),
@@ -141,3 +144,51 @@ def test_a_clean_voice_may_drive_the_lips(tmp_path: Path) -> None:
     path.write_text("video,audio,output,drive_audio\nv.mp4,mix.wav,o.mp4,voices/v.wav\nv.mp4,mix.wav,p.mp4,\n")
     with_voice, without = read_manifest(path, device="cpu", weights="generator")
     assert with_voice.options.drive_audio == tmp_path / "voices" / "v.wav" and without.options.drive_audio is None
+
+
+def test_every_option_of_sync_is_a_column(tmp_path: Path) -> None:
+    (tmp_path / "who.toml").write_text('[[speaker]]\nface = "id:1"\nsound = "anna.wav"\n')
+    row = {"video": "v.mp4", "audio": "a.wav", "output": "o.mp4", "speakers": "who.toml", "lossless": True}
+    row |= {"preset": "slow", "detector": "face-alignment", "c2pa_cert": "c.pem", "c2pa_key": "k.pem", "device": "cpu"}
+    row |= {
+        "no_cache": True,
+        "mask_feather": 0.1,
+        "label_text": "KI",
+        "compare": "both.mp4",
+        "weights": "w.safetensors",
+    }
+    path = tmp_path / "list.jsonl"
+    path.write_text(json.dumps(row))
+    (item,) = read_manifest(path, device="auto", weights="generator")
+    assert item.options == SyncOptions(
+        speakers=(Speaker(face="id:1", sound=tmp_path / "anna.wav"),),
+        lossless=True,
+        preset="slow",
+        detector="face-alignment",
+        c2pa_cert=tmp_path / "c.pem",
+        c2pa_key=tmp_path / "k.pem",
+        device="cpu",
+        cache=False,
+        feather=0.1,
+        label="KI",
+        compare=tmp_path / "both.mp4",
+        generator="w.safetensors",
+    )
+    for column, value, message in [
+        ("strength", "4", "out of range: from 0 to 3"),
+        ("lossless", "maybe", "use true or false"),
+        ("overwrite", "true", "unknown key 'overwrite'"),
+        ("end", "0", "not after the start"),
+        ("crf", "20", "no effect with lossless"),
+    ]:
+        path.write_text(json.dumps(row | {column: value}))
+        with pytest.raises(InputError, match=message):
+            read_manifest(path, device="cpu", weights="generator")
+
+
+def test_a_batch_has_the_settings_of_its_command(tmp_path: Path, worked: list[str], monkeypatch) -> None:
+    path = listed(tmp_path, [("a.wav", "one.mp4")])
+    seen = []
+    monkeypatch.setattr("lipdub.cli.batch.read_manifest", lambda *_, config, **__: seen.append(config) or [])
+    assert runner.invoke(app, ["batch", str(path), "--quality", "fast", "--set", "face.min_face=40"]).exit_code == 0
+    assert seen[0] == load_config("quality/fast", ["face.min_face=40"])

@@ -13,9 +13,10 @@ import typer
 from typer.testing import CliRunner, Result
 
 from lipdub.cli.app import app
-from lipdub.cli.arguments import parse_face, parse_time
+from lipdub.cli.arguments import parse_time
 from lipdub.dub import SyncOptions
-from lipdub.errors import ResourceError
+from lipdub.errors import InputError, ResourceError
+from lipdub.faces.selection import parse_face
 
 FACE = (50, 30, 56)
 ROOT = Path(__file__).parents[2]
@@ -294,7 +295,7 @@ def test_faces_and_times_are_read() -> None:
             parse_time(text, "--end")
     assert [parse_face(text) for text in ("7", "id:7", "id:7,12")] == ["id:7", "id:7", "id:7,12"]
     for text in ("", "1.5", "1,2,3", "-1,2", "LARGEST", "me.jpg", "1,2@", "id:", "id:a", "id:1,", "id7"):
-        with pytest.raises(typer.BadParameter):
+        with pytest.raises(InputError):
             parse_face(text)
 
 
@@ -303,7 +304,7 @@ def test_the_help_names_what_a_person_looks_for() -> None:
     for words in (
         "largest (in each shot), all, speaking",
         "x,y@t",
-        "Whom and when:",
+        "Face selection:",
         "id:N",
         "[h:]mm:ss",
         "h264, hevc, vp9, av1 or prores",

@@ -13,7 +13,7 @@ from lipdub.dub.analyze import Analysis, choose, track_faces
 from lipdub.errors import NoFaceError
 from lipdub.faces.crop import TEMPLATE, transform
 from lipdub.faces.references import ReferencePool, Selection
-from lipdub.faces.track import ids_of
+from lipdub.faces.selection import ids_of
 from lipdub.media.probe import probe, require_video
 
 Box = tuple[float, float, float, float]

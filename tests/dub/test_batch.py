@@ -149,7 +149,7 @@ def test_an_item_is_dubbed_as_sync_dubs_it(dub, generator_file: Path, face_clip,
     ("error", "code"), [(MemoryError(), 8), (RuntimeError("CUDA error: out of memory"), 8), (RuntimeError("7"), 0)]
 )
 def test_memory_that_runs_out_fails_the_item_alone(monkeypatch, tmp_path: Path, error: Exception, code: int) -> None:
-    def full(*args: object) -> None:
+    def full(*args: object, **kwargs: object) -> None:
         raise error
 
     monkeypatch.setattr("lipdub.dub.batch.sync_video", full)

@@ -62,5 +62,5 @@ def test_what_cannot_be_understood_is_said(tmp_path: Path, name: str, text: str,
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=words):
         read_speakers(tmp_path / name)
-    with pytest.raises(InputError, match="is no time"):
+    with pytest.raises(InputError, match="invalid time"):
         parse_time("soon")

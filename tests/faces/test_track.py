@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lipdub.faces.track import choose_tracks, edge_fade, ids_of, overlap, smooth
+from lipdub.faces.selection import ids_of
+from lipdub.faces.track import choose_tracks, edge_fade, overlap, smooth
 
 Box = tuple[float, float, float, float]
 

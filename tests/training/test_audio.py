@@ -64,7 +64,7 @@ def test_values_between_mel_steps_are_taken_in_the_middle_of_frames() -> None:
 def test_mouths_are_learnt_from_the_sound(made_data: Path) -> None:
     stage = training(config("audio.dropout=0.0", "train.ema=0.9", "loss.phones=0.0"), made_data, None)
     first, last = steps(stage, 1), steps(stage, 60)
-    assert last["follow"] < first["follow"] / 2 and last["shape"] < first["shape"] / 2
+    assert last["correlation"] < first["correlation"] / 2 and last["shape"] < first["shape"] / 2
     scores = stage.validate()
     assert scores["val_opening_r"] > 0.9  # of a speaker who was not seen
     assert set(scores) == {"val_opening_r", "val_width_r"}
@@ -80,7 +80,7 @@ def test_phones_are_learnt_alone(speech: Path) -> None:
 
 def test_both_are_learnt_together(made_data: Path, speech: Path) -> None:
     stage = training(config(), made_data, speech)
-    assert set(steps(stage, 1)) == {"shape", "follow", "phones"}
+    assert set(steps(stage, 1)) == {"shape", "correlation", "phones"}
     assert {"val_opening_r", "val_phones"} <= set(stage.validate())
 
 

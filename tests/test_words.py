@@ -1,0 +1,65 @@
+"""Words that the code has left behind, in favour of the field's own; none of them comes back."""
+
+from __future__ import annotations
+
+import io
+import re
+import tokenize
+from pathlib import Path
+
+import pytest
+
+from lipdub.config import RENAMED, load_config
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted(path for folder in ("lipdub", "scripts", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "lipdub").rglob("*.toml")])
+
+NAMES = {  # Python names, anywhere
+    *("Agreement", "AS_IT_IS", "Behind", "FaceFollower", "Heard", "Judge", "Lesson", "Listing", "Look", "Manner"),
+    *("MouthPainter", "NOBODY", "Painted", "Painter", "ReelWriter", "STRANGER", "Sight", "Sighting", "Speech"),
+    *("Stretch", "Survey", "SurveyRequest", "TaughtExpert", "TaughtGenerator", "Beyond", "MeshJudge", "STILL"),
+    *("ahead", "as_spoken_by", "bulge", "edge_l1", "finder", "finder_identity", "follow_loss", "fool", "give_up"),
+    *("hear", "is_time", "lend_skin", "listen", "list_file", "mouths_heard", "nearest_views", "places_of"),
+    *("rate_of", "relit", "some_of", "spoken_by", "steadied", "stretches", "survey", "surveyed", "taught"),
+}
+FOLDERS = ("pipeline", "training/layouts")
+MODULES = {  # below lipdub/
+    *("cast", "faces/align", "faces/alignment", "faces/follow", "faces/people", "faces/sheet", "media/credentials"),
+    *("media/ending", "media/label", "media/lanes", "media/listing", "media/marks", "media/output", "media/reel"),
+    *("media/remux", "training/looks", "evaluation/judge", "evaluation/likeness"),
+}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_old_name_is_back(path: Path) -> None:
+    tokens = tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline)
+    names = {token.string for token in tokens if token.type == tokenize.NAME}
+    assert not names & NAMES
+
+
+def test_no_old_module_is_back() -> None:
+    assert not [name for name in MODULES if (ROOT / "lipdub" / f"{name}.py").exists()]
+    assert not [name for name in FOLDERS if (ROOT / "lipdub" / name).exists()]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_page_names_an_old_setting(path: Path) -> None:
+    if path.name == "CHANGELOG.md":
+        return
+    text = path.read_text(encoding="utf-8")
+    old = [f"{section}.{name}" for section, names in RENAMED.items() for name in names]
+    assert not [name for name in old if re.search(rf"\b{re.escape(name)}\b(?!\()", text)]
+
+
+def test_every_old_setting_still_works_with_a_warning() -> None:
+    values = {"sync": 2, "train": 3, "loss": 0.5, "cache": 7, "quality": 0.25}
+    for section, names in RENAMED.items():
+        for old, new in names.items():
+            present = getattr(getattr(load_config(), section), new)
+            value = type(present)(values[section])
+            with pytest.warns(FutureWarning, match=f"{section}.{old} is deprecated: use {section}.{new}"):
+                config = load_config(None, [f"{section}.{old}={value}"])
+            assert getattr(getattr(config, section), new) == value != present
+            with pytest.warns(FutureWarning, match=new):
+                assert load_config(None, (), {section: {old: value}}) == config
