@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from lipdub import __version__
 from lipdub.evaluation.ablation import HEADER
+from lipdub.evaluation.mouth import CLOSED_S, CLOSED_SHARE, OPEN_PERCENTILE, SECOND_CONTOUR
 from lipdub.evaluation.offset import REACH
 from lipdub.evaluation.pairs import PAIRINGS
 from lipdub.evaluation.table import COLUMNS, COVERAGE, DRAWS, Column, Difference, Frechet, Interval, Line, Verdict
@@ -227,6 +228,11 @@ def protocol(setting: Setting) -> tuple[str, ...]:
         + "; opening with loudness: their correlation without a shift, less the median over all shifts.",
         "Change outside the mouth: mean difference from the source in the rest of the crop, grey levels; one encode "
         "makes about 1. " + ("" if find_spec("torchmetrics") else "SSIM is left out: torchmetrics is not installed."),
+        f"Closures: lips of the sound's own video together inside speech (opening under {100 * CLOSED_SHARE:g} % of "
+        f"its {OPEN_PERCENTILE:g}th percentile for {1000 * CLOSED_S:g} ms); made: the dub's, too, +-{LAG} frame; "
+        "by chance: the same for its curve shifted; rank: of its opening there, 0.5 = chance. Width r: as opening r.",
+        f"Second contour: an edge below the lips, {SECOND_CONTOUR:g} grey levels a pixel stronger than in the best "
+        "fitting frame of the source; 1 % of real frames have one. Interior, vL within the lips: where lips part.",
         f"Silence: {-SILENT_DB:g} dB below the loud parts; motion there is in percent of the same mouth's in speech.",
         *([f"Not measured: {', '.join(setting.missing)}."] if setting.missing else []),
         f"Cells: mean and {COVERAGE:g} % bootstrap interval ({DRAWS} draws of clips) over the clips that could be "

@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 
 from lipdub.evaluation.mouth import (
+    SECOND_CONTOUR,
     closure_rank,
     closure_spans,
     closures,
+    contour_profiles,
+    interior_share,
     lip_thickness,
     lips_closed,
     mouth_width,
     opening_reach,
+    second_contour,
 )
 from lipdub.faces.align import TEMPLATE
 from lipdub.metrics import agreement
@@ -111,3 +115,79 @@ def test_shapes_are_checked() -> None:
         closure_spans(speech(), LOUD[:-1], FRAME_S)
     with pytest.raises(ValueError, match="landmarks"):
         mouth_width(np.zeros((3, 60, 2)))
+
+
+SIDE = 160
+SKIN, NECK, LIP, BLACK, TOOTH = (
+    (0.8, 0.6, 0.5),
+    (0.6, 0.4, 0.33),
+    (0.7, 0.35, 0.33),
+    (0.1, 0.06, 0.06),
+    (0.9, 0.88, 0.8),
+)
+
+
+def drawn(gap: float, chin: float, inside: tuple[float, float, float] = BLACK) -> tuple[np.ndarray, np.ndarray]:
+    """A drawn face (3, S, S) in [0, 1], lips parted by `gap` rows above a chin in row `chin`, and its landmarks."""
+    face = np.empty((3, SIDE, SIDE))
+    face[:] = np.reshape(SKIN, (3, 1, 1))
+    face[:, round(chin) :] = np.reshape(NECK, (3, 1, 1))
+    points = np.asarray(TEMPLATE * SIDE / 1.4 + SIDE * (1 - 1 / 1.4) / 2, np.float64)
+    middle, width = 95.0, 24
+    for part, half in ((slice(48, 60), gap / 2 + 5), (slice(60, 68), gap / 2)):
+        angle = np.pi + np.arange(part.stop - part.start) * 2 * np.pi / (part.stop - part.start)
+        points[part] = np.stack([80 + width * np.cos(angle), middle + half * np.sin(angle)], 1)
+    y, x = np.mgrid[:SIDE, :SIDE]
+    for half, colour in ((gap / 2 + 5, LIP), (gap / 2, inside)):
+        within = ((x - 80) / width) ** 2 + ((y - middle) / max(half, 0.1)) ** 2 <= 1
+        face[:, within] = np.reshape(colour, (3, 1))
+    points[8] = (80, chin)
+    return face, points
+
+
+def film(gaps: list[float], chins: list[float], inside: tuple[float, float, float] = BLACK) -> tuple[np.ndarray, ...]:
+    frames = [drawn(gap, chin, inside) for gap, chin in zip(gaps, chins, strict=True)]
+    return np.stack([face for face, _ in frames]), np.stack([points for _, points in frames])
+
+
+GAPS = [2.0 + 18 * (t % 10) / 9 for t in range(30)]
+CHINS = [125 + gap / 2 for gap in GAPS]
+
+
+def contours(spoil: np.ndarray | None = None) -> np.ndarray:
+    """Of a dub that shows the frames of the source in reverse, `spoil` (T, 3, S, S) added."""
+    source, theirs = film(GAPS, CHINS)
+    dub, ours = film(GAPS[::-1], CHINS[::-1])
+    if spoil is not None:
+        dub = np.clip(dub + spoil, 0, 1)
+    return second_contour(contour_profiles(dub, ours), ours, contour_profiles(source, theirs), theirs)
+
+
+def test_a_new_chin_is_no_second_one_and_a_ghost_of_the_old_is() -> None:
+    assert (contours() < 0.5).all()
+    fold = np.zeros((30, 3, SIDE, SIDE))
+    for t in range(30):
+        if CHINS[::-1][t] < CHINS[t] - 5.5:  # the new chin lies higher: the old one stays behind it as a fold
+            fold[t, :, round(CHINS[t]) :] -= 0.1  # and shades the neck below
+    spoilt = fold.any((1, 2, 3))
+    found = contours(fold)
+    assert spoilt.sum() == 6
+    assert (found[spoilt] > SECOND_CONTOUR).all() and (found[~spoilt] < 0.5).all()
+
+
+def test_real_frames_against_themselves_have_no_second_contour() -> None:
+    faces, points = film(GAPS, CHINS)
+    profiles = contour_profiles(faces, points)
+    assert (second_contour(profiles, points, profiles, points, apart=6) < 0.5).all()
+    with pytest.raises(ValueError, match="fit"):
+        second_contour(profiles, points, profiles[:-1], points[:-1])
+
+
+def test_the_inside_of_a_mouth_is_dark_or_has_teeth() -> None:
+    assert interior_share(*film([14.0] * 3, [130.0] * 3)) > 90
+    assert interior_share(*film([14.0] * 3, [130.0] * 3, inside=TOOTH)) > 90
+    swollen = interior_share(*film([14.0] * 3, [130.0] * 3, inside=LIP))  # lips that bulge instead of parting
+    assert swollen < 10
+    assert math.isnan(interior_share(*film([1.0] * 3, [130.0] * 3)))  # never parts
+    with pytest.raises(ValueError, match="faces"):
+        interior_share(np.zeros((2, 3, 9, 9)), np.zeros((3, 68, 2)))
