@@ -18,7 +18,8 @@ measures are those of lipdub/metrics.py and lipdub/evaluation/mouth.py:
 
 `--own` dubs each video with its own sound instead; `--closed` first makes a source that never opens its mouth: the
 most closed second of the video, played forth and back for 8 s. `--set` changes config.py. Each pair's values go to
-OUT/agreement.tsv and OUT/agreement.jsonl. `--reuse` measures dubs that are already in OUT.
+OUT/agreement.tsv and OUT/agreement.jsonl; `--record dubs` writes the means to benchmarks/results/dubs.json. `--reuse`
+measures dubs that are already in OUT.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from results import record
 
 from lipdub import SyncOptions, sync
 from lipdub.config import Config, load_config
@@ -41,6 +43,7 @@ from lipdub.evaluation.mouth import closure_rank, closures, lip_thickness, mouth
 from lipdub.evaluation.table import interval
 from lipdub.media.audio import load_audio
 from lipdub.metrics import agreement, articulation, silent_frames
+from lipdub.weights import locate, sha256_of
 
 PAIRS = """
 grid/brbk7n.mpg grid/lbax4n.mpg
@@ -63,6 +66,20 @@ selfie/englishvideo.mp4 in-the-wild/noisy_restaurant.mp4
 SECONDS = 20.0  # of each video
 CLOSED_S, LOOPED_S = 1.0, 8.0  # of a source that never opens its mouth: what is cut, how long it is played
 SHOWN = {"follows_r": 2, "follows_z": 2, "replaced_r": 2, "replaced_z": 2, "movement": 2, "width_r": 2}
+METRICS = {
+    "follows_r": "opening against the sound's own video, r",
+    "follows_z": "the same, z above chance",
+    "replaced_r": "opening against the mouth that was replaced, r",
+    "replaced_z": "opening against the mouth that was replaced, z",
+    "movement": "movement over that of the sound's own video",
+    "width_r": "width against the sound's own video, r",
+    "closures": "share of the real closures that are made",
+    "chance": "the same by chance",
+    "gain": "closures above chance",
+    "rank": "rank of the opening at real closures, 0.5 = chance",
+    "reach": "wide opening over the real one",
+    "thickness": "lip thickness over the source's",
+}
 SHOWN |= {"closures": 2, "chance": 2, "gain": 2, "rank": 2, "reach": 2, "thickness": 2}
 
 
@@ -146,6 +163,7 @@ def main() -> None:
     parser.add_argument("--reuse", action="store_true")
     parser.add_argument("--weights", default="generator")
     parser.add_argument("--strength", type=float)
+    parser.add_argument("--record", metavar="NAME", help="write benchmarks/results/NAME.json")
     parser.add_argument("--set", action="append", default=[], help="section.key=value of config.py")
     args = parser.parse_args()
     cv2.setNumThreads(1)
@@ -180,6 +198,15 @@ def main() -> None:
     if rows:
         table = [list(rows[0]), *(list(map(str, row.values())) for row in rows)]
         (args.output / "agreement.tsv").write_text("".join("\t".join(line) + "\n" for line in table))
+    if args.record:
+        known = {key: [row[key] for row in rows if np.isfinite(row[key])] for key in SHOWN}  # type: ignore[call-overload]
+        means = {key: interval(numbers) for key, numbers in known.items() if numbers}
+        values = [
+            {"key": key, "metric": METRICS[key], "value": mean.mean, "interval": [mean.low, mean.high], "n": mean.n}
+            for key, mean in means.items()
+        ]
+        weights = f"{args.weights} {sha256_of(locate(args.weights))[:8]}"
+        print(record(args.record, values, title="Dubs with another speaker's sound", weights=weights))
     for key, digits in SHOWN.items():
         print(f"{key}: {shown([float(row[key]) for row in rows], digits)}")  # type: ignore[arg-type]
 

@@ -11,7 +11,7 @@ a change of speaker has its price.
 Any sound fits some mouth for a while. So the same is done with the sound put at other times, SHIFTS of them: only where
 the true sound fits better than in all but CHANCE of those is the answer called sure.
 
-Measured on real footage: benchmarks/RESULTS.md, "Who speaks".
+Measured on real footage: benchmarks/journal, "Who speaks".
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ LAGS_S = np.arange(-6, 7) / RATE
 # the second is twice that at one second.
 CLEAR, CLEAR_AT_1_S = 0.02, 0.7
 # The expert's confidence in a source, times sqrt(seconds / 4), where there is enough to judge: above the first its
-# offset is believed, below the second somebody else is heard. Measured in benchmarks/RESULTS.md. Of sources of about a
+# offset is believed, below the second somebody else is heard. Measured in benchmarks/journal. Of sources of about a
 # second, all from one studio and in sync, it was as sure of 80 ms too early or too late in one of ten.
 SURE, FOREIGN, ENOUGH_S = 0.14, 0.1, 4.0
 CLOSE_MS = 40  # one frame, which the expert does not tell from none: on footage in sync it often finds it
