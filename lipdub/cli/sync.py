@@ -38,6 +38,13 @@ class Extend(StrEnum):
     loop = "loop"
 
 
+class Motion(StrEnum):
+    """How the head of a picture moves."""
+
+    none = "none"
+    gentle = "gentle"
+
+
 class Preset(StrEnum):
     """Speed of x264 and x265."""
 
@@ -65,7 +72,7 @@ WEIGHTS = {Model.lipdub: "generator", Model.wav2lip: "wav2lip-gan"}  # weights o
 
 def sync(
     ctx: typer.Context,
-    video: Annotated[Path, typer.Argument(help="The video whose speaker gets new lips.")],
+    video: Annotated[Path, typer.Argument(help="The video whose speaker gets new lips, or a picture.")],
     audio: Annotated[Path, typer.Argument(help="The new speech track, any format; - reads it from stdin.")],
     output: Annotated[
         Path,
@@ -214,6 +221,14 @@ def sync(
             rich_help_panel=FILE,
         ),
     ] = Extend.freeze,
+    motion: Annotated[
+        Motion,
+        typer.Option(
+            help="Where VIDEO is a picture (JPEG, PNG, WebP, ...), which makes a film as long as AUDIO: the head at "
+            "rest, or gently moving.",
+            rich_help_panel=HOW,
+        ),
+    ] = Motion.none,
     label: Annotated[
         bool,
         typer.Option(
@@ -357,6 +372,7 @@ def sync(
         language=language,
         length=length.value,
         extend=extend.value,
+        motion=motion.value,
         c2pa_cert=c2pa_cert,
         c2pa_key=c2pa_key,
         label=LABEL if label and label_text is None else label_text,

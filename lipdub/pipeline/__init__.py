@@ -5,6 +5,7 @@ from lipdub.pipeline.options import SyncOptions
 from lipdub.pipeline.plan import plan_sync
 from lipdub.pipeline.preview import excerpt
 from lipdub.pipeline.report import FacesReport, FaceSummary, SyncPlan, SyncReport
+from lipdub.pipeline.still import filmed
 from lipdub.pipeline.sync import sync_video
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "SyncPlan",
     "SyncReport",
     "excerpt",
+    "filmed",
     "list_faces",
     "plan_sync",
     "sync_video",

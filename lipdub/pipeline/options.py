@@ -29,6 +29,7 @@ class SyncOptions:
     language: str | None = None  # of the dub: uk, uk-UA, ukr; None: what its own file says
     length: str = "video"  # how long the film is: video | audio | shortest
     extend: str = "freeze"  # what is seen where it is longer than the video: freeze | bounce | loop
+    motion: str = "none"  # of a picture that is given in place of a video: none | gentle
     label: str | None = None  # a caption in every picture's corner
     c2pa_cert: Path | None = None  # signs the output with Content Credentials: the certificate chain ...
     c2pa_key: Path | None = None  # ... and its private key, both PEM

@@ -33,6 +33,7 @@ from lipdub.pipeline.render import Rendered, Watch, render
 from lipdub.pipeline.report import SyncReport
 from lipdub.pipeline.speaking import Agreement, agreement
 from lipdub.pipeline.speech import mouths_heard
+from lipdub.pipeline.still import filmed
 from lipdub.weights import locate, sha256_of
 
 UNSURE = (  # code and message of a warning
@@ -140,7 +141,7 @@ def sync_video(
     """Write `output`: `video` with lips that speak `audio`, and `audio` as its sound.
 
     Args:
-        video: any file with a picture that FFmpeg reads.
+        video: any file with a picture that FFmpeg reads, or a picture: see `still.filmed`.
         audio: any file with sound.
         output: must not exist, unless options.overwrite.
         options: what to do.
@@ -162,6 +163,7 @@ def sync_video(
         )
         assert target is not None
         compare, overlay = (None if each is None else each.temporary for each in others)
+        video, options = stack.enter_context(filmed(video, audio, options, config))
         job = _Job(options, config, on_event, overlay)
         report = job.run(video, audio, target)
         if compare is not None:
