@@ -107,6 +107,14 @@ def sync(
             rich_help_panel=WHOM,
         ),
     ] = None,
+    only_speaking: Annotated[
+        bool,
+        typer.Option(
+            "--only-speaking",
+            help="Leave a face as it is where neither it speaks in the video nor AUDIO does.",
+            rich_help_panel=WHOM,
+        ),
+    ] = False,
     start: Annotated[
         str | None, typer.Option(help="Dub only from here, seconds or [h:]mm:ss.", rich_help_panel=WHOM)
     ] = None,
@@ -178,11 +186,7 @@ def sync(
     ] = None,
     lossless: Annotated[
         bool,
-        typer.Option(
-            "--lossless",
-            help="Encode without any loss (h264, hevc, vp9): large, for further editing.",
-            rich_help_panel=FILE,
-        ),
+        typer.Option("--lossless", help="Encode without any loss (h264, hevc, vp9).", rich_help_panel=FILE),
     ] = False,
     preset: Annotated[
         Preset | None,
@@ -199,10 +203,7 @@ def sync(
     ] = None,
     original_audio: Annotated[
         OriginalAudio,
-        typer.Option(
-            help="Keep the old sound as further tracks, or drop it.",
-            rich_help_panel=FILE,
-        ),
+        typer.Option(help="Keep the old sound as further tracks, or drop it.", rich_help_panel=FILE),
     ] = OriginalAudio.keep,
     drop_original_audio: Annotated[bool, typer.Option("--drop-original-audio", hidden=True)] = False,
     length: Annotated[
@@ -232,9 +233,7 @@ def sync(
     label: Annotated[
         bool,
         typer.Option(
-            "--label",
-            help="Write a caption into a corner of every picture: AI-dubbed.",
-            rich_help_panel=FILE,
+            "--label", help="Write a caption into a corner of every picture: AI-dubbed.", rich_help_panel=FILE
         ),
     ] = False,
     label_text: Annotated[
@@ -309,11 +308,7 @@ def sync(
     ] = None,
     strict: Annotated[
         bool,
-        typer.Option(
-            "--strict",
-            help="Exit code 10 where there were warnings.",
-            rich_help_panel=RUN,
-        ),
+        typer.Option("--strict", help="Exit code 10 where there were warnings.", rich_help_panel=RUN),
     ] = False,
     no_cache: Annotated[
         bool,
@@ -326,11 +321,7 @@ def sync(
     ] = False,
     json_: Annotated[
         bool,
-        typer.Option(
-            "--json",
-            help="Events as JSON lines on stdout.",
-            rich_help_panel=RUN,
-        ),
+        typer.Option("--json", help="Events as JSON lines on stdout.", rich_help_panel=RUN),
     ] = False,
     quiet: Annotated[
         bool, typer.Option("-q", "--quiet", help="Only warnings and errors.", rich_help_panel=RUN)
@@ -343,12 +334,9 @@ def sync(
     start_s, end_s = parse_range(start, end)
     check_language(language)
     preview_s = parse_length(preview, "--preview")
-    if lossless and crf is not None:
-        raise typer.BadParameter("--lossless has no quality to choose", param_hint="--crf")
+    _check_pairs(crf=lossless and crf is not None, plan=dry_run and preview_s is not None)
     if output == DASH:
         _check_pipe(room=not (json_ or dry_run or report is not None), signed=bool(c2pa_cert or c2pa_key))
-    if dry_run and preview_s is not None:
-        raise typer.BadParameter("a preview is made, not planned", param_hint="--dry-run")
     where = parse_face(face)
     with imports():
         from lipdub.cast import read_speakers
@@ -362,6 +350,7 @@ def sync(
         drive_audio=drive_audio,
         face=where,
         speakers=read_speakers(speakers) if speakers is not None else (),
+        only_speaking=only_speaking,
         start_s=start_s,
         end_s=end_s,
         overwrite=overwrite,
@@ -391,6 +380,14 @@ def sync(
             plan(video, sound, film, options, config, show)
         else:
             dub(video, sound, film, options, config, show, preview_s=preview_s, page=report)
+
+
+def _check_pairs(*, crf: bool, plan: bool) -> None:
+    """Usage error where one option leaves nothing to do for another."""
+    if crf:
+        raise typer.BadParameter("--lossless has no quality to choose", param_hint="--crf")
+    if plan:
+        raise typer.BadParameter("a preview is made, not planned", param_hint="--dry-run")
 
 
 def _check_pipe(*, room: bool, signed: bool) -> None:

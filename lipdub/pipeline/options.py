@@ -19,6 +19,7 @@ class SyncOptions:
     drive_audio: Path | None = None  # a clean voice that moves the lips in place of the dub, which is heard
     face: Face = "largest"  # largest | all | speaking | id:N | id:N,M | (x, y) | (x, y, t_s), display pixels
     speakers: tuple[Speaker, ...] = ()  # whom to dub with which sound, and when; goes before `face`
+    only_speaking: bool = False  # leave a face alone where neither it speaks in the video nor its new sound
     start_s: float | None = None  # dub only from here ...
     end_s: float | None = None  # ... to here; the rest passes through
     overwrite: bool = False

@@ -126,6 +126,7 @@ def chosen(found: Survey, video: Path, given: Inputs, options: SyncOptions) -> A
         face=options.face,
         speakers=options.speakers,
         speaking=lambda found: speaking(found, given),
+        silent=[voice.gate_at(found.times_s) == 0 for voice in given.voices] if options.only_speaking else None,
     )
 
 
@@ -313,6 +314,7 @@ class _Job:
             generator=self._options.generator,
             shots=analysis.shots,
             stretches=analysis.stretches,
+            rests=analysis.rests,
             warnings=tuple(self._warnings),
         )
 
