@@ -5,9 +5,9 @@
 A pair is a video, an audio file and the audio's own video: a line `video<TAB>audio[<TAB>own video]`, paths below
 CLIPS_DIR or absolute; without a third column the audio's file is its own video. The video is dubbed by `lipdub.sync`;
 then the landmarks of the dub, of the audio's own video and of the untouched video are compared, frame by frame. The
-measures are those of lipdub/metrics.py and lipdub/evaluation/mouth.py:
+measures are those of lipdub/metrics/__init__.py and lipdub/evaluation/mouth.py:
 
-    follows_r, follows_z    opening against the audio's own video: should be high
+    opening_r, opening_z    opening against the audio's own video: should be high
     replaced_r, replaced_z  opening against the mouth that was replaced: should be near 0
     movement                how far the mouth moves, over the real one: 1 is right
     width_r                 width (rounding, spreading) against the audio's own video: should be high
@@ -38,7 +38,7 @@ from results import record
 from lipdub import SyncOptions, sync
 from lipdub.config import Config, load_config
 from lipdub.errors import LipdubError
-from lipdub.evaluation.judge import MeshJudge, Watched, watch
+from lipdub.evaluation.landmark_track import MeshLandmarkTracker, Watched, watch
 from lipdub.evaluation.mouth import closure_rank, closures, lip_thickness, mouth_width, opening_reach
 from lipdub.evaluation.table import interval
 from lipdub.media.audio import load_audio
@@ -65,10 +65,10 @@ selfie/englishvideo.mp4 in-the-wild/noisy_restaurant.mp4
 """
 SECONDS = 20.0  # of each video
 CLOSED_S, LOOPED_S = 1.0, 8.0  # of a source that never opens its mouth: what is cut, how long it is played
-SHOWN = {"follows_r": 2, "follows_z": 2, "replaced_r": 2, "replaced_z": 2, "movement": 2, "width_r": 2}
+SHOWN = {"opening_r": 2, "opening_z": 2, "replaced_r": 2, "replaced_z": 2, "movement": 2, "width_r": 2}
 METRICS = {
-    "follows_r": "opening against the sound's own video, r",
-    "follows_z": "the same, z above chance",
+    "opening_r": "opening against the sound's own video, r",
+    "opening_z": "the same, z above chance",
     "replaced_r": "opening against the mouth that was replaced, r",
     "replaced_z": "opening against the mouth that was replaced, z",
     "movement": "movement over that of the sound's own video",
@@ -97,7 +97,7 @@ def compare(dub: Watched, own: Watched, replaced: Watched, audio: Path, config: 
     frame_s = float(np.median(np.diff(times)))
     found = closures(made, real, silent, frame_s)
     row = {"frames": float(count), "real_closures": float(found.count)}
-    row["follows_r"], row["follows_z"] = agreement(made, real)
+    row["opening_r"], row["opening_z"] = agreement(made, real)
     row["replaced_r"], row["replaced_z"] = agreement(made, old)
     row["movement"] = articulation(made, real)
     row["width_r"], _ = agreement(mouth_width(dub.landmarks)[:count], at(own, mouth_width(own.landmarks)))
@@ -169,7 +169,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     args.output.mkdir(parents=True, exist_ok=True)
     config = load_config(None, args.set)
-    judge = MeshJudge(args.yunet, args.mesh)
+    judge = MeshLandmarkTracker(args.yunet, args.mesh)
     cache: dict[Path, Watched] = {}
 
     def seen(path: Path) -> Watched:

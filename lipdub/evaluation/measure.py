@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from lipdub.config import Config
 from lipdub.errors import InputError
-from lipdub.evaluation.judge import Geometry, Watched, lips_mask
-from lipdub.evaluation.likeness import CHUNK, EVERY, ssim_masked
+from lipdub.evaluation.landmark_track import Geometry, LandmarkTrack, lips_mask
 from lipdub.evaluation.mouth import (
     PARTED,
     SECOND_CONTOUR,
@@ -26,9 +25,9 @@ from lipdub.evaluation.mouth import (
     second_contour,
 )
 from lipdub.evaluation.networks import Networks
-from lipdub.evaluation.offset import REACH, best_offset, offset_by_loudness, similarities
+from lipdub.evaluation.perceptual import CHUNK, EVERY, ssim_masked
 from lipdub.evaluation.teachers import FaceRecognizer
-from lipdub.faces.align import crop_matrices, transform
+from lipdub.faces.crop import crop_matrices, transform
 from lipdub.losses import expert_loss, perceptual
 from lipdub.mel import log_mel
 from lipdub.metrics import (
@@ -45,6 +44,7 @@ from lipdub.metrics import (
     silence_motion,
     silent_frames,
 )
+from lipdub.metrics.sync_offset import REACH, best_offset, offset_by_loudness, similarities
 from lipdub.models import syncnet as syncnet_module
 from lipdub.models.expert import Expert
 from lipdub.models.syncnet import SyncNet
@@ -58,13 +58,13 @@ HEAD_SIDE = 160  # pixels of what SFace sees, which aligns to 112, and of the cr
 class Real:
     """A real clip: what the judge saw of its picture, and its sound."""
 
-    watched: Watched
+    tracked: LandmarkTrack
     waveform: NDArray[np.float32]  # (n,) mono at config.mel.sample_rate
     level: NDArray[np.float32]  # of offset.loudness
 
 
 def measure(
-    video: Watched,
+    video: LandmarkTrack,
     ground: Real,
     sound: Real,
     config: Config,
@@ -90,43 +90,43 @@ def measure(
     Raises:
         InputError: picture and sound share too few frames to be compared.
     """
-    video = video.like(ground.watched)
+    video = video.like(ground.tracked)
     values = _curves(video, sound, config)
     if replaced is not None:
-        values["replaced_z"] = _against(video, replaced.watched)[1]
+        values["replaced_z"] = _against(video, replaced.tracked)[1]
     if truth:
-        count = min(len(video.landmarks), len(ground.watched.landmarks))
-        values["lmd"] = landmark_distance(video.landmarks[:count], ground.watched.landmarks[:count])
-    geometry = Geometry.of(ground.watched, config.face, config.face.size)
+        count = min(len(video.landmarks), len(ground.tracked.landmarks))
+        values["lmd"] = landmark_distance(video.landmarks[:count], ground.tracked.landmarks[:count])
+    geometry = Geometry.of(ground.tracked, config.face, config.face.size)
     faces = geometry.faces(video, config.media)  # cutting them out means decoding the file: once
-    values |= _pictures(video, ground.watched, geometry, faces, config, networks, truth)
-    values["second_contour"] = _second_contour(video, ground.watched, config)
-    if networks.recognizer is not None and video.path != ground.watched.path:
-        values["identity"] = _identity(video, ground.watched, config, networks.recognizer)
+    values |= _pictures(video, ground.tracked, geometry, faces, config, networks, truth)
+    values["second_contour"] = _second_contour(video, ground.tracked, config)
+    if networks.recognizer is not None and video.path != ground.tracked.path:
+        values["identity"] = _identity(video, ground.tracked, config, networks.recognizer)
     if networks.expert is not None:
         size = networks.expert.config.size
         if size != geometry.size:
-            faces = Geometry.of(ground.watched, config.face, size).faces(video, config.media)
+            faces = Geometry.of(ground.tracked, config.face, size).faces(video, config.media)
         values |= _expert(video, faces, sound, config, networks.expert)
     if networks.syncnet is not None:
-        values |= _syncnet(video, ground.watched, sound, config, networks.syncnet)
+        values |= _syncnet(video, ground.tracked, sound, config, networks.syncnet)
     return {key: value for key, value in values.items() if math.isfinite(value)}
 
 
-def shared_frames(video: Watched, *others: Watched) -> int:
+def shared_frames(video: LandmarkTrack, *others: LandmarkTrack) -> int:
     """Frames of `video` while the others last too.
 
     Raises:
         InputError: fewer than curves need.
     """
-    end = min(watched.times_s[-1] for watched in (video, *others))
+    end = min(tracked.times_s[-1] for tracked in (video, *others))
     count = int(np.searchsorted(video.times_s, end, side="right"))
     if count < SHORTEST:
         raise InputError(f"only {count} frames can be compared, {SHORTEST} are needed", "give longer clips")
     return count
 
 
-def _against(video: Watched, other: Watched) -> tuple[float, float, float]:
+def _against(video: LandmarkTrack, other: LandmarkTrack) -> tuple[float, float, float]:
     """r, z and articulation of a video's mouth against that of another."""
     count = shared_frames(video, other)
     curve = video.openings[:count]
@@ -134,15 +134,15 @@ def _against(video: Watched, other: Watched) -> tuple[float, float, float]:
     return *agreement(curve, reference), articulation(curve, reference)
 
 
-def _curves(video: Watched, sound: Real, config: Config) -> dict[str, float]:
-    r, z, movement = _against(video, sound.watched)
-    count = shared_frames(video, sound.watched)
+def _curves(video: LandmarkTrack, sound: Real, config: Config) -> dict[str, float]:
+    r, z, movement = _against(video, sound.tracked)
+    count = shared_frames(video, sound.tracked)
     silent = silent_frames(sound.waveform, config.mel.sample_rate, video.times_s[:count])
     middles = video.times_s + 0.5 / float(video.info.average_rate)
     offset = offset_by_loudness(video.openings, middles, sound.level, config.mel)
     curve, times_s = video.openings[:count], video.times_s[:count]
-    real = np.interp(times_s, sound.watched.times_s, sound.watched.openings)
-    width = np.interp(times_s, sound.watched.times_s, mouth_width(sound.watched.landmarks))
+    real = np.interp(times_s, sound.tracked.times_s, sound.tracked.openings)
+    width = np.interp(times_s, sound.tracked.times_s, mouth_width(sound.tracked.landmarks))
     frame_s = 1 / float(video.info.average_rate)
     closed = closures(curve, real, silent, frame_s)
     return {
@@ -151,8 +151,8 @@ def _curves(video: Watched, sound: Real, config: Config) -> dict[str, float]:
         "closure_rank": closure_rank(curve, real, silent, frame_s),
         "width_r": agreement(mouth_width(video.landmarks)[:count], width)[0],
         "reach": opening_reach(curve, real),
-        "follows_r": r,
-        "follows_z": z,
+        "opening_r": r,
+        "opening_z": z,
         "articulation": movement,
         "range": opening_range(video.openings[:count]),
         "silence": silence_motion(video.openings[:count], silent),
@@ -164,8 +164,8 @@ def _curves(video: Watched, sound: Real, config: Config) -> dict[str, float]:
 
 @torch.no_grad()
 def _pictures(
-    video: Watched,
-    real: Watched,
+    video: LandmarkTrack,
+    real: LandmarkTrack,
     geometry: Geometry,
     faces: Tensor,
     config: Config,
@@ -195,26 +195,28 @@ def _pictures(
     return values
 
 
-def _crop_points(video: Watched, geometry: Geometry) -> NDArray[np.float64]:
+def _crop_points(video: LandmarkTrack, geometry: Geometry) -> NDArray[np.float64]:
     """Landmarks (N, 68, 2) in the pixels of the crops that `geometry.faces` gives."""
     pairs = zip(video.landmarks, geometry.matrices, strict=False)
     return np.stack([transform(points, matrix) for points, matrix in pairs])
 
 
-def _lip_sharpness(faces: Tensor, wanted: Tensor, video: Watched, real: Watched, geometry: Geometry) -> float:
+def _lip_sharpness(
+    faces: Tensor, wanted: Tensor, video: LandmarkTrack, real: LandmarkTrack, geometry: Geometry
+) -> float:
     """Laplacian variance within the lips over that within the real ones, over the frames in which both are parted."""
     both = np.flatnonzero(np.minimum(video.openings[: len(faces)], real.openings[: len(faces)]) >= PARTED)
     if not len(both):
         return math.nan
     means = []
-    for watched, pictures in ((video, faces), (real, wanted)):
-        points = _crop_points(watched, geometry)
+    for tracked, pictures in ((video, faces), (real, wanted)):
+        points = _crop_points(tracked, geometry)
         masks = torch.from_numpy(np.stack([lips_mask(points[i], geometry.size) for i in both]))[:, None]
         means.append(float(laplacian_variance(pictures[torch.from_numpy(both)], masks).nanmean()))
     return means[0] / means[1] if means[1] > 0 else math.nan
 
 
-def _second_contour(video: Watched, real: Watched, config: Config) -> float:
+def _second_contour(video: LandmarkTrack, real: LandmarkTrack, config: Config) -> float:
     """Percent of the frames with an edge below the lips that no frame of the real video has."""
     matrices = crop_matrices(real.landmarks, real.times_s, config.face, HEAD_SIDE, margin=HEAD_MARGIN)
     geometry = Geometry(matrices, HEAD_SIDE)
@@ -238,7 +240,7 @@ def _perceptual(features: nn.Module, fake: Tensor, real: Tensor) -> float:
     return total / len(fake)
 
 
-def _identity(video: Watched, real: Watched, config: Config, recognizer: FaceRecognizer) -> float:
+def _identity(video: LandmarkTrack, real: LandmarkTrack, config: Config, recognizer: FaceRecognizer) -> float:
     """Mean cosine of who is seen in a video and who in the real one, every EVERY frames, both in the real one's place.
 
     The whole head is compared; a mouth of another shape costs a little, a smeared or strange one more.
@@ -255,7 +257,7 @@ def _identity(video: Watched, real: Watched, config: Config, recognizer: FaceRec
 
 
 @torch.no_grad()
-def _expert(video: Watched, faces: Tensor, sound: Real, config: Config, expert: Expert) -> dict[str, float]:
+def _expert(video: LandmarkTrack, faces: Tensor, sound: Real, config: Config, expert: Expert) -> dict[str, float]:
     """Loss (8), mean over windows of T_v frames that begin every EXPERT_STEP frames of 25 a second; offset, confidence.
 
     The offset is then the expert's, not that of loudness.
@@ -276,7 +278,9 @@ def _expert(video: Watched, faces: Tensor, sound: Real, config: Config, expert: 
 
 
 @torch.no_grad()
-def _syncnet(video: Watched, real: Watched, sound: Real, config: Config, syncnet: SyncNet) -> dict[str, float]:
+def _syncnet(
+    video: LandmarkTrack, real: LandmarkTrack, sound: Real, config: Config, syncnet: SyncNet
+) -> dict[str, float]:
     """LSE-C and LSE-D of arXiv 2008.10010, of the frames nearest to 25 a second; nothing where there is no window."""
     size, rate = syncnet_module.SIDE, syncnet_module.RATE
     matrices = crop_matrices(real.landmarks, real.times_s, config.face, size, margin=HEAD_MARGIN)

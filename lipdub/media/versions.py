@@ -11,7 +11,7 @@ import av
 from lipdub.errors import SetupError
 from lipdub.media.containers import CONTAINERS
 from lipdub.media.encoders import ENCODERS
-from lipdub.media.remux import ffmpeg_binary
+from lipdub.media.mux import ffmpeg_binary
 
 PLAIN_ENCODER = ENCODERS["h264"][0]  # what any source can become; without it hardly a file can be written
 _TIMEOUT_S = 30.0

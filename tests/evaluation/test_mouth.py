@@ -20,7 +20,7 @@ from lipdub.evaluation.mouth import (
     opening_reach,
     second_contour,
 )
-from lipdub.faces.align import TEMPLATE
+from lipdub.faces.crop import TEMPLATE
 from lipdub.metrics import agreement
 
 T = 100
