@@ -38,7 +38,7 @@ HOMES = {
     "face_alignment": {"faces/alignment.py"},
     "ffmpeg": {"media/remux.py"},
     "huggingface_hub": {"weights.py"},
-    "imageio_ffmpeg": {"media/remux.py"},
+    "imageio_ffmpeg": {"media/ffmpeg.py"},
     "jinja2": {"evaluation/page.py"},
     "librosa": {"mel.py"},
     "markupsafe": {"evaluation"},

@@ -24,8 +24,8 @@ from lipdub.errors import InputError
 
 PROJECT_FILE = "lipdub.toml"
 FILE_VARIABLE = "LIPDUB_CONFIG"
-# These variables mean something else: a folder of files, a file, tracebacks, the tests' material.
-TAKEN = {"LIPDUB_WEIGHTS", FILE_VARIABLE, "LIPDUB_DEBUG", "LIPDUB_SHARED"}
+# These variables mean something else: a folder of files, a program, a file, tracebacks, the tests' material.
+TAKEN = {"LIPDUB_WEIGHTS", "LIPDUB_FFMPEG", FILE_VARIABLE, "LIPDUB_DEBUG", "LIPDUB_SHARED"}
 TABLES = ("options", "settings")
 
 Commands = Mapping[str, Sequence[str]]  # command -> its long options, without the dashes
@@ -152,6 +152,8 @@ def config_of(files: Sequence[SettingsFile], overrides: Iterable[str], quality: 
     for file in files:
         for section, table in file.settings.items():
             settings.setdefault(section, {}).update(table)
+    if ffmpeg := os.environ.get("LIPDUB_FFMPEG"):  # goes before files, as other variables do
+        settings.setdefault("media", {})["ffmpeg"] = ffmpeg
     return load_config(quality.preset if quality else None, overrides, settings)
 
 

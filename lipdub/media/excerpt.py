@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import IO
 
 from lipdub.errors import InputError, OutputError
+from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.probe import FORMATS, file_url
-from lipdub.media.remux import ffmpeg_binary
 
 _QUIET = ("-hide_banner", "-nostdin", "-nostats", "-v", "error")
 _TRUST = ("-format_whitelist", FORMATS, "-protocol_whitelist", "file,pipe")

@@ -7,7 +7,6 @@ runner can block on a full pipe and knows neither time nor signals.
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,11 +15,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import ffmpeg
-from imageio_ffmpeg import get_ffmpeg_exe
 
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError, ResourceError, SetupError
 from lipdub.media.containers import Container, Item, container_of, movie_clock, planned
+from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.language import code_in, language_code
 from lipdub.media.marks import folded, read_marks
 from lipdub.media.output import AtomicOutput, verify
@@ -53,21 +52,6 @@ class RemuxPlan:
     keep_original_audio: bool = True
     language: str | None = None  # of the dub, as `language_code` takes it; None: what its own file says
     metadata: dict[str, str] = field(default_factory=dict)
-
-
-def ffmpeg_binary() -> Path:
-    """The ffmpeg on PATH, else the one that imageio-ffmpeg carries.
-
-    Raises:
-        SetupError: neither is there.
-    """
-    found = shutil.which("ffmpeg")
-    if found is not None:
-        return Path(found)
-    try:
-        return Path(get_ffmpeg_exe())
-    except RuntimeError as error:
-        raise SetupError("there is no ffmpeg", "install it: pip install imageio-ffmpeg") from error
 
 
 def remux(plan: RemuxPlan, config: MediaConfig | None = None) -> list[str]:
@@ -145,7 +129,7 @@ def arguments(plan: RemuxPlan, items: Sequence[Item], config: MediaConfig | None
 
     def build(tags: dict[str, str]) -> list[str]:
         target = ffmpeg.output(*streams, file_url(plan.output), **options, **tags, f=container.muxer)
-        return [str(word) for word in target.compile(cmd=[str(ffmpeg_binary()), *_QUIET])]
+        return [str(word) for word in target.compile(cmd=[str(ffmpeg_binary(config)), *_QUIET])]
 
     # ffmpeg-python numbers inputs in an order of its own; tags and chapters need those numbers.
     order = [word for flag, word in pairwise(build({})) if flag == "-i"]

@@ -13,6 +13,7 @@ from lipdub.errors import InputError, SetupError
 from lipdub.faces.backend import FaceBackend
 from lipdub.faces.choose import face_backend
 from lipdub.media.audio import load_audio
+from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.label import Label
 from lipdub.media.language import language_code
 from lipdub.media.probe import Ending, MediaInfo, VideoInfo, probe, require_video
@@ -112,6 +113,7 @@ def read_inputs(video: Path, audio: Path, options: SyncOptions, config: Config) 
     """
     if options.language is not None:
         language_code(options.language)  # refuses a wrong one before the long work
+    ffmpeg_binary(config.media)  # one that was asked for is tried now
     source = probe(video, config.media)
     info = require_video(source)
     label = None if options.label is None else Label(options.label, info, config.media)
