@@ -6,10 +6,12 @@ What happens to lie on PATH is never used: of two machines with the same lipdub,
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import tempfile
 from fractions import Fraction
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -17,7 +19,7 @@ import numpy as np
 from imageio_ffmpeg import get_ffmpeg_exe
 
 from lipdub.config import MediaConfig
-from lipdub.errors import SetupError
+from lipdub.errors import InputError, OutputError, ResourceError, SetupError
 from lipdub.media.containers import CONTAINERS
 
 VARIABLE = "LIPDUB_FFMPEG"
@@ -26,6 +28,10 @@ _TIMEOUT_S = 30.0
 _ABILITIES = {"muxer=mp4": ("movie_timescale", "use_metadata_tags"), "bsf=noise": ("-drop",)}
 _RATE, _SECONDS, _CUT_S = 48_000, 1.0, 0.5  # of the sound that another FFmpeg has to copy and cut
 _CLOSE_S = 0.05  # two packets of that sound
+# How FFmpeg says that it is an input, and which, that it cannot read on.
+_DAMAGE = re.compile(r"\[in#(\d+)/[^]]*\] (corrupt input packet in stream \d+|[^\n]*Invalid data found[^\n]*)")
+# What is said once a reason was given: that a task ended, with which code.
+_ECHO = re.compile(r"Task finished with error code|Terminating thread with return code|Conversion failed")
 _REMEDY = f"take it out of {VARIABLE} and media.ffmpeg: lipdub then uses imageio-ffmpeg's, which is tested"
 
 
@@ -113,6 +119,52 @@ def misbehaves(path: Path) -> tuple[str, ...]:
         if abs(_end_of([*both, "-map", "0:a", "-c:a:1", "pcm_s16le"], target, stream=1) - _SECONDS) > 0.01:
             return ("it moves the other streams when it copies AAC into Matroska",)
     return ()
+
+
+def run(argv: list[str], config: MediaConfig) -> None:
+    """Run FFmpeg to its end; it ends with us.
+
+    Args:
+        argv: the program and its arguments, with `-v error`.
+        config: how much of its words goes into a message.
+
+    Raises:
+        InputError: it says that an input is damaged, also where it went on.
+        OutputError: it failed.
+        ResourceError: the disc is full.
+        SetupError: it does not start.
+    """
+    try:
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, process_group=0
+        )
+    except OSError as error:
+        raise SetupError(f"cannot start {argv[0]}: {error.strerror}", "install ffmpeg or imageio-ffmpeg") from error
+    try:
+        _, stderr = process.communicate()  # reads until the end, so that FFmpeg never waits for us
+    except BaseException:  # Ctrl-C or a signal's SystemExit: no child may outlive us
+        process.kill()
+        process.communicate()
+        raise
+    said = stderr.decode("utf-8", "replace").strip()
+    if damage := _DAMAGE.search(said):
+        inputs = [word for flag, word in pairwise(argv) if flag == "-i"]
+        raise InputError(
+            f"{inputs[int(damage[1])].removeprefix('file:')} is damaged: {damage[2]}",
+            "get the file again; where only its old sound is damaged, leave that out with --original-audio drop",
+        )
+    if process.returncode == 0:
+        return
+    words = "\n".join(_reason_first(said.splitlines(), config.error_lines)) or f"exit code {process.returncode}"
+    if "No space left on device" in words:
+        raise ResourceError("the disc is full", "make room, or write to another disc")
+    raise OutputError(f"FFmpeg could not write the output:\n{words}", "choose another container for the output")
+
+
+def _reason_first(lines: list[str], most: int) -> list[str]:
+    """The first lines of what FFmpeg said, without what its threads say of each other's end."""
+    telling = [line for line in lines if not _ECHO.search(line)]
+    return (telling or lines)[:most]
 
 
 def _write_tone(path: Path) -> None:

@@ -216,7 +216,7 @@ def verify(output: Path, source_info: MediaInfo, n_frames: int) -> None:
             "choose another container, such as .mkv",
         )
     if not info.audio:
-        raise OutputError("the output has no sound", "choose another container, such as .mkv")
+        raise OutputError("the output has no sound", "choose another container for the output")
     wanted = _times(source_info.path, source.index, source.origin_s)
     if source.ending is not None:  # then the first picture is where it was, and the last one begins inside
         last_s = min(times[-1], source.ending.end_s)

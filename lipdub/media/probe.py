@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError
+from lipdub.media.clocks import Clock, clocks_in
 
 # Demuxers that may read an input. Playlists, concat scripts and device inputs are absent on purpose: an "mp4" that is
 # in truth a playlist must not make lipdub read other files or the network.
@@ -105,6 +106,7 @@ class AudioInfo:
     layout: str
     start_s: float  # when its first sample is heard, on the file's timeline
     duration_s: float
+    duration_known: bool  # said of this sound, not of the longest stream
     language: str | None
 
     @property
@@ -166,10 +168,10 @@ def probe(path: Path, config: MediaConfig | None = None) -> MediaInfo:
             stream = container.streams[kinds.index("video")]
             assert isinstance(stream, av.VideoStream)
             video = _video_info(path, container, stream, config or MediaConfig())
-        audio = tuple(_audio_info(container, stream) for stream in container.streams.audio if _decodable(stream))
+        audio = tuple(audio_info(container, stream) for stream in container.streams.audio if _decodable(stream))
         if video is None and not audio:
             raise InputError(f"{path} has no video or audio stream that can be decoded", "give another file")
-        return MediaInfo(
+        info = MediaInfo(
             path=path,
             format=container.format.name,
             duration_s=_container_duration(container),
@@ -180,6 +182,33 @@ def probe(path: Path, config: MediaConfig | None = None) -> MediaInfo:
             streams=kinds,
             chapters=len(container.chapters()),
         )
+        told = bool(container.duration)  # a recording that was streamed, or broke off, may not say how long it is
+    return info if told else measured(info, read_clocks(path))
+
+
+def read_clocks(path: Path) -> dict[int, Clock]:
+    """The clock of each stream that has packets, by its index; the file is read to its end.
+
+    Raises:
+        InputError: not a media file, or it cannot be read to its end.
+    """
+    with open_input(path) as container:
+        return clocks_in(container, path, origin(container))
+
+
+def measured(info: MediaInfo, clocks: dict[int, Clock]) -> MediaInfo:
+    """A file with the lengths of its packets in place of those that its header does not tell."""
+    video, audio = info.video, info.audio
+    if video is not None and not video.duration_known and (seen := clocks.get(video.index)) is not None:
+        video = replace(video, duration_s=seen.end_s - seen.start_s, frames=video.frames or seen.shown)
+    lengths = {index: clock.end_s for index, clock in clocks.items()}
+    audio = tuple(
+        replace(each, duration_s=max(0.0, lengths[each.index] - each.start_s))
+        if not each.duration_known and each.index in lengths
+        else each
+        for each in audio
+    )
+    return replace(info, video=video, audio=audio, duration_s=info.duration_s or max(lengths.values(), default=0.0))
 
 
 def require_video(info: MediaInfo) -> VideoInfo:
@@ -265,6 +294,11 @@ def codec_of(stream: av.stream.Stream) -> str:
     return context.codec.canonical_name if context is not None else (getattr(stream, "name", None) or UNKNOWN)
 
 
+def _duration_known(container: InputContainer, stream: av.stream.Stream) -> bool:
+    alone = len(container.streams) == 1 and bool(container.duration)
+    return stream.duration is not None or "DURATION" in stream.metadata or alone
+
+
 def _container_duration(container: InputContainer) -> float:
     return max(0.0, (container.duration or 0) / av.time_base)
 
@@ -321,7 +355,7 @@ def _video_info(path: Path, container: InputContainer, stream: av.VideoStream, c
         frames=stream.frames or None,
         start_pts=stream.start_time or 0,
         duration_s=_stream_duration(container, stream),
-        duration_known=stream.duration is not None or "DURATION" in stream.metadata or len(container.streams) == 1,
+        duration_known=_duration_known(container, stream),
         origin_s=origin(container),
         format=container.format.name,
         rotation=rotation,
@@ -386,7 +420,8 @@ def layout_name(layout: av.AudioLayout) -> str:
     return {"1 channels": "mono", "2 channels": "stereo"}.get(layout.name, layout.name)
 
 
-def _audio_info(container: InputContainer, stream: av.AudioStream) -> AudioInfo:
+def audio_info(container: InputContainer, stream: av.AudioStream) -> AudioInfo:
+    """What the header says of a sound stream that can be decoded."""
     context = stream.codec_context
     return AudioInfo(
         index=stream.index,
@@ -396,5 +431,6 @@ def _audio_info(container: InputContainer, stream: av.AudioStream) -> AudioInfo:
         layout=layout_name(context.layout),
         start_s=_start(stream) - origin(container),
         duration_s=_stream_duration(container, stream),
+        duration_known=_duration_known(container, stream),
         language=stream.language,
     )

@@ -13,10 +13,11 @@ from lipdub.errors import InputError, SetupError
 from lipdub.faces.backend import FaceBackend
 from lipdub.faces.choose import face_backend
 from lipdub.media.audio import load_audio
+from lipdub.media.clocks import Clock
 from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.label import Label
 from lipdub.media.language import language_code
-from lipdub.media.probe import Ending, MediaInfo, VideoInfo, probe, require_video
+from lipdub.media.probe import Ending, MediaInfo, VideoInfo, measured, probe, require_video
 from lipdub.mel import wav2lip_mel
 from lipdub.models.generator import Generator
 from lipdub.models.layers import for_inference
@@ -105,8 +106,17 @@ def load_network(name: str, config: Config, device: str | torch.device = "cpu") 
     return cast(Generator, network), config
 
 
-def read_inputs(video: Path, audio: Path, options: SyncOptions, config: Config) -> Inputs:
+def read_inputs(
+    video: Path, audio: Path, options: SyncOptions, config: Config, clocks: dict[int, Clock] | None = None
+) -> Inputs:
     """Look into both files, hear the dub, load the generator and the face backend.
+
+    Args:
+        video: the source.
+        audio: the dub.
+        options: of the job.
+        config: numbers.
+        clocks: of the source's streams, where its header does not tell how long they are.
 
     Raises:
         InputError, SetupError, WeightsError: a file, the device or the weights cannot be used.
@@ -114,7 +124,7 @@ def read_inputs(video: Path, audio: Path, options: SyncOptions, config: Config) 
     if options.language is not None:
         language_code(options.language)  # refuses a wrong one before the long work
     ffmpeg_binary(config.media)  # one that was asked for is tried now
-    source = probe(video, config.media)
+    source = measured(probe(video, config.media), clocks or {})
     info = require_video(source)
     label = None if options.label is None else Label(options.label, info, config.media)
     device = resolve_device(options.device)

@@ -17,9 +17,11 @@ from lipdub.events import Done, Event, Progress, Stage, Warning_
 from lipdub.faces.choose import finder_identity
 from lipdub.media.credentials import Signing
 from lipdub.media.marks import disclosure_tags
+from lipdub.media.mend import on_one_clock
 from lipdub.media.output import AtomicOutput, verify
 from lipdub.media.probe import Ending, MediaInfo, VideoInfo, require_video
 from lipdub.media.remux import RemuxPlan, remux
+from lipdub.media.streams import StreamPlan, plan_streams
 from lipdub.media.writer import VideoWriter
 from lipdub.models.generator import Generator
 from lipdub.pipeline.analyze import Analysis, Survey, choose, survey
@@ -165,7 +167,7 @@ def sync_video(
         job = _Job(options, config, on_event, overlay)
         report = job.run(video, audio, target)
         if compare is not None:
-            job.compare(video, target.temporary, compare, report.frames)
+            job.compare(job.film, target.temporary, compare, report.frames)
     on_event(Done(report))
     return report
 
@@ -183,11 +185,22 @@ class _Job:
         self._warnings: list[str] = []
         self._cached = False
         self._ending: Ending | None = None
+        self.film = Path()  # what is read: the video, or a copy of it on one clock
         self._config = adjusted(config, options)
 
     def run(self, video: Path, audio: Path, target: AtomicOutput) -> SyncReport:
         with self._stage("read", None):
-            given = read_inputs(video, audio, self._options, self._config)
+            film, clocks, mended = on_one_clock(video, target.scratch, self._config.media)
+            streams = plan_streams(
+                film,
+                audio,
+                target.path,
+                keep_audio=self._options.keep_original_audio,
+                config=self._config.media,
+                clocks=clocks,
+            )
+            self.film = film
+            given = read_inputs(film, audio, self._options, self._config, clocks)
             signing = signing_of(self._options, target.path)
             self._config, source, info = given.config, given.source, given.video
             self._ending = info.ending
@@ -199,12 +212,14 @@ class _Job:
                 self._warn(code, message)
             for loss in writer.encoding.losses:
                 self._warn("quality", loss)
+            for told in (*mended, *streams.losses):
+                self._warn("stream", told)
             with self._stage("faces", info.frames):
-                analysis = self._analyze(video, given)
+                analysis = self._analyze(film, given)
             with self._stage("dub", len(analysis.times_s)):
-                rendered = self._render(video, given, writer, analysis)
+                rendered = self._render(film, given, writer, analysis)
         with self._stage("write", None):
-            self._publish(video, source, audio, target, writer, signing)
+            self._publish(video, source, audio, target, writer, signing, streams)
         return self._report(target.path, analysis, rendered, given.device)
 
     def _analyze(self, video: Path, given: Inputs) -> Analysis:
@@ -262,13 +277,15 @@ class _Job:
         target: AtomicOutput,
         writer: VideoWriter,
         signing: Signing | None,
+        streams: StreamPlan,
     ) -> None:
         tags = disclosure_tags(__version__, sha256_of(locate(self._options.generator)), self._options.label)
         made = target.temporary if signing is None else target.scratch(f"unsigned{target.temporary.suffix}")
         plan = RemuxPlan(
             picture=writer.path,
-            source=video,
+            source=source.path,
             source_info=source,
+            streams=streams,
             dub=audio,
             output=made,
             keep_original_audio=self._options.keep_original_audio,
