@@ -84,8 +84,10 @@ def plan_streams(
         if clock is not None and clock.damaged_s is not None:
             raise InputError(f"{source} is damaged: {_name(item)} is incomplete at {clock.damaged_s:.3f} s", _DROP)
         if clock is not None and item.kind == "audio":
-            item = _without_hidden(item, clock, container, source)
-            if clock.repeats:
+            planned_as, item = item.encoder, _without_hidden(item, clock, container, source)
+            if item.encoder != planned_as:
+                losses.append(f"{_name(item)} was cut without encoding it anew; it is now, as {item.encoder}")
+            if clock.repeats and item.encoder == "copy":
                 losses.append(
                     f"{clock.repeats} packets of {_name(item)} repeat an earlier time: each is moved on a tick"
                 )
@@ -118,6 +120,11 @@ def _without_hidden(item: Item, clock: Clock, container: Container, source: Path
     drops = [f"between(n\\,{first}\\,{last})" for first, last in clock.hidden if first > 0]
     first, last = clock.hidden[0]
     if first == 0 and last > 0 and not container.is_mov:  # more than an encoder's priming: what was cut off
+        if container.muxer in (
+            "matroska",
+            "webm",
+        ):  # all that is hidden would be noted as the codec's delay, and cut off
+            return replace(item, encoder=container.lossless or container.fallback, filters="")
         with open_input(source) as opened:
             zero = 0.0 if "mov" in opened.format.name else (opened.start_time or 0) / av.time_base
         drops.append(f"lt(pts*tb\\,{zero - 1e-4:.6f})")

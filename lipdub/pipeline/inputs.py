@@ -86,6 +86,11 @@ class Inputs:
             said.append(("length", f"the dub is {longer_s:.2f} s longer than the video; its end is cut"))
         elif longer_s < -OTHER_LENGTH_S:
             said.append(("length", f"the dub is {-longer_s:.2f} s shorter than the video; the mouth rests then"))
+        if any(voice.silent for voice in self.voices):
+            said.append(("speech", "a sound that drives the lips is silent: the mouth stays closed"))
+        elif any(voice.steady for voice in self.voices):
+            steady = "a sound that drives the lips hardly changes in loudness, as no speech does"
+            said.append(("speech", f"{steady}: is it the right file?"))
         if apart_s > OTHER_LENGTH_S:
             differ = f"the voice that drives the lips and the dub differ by {apart_s:.2f} s in length"
             said.append(("drive", f"{differ}; both count from the video's start"))

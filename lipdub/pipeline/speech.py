@@ -17,6 +17,7 @@ from lipdub.pipeline.manner import Manner, as_spoken_by, manner, rate_of, steadi
 LEVEL_STEP_S = 0.01  # resolution of the loudness curve
 NEAR_S = 1.0  # to either side
 FAINT_DB = -75.0  # of full scale; what is fainter is silence in any recording
+STEADY_S, STEADY_DB = 1.0, 2.5  # loudness of speech has a standard deviation of about 10 dB, of noise below 1
 CHUNK = 64  # frames whose sound is read in one call; 512 took 100 MB
 
 
@@ -27,6 +28,12 @@ class Speech:
     mel: NDArray[np.float32]  # (80, M)
     gate: NDArray[np.float32]  # (L,) in [0, 1] every LEVEL_STEP_S: 0 = silence, the mouth rests
     duration_s: float
+    steady: bool = False  # its loudness hardly changes, as that of a hum, a tone or noise
+
+    @property
+    def silent(self) -> bool:
+        """Whether there is nothing to hear."""
+        return not self.gate.any()
 
     def gate_at(self, times_s: NDArray[np.float64]) -> NDArray[np.float32]:
         """The gate at the given times; 0 outside the sound."""
@@ -38,11 +45,13 @@ def listen(
     waveform: NDArray[np.float32], mel: MelConfig, sync: SyncConfig, own_mel: NDArray[np.float32] | None = None
 ) -> Speech:
     """Mel and silence gate of a mono waveform (n,) at mel.sample_rate; `own_mel` of a network that has its own."""
-    duration_s = len(waveform) / mel.sample_rate
+    gate = silence_gate(waveform, mel.sample_rate, sync)
+    loud = _levels(waveform, mel.sample_rate)[gate == 1]
     return Speech(
         log_mel(waveform, mel) if own_mel is None else own_mel,
-        silence_gate(waveform, mel.sample_rate, sync),
-        duration_s,
+        gate,
+        len(waveform) / mel.sample_rate,
+        steady=len(loud) * LEVEL_STEP_S > STEADY_S and float(loud.std()) < STEADY_DB,
     )
 
 
@@ -53,15 +62,10 @@ def silence_gate(waveform: NDArray[np.float32], sample_rate: int, sync: SyncConf
     one sentence in an hour counts), and so is one more than |pause_db| below what is loudest within NEAR_S, a pause:
     a whisper after shouting is neither. It must last silence_hold_s; shorter dips between two sounds stay open.
     """
-    step = round(LEVEL_STEP_S * sample_rate)
-    count, whole = -(-len(waveform) // step), len(waveform) // step * step
-    power = mean_power(waveform[:whole].reshape(-1, step))
-    if whole < len(waveform):
-        power = np.append(power, mean_power(np.pad(waveform[whole:], (0, step - len(waveform) + whole))[None]))
-    level = 10 * np.log10(uniform_filter1d(power, 3) + 1e-12)
+    level = _levels(waveform, sample_rate)
     audible = level[level > FAINT_DB]
     if audible.size == 0:
-        return np.zeros(count, np.float32)
+        return np.zeros(len(level), np.float32)
     hold = max(1, round(sync.silence_hold_s / LEVEL_STEP_S))
     least = max(float(np.percentile(audible, 95)) + sync.silence_db, FAINT_DB)
     near = maximum_filter1d(level, 2 * round(NEAR_S / LEVEL_STEP_S) + 1)
@@ -73,6 +77,17 @@ def silence_gate(waveform: NDArray[np.float32], sample_rate: int, sync: SyncConf
     widened = maximum_filter1d(sounding.astype(np.float64), width)
     gate: NDArray[np.float32] = np.clip(uniform_filter1d(widened, width), 0, 1).astype(np.float32)
     return gate
+
+
+def _levels(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
+    """Loudness (L,) in dB of full scale, every LEVEL_STEP_S."""
+    step = round(LEVEL_STEP_S * sample_rate)
+    whole = len(waveform) // step * step
+    power = mean_power(waveform[:whole].reshape(-1, step))
+    if whole < len(waveform):
+        power = np.append(power, mean_power(np.pad(waveform[whole:], (0, step - len(waveform) + whole))[None]))
+    level: NDArray[np.float64] = 10 * np.log10(uniform_filter1d(power, 3) + 1e-12)
+    return level
 
 
 def windows_at(speech: Speech, times_s: NDArray[np.float64], mel: MelConfig, width: int) -> NDArray[np.float32]:

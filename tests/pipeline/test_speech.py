@@ -144,3 +144,15 @@ def test_a_generator_without_a_shape_code_has_no_mouth_shapes(tiny_config: Confi
     network = Generator(tiny_config.generator).eval()
     heard = listen(sound((0.2, 0.3)), MEL, SYNC)
     assert mouths_heard(network, heard, np.array([0.1]), MEL, SYNC, torch.device("cpu")) is None
+
+
+def test_silence_and_steady_sounds_are_no_speech() -> None:
+    mel, sync = MelConfig(), SyncConfig()
+    rate, rng = mel.sample_rate, np.random.default_rng(0)
+    time_s = np.arange(3 * rate) / rate
+    noise = rng.normal(0, 0.1, len(time_s)).astype(np.float32)
+    syllables = noise * (0.5 + 0.5 * np.sin(2 * np.pi * 4 * time_s)).astype(np.float32) ** 2
+    assert listen(np.zeros(3 * rate, np.float32), mel, sync).silent
+    assert listen(noise, mel, sync).steady and listen(0.1 * np.sin(900 * time_s).astype(np.float32), mel, sync).steady
+    spoken = listen(syllables, mel, sync)
+    assert not spoken.steady and not spoken.silent
