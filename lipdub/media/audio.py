@@ -25,8 +25,10 @@ def load_audio(
 ) -> Waveform:
     """A sound stream as mono samples; sample 0 is the file's time 0.
 
-    Several channels are mixed by FFmpeg's usual weights; where they cancel each other, as with one turned upside down, the
-    loudest is taken alone. A late start and gaps in the timestamps become silence; samples before time 0 are cut. Encoder priming that the file
+    Several channels are mixed by FFmpeg's usual weights; where they cancel each other, as with one turned upside down,
+    the loudest is taken alone.
+
+    A late start and gaps in the timestamps become silence; samples before time 0 are cut. Encoder priming that the file
     declares is left out.
 
     Args:

@@ -21,7 +21,17 @@ from lipdub.media.ffmpeg import ffmpeg_binary, run
 from lipdub.media.language import code_in, language_code
 from lipdub.media.marks import folded, read_marks
 from lipdub.media.output import AtomicOutput, verify
-from lipdub.media.probe import FORMATS, MediaInfo, VideoInfo, file_url, open_input, probe, read_clocks, require_video
+from lipdub.media.probe import (
+    FORMATS,
+    MediaInfo,
+    VideoInfo,
+    file_url,
+    is_timeline,
+    open_input,
+    probe,
+    read_clocks,
+    require_video,
+)
 from lipdub.media.streams import StreamPlan, plan_streams
 
 __all__ = ["AtomicOutput", "RemuxPlan", "arguments", "ffmpeg_binary", "remux", "verify"]
@@ -288,7 +298,8 @@ def _check_streams(plan: RemuxPlan, streams: StreamPlan, items: Sequence[Item]) 
         if item.kind == "audio" and clock is not None:
             stop = min(clock.end_s, end_s) if source.ending is not None else clock.end_s
             spans.append((max(0.0, clock.start_s), stop) if not clock.repeats and stop > clock.start_s else (0.0, -1.0))
-    at_picture = source.start_s - clocks[require_video(made).index].start_s  # a free clock may start anywhere
+    first_s = clocks[require_video(made).index].start_s
+    at_picture = 0.0 if is_timeline(made.format) else source.start_s - first_s  # a free clock may start anywhere
     for (start_s, stop_s), sound in zip(spans, made.audio, strict=True):
         clock = clocks.get(sound.index)
         if stop_s < start_s:  # nothing is known of it, or nothing is left of it

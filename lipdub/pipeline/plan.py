@@ -26,7 +26,7 @@ from lipdub.pipeline.faces import summarize
 from lipdub.pipeline.inputs import Inputs, read_inputs
 from lipdub.pipeline.options import SyncOptions, adjusted
 from lipdub.pipeline.report import Estimate, SyncPlan
-from lipdub.pipeline.sync import UNSURE, chosen, find_faces, picture_writer, signing_of
+from lipdub.pipeline.sync import TURNED, UNSURE, chosen, find_faces, picture_writer, signing_of
 from lipdub.pipeline.trial import try_out
 
 STAGES = ("read", "faces", "trial")
@@ -104,6 +104,8 @@ class _DryRun:
             analysis = chosen(found, self._video, given, options)
             if not analysis.sure:
                 self._warn(*UNSURE)
+            if found.turned_s is not None:
+                self._warn("turned", TURNED.format(found.turned_s))
         with self._stage("trial", None):
             costs = try_out(self._video, given, analysis, writers)
         output_s = given.video.lasts_s

@@ -42,6 +42,7 @@ UNSURE = (  # code and message of a warning
     "who speaks is not sure: the video's sound fits the mouths no better than at other times; look at the result, or "
     "name the faces with --face id:N",
 )
+TURNED = "a face at {:.2f} s lies or stands on its head and is left alone; turn the picture for it to be dubbed"
 STAGES = ("read", "faces", "dub", "write")
 
 
@@ -234,6 +235,8 @@ class _Job:
         analysis = chosen(found, video, given, options)
         if not analysis.sure:
             self._warn(*UNSURE)
+        if found.turned_s is not None:
+            self._warn("turned", TURNED.format(found.turned_s))
         return analysis
 
     def _render(self, video: Path, given: Inputs, writer: VideoWriter, analysis: Analysis) -> Rendered:
