@@ -20,7 +20,7 @@ PACKAGE = ROOT / "lipdub"
 
 # design: imports run downwards only. Units of one layer may use each other as long as no module needs itself.
 LAYERS = (
-    {"cast", "config", "errors", "events"},
+    {"cast", "config", "errors", "events", "process"},
     {"models", "mel", "losses", "metrics"},
     {"faces", "media", "weights", "weights_import"},
     {"pipeline", "training", "evaluation", "doctor"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -143,12 +144,14 @@ def open_input(path: Path) -> Iterator[InputContainer]:
         InputError: missing, a directory, not a regular file, empty, not a media file.
     """
     _check_file(path)
+    _refuse_other_kinds(path)
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "file,pipe"}
     try:
         container = av.open(file_url(path), mode="r", options=options, metadata_errors="replace")
     except (av.error.FFmpegError, ValueError) as error:
         raise InputError(
-            f"{path} is not a media file that can be read: {_reason(error)}", "check it with ffprobe"
+            f"{path} is not a media file of a kind that lipdub reads: {_reason(error)}",
+            "where FFmpeg reads it, write it anew: ffmpeg -i FILE WHOLE.mkv, or for a sound WHOLE.wav",
         ) from error
     with container:
         yield container
@@ -262,6 +265,9 @@ def _check_file(path: Path) -> None:
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
+        if re.match(r"[a-z][a-z0-9+.-]+:/", str(path)):  # `Path` has made one slash of two
+            address = re.sub(r"^([a-z0-9+.-]+:)/+", r"\1//", str(path))
+            raise InputError(f"{address} is an address, not a file", "download it first, then give the file") from error
         raise InputError(f"cannot open {path}: {_reason(error)}", "check the path") from error
     if stat.S_ISDIR(status.st_mode):
         raise InputError(f"{path} is a folder", "give a video or audio file")
@@ -269,6 +275,39 @@ def _check_file(path: Path) -> None:
         raise InputError(f"{path} is not a regular file", "copy it to a file first")
     if status.st_size == 0:
         raise InputError(f"{path} is empty (0 bytes)", "get the file again")
+
+
+_PICTURES = {
+    b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"8BPS": "PSD",
+    b"\0\0\1\0": "icon", b"\0\0\0\x0cjP": "JPEG 2000",
+}  # fmt: skip
+_RAW = {b"YUV4MPEG2": "-i FILE", b"\0\0\0\1": "-r 25 -i FILE", b"\0\0\1": "-r 25 -i FILE"}
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    """What FFmpeg could read, but is no film: a still picture; or one without a clock: a stream without a container."""
+    with path.open("rb") as file:
+        head = file.read(32)
+    kind = next((name for start, name in _PICTURES.items() if head.startswith(start)), "")
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        kind = "WebP"
+    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"avif"):
+        kind = "HEIF"
+    if kind:
+        raise InputError(
+            f"{path} is a still picture ({kind}), no film or sound",
+            "make a film of it first: ffmpeg -loop 1 -i FILE -t 10 -r 25 -pix_fmt yuv420p "
+            '-vf "crop=trunc(iw/2)*2:trunc(ih/2)*2" FILM.mp4',
+        )
+    if head.startswith(b"\0\0\1\xba"):  # MPEG's own container begins like a stream of pictures
+        return
+    boxes = head[4:8].isalpha()  # QuickTime's, the first of which may count its length with 64 bits
+    raw = next(
+        (words for start, words in _RAW.items() if head.startswith(start) and not (boxes and start[:1] == b"\0")), ""
+    )
+    if raw:
+        remedy = f"put it into one: ffmpeg {raw} -c:v libx264 -crf 12 FILM.mkv; name the right rate with -r"
+        raise InputError(f"{path} is a raw stream of pictures, without a container", remedy)
 
 
 def _reason(error: BaseException) -> str:
@@ -372,8 +411,15 @@ def _video_info(path: Path, container: InputContainer, stream: av.VideoStream, c
         mastering_display=_mastering(frame),
         content_light=_light(frame),
         dynamic_hdr=_dynamic_hdr(frame),
-        alpha=has_alpha(frame.format.name) or stream.metadata.get("alpha_mode") == "1",
+        alpha=_alpha(frame, context.codec.canonical_name) or stream.metadata.get("alpha_mode") == "1",
     )
+
+
+def _alpha(frame: av.VideoFrame, codec: str) -> bool:
+    """Whether a picture has transparency; every GIF is decoded as if it had, so there the pixels tell."""
+    if codec == "gif" and has_alpha(frame.format.name):
+        return bool((frame.to_ndarray(format="rgba")[..., 3] < 255).any())
+    return has_alpha(frame.format.name)
 
 
 def has_alpha(pix_fmt: str) -> bool:

@@ -46,12 +46,14 @@ class SyncReport:
     cached: bool = False  # whether faces were taken from an earlier run of the same video
     shots: tuple[ShotReport, ...] = field(default=())
     stretches: tuple[Stretch, ...] = field(default=())
+    changes: tuple[str, ...] = field(default=())  # what of the source, but for the mouths, is not as it was
     warnings: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return asdict(self) | {
             "warnings": list(self.warnings),
+            "changes": list(self.changes),
             "shots": [asdict(shot) for shot in self.shots],
             "stretches": [asdict(stretch) for stretch in self.stretches],
         }

@@ -16,6 +16,7 @@ from lipdub.errors import SetupError, WeightsError
 from lipdub.events import Done, Event, Progress, Stage, Warning_
 from lipdub.faces.choose import finder_identity
 from lipdub.media.credentials import Signing
+from lipdub.media.kept import changes
 from lipdub.media.marks import disclosure_tags
 from lipdub.media.mend import on_one_clock
 from lipdub.media.output import AtomicOutput, verify
@@ -185,6 +186,7 @@ class _Job:
         self._stages: dict[str, float] = {}
         self._warnings: list[str] = []
         self._cached = False
+        self._changes: list[str] = []
         self._ending: Ending | None = None
         self.film = Path()  # what is read: the video, or a copy of it on one clock
         self._config = adjusted(config, options)
@@ -301,6 +303,7 @@ class _Job:
         if signing is not None:
             signing.sign(made, target.temporary, video, __version__, target.path.name)
         verify(target.temporary, source, writer.n_frames)
+        self._changes = changes(source.path, target.temporary, require_video(source).index, streams.items)
 
     def _warn(self, code: str, message: str) -> None:
         self._warnings.append(message)
@@ -331,6 +334,7 @@ class _Job:
             generator=self._options.generator,
             shots=analysis.shots,
             stretches=analysis.stretches,
+            changes=tuple(self._changes),
             warnings=tuple(self._warnings),
         )
 

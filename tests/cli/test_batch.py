@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from lipdub.cli.app import app
 from lipdub.cli.batch import read_manifest
-from lipdub.errors import InputError
+from lipdub.errors import InputError, OutputError
 from lipdub.pipeline import batch as batch_module
 from lipdub.pipeline.batch import BatchItem, BatchResult, failure
 
@@ -141,3 +141,23 @@ def test_a_clean_voice_may_drive_the_lips(tmp_path: Path) -> None:
     path.write_text("video,audio,output,drive_audio\nv.mp4,mix.wav,o.mp4,voices/v.wav\nv.mp4,mix.wav,p.mp4,\n")
     with_voice, without = read_manifest(path, device="cpu", weights="generator")
     assert with_voice.options.drive_audio == tmp_path / "voices" / "v.wav" and without.options.drive_audio is None
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_spreadsheets_of_other_countries_and_empty_rows(tmp_path: Path, mark: str) -> None:
+    path = tmp_path / "list.csv"
+    rows = [["video", "audio", "output", "language"], ["a.mp4", "a.wav", "b.mp4", "iw"], [""] * 4]
+    path.write_bytes("\ufeff".encode() + "".join(mark.join(row) + "\r\n" for row in rows).encode())
+    (item,) = read_manifest(path, device="cpu", weights="generator")
+    assert (item.output.name, item.options.language) == ("b.mp4", "iw")
+
+
+def test_folders_of_outputs_are_made(tmp_path: Path, worked: list[str]) -> None:
+    run_batch = batch_module.run_batch
+    item = read_manifest(listed(tmp_path, [("a.wav", "out/deep/a.mp4")]), device="cpu", weights="generator")
+    run_batch(item, tmp_path / "state")
+    assert (tmp_path / "out" / "deep" / "a.mp4").exists()
+    (tmp_path / "file").write_text("in the way")
+    item = read_manifest(listed(tmp_path, [("a.wav", "file/a.mp4")]), device="cpu", weights="generator")
+    with pytest.raises(OutputError, match="cannot make the folder"):
+        run_batch(item, tmp_path / "state2")
