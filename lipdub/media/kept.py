@@ -129,8 +129,7 @@ def _facts(container: av.container.InputContainer, index: int) -> dict[str, Any]
     order, location = None, None
     try:
         for number, frame in enumerate(container.decode(stream)):
-            data = cast(Mapping[SideDataType, bytes], frame.side_data)
-            kinds |= {kind.name for kind in data}
+            kinds |= {SideDataType(data.type).name for data in frame.side_data}
             if number == 0:
                 fields = "progressive" if not frame.interlaced_frame else "interlaced"
                 order, location = fields, getattr(frame, "chroma_location", None)

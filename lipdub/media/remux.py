@@ -18,6 +18,7 @@ from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError
 from lipdub.media.containers import Container, Item, container_of, encoder_options, movie_clock
 from lipdub.media.ffmpeg import ffmpeg_binary, run
+from lipdub.media.kept import is_statistic
 from lipdub.media.language import code_in, language_code
 from lipdub.media.marks import folded, read_marks
 from lipdub.media.output import AtomicOutput, verify
@@ -145,8 +146,11 @@ def arguments(plan: RemuxPlan, planned: StreamPlan, items: Sequence[Item], confi
         options |= _cut_options(copied, source.origin_s + end_s)
     if not container.stamps and (rate := even_rate(plan.picture)) is not None:
         options["r:0"] = f"{rate.numerator}/{rate.denominator}"  # else it calls its clock's ticks pictures
-    names, covers = _attached(items, len(copied), plan.output)
+    names, extra = _attached(items, len(copied), plan.output)
     options |= names
+    with open_input(plan.source) as opened:  # what counted the packets of the old picture is not true of the new one
+        stale = [tag for tag in opened.streams[source.index].metadata if is_statistic(tag)]
+    extra += [word for tag in stale for word in ("-metadata:s:0", f"{tag}=")]
     own_keys = container.tags and not (container.is_mov and any(item.kind == "picture" for item in items))
     if container.is_mov:
         # QuickTime's key list takes any tag, but FFmpeg then leaves cover art out; `_tags` knows another way.
@@ -155,7 +159,7 @@ def arguments(plan: RemuxPlan, planned: StreamPlan, items: Sequence[Item], confi
     def build(tags: dict[str, str]) -> list[str]:
         target = ffmpeg.output(*streams, file_url(plan.output), **options, **tags, f=container.muxer)
         words = [str(word) for word in target.compile(cmd=[str(ffmpeg_binary(config)), *_QUIET])]
-        return [*words[:-1], *covers, words[-1]]
+        return [*words[:-1], *extra, words[-1]]
 
     # ffmpeg-python numbers inputs in an order of its own; tags and chapters need those numbers.
     order = [word for flag, word in pairwise(build({})) if flag == "-i"]
