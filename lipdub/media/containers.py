@@ -18,7 +18,8 @@ _IMAGES = frozenset({"hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle"})
 
 
 _DISC_PCM = frozenset({"pcm_bluray", "pcm_dvd", "s302m"})  # at most 24 bits, packed as only their own streams are
-_OPUS_LAYOUTS = "mono|stereo|3.0|quad|5.0|5.1|6.1|7.1"
+_OPUS_LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")  # by number of channels
+_OPUS_WITH_BASS = {"2.1": "5.1", "3.1": "5.1", "4.1": "5.1"}  # the smallest that has all of their channels
 _FINE = 90_000  # Hz; places sound to 0.01 ms
 
 
@@ -180,8 +181,9 @@ def encoder_options(
     if encoder == "copy":
         return {}
     chain = [filters] if filters else []
-    if encoder == "libopus":  # FFmpeg then takes the nearest: 5.1(side), as films have it, becomes 5.1
-        chain.append(f"aformat=channel_layouts={_OPUS_LAYOUTS}")
+    if encoder == "libopus":  # it has one layout for each number: 5.1(side), as films have it, becomes 5.1
+        layout = _OPUS_WITH_BASS.get(sound.layout, _OPUS_LAYOUTS[min(sound.channels, len(_OPUS_LAYOUTS)) - 1])
+        chain.append(f"aformat=channel_layouts={layout}")
     elif sound.channels in (1, 2):  # some formats tell only how many there are
         chain.append(f"aformat=channel_layouts={('mono', 'stereo')[sound.channels - 1]}")
     options = {f"b:{number}": config.audio_bitrate} if encoder in ("aac", "libopus") else {}

@@ -111,11 +111,37 @@ def misbehaves(path: Path) -> tuple[str, ...]:
             source, target = Path(folder) / name, Path(folder) / f"{name}.mp4"
             _write_tone(source)
             drop = f"noise=drop=gte(pts*tb\\,{_CUT_S})"
-            argv = [path, "-v", "error", "-y", "-copyts", "-i", source, "-map", "0:a", "-c", "copy", "-bsf:a", drop]
+            argv: list[str | Path] = [
+                path,
+                "-v",
+                "error",
+                "-y",
+                "-copyts",
+                "-i",
+                source,
+                "-map",
+                "0:a",
+                "-c",
+                "copy",
+                "-bsf:a",
+                drop,
+            ]
             if abs(_end_of(argv, target) - _CUT_S) > _CLOSE_S:
                 return (f"it does not cut a copy of {source.suffix} in place",)
         target = Path(folder) / "tone.mkv"
-        both = [path, "-v", "error", "-y", "-copyts", "-i", Path(folder) / "tone.m4a", "-map", "0:a", "-c:a:0", "copy"]
+        both: list[str | Path] = [
+            path,
+            "-v",
+            "error",
+            "-y",
+            "-copyts",
+            "-i",
+            Path(folder) / "tone.m4a",
+            "-map",
+            "0:a",
+            "-c:a:0",
+            "copy",
+        ]
         if abs(_end_of([*both, "-map", "0:a", "-c:a:1", "pcm_s16le"], target, stream=1) - _SECONDS) > 0.01:
             return ("it moves the other streams when it copies AAC into Matroska",)
     return ()

@@ -96,7 +96,7 @@ def _chapters(old: av.container.InputContainer, new: av.container.InputContainer
     def listed(container: av.container.InputContainer) -> list[tuple[float, str]]:
         zero = 0.0 if is_timeline(container.format.name) else (container.start_time or 0) / av.time_base
         return [
-            (round(float(each["start"] * each["time_base"]) - zero, 2), str(each["metadata"].get("title", "")))
+            (round(float(each["start"] * (each["time_base"] or 0)) - zero, 2), str(each["metadata"].get("title", "")))
             for each in container.chapters()
         ]
 
@@ -129,7 +129,8 @@ def _facts(container: av.container.InputContainer, index: int) -> dict[str, Any]
     order, location = None, None
     try:
         for number, frame in enumerate(container.decode(stream)):
-            kinds |= {SideDataType(data.type).name for data in frame.side_data}
+            data = cast(Mapping[SideDataType, bytes], frame.side_data)
+            kinds |= {kind.name for kind in SideDataType if kind in data}
             if number == 0:
                 fields = "progressive" if not frame.interlaced_frame else "interlaced"
                 order, location = fields, getattr(frame, "chroma_location", None)
