@@ -180,7 +180,7 @@ def advised(remedy, path):
 
 
 def test_an_address_is_named_as_it_was_written():
-    with pytest.raises(InputError, match=r"https://example\.org/a\.mp4\?x=1 is an address") as caught:
+    with pytest.raises(InputError, match=r"https://example\.org/a\.mp4\?x=1: it is an address") as caught:
         probe(Path("https://example.org/a.mp4?x=1"))
     assert "download" in caught.value.remedy
 
