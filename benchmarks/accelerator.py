@@ -35,11 +35,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lipdub.config import Config, load_config
-from lipdub.faces.align import TEMPLATE
+from lipdub.faces.crop import TEMPLATE
 from lipdub.models.generator import Audio, Generator, joined
 from lipdub.models.layers import for_inference, mask_lower_half
 from lipdub.models.vgg import VGG16_LAYERS, WIDTHS, Vgg16
-from lipdub.models.warp import compose, lend_skin, picked
+from lipdub.models.warp import compose, sharpen_weights, suppress_references_outside_mouth
 from lipdub.weights import load_generator
 
 HALVES = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -188,7 +188,7 @@ def generate(args: argparse.Namespace, device: torch.device) -> None:
             call = torch.compile(call) if args.compile else call
             with memory(device) as held, precisely(precision, device):
                 speed = rate(call, args.seconds, device)
-                shares = (100 * speed * work / best, busy(call, device))
+                blend_weights = (100 * speed * work / best, busy(call, device))
                 row(
                     precision,
                     best / 1e12,
@@ -196,7 +196,7 @@ def generate(args: argparse.Namespace, device: torch.device) -> None:
                     speed * count,
                     work / count / 1e9,
                     speed * work / 1e12,
-                    *shares,
+                    *blend_weights,
                     held(),
                 )
 
@@ -212,8 +212,10 @@ def put_together(args: argparse.Namespace, device: torch.device) -> None:
         pictures = torch.rand(COUNT + count * config.generator.own_frame, 3, side, side, device=device)
 
         def call(drawn: Any = drawn, pictures: torch.Tensor = pictures) -> object:
-            warp = lend_skin(drawn.warp, COUNT, 0.0) if config.generator.own_frame else drawn.warp
-            return compose(picked(warp, config.sync.pick), drawn.painted, pictures, fine=True)
+            warp = (
+                suppress_references_outside_mouth(drawn.warp, COUNT, 0.0) if config.generator.own_frame else drawn.warp
+            )
+            return compose(sharpen_weights(warp, config.sync.blend_power), drawn.painted, pictures, fine=True)
 
         with memory(device) as held:
             row(count, rate(call, args.seconds, device) * count, busy(call, device), held())
@@ -223,8 +225,8 @@ def paint(args: argparse.Namespace, device: torch.device) -> None:
     """Whole batches by the painter of `lipdub sync`, from pictures in memory to pictures in memory."""
     print("\nPainted, from crops in memory to faces in memory:\n")
     try:
-        from lipdub.pipeline.inputs import load_network
-        from lipdub.pipeline.paint import MouthPainter
+        from lipdub.dub.inference import GeneratorRunner
+        from lipdub.dub.inputs import load_network
     except ModuleNotFoundError as error:
         print(f"skipped: {error.name} is not here")
         return
@@ -234,31 +236,31 @@ def paint(args: argparse.Namespace, device: torch.device) -> None:
     table("precision", "put together", "batch", "faces/s", "busy, %", "waits of a batch", "MiB", shown)
     settings = Config().sync
 
-    def painter(precision: str, device: torch.device, together: bool) -> MouthPainter:
+    def runner(precision: str, device: torch.device, together: bool) -> GeneratorRunner:
         network, config = load_network("generator", Config(), device)
         config = replace(config, sync=replace(settings, precision=precision, batch_size=count))
-        return MouthPainter(network, analysis, [speech], config, device, together=together)
+        return GeneratorRunner(network, analysis, [speech], config, device, together=together)
 
-    plain = painter("no", torch.device("cpu"), False).paint(faces)
+    plain = runner("no", torch.device("cpu"), False).run(faces)
     for precision in args.precisions:
         for together in (False, True):
-            mine = painter(precision, device, together)
-            call = partial(mine.paint, faces)
+            mine = runner(precision, device, together)
+            call = partial(mine.run, faces)
             apart = np.stack([np.abs(a.face - b.face) for a, b in zip(plain, call(), strict=True) if a and b])
             with memory(device) as held:
                 speed = rate(call, args.seconds, device) * count
-                shares, away = busy(call, device), f"{apart.max():.2f} / {apart.mean():.3f}"
+                blend_weights, away = busy(call, device), f"{apart.max():.2f} / {apart.mean():.3f}"
                 how = "in one go" if together else "one by one"
-                row(precision, how, count, speed, shares, n_waits(call, device), held(), away)
+                row(precision, how, count, speed, blend_weights, n_waits(call, device), held(), away)
 
 
 def a_job(detail: int, count: int) -> tuple[Any, Any, list[Any]]:
     """An analysis with one face, a sound, and `count` targets; pictures are coarse noise."""
-    from lipdub.faces.follow import Track
+    from lipdub.dub.analyze import Analysis, FaceJob
+    from lipdub.dub.driving_audio import analyze_audio
+    from lipdub.dub.inference import FaceCrop
     from lipdub.faces.references import Selection
-    from lipdub.pipeline.analyze import Analysis, FaceJob
-    from lipdub.pipeline.paint import Target
-    from lipdub.pipeline.speech import listen
+    from lipdub.faces.tracker import Track
 
     config, rng = load_generator("generator", Config())[1], np.random.default_rng(0)
     side = detail * config.generator.size
@@ -269,8 +271,8 @@ def a_job(detail: int, count: int) -> tuple[Any, Any, list[Any]]:
     chosen = Selection(crops[:COUNT], np.zeros((COUNT, 68, 2), np.float32), shapes[:COUNT], np.arange(COUNT), shapes[0])
     track = Track(0, 0, 0, landmarks, np.full(count, 0.9, np.float32))
     job = FaceJob(track, np.zeros((count, 2, 3)), np.ones(count, np.float32), {0: chosen}, shapes[:count], detail)
-    speech = listen(rng.normal(0, 0.1, 16000 + 640 * count).astype(np.float32), config.mel, config.sync)
-    targets = [Target(n, 0, n, picture) for n, picture in enumerate(crops[COUNT:])]
+    speech = analyze_audio(rng.normal(0, 0.1, 16000 + 640 * count).astype(np.float32), config.mel, config.sync)
+    targets = [FaceCrop(n, 0, n, picture) for n, picture in enumerate(crops[COUNT:])]
     return Analysis((np.arange(count) + 0.5) / 25, [job], {}), speech, targets
 
 
@@ -290,7 +292,7 @@ def n_waits(call: Callable[[], object], device: torch.device) -> str:
 
 def made_data(folder: Path) -> Path:
     """A small data set: coarse noise, faces that do not move, a hum."""
-    from lipdub.training.store import RATE, ClipEntry, write_arrays, write_manifest
+    from lipdub.data.store import RATE, ClipEntry, write_arrays, write_manifest
 
     rng, entries = np.random.default_rng(0), []
     (folder / "clips").mkdir()
@@ -329,7 +331,7 @@ def train(args: argparse.Namespace, preset: str, device: torch.device) -> None:
     from lipdub.training.engine import Engine
     from lipdub.training.generator import GeneratorTraining
 
-    settings = ["train.stage='1'", "train.sound_first=0", "train.log_every=1", "train.validate_every=1000000"]
+    settings = ["train.stage='1'", "train.audio_only_steps=0", "train.log_every=1", "train.validate_every=1000000"]
     config = load_config(preset, settings)
     with tempfile.TemporaryDirectory() as folder:
         data = args.data or made_data(Path(folder))

@@ -5,7 +5,7 @@
 A pair is a picture clip and a sound clip (a line `picture<TAB>sound`, paths below CLIPS_DIR). The picture is dubbed
 with the sound of the other clip by `lipdub.sync`; then inner-lip opening over the distance of the outer eye corners is
 read off the dub, off the sound clip's own video and off the untouched picture, each frame. r, z and the movement are
-`agreement` and `articulation` of lipdub/metrics.py.
+`agreement` and `articulation` of lipdub/metrics/__init__.py.
 
     follows    dub against the sound's own video: should be high
     replaced   dub against the mouth that was replaced: should be near 0
@@ -120,14 +120,14 @@ def main() -> None:
         count = int(np.searchsorted(times, min(times[-1], sound_times[-1])))
         row: dict[str, object] = {"picture": picture_name, "sound": sound_name, "frames": count}
         reference = np.interp(times[:count], sound_times, spoken)
-        row["follows_r"], row["follows_z"] = agreement(made[:count], reference)
+        row["opening_r"], row["opening_z"] = agreement(made[:count], reference)
         old = np.interp(times[:count], picture_times, replaced)
         row["replaced_r"], row["replaced_z"] = agreement(made[:count], old)
         row["movement"] = articulation(made[:count], reference)
         rows.append(row)
         print(" ".join(f"{k} {v:.2f}" if isinstance(v, float) else f"{v}" for k, v in row.items()), flush=True)
     (args.output / "agreement.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    for key in ("follows_r", "follows_z", "replaced_r", "replaced_z", "movement"):
+    for key in ("opening_r", "opening_z", "replaced_r", "replaced_z", "movement"):
         print(f"{key}: {shown([float(row[key]) for row in rows])}  (n = {len(rows)})")  # type: ignore[arg-type]
 
 

@@ -6,7 +6,7 @@ Both learn, from the clips of DATASET (`lipdub prepare`) and the landmarks store
 over its mean in the clip off 400 ms of mel: a ridge regression, its penalty chosen on the validation speakers, and a
 small convolutional network (the generator's own audio encoder at half its width), its step chosen there, too. Then
 each clip of CLIPS: what they say of its sound against the opening that MediaPipe's mesh sees in its picture. r and z
-are `agreement` of lipdub/metrics.py. Each `--weights` adds what that generator hears, before it makes a picture of it.
+are `metrics.agreement`. Each `--weights` adds what that generator hears, before it makes a picture of it.
 
 Per-clip values go to OUT/baselines.csv. A line of the printed table is a kind of footage, the folder of its clips.
 """
@@ -26,15 +26,15 @@ from sklearn.linear_model import Ridge
 from torch import nn
 
 from lipdub.config import Config, MediaConfig, MelConfig
+from lipdub.data.store import RATE, read_arrays, read_manifest
 from lipdub.errors import LipdubError
-from lipdub.evaluation.judge import MeshJudge, watch
+from lipdub.evaluation.landmark_track import MeshLandmarkTracker, track_landmarks
 from lipdub.evaluation.table import interval
-from lipdub.faces.align import OPENINGS, shape_code
+from lipdub.faces.crop import OPENINGS, shape_code
 from lipdub.media.audio import load_audio
 from lipdub.mel import log_mel, mel_windows
 from lipdub.metrics import agreement, pearson
 from lipdub.models.layers import AudioEncoder
-from lipdub.training.store import RATE, read_arrays, read_manifest
 from lipdub.weights import load_generator
 
 WIDTH = 32  # mel steps, 400 ms
@@ -129,10 +129,10 @@ def main() -> None:
     train, held = examples(args.dataset, "train"), examples(args.dataset, "val")
     readers = {"ridge": ridge(train, held), "network": small_network(train, held)}
     readers |= {Path(name).stem: hearing(name) for name in args.weights}
-    judge, rows = MeshJudge(args.yunet, args.mesh), []
+    judge, rows = MeshLandmarkTracker(args.yunet, args.mesh), []
     for path in sorted(path for path in args.clips.rglob("*") if path.suffix in SUFFIXES):
         try:
-            seen = watch(path, judge, args.seconds, MediaConfig())
+            seen = track_landmarks(path, judge, args.seconds, MediaConfig())
             mel = log_mel(load_audio(path), MelConfig())
         except LipdubError as error:
             print(f"{path}: {error.what}", flush=True)

@@ -25,20 +25,20 @@ import numpy as np
 
 from lipdub import SyncOptions, sync
 from lipdub.config import Config
-from lipdub.evaluation.judge import Geometry, MeshJudge, watch
+from lipdub.evaluation.landmark_track import Geometry, MeshLandmarkTracker, track_landmarks
 from lipdub.evaluation.measure import Real, measure
 from lipdub.evaluation.networks import Networks
-from lipdub.evaluation.offset import loudness
 from lipdub.evaluation.quality import find_expert, seam
-from lipdub.faces.align import mouth_mask, transform
+from lipdub.faces.crop import mouth_mask, transform
 from lipdub.media.audio import load_audio
 from lipdub.media.video import VideoReader, upright_rgb
+from lipdub.metrics.sync_offset import loudness
 
 SIZE = 192  # of the crops in which mouths are exchanged
 SOFT = 4.0  # sigma of the mask's edge, in their pixels
 COLUMNS = {  # key -> head, which way is bad
-    "follows_r": ("opening r", "down"),
-    "follows_z": ("opening z", "down"),
+    "opening_r": ("opening r", "down"),
+    "opening_z": ("opening z", "down"),
     "loudness": ("opening with loudness", "down"),
     "expert": ("expert loss", "up"),
     "expert_c": ("expert confidence", "down"),
@@ -59,17 +59,17 @@ OWN = ("real", "dub", "re-encoded")  # rows that a cheat is compared with
 class Subject:
     """A real clip and its crops, in which mouths can be exchanged."""
 
-    def __init__(self, path: Path, judge: MeshJudge, seconds: float, config: Config) -> None:
+    def __init__(self, path: Path, judge: MeshLandmarkTracker, seconds: float, config: Config) -> None:
         self.path, self.seconds, self.config = path, seconds, config
-        watched = watch(path, judge, seconds, config.media)
+        tracked = track_landmarks(path, judge, seconds, config.media)
         sound = load_audio(path, sample_rate=config.mel.sample_rate)
-        self.real = Real(watched, sound, loudness(sound, config.mel))
-        self.matrices = Geometry.of(watched, config.face, SIZE).matrices
-        with VideoReader(path, watched.info) as reader:
-            self.frames = [upright_rgb(f.picture, watched.info) for f in reader if f.time_s < seconds]
+        self.real = Real(tracked, sound, loudness(sound, config.mel))
+        self.matrices = Geometry.of(tracked, config.face, SIZE).matrices
+        with VideoReader(path, tracked.info) as reader:
+            self.frames = [upright_rgb(f.picture, tracked.info) for f in reader if f.time_s < seconds]
         self.crops = [cv2.warpAffine(f, m, (SIZE, SIZE)) for f, m in zip(self.frames, self.matrices, strict=True)]
         self.masks = []
-        for points, matrix in zip(watched.landmarks, self.matrices, strict=True):
+        for points, matrix in zip(tracked.landmarks, self.matrices, strict=True):
             mask = cv2.GaussianBlur(mouth_mask(transform(points, matrix), SIZE), (0, 0), SOFT)
             mask[[0, -1]] = mask[:, [0, -1]] = 0
             self.masks.append(mask)
@@ -97,15 +97,15 @@ def untouched(one: Subject, other: Subject, rng: np.random.Generator) -> list[np
 
 
 def frozen(one: Subject, other: Subject, rng: np.random.Generator) -> list[np.ndarray]:
-    closed = int(one.real.watched.openings.argmin())
+    closed = int(one.real.tracked.openings.argmin())
     return one.with_mouths([one.crops[closed]] * len(one))
 
 
 def flapping(one: Subject, other: Subject, rng: np.random.Generator) -> list[np.ndarray]:
     """Open and shut four times a second, whatever is said."""
-    openings = one.real.watched.openings
+    openings = one.real.tracked.openings
     low, high = np.percentile(openings, [5, 90])
-    wave = low + (high - low) * (0.5 - 0.5 * np.cos(2 * np.pi * 4 * one.real.watched.times_s))
+    wave = low + (high - low) * (0.5 - 0.5 * np.cos(2 * np.pi * 4 * one.real.tracked.times_s))
     return one.with_mouths([one.crops[int(np.abs(openings - aim).argmin())] for aim in wave])
 
 
@@ -123,7 +123,7 @@ def shaking(one: Subject, other: Subject, rng: np.random.Generator) -> list[np.n
 
 def late(one: Subject, other: Subject, rng: np.random.Generator) -> list[np.ndarray]:
     """The right mouth, 200 ms late."""
-    lag = round(0.2 * float(one.real.watched.info.average_rate))
+    lag = round(0.2 * float(one.real.tracked.info.average_rate))
     return one.with_mouths([one.crops[max(0, t - lag)] for t in range(len(one))])
 
 
@@ -144,7 +144,7 @@ def blurred(one: Subject, other: Subject, rng: np.random.Generator) -> list[np.n
 def bordered(one: Subject, other: Subject, rng: np.random.Generator) -> list[np.ndarray]:
     """The right mouth, 20 grey levels brighter up to a sharp border."""
     made = []
-    for crop, points, matrix in zip(one.crops, one.real.watched.landmarks, one.matrices, strict=True):
+    for crop, points, matrix in zip(one.crops, one.real.tracked.landmarks, one.matrices, strict=True):
         inside = mouth_mask(transform(points, matrix), SIZE)[..., None]
         made.append(np.clip(crop + 20 * inside, 0, 255).astype(np.uint8))
     one_hard = [(mask > 0.02).astype(np.float32) for mask in one.masks]
@@ -186,10 +186,12 @@ def write(path: Path, frames: list[np.ndarray], rate: object) -> Path:
     return path
 
 
-def judged(path: Path, one: Subject, judge: MeshJudge, config: Config, networks: Networks) -> dict[str, float]:
+def judged(
+    path: Path, one: Subject, judge: MeshLandmarkTracker, config: Config, networks: Networks
+) -> dict[str, float]:
     """All columns; those that only say something beside the real clip's own value are over it."""
-    real = one.real.watched
-    video = real if path == one.path else watch(path, judge, one.seconds, config.media)
+    real = one.real.tracked
+    video = real if path == one.path else track_landmarks(path, judge, one.seconds, config.media)
     values = measure(video, one.real, one.real, config, networks, truth=path != one.path)
     own = measure(real, one.real, one.real, config, Networks()) if path != one.path else values
     values |= {key: values[key] / own[key] for key in ("jitter", "sharpness") if key in values and key in own}
@@ -230,7 +232,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     args.output.mkdir(parents=True, exist_ok=True)
     expert, config = find_expert(None, Config())
-    networks, judge = Networks(expert=expert), MeshJudge(args.yunet, args.mesh)
+    networks, judge = Networks(expert=expert), MeshLandmarkTracker(args.yunet, args.mesh)
     subjects = [Subject(path, judge, args.seconds, config) for path in args.clips]
     found: dict[str, list[dict[str, float]]] = {row: [] for row in ("real", "dub", *CHEATS)}
     rng = np.random.default_rng(0)
@@ -242,7 +244,7 @@ def main() -> None:
             films = {"real": one.path, "dub": dub}
             for row, cheat in CHEATS.items():
                 film = args.output / f"{one.path.stem}-{row.replace(' ', '-')}.mp4"
-                films[row] = write(film, cheat(one, other, rng), one.real.watched.info.average_rate)
+                films[row] = write(film, cheat(one, other, rng), one.real.tracked.info.average_rate)
             for row, film in films.items():
                 values = judged(film, one, judge, config, networks)
                 found[row].append(values)

@@ -21,8 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lipdub.media.mux import ffmpeg_binary
 from lipdub.media.probe import probe, require_video
-from lipdub.media.remux import ffmpeg_binary
 from lipdub.media.video import VideoReader
 from lipdub.media.writer import VideoWriter
 

@@ -1,4 +1,4 @@
-"""Does a dub's lower face still look like the person's? By the skin patterns of `faces/people.py`, no network.
+"""Does a dub's lower face still look like the person's? By the skin patterns of `faces/reid.py`, no network.
 
     lipdub eval CLIPS -o JUDGED --pairing own --keep-dubs
     python benchmarks/likeness.py JUDGED
@@ -23,9 +23,9 @@ import torch
 
 from lipdub.config import FaceConfig
 from lipdub.evaluation.table import interval
-from lipdub.faces.align import crop_matrix
 from lipdub.faces.choose import builtin_backend
-from lipdub.faces.people import CELLS, SIDE, pattern
+from lipdub.faces.crop import crop_matrix
+from lipdub.faces.reid import CELLS, SIDE, pattern
 
 EVERY, FAR, MOST = 5, 2, 40  # frames; looks apart; looks at a clip
 

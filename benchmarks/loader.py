@@ -39,7 +39,7 @@ def main() -> None:
         settings = [
             f"train.stage={args.stage!r}",
             f"train.workers={workers}",
-            "train.sound_first=0",
+            "train.audio_only_steps=0",
             "train.steps=1000",
         ]
         config = load_config(args.preset, [*settings, "train.log_every=1", "train.validate_every=1000000"])

@@ -1,4 +1,4 @@
-"""How far mouths move over what a generator hears in their sound: what TYPICAL of lipdub/pipeline/manner.py stands for.
+"""Movement of real mouths over the predicted one: TYPICAL of lipdub/dub/speaking_style.py.
 
     python benchmarks/manner.py CLIPS [--weights NAME]... [--seconds 8]
 
@@ -17,14 +17,14 @@ import numpy as np
 import torch
 
 from lipdub.config import Config
+from lipdub.dub.analyze import track_faces
+from lipdub.dub.driving_audio import analyze_audio, predict_mouth_shapes
+from lipdub.dub.speaking_style import MIN_MOVEMENT, frame_rate_of, measure_style, smooth_shapes
 from lipdub.errors import LipdubError
-from lipdub.faces.align import OPENINGS, shape_code
 from lipdub.faces.choose import face_backend
+from lipdub.faces.crop import OPENINGS, shape_code
 from lipdub.media.audio import load_audio
 from lipdub.media.probe import probe, require_video
-from lipdub.pipeline.analyze import survey
-from lipdub.pipeline.manner import STILL, manner, rate_of, steadied
-from lipdub.pipeline.speech import listen, mouths_heard
 from lipdub.weights import load_generator
 
 SUFFIXES = (".mp4", ".mpg", ".mkv", ".mov")
@@ -43,21 +43,21 @@ def main() -> None:
     found: dict[str, list[tuple[float, ...]]] = defaultdict(list)  # kind -> seen, posture seen; of each: heard, posture
     for path in sorted(path for path in args.clips.rglob("*") if path.suffix in SUFFIXES):
         try:
-            seen = survey(path, require_video(probe(path)), backend, config, end_s=args.seconds)
-            speech = listen(load_audio(path), config.mel, config.sync)
+            seen = track_faces(path, require_video(probe(path)), backend, config, end_s=args.seconds)
+            speech = analyze_audio(load_audio(path), config.mel, config.sync)
         except LipdubError as error:
             print(f"{path}: {error.what}", flush=True)
             continue
         if not seen.tracks:
             continue
-        longest, rate = max(seen.tracks, key=lambda track: len(track.landmarks)), rate_of(seen.times_s)
-        mouth = manner([steadied(shape_code(longest.landmarks), rate, config.sync.smooth_s)], rate)
+        longest, rate = max(seen.tracks, key=lambda track: len(track.landmarks)), frame_rate_of(seen.times_s)
+        mouth = measure_style([smooth_shapes(shape_code(longest.landmarks), rate, config.sync.smooth_s)], rate)
         values = [mouth.movement, float(mouth.posture[OPENINGS].mean())]
         for generator in generators:
-            heard = mouths_heard(generator, speech, seen.times_s, config.mel, config.sync, cpu)
+            heard = predict_mouth_shapes(generator, speech, seen.times_s, config.mel, config.sync, cpu)
             assert heard is not None  # a shape code
-            values += [heard.manner.movement, float(heard.manner.posture[OPENINGS].mean())]
-        if min(values[0], *values[2::2]) > STILL / 2:
+            values += [heard.measure_style.movement, float(heard.measure_style.posture[OPENINGS].mean())]
+        if min(values[0], *values[2::2]) > MIN_MOVEMENT / 2:
             found[path.parent.name].append(tuple(values))
     for number, name in enumerate(names):
         print(f"\n{name}\n\n| footage | clips | movement seen | heard | ratio | posture seen | heard |\n{'|---' * 7}|")

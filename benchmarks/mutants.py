@@ -35,12 +35,12 @@ import torch
 from lipdub import weights
 from lipdub.cli.app import main as lipdub
 from lipdub.config import load_config
+from lipdub.dub import inputs
 from lipdub.errors import LipdubError
-from lipdub.faces.align import TEMPLATE
 from lipdub.faces.backend import Boxes, Detections, Frame, Landmarks
+from lipdub.faces.crop import TEMPLATE
 from lipdub.media.audio import write_wav
 from lipdub.models.generator import Generator
-from lipdub.pipeline import inputs
 from lipdub.weights import config_json, save_state
 
 SHARES = {"mp4": 0.35, "mkv": 0.3, "wav": 0.15, "safetensors": 0.12, "toml": 0.08}

@@ -29,7 +29,7 @@ from lipdub import SyncOptions, sync
 from lipdub.config import Config
 from lipdub.faces.choose import face_backend
 from lipdub.media.audio import load_audio
-from lipdub.media.remux import ffmpeg_binary
+from lipdub.media.mux import ffmpeg_binary
 from lipdub.mel import log_mel, mel_windows
 from lipdub.models.wav2lip import FACE_SIDE, Wav2Lip
 

@@ -23,11 +23,11 @@ import cv2
 import numpy as np
 
 from lipdub.config import Config
+from lipdub.dub.analyze import track_faces
 from lipdub.evaluation.quality import check
-from lipdub.faces.align import crop_matrices
 from lipdub.faces.choose import face_backend
+from lipdub.faces.crop import crop_matrices
 from lipdub.media.probe import probe, require_video
-from lipdub.pipeline.analyze import survey
 
 SIDE = 192  # pixels of a face that is compared
 LOWER = slice(SIDE // 2, SIDE)
@@ -74,7 +74,7 @@ def main() -> None:
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     config, info = Config(), require_video(probe(args.clip))
-    seen = survey(args.clip, info, face_backend("builtin", config.face, "cpu"), config)
+    seen = track_faces(args.clip, info, face_backend("builtin", config.face, "cpu"), config)
     faces: dict[int, np.ndarray] = {}
     for track in seen.tracks:
         times = seen.times_s[track.frames.start : track.frames.stop]

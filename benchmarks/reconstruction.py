@@ -22,9 +22,9 @@ import numpy as np
 
 from lipdub import SyncOptions, sync
 from lipdub.config import MediaConfig
-from lipdub.evaluation.judge import MeshJudge, watch
+from lipdub.evaluation.landmark_track import MeshLandmarkTracker, track_landmarks
 from lipdub.evaluation.table import interval
-from lipdub.faces.align import TEMPLATE
+from lipdub.faces.crop import TEMPLATE
 from lipdub.media.audio import write_wav
 from lipdub.metrics import EYE_CORNERS
 
@@ -58,8 +58,8 @@ def rows_of(paths: list[Path], row: str) -> dict[str, dict[str, float]]:
             continue
         dub, real, other = of[row], of["real"], of.get("real, other sound", {})
         made[clip] = {
-            "r": dub["follows_r"],
-            "z": dub["follows_z"],
+            "r": dub["opening_r"],
+            "z": dub["opening_z"],
             "lmd_px": EYES * dub["lmd"] / 100,
             "psnr": dub["psnr"],
             "sharpness": dub["sharpness"] / real["sharpness"],
@@ -83,20 +83,22 @@ def shown(values: list[float], digits: int) -> str:
     return text if len(values) < 3 else f"{text} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
 
 
-def silence(clips: Path, names: list[str], judge: MeshJudge, output: Path) -> None:
+def silence(clips: Path, names: list[str], judge: MeshLandmarkTracker, output: Path) -> None:
     """Print the movement under silence of each clip."""
     quiet = output / "silence.wav"
     write_wav(quiet, np.zeros(round(16_000 * SILENCE_S), np.float32), 16_000)
     print("\n| clip | opening, silence / speech | standard deviation, silence / speech | share |\n|---|---|---|---|")
-    shares = []
+    blend_weights = []
     for name in names:
         dub = output / f"{PurePosixPath(name).stem}-silence.mp4"
         sync(clips / name, quiet, dub, SyncOptions(overwrite=True, end_s=SILENCE_S))
-        still, speech = (watch(path, judge, SILENCE_S, MediaConfig()).openings for path in (dub, clips / name))
-        shares.append(float(still.std() / speech.std()))
+        still, speech = (
+            track_landmarks(path, judge, SILENCE_S, MediaConfig()).openings for path in (dub, clips / name)
+        )
+        blend_weights.append(float(still.std() / speech.std()))
         levels = f"{still.mean():.3f} / {speech.mean():.3f} | {still.std():.4f} / {speech.std():.4f}"
-        print(f"| {name} | {levels} | {shares[-1]:.2f} |", flush=True)
-    print(f"| **mean** | | | {shown(shares, 2)} |")
+        print(f"| {name} | {levels} | {blend_weights[-1]:.2f} |", flush=True)
+    print(f"| **mean** | | | {shown(blend_weights, 2)} |")
 
 
 def main() -> None:
@@ -124,7 +126,7 @@ def main() -> None:
         cells = [shown([row[key] for row in mine if key in row], digits) for key, (_, digits) in HEADS.items()]
         print(f"| {kind or 'all'} | {len(mine)} | {' | '.join(cells)} |")
     if args.silence:
-        silence(args.clips, args.silence, MeshJudge(args.yunet, args.mesh), args.output)
+        silence(args.clips, args.silence, MeshLandmarkTracker(args.yunet, args.mesh), args.output)
 
 
 if __name__ == "__main__":

@@ -21,20 +21,12 @@ import numpy as np
 import torch
 
 from lipdub.config import Config
-from lipdub.evaluation.offset import (
-    REACH,
-    best_offset,
-    level_at,
-    loudness,
-    offset_by_loudness,
-    similarities,
-)
 from lipdub.evaluation.pairs import find_clips
 from lipdub.evaluation.quality import as_tensor, find_expert, seam
-from lipdub.faces.align import crop_matrices, mouth_mask, transform
 from lipdub.faces.choose import builtin_backend
-from lipdub.faces.follow import FaceFollower
+from lipdub.faces.crop import crop_matrices, mouth_mask, transform
 from lipdub.faces.track import choose_tracks
+from lipdub.faces.tracker import FaceTracker
 from lipdub.losses import expert_loss
 from lipdub.media.audio import load_audio
 from lipdub.media.probe import probe, require_video
@@ -42,6 +34,14 @@ from lipdub.media.video import VideoReader
 from lipdub.media.view import PictureView
 from lipdub.mel import log_mel
 from lipdub.metrics import agreement, laplacian_variance, mouth_opening
+from lipdub.metrics.sync_offset import (
+    REACH,
+    best_offset,
+    level_at,
+    loudness,
+    offset_by_loudness,
+    similarities,
+)
 from lipdub.models.expert import Expert
 
 SHIFTS = (0, 1, 2, 4, 8)
@@ -64,7 +64,7 @@ class Clip:
 def read(path: Path, name: str, seconds: float, config: Config) -> Clip:
     info = require_video(probe(path))
     rate = float(info.average_rate)
-    follower = FaceFollower(builtin_backend(config.face, torch.device("cpu")), config.face, rate)
+    follower = FaceTracker(builtin_backend(config.face, torch.device("cpu")), config.face, rate)
     times: list[float] = []
     with VideoReader(path, info) as reader:
         for frame in reader:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from lipdub import errors, events
 
 if TYPE_CHECKING:
-    from lipdub.cast import Speaker, read_speakers
     from lipdub.config import Config, load_config
-    from lipdub.pipeline import FacesReport, FaceSummary, SyncOptions, SyncPlan, SyncReport, list_faces
-    from lipdub.pipeline import plan_sync as plan
-    from lipdub.pipeline import sync_video as sync
+    from lipdub.dub import FacesReport, FaceSummary, SyncOptions, SyncPlan, SyncReport, list_faces
+    from lipdub.dub import plan_sync as plan
+    from lipdub.dub import sync_video as sync
+    from lipdub.faces.selection import Speaker, read_speakers
 
 __version__ = "0.1.0"
 
@@ -42,14 +42,19 @@ __all__ = [
 ]
 
 _OTHERWISE = {"sync": "sync_video", "plan": "plan_sync"}  # here -> where it lives
-_HOMES = {"Speaker": "cast", "read_speakers": "cast", "Config": "config", "load_config": "config"}  # else pipeline
+_HOMES = {
+    "Speaker": "faces.selection",
+    "read_speakers": "faces.selection",
+    "Config": "config",
+    "load_config": "config",
+}  # else dub
 
 
 def __getattr__(name: str) -> Any:
     """The public names, imported when they are first asked for (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"lipdub.{_HOMES.get(name, 'pipeline')}"), _OTHERWISE.get(name, name))
+    return getattr(import_module(f"lipdub.{_HOMES.get(name, 'dub')}"), _OTHERWISE.get(name, name))
 
 
 def __dir__() -> list[str]:

@@ -133,10 +133,10 @@ class LossConfig:
     r1_gamma: float = 10.0  # (14)
     r1_every: int = 16  # steps from one penalty of the discriminator to the next, which weighs as many times
     shape: float = 0.0  # mouth-shape loss of the sound, and of the expert's embeddings; not in the thesis
-    follow: float = 0.0  # the same for when it moves: one less the correlation over a run of frames; not in the thesis
-    edges: float = 0.0  # masked L1 of neighbouring pixels' differences, not in the thesis
+    correlation: float = 0.0  # 1 - correlation of mouth shapes over a run of frames; not in the thesis
+    gradient_l1: float = 0.0  # masked L1 of neighbouring pixels' differences, not in the thesis
     motion: float = 0.0  # masked L1 of neighbouring frames' differences, not in the thesis
-    paint: float = 0.0  # share of a warp's mouth that is painted although no lips are parted there
+    painted_share: float = 0.0  # penalty on painting where no lips are parted (warp)
     blur_kernel: int = 5  # (10)
     blur_sigma: float = 3.0  # (10)
 
@@ -148,9 +148,9 @@ class TrainConfig:
     stage: str = "1"  # detector | landmarks | expert | 1 | 2
     steps: int = 100_000
     minutes: float = 0.0  # wall-clock budget; the run ends at whichever comes first; 0 = none
-    wrong_sounds: int = 1  # the expert's, beside each right one; a sound costs it far less than faces
-    sound_first: int = 0  # steps in which only sound -> mouth shape is learnt (shape_code > 0)
-    sounds: int = 6  # runs of 16 frames a step, heard alone: they cost far less than faces (loss.shape, loss.follow)
+    negatives: int = 1  # wrong audio windows for each right one (expert); audio costs far less than faces
+    audio_only_steps: int = 0  # first steps, which train audio -> mouth shape alone (shape_code > 0)
+    audio_clips: int = 6  # audio-only runs of 16 frames a step (loss.shape, loss.correlation); cheap beside faces
     batch_clips: int = 4  # clips of `frames` faces [3.7] of a process; pictures, where a face network is trained
     accumulate: int = 1  # batches whose gradients are summed before a step
     frames: int = 5  # T_v
@@ -161,7 +161,7 @@ class TrainConfig:
     ema: float = 0.999
     references: int = 10  # references a training clip carries
     aligned_references: int = 0  # of them cut out exactly as the target is, as `generator.own_frame` will be
-    looks: float = 0.0  # by how much faces are seen through other lenses, longer, or lit from a side; 1 = much, 0 = off
+    augment: float = 0.0  # strength of lens distortion, stretching and side light on faces; 1 = strong, 0 = off
     reference_blur: float = 0.5  # Gaussian on training references [3.6], sigma in pixels at size 96; 0 = off
     precision: str = "no"  # no | bf16 | fp16, of the networks' forward pass
     compile: bool = False  # torch.compile; minutes at the start, for a faster step
@@ -182,12 +182,12 @@ class SyncConfig:
 
     batch_size: int = 16  # faces per generator call
     precision: str = "auto"  # auto | no | bf16 | fp16, of the generator; auto: fp16 on GPUs, no elsewhere
-    strength: float = 1.0  # movement over that of the person's own mouth in the video (pipeline/manner.py)
+    strength: float = 1.0  # movement over that of the person's own mouth in the video (dub/speaking_style.py)
     smooth_s: float = 0.023  # standard deviation of the smoothing of mouth shapes in time, heard and seen; 0 = none
-    views: int = 5  # references of each group of mouths, as different in pose; each frame takes the nearest
+    references_per_cluster: int = 5  # references of each mouth cluster, spread over poses; a frame takes the nearest
     detail: int = 3  # most times that a warp works finer than the generator's faces, where the picture is that fine
-    pick: float = 3.0  # power of a warp's shares: 1 mixes references as in training, more lets the best one be seen
-    own_lips: float = 0.0  # how much of the frame itself is seen at the lips; with 1 its old mouth shines through
+    blend_power: float = 3.0  # exponent of a warp's blend weights: 1 as in training; more favours the best reference
+    source_lips: float = 0.0  # weight of the frame itself at the lips; with 1 the source's lips stay visible
     top: float = 0.53  # y in the unit crop above which nothing is painted: the nose stays as it is (its base: .55)
     feather: float = 0.06  # softness of the mask's edge, share of the crop side
     silence_db: float = -45.0  # below this, relative to the track's loud parts, the mouth rests ...
@@ -220,17 +220,17 @@ class MediaConfig:
 class CacheConfig:
     """What is kept from one run to the next."""
 
-    most_mib: int = 1024  # analyses of videos; the one that was not used for longest goes first
+    max_mib: int = 1024  # analyses of videos; the one that was not used for longest goes first
 
 
 @dataclass(frozen=True, kw_only=True)
 class QualityConfig:
     """What `lipdub eval FILE` and `lipdub sync --report` find fault with; real footage stays inside."""
 
-    piece_s: float = 10.0  # longest piece of a shot that is judged as one
+    segment_s: float = 10.0  # longest segment of a shot
     max_offset_ms: float = 130.0  # three frames of 25 a second: viewers notice
-    sure: float = 0.5  # confidence above which an offset by loudness is believed, over 4 s; goes as 1 / sqrt(seconds)
-    sure_expert: float = 0.14  # the same for one by the expert
+    min_confidence: float = 0.5  # of an offset by loudness over 4 s; scales with 1 / sqrt(seconds)
+    min_expert_confidence: float = 0.14  # of an offset by the expert
     max_silence: float = 200.0  # percent: motion in silence over that in speech
     max_jitter: float = 6.0  # times the cheeks' own
     max_seam: float = 7.5  # grey levels

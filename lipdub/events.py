@@ -53,14 +53,14 @@ class Job:
 class Done:
     """The job has finished and its output is in place."""
 
-    report: Any  # a dataclass, for example pipeline.SyncReport
+    report: Any  # a dataclass, for example dub.SyncReport
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A dry run has finished; nothing was written."""
 
-    plan: Any  # a dataclass, for example pipeline.SyncPlan
+    plan: Any  # a dataclass, for example dub.SyncPlan
 
 
 Event: TypeAlias = Stage | Progress | Warning_ | Job | Done | Plan

@@ -45,7 +45,7 @@ def masked_l1(fake: Tensor, real: Tensor, mask: Tensor) -> Tensor:
     return ((mask * (fake - real).abs()).sum((1, 2, 3)) / area.clamp(min=1e-6)).mean()
 
 
-def edge_l1(fake: Tensor, real: Tensor, mask: Tensor) -> Tensor:
+def gradient_l1(fake: Tensor, real: Tensor, mask: Tensor) -> Tensor:
     """`masked_l1` of the differences between neighbours in x and in y, which soft pictures lack; not in the thesis.
 
         mean over d in {x, y} of  1 / sum(M) * sum(M |d X^ - d X|)
@@ -222,7 +222,7 @@ def mask_bce(logits: Tensor, mask: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, mask)
 
 
-def follow_loss(heard: Tensor, seen: Tensor) -> Tensor:
+def correlation_loss(heard: Tensor, seen: Tensor) -> Tensor:
     """How little heard mouths move with the seen ones; not in the thesis.
 
         1 - sum_t a_t b_t / (sqrt(sum_t a_t^2 sum_t b_t^2) + T FAINT^2),   a, b: shapes less their mean over the run

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from lipdub.config import Config, load_config
-from lipdub.faces.align import TEMPLATE
 from lipdub.faces.backend import Boxes, Detections, Frame, Landmarks
+from lipdub.faces.crop import TEMPLATE
 from lipdub.media.audio import write_wav
 from lipdub.weights import config_json, save_state
 

@@ -47,4 +47,4 @@ def test_a_user_s_file_passes_mypy_strict(tmp_path: Path) -> None:
     variables = os.environ | {"MYPYPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout
-    assert 'Revealed type is "lipdub.pipeline.report.SyncReport"' in done.stdout
+    assert 'Revealed type is "lipdub.dub.report.SyncReport"' in done.stdout

@@ -19,12 +19,12 @@ import typer
 from typer.testing import CliRunner
 
 from lipdub import errors
-from lipdub.cast import read_speakers
 from lipdub.cli.app import app
 from lipdub.cli.batch import read_manifest
 from lipdub.cli.command import commands_of, long_options
 from lipdub.cli.settings import read_files
-from lipdub.pipeline.demo import make_demo_inputs
+from lipdub.dub.demo import make_demo_inputs
+from lipdub.faces.selection import read_speakers
 from lipdub.weights import locate
 
 ROOT = Path(__file__).parents[1]

@@ -5,12 +5,12 @@ import torch
 from torch.autograd import gradcheck
 
 from lipdub.losses import (
+    correlation_loss,
     discriminator_adversarial,
-    edge_l1,
     expert_bce,
     expert_loss,
-    follow_loss,
     generator_adversarial,
+    gradient_l1,
     mask_bce,
     masked_l1,
     motion_l1,
@@ -237,21 +237,24 @@ class TestEdgeL1:
     def test_known_value(self):
         real, fake = torch.zeros(1, 1, 2, 3), torch.tensor([[[[0.0, 0.6, 0.6], [0.0, 0.6, 0.6]]]])
         ones = torch.ones(1, 1, 2, 3)
-        assert edge_l1(fake, real, ones).item() == pytest.approx((0.3 + 0.0) / 2)  # half of the steps in x, none in y
+        assert gradient_l1(fake, real, ones).item() == pytest.approx(
+            (0.3 + 0.0) / 2
+        )  # half of the steps in x, none in y
 
     def test_brightness_does_not_matter_and_softness_does(self):
         real, ones = torch.rand(2, 3, 8, 8), torch.ones(2, 1, 8, 8)
-        assert edge_l1(real + 0.2, real, ones).item() == pytest.approx(0, abs=1e-6)
+        assert gradient_l1(real + 0.2, real, ones).item() == pytest.approx(0, abs=1e-6)
         soft = torch.nn.functional.avg_pool2d(real, 3, 1, 1)
-        assert edge_l1(soft, real, ones).item() > 0.05
+        assert gradient_l1(soft, real, ones).item() > 0.05
 
     def test_only_the_mask_counts(self):
         mask = torch.zeros(1, 1, 4, 4)
-        assert edge_l1(torch.rand(1, 3, 4, 4), torch.rand(1, 3, 4, 4), mask).item() == 0
+        assert gradient_l1(torch.rand(1, 3, 4, 4), torch.rand(1, 3, 4, 4), mask).item() == 0
 
     def test_gradient(self):
         assert gradcheck(
-            lambda x: edge_l1(x, doubles(1, 2, 3, 3).detach() * 0 + 0.5, torch.ones(1, 1, 3, 3)), doubles(1, 2, 3, 3)
+            lambda x: gradient_l1(x, doubles(1, 2, 3, 3).detach() * 0 + 0.5, torch.ones(1, 1, 3, 3)),
+            doubles(1, 2, 3, 3),
         )
 
 
@@ -294,28 +297,28 @@ class TestPaintedShare:
 class TestFollow:
     def test_a_mouth_that_moves_less_or_rests_elsewhere_follows_as_well(self):
         seen = torch.randn(3, 16, 8)
-        assert follow_loss(seen, seen).item() == pytest.approx(0, abs=0.01)
-        assert follow_loss(0.5 * seen + 2, seen).item() == pytest.approx(0, abs=0.02)
-        assert follow_loss(-seen, seen).item() == pytest.approx(2, abs=0.01)
+        assert correlation_loss(seen, seen).item() == pytest.approx(0, abs=0.01)
+        assert correlation_loss(0.5 * seen + 2, seen).item() == pytest.approx(0, abs=0.02)
+        assert correlation_loss(-seen, seen).item() == pytest.approx(2, abs=0.01)
 
     def test_known_value(self):
         heard, seen = torch.tensor([1.0, -1.0, 0.0, 0.0]), torch.tensor([1.0, 0.0, -1.0, 0.0])
         wanted = 1 - 1 / (2 + 4 * 0.05**2)
-        assert follow_loss(heard[None, :, None], seen[None, :, None]).item() == pytest.approx(wanted, rel=1e-4)
+        assert correlation_loss(heard[None, :, None], seen[None, :, None]).item() == pytest.approx(wanted, rel=1e-4)
 
     def test_what_hardly_moves_counts_little(self):
         seen = torch.randn(2, 16, 3)
-        assert follow_loss(0.01 * seen, 0.01 * seen).item() > 0.9
+        assert correlation_loss(0.01 * seen, 0.01 * seen).item() > 0.9
 
     def test_still_mouths_have_a_gradient_that_is_finite(self):
         heard = torch.zeros(1, 16, 2, requires_grad=True)
-        follow_loss(heard, torch.zeros(1, 16, 2)).backward()
+        correlation_loss(heard, torch.zeros(1, 16, 2)).backward()
         assert heard.grad is not None and torch.isfinite(heard.grad).all()
 
     def test_gradcheck(self):
         seen = torch.rand(2, 5, 3, dtype=torch.float64)
-        assert gradcheck(lambda heard: follow_loss(heard, seen), doubles(2, 5, 3))
+        assert gradcheck(lambda heard: correlation_loss(heard, seen), doubles(2, 5, 3))
 
     def test_wrong_shape(self):
         with pytest.raises(ValueError, match="shapes differ"):
-            follow_loss(torch.ones(1, 4, 2), torch.ones(1, 5, 2))
+            correlation_loss(torch.ones(1, 4, 2), torch.ones(1, 5, 2))

@@ -7,7 +7,7 @@ from scipy.ndimage import convolve
 from skimage.metrics import peak_signal_noise_ratio
 
 from lipdub.evaluation.teachers import MESH_TO_IBUG, opening
-from lipdub.faces.align import TEMPLATE
+from lipdub.faces.crop import TEMPLATE
 from lipdub.metrics import (
     FAR,
     HIGH_PASS,

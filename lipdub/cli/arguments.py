@@ -7,10 +7,10 @@ from typing import TypeVar
 
 import typer
 
-from lipdub.cast import Face
-from lipdub.cast import parse_face as face_of
-from lipdub.cast import parse_time as time_of
 from lipdub.errors import InputError
+from lipdub.faces.selection import Face
+from lipdub.faces.selection import parse_face as face_of
+from lipdub.faces.selection import parse_time as time_of
 
 Value = TypeVar("Value")
 
@@ -24,7 +24,7 @@ def checked(option: str, read: Callable[[str], Value], text: str) -> Value:
 
 
 def parse_face(text: str) -> Face:
-    """A face as `lipdub.cast` reads it."""
+    """A face as `lipdub.faces.selection` reads it."""
     return checked("--face", face_of, text)
 
 

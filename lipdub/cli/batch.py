@@ -19,7 +19,7 @@ from lipdub.errors import InputError
 from lipdub.events import Done, Event
 
 if TYPE_CHECKING:
-    from lipdub.pipeline.batch import BatchItem, BatchReport
+    from lipdub.dub.batch import BatchItem, BatchReport
 
 FILES = ("video", "audio", "output")
 OPTIONS = (
@@ -82,8 +82,8 @@ def batch(
     --retry-failed. Several at a time need Ray (pip install "lipdub[batch]"); without it they are done one by one.
     """
     number, count = parse_shard(shard)
-    from lipdub.pipeline.batch import one_by_one, run_batch, shard_of
-    from lipdub.pipeline.cluster import RayExecutor
+    from lipdub.dub.batch import one_by_one, run_batch, shard_of
+    from lipdub.dub.ray_executor import RayExecutor
 
     items = read_manifest(manifest, device=device, weights=weights)
     mine = shard_of(items, number, count)
@@ -170,8 +170,8 @@ def _toml_rows(text: str) -> list[dict[str, Any]]:
 
 
 def _item(row: Any, where: str, folder: Path, device: str, weights: str) -> BatchItem:
-    from lipdub.pipeline import SyncOptions
-    from lipdub.pipeline.batch import BatchItem
+    from lipdub.dub import SyncOptions
+    from lipdub.dub.batch import BatchItem
 
     if not isinstance(row, dict):
         raise InputError(f"{where} is no table of keys", f"keys: {', '.join(FILES + OPTIONS)}")

@@ -18,7 +18,7 @@ app = typer.Typer(
 @app.command(cls=Command)
 def show() -> None:
     """How many videos' analyses are kept, and how large they are together."""
-    from lipdub.pipeline.cache import AnalysisCache
+    from lipdub.dub.cache import AnalysisCache
 
     cache = AnalysisCache()
     entries = cache.entries()
@@ -28,7 +28,7 @@ def show() -> None:
 @app.command(cls=Command)
 def path() -> None:
     """The folder that holds them."""
-    from lipdub.pipeline.cache import AnalysisCache
+    from lipdub.dub.cache import AnalysisCache
 
     console.data(str(AnalysisCache().folder))
 
@@ -36,6 +36,6 @@ def path() -> None:
 @app.command(cls=Command)
 def clear() -> None:
     """Remove all of them; the next run of each video looks again."""
-    from lipdub.pipeline.cache import AnalysisCache
+    from lipdub.dub.cache import AnalysisCache
 
     console.data(f"{AnalysisCache().clear() / 1e6:.1f} MB freed")

@@ -26,8 +26,8 @@ def demo(
     The picture is scikit-image's portrait of an astronaut, gently moving; the voice is made by code.
     """
     with imports():
-        from lipdub.pipeline import SyncOptions, sync_video
-        from lipdub.pipeline.demo import make_demo_inputs
+        from lipdub.dub import SyncOptions, sync_video
+        from lipdub.dub.demo import make_demo_inputs
 
     options = SyncOptions(device=device, overwrite=overwrite, generator=weights)
     with tempfile.TemporaryDirectory(prefix="lipdub-demo-") as folder:

@@ -15,7 +15,7 @@ from lipdub.errors import NoFaceError, StrictError
 
 if TYPE_CHECKING:
     from lipdub.config import Config
-    from lipdub.pipeline import SyncOptions, SyncReport
+    from lipdub.dub import SyncOptions, SyncReport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Show:
 
 def plan(video: Path, audio: Path, output: Path, options: SyncOptions, config: Config, show: Show) -> None:
     """Say what would be done."""
-    from lipdub.pipeline import plan_sync
+    from lipdub.dub import plan_sync
 
     with console.progress(json_lines=show.json_, quiet=show.quiet) as on_event:
         found = plan_sync(video, audio, output, options, config=config, on_event=on_event)
@@ -74,8 +74,8 @@ def dub(
         StrictError: there were warnings, and they count.
         LipdubError: see `sync_video`.
     """
-    from lipdub.media.output import AtomicOutput
-    from lipdub.pipeline import excerpt, sync_video
+    from lipdub.dub import excerpt, sync_video
+    from lipdub.media.atomic import AtomicOutput
 
     if page is not None:
         AtomicOutput(page, overwrite=options.overwrite, inputs=(video, audio, output)).check()
@@ -93,15 +93,15 @@ def dub(
 
 def _judge(page: Path, done: SyncReport, options: SyncOptions, config: Config, *, quiet: bool) -> None:
     """Look at the finished dub and write the page of --report."""
-    from lipdub.evaluation.page import quality_page, write_page
     from lipdub.evaluation.quality import check
+    from lipdub.html.page import quality_page, write_page
 
     try:
         with console.progress(quiet=quiet) as on_event:
             quality = check(
                 Path(done.output),
                 config,
-                stretches=done.stretches,
+                segments=done.segments,
                 device=options.device,
                 on_event=on_event,
             )

@@ -231,7 +231,7 @@ def _check_targets(paths: Iterable[Path | None], output: Path | None, overwrite:
 
 def _show_file(quality: Quality, html: Path | None, *, overwrite: bool, silent: bool, strict: bool) -> None:
     """What was found in one finished video."""
-    from lipdub.evaluation.page import quality_page, write_page
+    from lipdub.html.page import quality_page, write_page
 
     if html is not None:
         write_page(html, quality_page(quality), overwrite=overwrite)

@@ -27,8 +27,8 @@ def faces(
     start: Annotated[str | None, typer.Option(help="List those seen from here, seconds or [h:]mm:ss.")] = None,
     end: Annotated[str | None, typer.Option(help="List those seen to here.")] = None,
     device: Annotated[str, typer.Option(help="auto (the fastest there is), cpu, cuda, cuda:N or mps.")] = "auto",
-    finder: Annotated[
-        str, typer.Option("--faces", help="Face finder: builtin, face-alignment, or face-alignment:DETECTOR.")
+    detector: Annotated[
+        str, typer.Option(help="Face detector: builtin, face-alignment, or face-alignment:DETECTOR.")
     ] = "builtin",
     set_: Annotated[
         list[str] | None,
@@ -46,14 +46,14 @@ def faces(
     keeps the id; seen otherwise they count as somebody new, and id:N,M dubs both. Two people share an id only by a
     rare mistake: x,y@t tells them apart. SIZE is the mean of the larger side of the face, USABLE the share of the
     frames in which it is clear and large enough to be dubbed. Ids hold for any --start and --end, and for the same
-    --faces and --set.
+    --detector and --set.
     """
     start_s, end_s = parse_range(start, end)
 
     with imports():
         from lipdub.config import load_config
-        from lipdub.media.output import AtomicOutput
-        from lipdub.pipeline import list_faces
+        from lipdub.dub import list_faces
+        from lipdub.media.atomic import AtomicOutput
 
     config = load_config(None, set_ or ())
     if html is not None:
@@ -63,7 +63,7 @@ def faces(
         report = list_faces(
             video,
             output,
-            backend=finder,
+            detector=detector,
             device=device,
             start_s=start_s,
             end_s=end_s,
@@ -73,7 +73,7 @@ def faces(
             on_pictures=pictures.extend,
         )
     if html is not None:
-        from lipdub.evaluation.page import faces_page, write_page
+        from lipdub.html.page import faces_page, write_page
 
         write_page(html, faces_page(report, pictures), overwrite=overwrite)
     if not json_:

@@ -10,7 +10,7 @@ import typer
 from lipdub.cli import console
 
 if TYPE_CHECKING:
-    from lipdub.media.credentials import Credentials
+    from lipdub.media.c2pa import Credentials
 
 
 def inspect(
@@ -23,12 +23,12 @@ def inspect(
     nothing by their absence: whoever encodes a file again may drop them. Content Credentials (C2PA) are read, too,
     and it is said whether their signature holds, with pip install "lipdub[c2pa]".
     """
-    from lipdub.media.credentials import readable
-    from lipdub.media.listing import list_file
-    from lipdub.media.marks import KEYS, verdict
+    from lipdub.media.c2pa import readable
+    from lipdub.media.disclosure import KEYS, verdict
+    from lipdub.media.inspect import inspect_file
     from lipdub.weights import manifest
 
-    found = list_file(file)
+    found = inspect_file(file)
     sentence, marks = verdict(found.marks), found.marks
     known = {entry.sha256: entry.name for entry in manifest().values()}
     name = known.get(marks.get("lipdub_weights", ""))

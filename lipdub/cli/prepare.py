@@ -68,9 +68,9 @@ def prepare(
     Faces are found, followed and cut out of SOURCE as aligned 25 fps clips with landmarks and sound, split by speaker.
     """
     from lipdub.config import load_config
-    from lipdub.training.prepare import PrepareOptions
-    from lipdub.training.prepare import prepare as run
-    from lipdub.training.shards import SHARDS, require_writer, write_shards
+    from lipdub.data.prepare import PrepareOptions
+    from lipdub.data.prepare import prepare as run
+    from lipdub.data.shards import SHARDS, require_writer, write_shards
 
     if shards is not None:
         require_writer()

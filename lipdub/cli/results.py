@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from lipdub.cli import console
 
 if TYPE_CHECKING:
+    from lipdub.dub import FaceSummary, SyncPlan, SyncReport
     from lipdub.evaluation.quality import QualityReport
-    from lipdub.pipeline import FaceSummary, SyncPlan, SyncReport
 
 
 def show_plan(plan: SyncPlan) -> None:

@@ -132,10 +132,10 @@ def sync(
             rich_help_panel=HOW,
         ),
     ] = None,
-    faces: Annotated[
+    detector: Annotated[
         str,
         typer.Option(
-            help="Face finder: builtin, face-alignment, or face-alignment:DETECTOR.",
+            help="Face detector: builtin, face-alignment, or face-alignment:DETECTOR.",
             rich_help_panel=HOW,
         ),
     ] = "builtin",
@@ -336,9 +336,9 @@ def sync(
         raise typer.BadParameter("a preview is made, not planned", param_hint="--dry-run")
     where = parse_face(face)
     with imports():
-        from lipdub.cast import read_speakers
-        from lipdub.media.label import LABEL
-        from lipdub.pipeline import SyncOptions
+        from lipdub.dub import SyncOptions
+        from lipdub.faces.selection import read_speakers
+        from lipdub.media.caption import CAPTION
 
     config = settings.config_of(files_of(ctx), set_ or (), quality)
     options = SyncOptions(
@@ -350,7 +350,7 @@ def sync(
         start_s=start_s,
         end_s=end_s,
         overwrite=overwrite,
-        backend=faces,
+        detector=detector,
         generator=weights or WEIGHTS[model],
         strength=strength,
         keep_original_audio=original_audio is OriginalAudio.keep and not drop_original_audio,
@@ -359,7 +359,7 @@ def sync(
         extend=extend.value,
         c2pa_cert=c2pa_cert,
         c2pa_key=c2pa_key,
-        label=LABEL if label and label_text is None else label_text,
+        label=CAPTION if label and label_text is None else label_text,
         crf=crf,
         codec=codec,
         lossless=lossless,

@@ -22,27 +22,27 @@ from pathlib import Path
 from typing import TextIO
 
 from lipdub.config import Config
+from lipdub.data.layouts import VIDEO_SUFFIXES
+from lipdub.data.prepare import speaker_table
+from lipdub.dub.inputs import load_network, resolve_device
+from lipdub.dub.options import SyncOptions
+from lipdub.dub.sync import sync_video
+from lipdub.dub.wav2lip import LICENCE
 from lipdub.errors import InputError, LipdubError, NoFaceError, OutputError, ResourceError
 from lipdub.evaluation.ablation import ROWS, Row, export_runs, table_4_1
-from lipdub.evaluation.gallery import Gallery
-from lipdub.evaluation.judge import Judge, MeshJudge, Watched, watch
-from lipdub.evaluation.likeness import FrechetMeter
+from lipdub.evaluation.landmark_track import LandmarkTrack, LandmarkTracker, MeshLandmarkTracker, track_landmarks
 from lipdub.evaluation.measure import Real, measure
 from lipdub.evaluation.networks import file_of, load_networks
-from lipdub.evaluation.offset import loudness
-from lipdub.evaluation.page import table_page, write_page
 from lipdub.evaluation.pairs import Clip, Pair, clips_of_split, draw_pairs, find_clips, write_pairs
+from lipdub.evaluation.perceptual import FrechetMeter
 from lipdub.evaluation.report import EvalReport, Setting, json_line, protocol
 from lipdub.evaluation.table import Verdict, compare, order, tabulate
 from lipdub.events import Done, OnEvent, Progress, Stage, Warning_, ignore
+from lipdub.html.gallery import Gallery
+from lipdub.html.page import table_page, write_page
 from lipdub.media.audio import load_audio
+from lipdub.metrics.sync_offset import loudness
 from lipdub.models.wav2lip import Wav2Lip
-from lipdub.pipeline.inputs import load_network, resolve_device
-from lipdub.pipeline.options import SyncOptions
-from lipdub.pipeline.sync import sync_video
-from lipdub.pipeline.wav2lip import LICENCE
-from lipdub.training.layouts import VIDEO_SUFFIXES
-from lipdub.training.prepare import speaker_table
 from lipdub.weights import locate
 
 REAL, FOREIGN, UNTOUCHED = "real", "real, other sound", "source untouched"
@@ -85,7 +85,7 @@ def evaluate(
     options: EvalOptions,
     config: Config | None = None,
     *,
-    judge: Judge | None = None,
+    judge: LandmarkTracker | None = None,
     on_event: OnEvent = ignore,
 ) -> EvalReport:
     """Judge weights on real clips.
@@ -123,7 +123,7 @@ def list_pairs(options: EvalOptions) -> Path:
 class _Job:
     """One run: its clips, its pairs, its judge."""
 
-    def __init__(self, options: EvalOptions, config: Config, judge: Judge | None, on_event: OnEvent) -> None:
+    def __init__(self, options: EvalOptions, config: Config, judge: LandmarkTracker | None, on_event: OnEvent) -> None:
         self._options, self._config, self._on_event = options, config, on_event
         self._rows = names_of(options.weights, options.videos, alone=options.runs is None)
         # What cannot be loaded stops everything, before the first dub.
@@ -142,11 +142,13 @@ class _Job:
         )
         inception = self._networks.inception
         self._frechet = None if inception is None else FrechetMeter(inception, config)
-        self._judge = judge or MeshJudge(locate(options.yunet), locate(options.mesh))
+        self._judge = judge or MeshLandmarkTracker(locate(options.yunet), locate(options.mesh))
         self._clips = _clips(options)
         self._pairs, self._without = _draw(self._clips, options)
         self._real: dict[Clip, Real | LipdubError] = {}
-        self._same: tuple[Pair, tuple[Watched, dict[str, float]]] | None = None  # own sound: untouched is the real one
+        self._same: tuple[Pair, tuple[LandmarkTrack, dict[str, float]]] | None = (
+            None  # own sound: untouched is the real one
+        )
         self._gallery = None if options.html is None else Gallery((REAL, FOREIGN, UNTOUCHED), config.media)
 
     def run(self) -> EvalReport:
@@ -157,7 +159,7 @@ class _Job:
                 self._add_runs(self._options.runs, dubs)
             for row, terms in self._terms.items():
                 self._on_event(Warning_("licence", f"{row}: {terms}"))
-            self._watch_clips()
+            self._track_clips()
             verdicts = []
             for verdict in self._verdicts(dubs):
                 verdicts.append(verdict)
@@ -182,23 +184,23 @@ class _Job:
             load_network(str(path), self._config)
             self._rows[name], self._ablation[name] = str(path), row
 
-    def _watch_clips(self) -> None:
+    def _track_clips(self) -> None:
         wanted = dict.fromkeys(
             clip for pair in self._pairs for clip in (pair.picture, pair.sound, pair.foreign) if clip is not None
         )
         self._on_event(Stage("clips", 1, 2, len(wanted), "clips"))
         for done, clip in enumerate(wanted, 1):
             try:
-                self._real[clip] = self._watch_clip(clip)
+                self._real[clip] = self._track_clip(clip)
             except OF_THE_CLIP as error:
                 self._real[clip] = error
             self._on_event(Progress(done))
 
-    def _watch_clip(self, clip: Clip) -> Real:
+    def _track_clip(self, clip: Clip) -> Real:
         config = self._config
-        watched = watch(clip.path, self._judge, self._options.seconds, config.media)
+        tracked = track_landmarks(clip.path, self._judge, self._options.seconds, config.media)
         waveform = load_audio(clip.path, sample_rate=config.mel.sample_rate, config=config.media)
-        return Real(watched, waveform, loudness(waveform, config.mel))
+        return Real(tracked, waveform, loudness(waveform, config.mel))
 
     def _verdicts(self, dubs: Path) -> Iterator[Verdict]:
         rows = (REAL, FOREIGN, UNTOUCHED, *self._options.videos, *self._rows)
@@ -213,7 +215,7 @@ class _Job:
         try:
             video, values = self._judge_pair(row, pair, dubs)
             if self._frechet is not None:
-                self._frechet.add(pair.pairing, row, video, self._known(pair.picture).watched)
+                self._frechet.add(pair.pairing, row, video, self._known(pair.picture).tracked)
         except OF_THE_CLIP as error:
             return replace(verdict, error=error.what)
         verdict = replace(verdict, frames=len(video.seen), seen=float(video.seen.mean()), values=values)
@@ -223,12 +225,12 @@ class _Job:
             video.path.unlink()
         return verdict
 
-    def _judge_pair(self, row: str, pair: Pair, dubs: Path) -> tuple[Watched, dict[str, float]]:
+    def _judge_pair(self, row: str, pair: Pair, dubs: Path) -> tuple[LandmarkTrack, dict[str, float]]:
         picture, sound = self._known(pair.picture), self._known(pair.sound)
         own = pair.pairing == "own"
         replaced = None if own else picture
         if row in self._options.videos:
-            video = watch(
+            video = track_landmarks(
                 finished(self._options.videos[row], pair), self._judge, self._options.seconds, self._config.media
             )
             return video, measure(video, picture, sound, self._judged_by, self._networks, replaced=replaced, truth=own)
@@ -238,17 +240,17 @@ class _Job:
             if own and row == UNTOUCHED and self._same is not None and self._same[0] is pair:
                 return self._same[1]
             real = self._known(shown)
-            values = measure(real.watched, real, sound, self._judged_by, self._networks, replaced=replaced)
+            values = measure(real.tracked, real, sound, self._judged_by, self._networks, replaced=replaced)
             if row == REAL:
-                self._same = pair, (real.watched, values)
-            return real.watched, values
+                self._same = pair, (real.tracked, values)
+            return real.tracked, values
         dub = dubs / row / pair.pairing / f"{pair.stem}.mp4"
         dub.parent.mkdir(parents=True, exist_ok=True)
         wanted = SyncOptions(
             device=self._options.device, generator=self._rows[row], end_s=self._options.seconds, overwrite=True
         )
         done = sync_video(pair.picture.path, pair.sound.path, dub, wanted, config=self._config)
-        video = watch(dub, self._judge, self._options.seconds, self._config.media)
+        video = track_landmarks(dub, self._judge, self._options.seconds, self._config.media)
         values = measure(video, picture, sound, self._judged_by, self._networks, replaced=replaced, truth=own)
         return video, values | {"dubbed": 100 * done.dubbed / len(video.times_s)}
 

@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from lipdub.config import Config
 from lipdub.errors import InputError
-from lipdub.evaluation.judge import Geometry, Watched
-from lipdub.evaluation.likeness import CHUNK, EVERY, ssim_masked
+from lipdub.evaluation.landmark_track import Geometry, LandmarkTrack
 from lipdub.evaluation.networks import Networks
-from lipdub.evaluation.offset import REACH, best_offset, offset_by_loudness, similarities
+from lipdub.evaluation.perceptual import CHUNK, EVERY, ssim_masked
 from lipdub.evaluation.teachers import FaceRecognizer
-from lipdub.faces.align import crop_matrices, transform
+from lipdub.faces.crop import crop_matrices, transform
 from lipdub.losses import expert_loss, perceptual
 from lipdub.mel import log_mel
 from lipdub.metrics import (
@@ -33,6 +32,7 @@ from lipdub.metrics import (
     silence_motion,
     silent_frames,
 )
+from lipdub.metrics.sync_offset import REACH, best_offset, offset_by_loudness, similarities
 from lipdub.models import syncnet as syncnet_module
 from lipdub.models.expert import Expert
 from lipdub.models.syncnet import SyncNet
@@ -46,13 +46,13 @@ HEAD_SIDE = 160  # pixels of what SFace sees; it aligns to 112
 class Real:
     """A real clip: what the judge saw of its picture, and its sound."""
 
-    watched: Watched
+    tracked: LandmarkTrack
     waveform: NDArray[np.float32]  # (n,) mono at config.mel.sample_rate
     level: NDArray[np.float32]  # of offset.loudness
 
 
 def measure(
-    video: Watched,
+    video: LandmarkTrack,
     ground: Real,
     sound: Real,
     config: Config,
@@ -78,42 +78,42 @@ def measure(
     Raises:
         InputError: picture and sound share too few frames to be compared.
     """
-    video = video.like(ground.watched)
+    video = video.like(ground.tracked)
     values = _curves(video, sound, config)
     if replaced is not None:
-        values["replaced_z"] = _against(video, replaced.watched)[1]
+        values["replaced_z"] = _against(video, replaced.tracked)[1]
     if truth:
-        count = min(len(video.landmarks), len(ground.watched.landmarks))
-        values["lmd"] = landmark_distance(video.landmarks[:count], ground.watched.landmarks[:count])
-    geometry = Geometry.of(ground.watched, config.face, config.face.size)
+        count = min(len(video.landmarks), len(ground.tracked.landmarks))
+        values["lmd"] = landmark_distance(video.landmarks[:count], ground.tracked.landmarks[:count])
+    geometry = Geometry.of(ground.tracked, config.face, config.face.size)
     faces = geometry.faces(video, config.media)  # cutting them out means decoding the file: once
-    values |= _pictures(video, ground.watched, geometry, faces, config, networks, truth)
-    if networks.recognizer is not None and video.path != ground.watched.path:
-        values["identity"] = _identity(video, ground.watched, config, networks.recognizer)
+    values |= _pictures(video, ground.tracked, geometry, faces, config, networks, truth)
+    if networks.recognizer is not None and video.path != ground.tracked.path:
+        values["identity"] = _identity(video, ground.tracked, config, networks.recognizer)
     if networks.expert is not None:
         size = networks.expert.config.size
         if size != geometry.size:
-            faces = Geometry.of(ground.watched, config.face, size).faces(video, config.media)
+            faces = Geometry.of(ground.tracked, config.face, size).faces(video, config.media)
         values |= _expert(video, faces, sound, config, networks.expert)
     if networks.syncnet is not None:
-        values |= _syncnet(video, ground.watched, sound, config, networks.syncnet)
+        values |= _syncnet(video, ground.tracked, sound, config, networks.syncnet)
     return {key: value for key, value in values.items() if math.isfinite(value)}
 
 
-def shared_frames(video: Watched, *others: Watched) -> int:
+def shared_frames(video: LandmarkTrack, *others: LandmarkTrack) -> int:
     """Frames of `video` while the others last too.
 
     Raises:
         InputError: fewer than curves need.
     """
-    end = min(watched.times_s[-1] for watched in (video, *others))
+    end = min(tracked.times_s[-1] for tracked in (video, *others))
     count = int(np.searchsorted(video.times_s, end, side="right"))
     if count < SHORTEST:
         raise InputError(f"only {count} frames can be compared, {SHORTEST} are needed", "give longer clips")
     return count
 
 
-def _against(video: Watched, other: Watched) -> tuple[float, float, float]:
+def _against(video: LandmarkTrack, other: LandmarkTrack) -> tuple[float, float, float]:
     """r, z and articulation of a video's mouth against that of another."""
     count = shared_frames(video, other)
     curve = video.openings[:count]
@@ -121,15 +121,15 @@ def _against(video: Watched, other: Watched) -> tuple[float, float, float]:
     return *agreement(curve, reference), articulation(curve, reference)
 
 
-def _curves(video: Watched, sound: Real, config: Config) -> dict[str, float]:
-    r, z, movement = _against(video, sound.watched)
-    count = shared_frames(video, sound.watched)
+def _curves(video: LandmarkTrack, sound: Real, config: Config) -> dict[str, float]:
+    r, z, movement = _against(video, sound.tracked)
+    count = shared_frames(video, sound.tracked)
     silent = silent_frames(sound.waveform, config.mel.sample_rate, video.times_s[:count])
     middles = video.times_s + 0.5 / float(video.info.average_rate)
     offset = offset_by_loudness(video.openings, middles, sound.level, config.mel)
     return {
-        "follows_r": r,
-        "follows_z": z,
+        "opening_r": r,
+        "opening_z": z,
         "articulation": movement,
         "range": opening_range(video.openings[:count]),
         "silence": silence_motion(video.openings[:count], silent),
@@ -141,8 +141,8 @@ def _curves(video: Watched, sound: Real, config: Config) -> dict[str, float]:
 
 @torch.no_grad()
 def _pictures(
-    video: Watched,
-    real: Watched,
+    video: LandmarkTrack,
+    real: LandmarkTrack,
     geometry: Geometry,
     faces: Tensor,
     config: Config,
@@ -177,7 +177,7 @@ def _perceptual(features: nn.Module, fake: Tensor, real: Tensor) -> float:
     return total / len(fake)
 
 
-def _identity(video: Watched, real: Watched, config: Config, recognizer: FaceRecognizer) -> float:
+def _identity(video: LandmarkTrack, real: LandmarkTrack, config: Config, recognizer: FaceRecognizer) -> float:
     """Mean cosine of who is seen in a video and who in the real one, every EVERY frames, both in the real one's place.
 
     The whole head is compared; a mouth of another shape costs a little, a smeared or strange one more.
@@ -194,7 +194,7 @@ def _identity(video: Watched, real: Watched, config: Config, recognizer: FaceRec
 
 
 @torch.no_grad()
-def _expert(video: Watched, faces: Tensor, sound: Real, config: Config, expert: Expert) -> dict[str, float]:
+def _expert(video: LandmarkTrack, faces: Tensor, sound: Real, config: Config, expert: Expert) -> dict[str, float]:
     """Loss (8), mean over windows of T_v frames that begin every EXPERT_STEP frames of 25 a second; offset, confidence.
 
     The offset is then the expert's, not that of loudness.
@@ -215,7 +215,9 @@ def _expert(video: Watched, faces: Tensor, sound: Real, config: Config, expert: 
 
 
 @torch.no_grad()
-def _syncnet(video: Watched, real: Watched, sound: Real, config: Config, syncnet: SyncNet) -> dict[str, float]:
+def _syncnet(
+    video: LandmarkTrack, real: LandmarkTrack, sound: Real, config: Config, syncnet: SyncNet
+) -> dict[str, float]:
     """LSE-C and LSE-D of arXiv 2008.10010, of the frames nearest to 25 a second; nothing where there is no window."""
     size, rate = syncnet_module.SIDE, syncnet_module.RATE
     matrices = crop_matrices(real.landmarks, real.times_s, config.face, size, margin=HEAD_MARGIN)

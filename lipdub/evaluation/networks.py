@@ -9,7 +9,7 @@ from typing import cast
 from torch import nn
 
 from lipdub.config import Config
-from lipdub.evaluation.likeness import load_inception, load_lpips
+from lipdub.evaluation.perceptual import load_inception, load_lpips
 from lipdub.evaluation.quality import find_expert
 from lipdub.evaluation.teachers import FaceRecognizer
 from lipdub.models.expert import Expert

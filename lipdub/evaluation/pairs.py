@@ -15,9 +15,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from lipdub.data.layouts import VIDEO_SUFFIXES
+from lipdub.data.store import read_manifest
 from lipdub.errors import InputError
-from lipdub.training.layouts import VIDEO_SUFFIXES
-from lipdub.training.store import read_manifest
 
 PAIRINGS = {"own": "own sound", "other": "other sound of the speaker", "speaker": "sound of another speaker"}
 

@@ -1,10 +1,9 @@
 """One finished video, judged without the truth: do lips and sound fit, and can the work be seen?
 
 A video is cut into pieces: each shot, each face in it that `--face` chooses or that a dub says it painted, at most
-`quality.piece_s` long. The faces are found by the bundled networks, so that nothing has to be fetched; what a piece is
-measured by:
+`quality.segment_s` long. The bundled networks find the faces, so that nothing has to be fetched. Measures of a segment:
 
-    offset, confidence   offset.py, by the lip-sync expert where one is at hand, else by loudness
+    offset, confidence   metrics/sync_offset.py, by the lip-sync expert where one is at hand, else by loudness
     agreement            metrics.agreement of mouth opening and loudness
     silence              metrics.silence_motion
     jitter               metrics.ring_jitter of the skin round the lips over that of the cheeks above
@@ -24,28 +23,28 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lipdub.cast import Face
 from lipdub.config import Config, QualityConfig
+from lipdub.dub.analyze import usable_rows
+from lipdub.dub.inputs import resolve_device
+from lipdub.dub.report import Segment
 from lipdub.errors import NoFaceError
-from lipdub.evaluation.judge import lips_mask
-from lipdub.evaluation.offset import Offset, level_at, loudness, offset_by_expert, offset_by_loudness
+from lipdub.evaluation.landmark_track import lips_mask
 from lipdub.evaluation.seam import SeamMeter
 from lipdub.events import Done, OnEvent, Progress, Stage, ignore
-from lipdub.faces.align import crop_matrices, finer, mouth_mask, transform
 from lipdub.faces.backend import Frame
 from lipdub.faces.choose import builtin_backend
-from lipdub.faces.follow import FaceFollower, Track
+from lipdub.faces.crop import crop_matrices, finer, mouth_mask, transform
+from lipdub.faces.selection import Face
 from lipdub.faces.track import choose_tracks, tracks_at
+from lipdub.faces.tracker import FaceTracker, Track
 from lipdub.media.audio import load_audio
 from lipdub.media.probe import probe, require_video
 from lipdub.media.video import VideoReader
 from lipdub.media.view import PictureView
 from lipdub.mel import log_mel
 from lipdub.metrics import SHORTEST, agreement, mouth_opening, ring_jitter, silence_motion, silent_frames
+from lipdub.metrics.sync_offset import Offset, level_at, loudness, offset_by_expert, offset_by_loudness
 from lipdub.models.expert import Expert
-from lipdub.pipeline.analyze import usable_rows
-from lipdub.pipeline.inputs import resolve_device
-from lipdub.pipeline.report import Stretch
 from lipdub.weights import find, load_expert, manifest
 
 CHEEKS = (0.36, 0.48)  # rows of the unit crop below the eyes and above everything that is painted
@@ -55,7 +54,7 @@ ZOOM = 2  # pictures over crops
 
 
 @dataclass(frozen=True, kw_only=True)
-class Segment:
+class SegmentQuality:
     """What was measured of one face in one piece; None where nothing can be said."""
 
     shot: int  # from 0
@@ -80,7 +79,7 @@ class QualityReport:
     video: str
     frames: int
     by: str  # what the offset was measured by
-    segments: tuple[Segment, ...]
+    segments: tuple[SegmentQuality, ...]
     faults: int  # segments with a fault
     lost: int = 0  # stretches that a dub has painted in which no face can be found any more
 
@@ -114,7 +113,7 @@ class Sound:
 
 
 @dataclass
-class _Piece:
+class _SegmentFrames:
     """Some rows of a track, and the crops of their frames while they pass by."""
 
     track: Track
@@ -141,7 +140,7 @@ def check(
     *,
     expert: str | None = None,
     face: Face = "largest",
-    stretches: Sequence[Stretch] | None = None,
+    segments: Sequence[Segment] | None = None,
     start_s: float | None = None,
     end_s: float | None = None,
     device: str = "auto",
@@ -154,7 +153,7 @@ def check(
         config: sections face, mel, media and quality.
         expert: weights of the lip-sync expert; None: "expert" of weights.toml where it is at hand.
         face: whose mouth: "largest", "all", "id:N" or a point.
-        stretches: what a dub has painted, from its report; then `face` and the range do not count.
+        segments: what a dub has painted, from its report; then `face` and the range do not count.
         start_s: judge only from here ...
         end_s: ... to here.
         device: where the face networks run.
@@ -167,7 +166,7 @@ def check(
     """
     span = (-math.inf if start_s is None else start_s, math.inf if end_s is None else end_s)
     job = _Check(Path(video), config or Config(), expert, device, on_event)
-    quality = job.run(face, span) if stretches is None else job.run_on(stretches)
+    quality = job.run(face, span) if segments is None else job.run_on(segments)
     on_event(Done(quality.report))
     return quality
 
@@ -202,26 +201,26 @@ class _Check:
     def run(self, face: Face, span: tuple[float, float]) -> Quality:
         tracks, times_s = self._follow()
         size = (self._info.display_width, self._info.display_height)
-        pieces = [p for track in choose_tracks(tracks, face, size) for p in self._pieces(track, times_s, span)]
-        return self._report(pieces, times_s)
+        parts = [p for track in choose_tracks(tracks, face, size) for p in self._parts(track, times_s, span)]
+        return self._report(parts, times_s)
 
-    def run_on(self, stretches: Sequence[Stretch]) -> Quality:
+    def run_on(self, segments: Sequence[Segment]) -> Quality:
         """Judge what a dub has painted; a face may have another number in the dub, so it is found by its place."""
         tracks, times_s = self._follow()
-        pieces, lost = [], 0
-        for stretch in stretches:
-            frame = int(np.abs(times_s - stretch.at_s).argmin())
-            until_s = stretch.last_s + 0.5 / float(self._info.average_rate)
-            there = tracks_at(tracks, (stretch.x, stretch.y), frame)
-            found = [p for track in there for p in self._pieces(track, times_s, (stretch.first_s - 1e-3, until_s))]
-            pieces += [replace(piece, face=stretch.face) for piece in found if len(piece.matrices) > 1]
+        parts, lost = [], 0
+        for segment in segments:
+            frame = int(np.abs(times_s - segment.at_s).argmin())
+            until_s = segment.last_s + 0.5 / float(self._info.average_rate)
+            there = tracks_at(tracks, (segment.x, segment.y), frame)
+            found = [p for track in there for p in self._parts(track, times_s, (segment.first_s - 1e-3, until_s))]
+            parts += [replace(part, face=segment.face) for part in found if len(part.matrices) > 1]
             lost += not found
-        return self._report(pieces, times_s, lost)
+        return self._report(parts, times_s, lost)
 
-    def _report(self, pieces: list[_Piece], times_s: NDArray[np.float64], lost: int = 0) -> Quality:
-        if not pieces:
+    def _report(self, parts: list[_SegmentFrames], times_s: NDArray[np.float64], lost: int = 0) -> Quality:
+        if not parts:
             raise NoFaceError(f"{self._video}: no face is clear and large enough to be judged", "give another --face")
-        found = sorted(self._judged(pieces, times_s), key=lambda pair: (pair[0].first_s, pair[0].face))
+        found = sorted(self._judged(parts, times_s), key=lambda pair: (pair[0].first_s, pair[0].face))
         segments = tuple(segment for segment, _ in found)
         report = QualityReport(
             video=str(self._video),
@@ -237,7 +236,7 @@ class _Check:
         """Every face in the video, and when every frame is shown."""
         config = self._config
         backend = builtin_backend(config.face, self._device)
-        follower = FaceFollower(backend, config.face, float(self._info.average_rate))
+        follower = FaceTracker(backend, config.face, float(self._info.average_rate))
         self._on_event(Stage("faces", 1, 2, self._info.frames))
         times = []
         with VideoReader(self._video, self._info, config=config.media) as reader:
@@ -247,7 +246,7 @@ class _Check:
                 self._on_event(Progress(len(times)))
         return follower.finish(), np.array(times)
 
-    def _pieces(self, track: Track, times_s: NDArray[np.float64], span: tuple[float, float]) -> Iterator[_Piece]:
+    def _parts(self, track: Track, times_s: NDArray[np.float64], span: tuple[float, float]) -> Iterator[_SegmentFrames]:
         """A track in pieces of equal length, each not longer than it may be; without ends at which it is not usable."""
         times = times_s[track.first :][: len(track.landmarks)]
         wanted = usable_rows(track, self._config.face) & (times >= span[0]) & (times < span[1])
@@ -255,41 +254,43 @@ class _Check:
             return
         rows = np.arange(wanted.argmax(), len(wanted) - wanted[::-1].argmax())
         matrices = crop_matrices(track.landmarks, times, self._config.face, self._size)
-        count = max(1, math.ceil((times[rows[-1]] - times[rows[0]]) / self._config.quality.piece_s))
+        count = max(1, math.ceil((times[rows[-1]] - times[rows[0]]) / self._config.quality.segment_s))
         for part in np.array_split(rows, count):
-            yield _Piece(track, track.first + int(part[0]), matrices[part], track.person)
+            yield _SegmentFrames(track, track.first + int(part[0]), matrices[part], track.person)
 
-    def _judged(self, pieces: list[_Piece], times_s: NDArray[np.float64]) -> Iterator[tuple[Segment, Trace]]:
+    def _judged(
+        self, parts: list[_SegmentFrames], times_s: NDArray[np.float64]
+    ) -> Iterator[tuple[SegmentQuality, Trace]]:
         """Read the video again; a piece is judged when its last frame has passed, and its crops are let go."""
         self._on_event(Stage("judge", 2, 2, len(times_s)))
-        waiting = sorted(pieces, key=lambda piece: piece.first)
-        active: list[_Piece] = []
+        waiting = sorted(parts, key=lambda part: part.first)
+        active: list[_SegmentFrames] = []
         with VideoReader(self._video, self._info, config=self._config.media) as reader:
             for frame in reader:
                 while waiting and waiting[0].first == frame.index:
                     active.append(waiting.pop(0))
                 view = PictureView(frame.picture, self._info)
-                for piece in active:
-                    self._take(piece, frame.index, view)
-                for piece in [piece for piece in active if piece.frames[-1] == frame.index]:
-                    active.remove(piece)
-                    yield self._judge(piece, times_s[piece.first :][: len(piece.matrices)])
+                for part in active:
+                    self._take(part, frame.index, view)
+                for part in [part for part in active if part.frames[-1] == frame.index]:
+                    active.remove(part)
+                    yield self._judge(part, times_s[part.first :][: len(part.matrices)])
                 self._on_event(Progress(frame.index + 1))
 
-    def _take(self, piece: _Piece, frame: int, view: PictureView) -> None:
-        row = frame - piece.first
-        piece.faces.append(view.patch(piece.matrices[row], self._size))
-        if row in np.linspace(0, len(piece.matrices) - 1, N_PICTURES + 2, dtype=int)[1:-1]:
-            piece.pictures.append(view.patch(finer(piece.matrices[row], ZOOM), ZOOM * self._size))
+    def _take(self, part: _SegmentFrames, frame: int, view: PictureView) -> None:
+        row = frame - part.first
+        part.faces.append(view.patch(part.matrices[row], self._size))
+        if row in np.linspace(0, len(part.matrices) - 1, N_PICTURES + 2, dtype=int)[1:-1]:
+            part.pictures.append(view.patch(finer(part.matrices[row], ZOOM), ZOOM * self._size))
 
-    def _judge(self, piece: _Piece, starts_s: NDArray[np.float64]) -> tuple[Segment, Trace]:
+    def _judge(self, part: _SegmentFrames, starts_s: NDArray[np.float64]) -> tuple[SegmentQuality, Trace]:
         config, sound = self._config, self._sound
         times_s = starts_s + 0.5 / float(self._info.average_rate)  # middle of each frame
-        openings = mouth_opening(piece.landmarks)
+        openings = mouth_opening(part.landmarks)
         level = level_at(sound.level, times_s, config.mel)
         silent = silent_frames(sound.waveform, config.mel.sample_rate, starts_s)
-        faces = np.stack(piece.faces)
-        marks = np.stack([transform(p, m) for p, m in zip(piece.landmarks, piece.matrices, strict=True)])
+        faces = np.stack(part.faces)
+        marks = np.stack([transform(p, m) for p, m in zip(part.landmarks, part.matrices, strict=True)])
         offset = self._offset(openings, faces, times_s)
         agrees = agreement(openings, level)[0] if len(openings) >= SHORTEST else math.nan
         measured = {
@@ -302,9 +303,9 @@ class _Check:
         }
         values = {key: round(value, 3) if math.isfinite(value) else None for key, value in measured.items()}
         seconds = float(starts_s[-1] - starts_s[0])
-        segment = Segment(
-            shot=piece.track.shot,
-            face=piece.face,
+        segment = SegmentQuality(
+            shot=part.track.shot,
+            face=part.face,
             first_s=round(float(starts_s[0]), 3),
             last_s=round(float(starts_s[-1]), 3),
             frames=len(faces),
@@ -312,7 +313,7 @@ class _Check:
             sure=is_sure(values["confidence"], seconds, config.quality, self._expert is not None),
             faults=tuple(faults_of(values, seconds, config.quality, self._expert is not None)),
         )
-        return segment, Trace(times_s, openings, level, silent, tuple(piece.pictures))
+        return segment, Trace(times_s, openings, level, silent, tuple(part.pictures))
 
     def _offset(
         self, openings: NDArray[np.float64], faces: NDArray[np.uint8], times_s: NDArray[np.float64]
@@ -354,7 +355,7 @@ def seam(faces: NDArray[np.uint8], landmarks: NDArray[np.floating]) -> float:
 
 def is_sure(confidence: float | None, seconds: float, limits: QualityConfig, by_expert: bool) -> bool:
     """Whether an offset may be believed: chance finds confidences that fall with the root of the length."""
-    least = (limits.sure_expert if by_expert else limits.sure) * math.sqrt(4.0 / max(seconds, 0.1))
+    least = (limits.min_expert_confidence if by_expert else limits.min_confidence) * math.sqrt(4.0 / max(seconds, 0.1))
     return confidence is not None and confidence > least
 
 
@@ -362,7 +363,7 @@ def faults_of(segment: Mapping[str, float | None], seconds: float, limits: Quali
     """What lies outside of the limits, in words.
 
     Args:
-        segment: measures of a `Segment`.
+        segment: measures of a `SegmentQuality`.
         seconds: its length: a short one says less of its offset.
         limits: from the configuration.
         by_expert: how the offset was measured.

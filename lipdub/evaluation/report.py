@@ -12,10 +12,10 @@ from typing import TypeVar
 
 from lipdub import __version__
 from lipdub.evaluation.ablation import HEADER
-from lipdub.evaluation.offset import REACH
 from lipdub.evaluation.pairs import PAIRINGS
 from lipdub.evaluation.table import COLUMNS, COVERAGE, DRAWS, Column, Difference, Frechet, Interval, Line, Verdict
 from lipdub.metrics import FAR, HIGH_PASS, LAG, SILENT_DB
+from lipdub.metrics.sync_offset import REACH
 
 NONE = "-"  # not defined, or not measured
 FRECHET = "FID against the real faces of the same pictures ↓ (faces; too large where they are few)"

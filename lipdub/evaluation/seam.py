@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lipdub.evaluation.judge import lips_mask
-from lipdub.faces.align import mouth_mask
+from lipdub.evaluation.landmark_track import lips_mask
+from lipdub.faces.crop import mouth_mask
 
 GREY = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
 OUTSIDE, INSIDE = 4 / 96, 8 / 96  # lines on each side of the mask's border that are looked at, in crop sides

@@ -22,7 +22,7 @@ def builtin_backend(config: FaceConfig, device: torch.device) -> FaceBackend:
 
 
 def face_backend(name: str, config: FaceConfig, device: torch.device) -> FaceBackend:
-    """The face backend of `--faces`: builtin, face-alignment, or face-alignment:DETECTOR.
+    """The face backend of `--detector`: builtin, face-alignment, or face-alignment:DETECTOR.
 
     Raises:
         SetupError: no such backend.
@@ -32,13 +32,13 @@ def face_backend(name: str, config: FaceConfig, device: torch.device) -> FaceBac
         return builtin_backend(config, device)
     library, _, detector = name.partition(":")
     if library == "face-alignment":
-        from lipdub.faces.alignment import FaceAlignmentBackend
+        from lipdub.faces.face_alignment import FaceAlignmentBackend
 
         return FaceAlignmentBackend(detector or "sfd", device)
     raise SetupError(f"no face backend {name!r}", "there are: builtin, face-alignment, face-alignment:DETECTOR")
 
 
-def finder_identity(name: str) -> str:
+def detector_identity(name: str) -> str:
     """What `face_backend(name)` finds depends on: its networks' sums, or its library's version."""
     if name == "builtin":
         return " ".join([name, *(sha256_of(locate(network)) for network in ("faces-detector", "faces-landmarks"))])

@@ -19,8 +19,8 @@ from scipy.spatial.distance import cdist
 
 from lipdub.config import ReferenceConfig
 from lipdub.errors import ResourceError
-from lipdub.faces.align import CHIN, closed_rest, mouth_shape, rest_shape, to_unit_crop, transform
 from lipdub.faces.backend import Frame
+from lipdub.faces.crop import CHIN, closed_rest, mouth_shape, rest_shape, to_unit_crop, transform
 
 LIPS = slice(48, 68)
 MOUTH_ROWS, MOUTH_COLUMNS = (0.5, 0.9), (0.25, 0.75)  # of the crop side; holds the mouth with a margin of 1 or 1.25
@@ -229,7 +229,7 @@ def cluster(landmarks: NDArray[np.floating], count: int, seed: int = 0) -> NDArr
     return np.unique(labels, return_inverse=True)[1].astype(np.int64)
 
 
-def nearest_views(landmarks: NDArray[np.floating], references: Selection) -> NDArray[np.int64]:
+def nearest_poses(landmarks: NDArray[np.floating], references: Selection) -> NDArray[np.int64]:
     """Which references each frame is dubbed with: of every group the one whose head is held most like there.
 
     Args:

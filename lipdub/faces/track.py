@@ -1,4 +1,4 @@
-"""Faces over time: the choice among tracks, zero-phase smoothing and fades. Tracks are made in follow.py."""
+"""Faces over time: the choice among tracks, zero-phase smoothing and fades. Tracks are made in tracker.py."""
 
 from __future__ import annotations
 

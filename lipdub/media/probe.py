@@ -267,7 +267,9 @@ def _check_file(path: Path) -> None:
     except (OSError, ValueError) as error:
         if re.match(r"[a-z][a-z0-9+.-]+:/", str(path)):  # `Path` has made one slash of two
             address = re.sub(r"^([a-z0-9+.-]+:)/+", r"\1//", str(path))
-            raise InputError(f"cannot open {address}: it is an address, not a file", "download it first, then give the file") from error
+            raise InputError(
+                f"cannot open {address}: it is an address, not a file", "download it first, then give the file"
+            ) from error
         raise InputError(f"cannot open {path}: {_reason(error)}", "check the path") from error
     if stat.S_ISDIR(status.st_mode):
         raise InputError(f"{path} is a folder", "give a video or audio file")

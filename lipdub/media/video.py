@@ -20,11 +20,11 @@ from lipdub.config import MediaConfig
 from lipdub.errors import InputError
 from lipdub.faces.backend import Frame
 from lipdub.media.color import HLG, PQ, colorspace_of, full_range, to_sdr
-from lipdub.media.ending import Beyond, Shown
-from lipdub.media.lanes import ahead
 from lipdub.media.patch import paste_patch, read_patch
 from lipdub.media.probe import Ending, VideoInfo, open_input
+from lipdub.media.timeline import DecodedFrame, Extension
 from lipdub.media.writer import VideoWriter
+from lipdub.threads import prefetch
 
 __all__ = ["SourceFrame", "VideoReader", "VideoWriter", "paste_patch", "read_patch", "upright_rgb"]
 
@@ -96,7 +96,7 @@ class VideoReader:
             raise ValueError("VideoReader is used outside its with block")
         ending = self.video.ending
         pictures = self._frames(self._container) if ending is None else self._until(ending, self._container)
-        return self._stack.enter_context(closing(ahead(pictures, self._config.queue)))
+        return self._stack.enter_context(closing(prefetch(pictures, self._config.queue)))
 
     @property
     def _step(self) -> int:
@@ -105,19 +105,19 @@ class VideoReader:
     def _until(self, ending: Ending, container: InputContainer) -> Generator[SourceFrame]:
         """The pictures up to `ending`: the source's, then what is seen behind them."""
         limit = ending.end_s - 0.5 / float(self.video.average_rate)
-        shown: list[Shown] = []
+        shown: list[DecodedFrame] = []
         held: SourceFrame | None = None
         for frame in self._frames(container):
             if held is not None:
-                shown.append(Shown(held.picture.pts, frame.pts - held.pts))
+                shown.append(DecodedFrame(held.picture.pts, frame.pts - held.pts))
                 if frame.time_s >= limit:
                     yield self._trimmed(held, shown[-1].ticks, ending)
                     return
                 yield held
             held = frame
         assert held is not None  # `_frames` refuses a stream without a picture
-        shown.append(Shown(held.picture.pts, max(1, held.picture.duration or self._step)))
-        beyond = Beyond(self.video, held.picture, shown, self._again, self._config)
+        shown.append(DecodedFrame(held.picture.pts, max(1, held.picture.duration or self._step)))
+        beyond = Extension(self.video, held.picture, shown, self._again, self._config)
         yield self._trimmed(held, shown[-1].ticks, ending)
         pts, index = held.pts + shown[-1].ticks, held.index + 1
         for picture, ticks in beyond:

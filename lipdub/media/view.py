@@ -16,7 +16,7 @@ from lipdub.media.video import read_patch, upright_rgb
 
 
 class PictureView:
-    """One upright frame, converted only where it is looked at; the View of faces/follow.py."""
+    """One upright frame, converted only where it is looked at; the View of faces/tracker.py."""
 
     def __init__(self, picture: av.VideoFrame, info: VideoInfo) -> None:
         self._picture, self._info = picture, info

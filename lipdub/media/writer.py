@@ -19,8 +19,8 @@ from lipdub.errors import OutputError, ResourceError, SetupError
 from lipdub.media.color import colorspace_of, full_range
 from lipdub.media.containers import container_of, movie_clock
 from lipdub.media.encoders import FULL, HARDWARE, LIMITED, choose_encoding
-from lipdub.media.lanes import Behind
 from lipdub.media.probe import VideoInfo, file_url
+from lipdub.threads import BackgroundWorker
 
 
 class VideoWriter:
@@ -70,7 +70,7 @@ class VideoWriter:
             container=container_of(Path(output)) if output is not None else None,
             config=config or MediaConfig(),
         )
-        self._behind = Behind((config or MediaConfig()).queue)
+        self._behind = BackgroundWorker((config or MediaConfig()).queue)
         self._scaler = VideoReformatter()
         self._last: int | None = None
         self._end = 0  # pts at which the last picture is over
@@ -106,7 +106,7 @@ class VideoWriter:
         if kind is None:
             self.close()
         else:
-            self._behind.give_up()
+            self._behind.cancel()
             self._container.close()  # no flush: the file is of no use
 
     @property

@@ -46,7 +46,7 @@ from torch import Tensor, nn
 from lipdub.config import GeneratorConfig, LossConfig
 from lipdub.models.layers import AudioEncoder, ConvBlock, gaussian_blur
 from lipdub.models.unet import HALF_SCALE, Decoder, ImageEncoder, memory_format
-from lipdub.models.warp import Warp, WarpHead, compose, enlarged, places_of, shares
+from lipdub.models.warp import Warp, WarpHead, blend_weights, compose, enlarged, reference_indices
 
 AVOIDED = -1e4  # score of somebody else's reference: exp(AVOIDED) is exactly 0, also in half precision
 SHAPE_HIDDEN = 128  # hidden units of the two-layer network that widens a shape code
@@ -242,7 +242,7 @@ class Generator(nn.Module):
         if owner.shape != (len(masked), len(references.embeddings)) or owner.dtype != torch.bool:
             wanted = (len(masked), len(references.embeddings))
             raise ValueError(f"owner must be bool {wanted}, got {owner.dtype} {tuple(owner.shape)}")
-        listed = [_moved(each, masked.device) for each in places_of(owner)] if self.config.warp else None
+        listed = [_moved(each, masked.device) for each in reference_indices(owner)] if self.config.warp else None
         owner = _moved(owner, masked.device)
         audio = windows if isinstance(windows, Audio) else self.encode_audio(windows)
         voice = self._voice(audio, shape)  # (N, E)
@@ -274,10 +274,10 @@ class Generator(nn.Module):
         wanted: Tensor,
         painted: Tensor,
     ) -> Warp:
-        """How references are bent and mixed, as `places_of` lists them; `wanted`: the mouth shape, or the voice."""
-        places, known = listed
-        n, k = places.shape
-        item, flat = torch.arange(n, device=places.device).repeat_interleave(k), places.flatten()
+        """How references are bent and mixed, as `reference_indices` lists them; `wanted`: mouth shape or voice."""
+        indices, known = listed
+        n, k = indices.shape
+        item, flat = torch.arange(n, device=indices.device).repeat_interleave(k), indices.flatten()
         if references.shapes is not None:
             told = self.difference_embed(torch.cat([wanted[item], references.shapes[flat]], 1))
         else:
@@ -285,13 +285,13 @@ class Generator(nn.Module):
         embeddings = torch.cat([identity[item], references.embeddings[flat], told], 1)
         skips = [*zip(features[self.config.skip_free_scales :], references.features, strict=True)]
         flow, scores = self.warp_head(self.warp_decoder(embeddings, skips, (item, flat)))
-        share = shares(
+        blend = blend_weights(
             scores.view(n, k, *scores.shape[2:]),
             self.paint_score(painted).float(),
-            weights.float().gather(1, places),
+            weights.float().gather(1, indices),
             known,
         )
-        return Warp(places, flow.view(n, k, *flow.shape[1:]), share)
+        return Warp(indices, flow.view(n, k, *flow.shape[1:]), blend)
 
     def _voice(self, audio: Audio, shape: Tensor | None) -> Tensor:
         """What attention and decoder get from the sound."""

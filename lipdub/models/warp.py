@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 FLOW_UNIT = 0.1  # crop sides that a raw output of 1 moves a pixel by
 START_SCALE = 0.1  # of the head's first weights: a new network leaves every pixel nearly where it is
-OTHERS_SKIN = 0.1  # what other references keep of their share where the frame itself lends its skin
-FAINT = 1 / 512  # share that changes no colour by half a level
+OUTSIDE_WEIGHT = 0.1  # what other references keep of their share where the frame itself lends its skin
+MIN_WEIGHT = 1 / 512  # share that changes no colour by half a level
 UNUSED = -1e4  # score of a place without a reference: its share is exactly 0
 
 
@@ -33,9 +33,9 @@ UNUSED = -1e4  # score of a place without a reference: its share is exactly 0
 class Warp:
     """Where N faces take their pixels from."""
 
-    places: Tensor  # (N, K) int64: which of the R references; K - 1 where the last is no part of them (`compose`)
+    indices: Tensor  # (N, K) int64: which of the R references; K - 1 where the last is no part of them (`compose`)
     flow: Tensor  # (N, K, 2, w / 2, w): x, y in crop sides from a pixel to where its colour is in the reference
-    share: Tensor  # (N, K + 1, w / 2, w) in [0, 1], sums to 1 over dim 1; the last is the painted picture's
+    weights: Tensor  # (N, K + 1, w / 2, w) in [0, 1], sums to 1 over dim 1; the last is the painted picture's
 
 
 class WarpHead(nn.Module):
@@ -57,7 +57,7 @@ class WarpHead(nn.Module):
         return FLOW_UNIT * out[:, :2], out[:, 2:]
 
 
-def places_of(owner: Tensor) -> tuple[Tensor, Tensor]:
+def reference_indices(owner: Tensor) -> tuple[Tensor, Tensor]:
     """The references of each item as numbers.
 
     Args:
@@ -72,7 +72,7 @@ def places_of(owner: Tensor) -> tuple[Tensor, Tensor]:
     return order, owner.gather(1, order)
 
 
-def shares(scores: Tensor, paint: Tensor, prior: Tensor, known: Tensor) -> Tensor:
+def blend_weights(scores: Tensor, paint: Tensor, prior: Tensor, known: Tensor) -> Tensor:
     """How much each reference and the painted picture count at each pixel.
 
         share_k = softmax_k(log w_k + score_k),   the painted picture with w = 1
@@ -91,21 +91,21 @@ def shares(scores: Tensor, paint: Tensor, prior: Tensor, known: Tensor) -> Tenso
     return torch.cat([logits, paint], 1).softmax(1)
 
 
-def some_of(warp: Warp, items: slice | Tensor, *, first: int, views: int, own: bool = False) -> Warp:
+def select(warp: Warp, items: slice | Tensor, *, first: int, views: int, own: bool = False) -> Warp:
     """The warp of items that look at `views` references each, which the result numbers from `first` on as 0.
 
     With `own` each has one reference more, behind the others: its own frame, which has no number.
     """
-    share = warp.share[items]
-    share = torch.cat([share[:, : views + own], share[:, -1:]], 1)
-    return Warp(warp.places[items, :views] - first, warp.flow[items, : views + own], share)
+    weights = warp.weights[items]
+    weights = torch.cat([weights[:, : views + own], weights[:, -1:]], 1)
+    return Warp(warp.indices[items, :views] - first, warp.flow[items, : views + own], weights)
 
 
-def lend_skin(warp: Warp, place: int, keep: float) -> Warp:
+def suppress_references_outside_mouth(warp: Warp, place: int, keep: float) -> Warp:
     """The same, with one reference, the frame itself, for the skin, and the others for the lips.
 
         m = exp(-((x - 1/2) / 0.2)^4 - ((y - 0.73) / 0.13)^4)
-        share_p' ~ share_p (1 - (1 - keep) m),   share_k' ~ share_k (m + OTHERS_SKIN (1 - m)),   k other references
+        share_p' ~ share_p (1 - (1 - keep) m),   share_k' ~ share_k (m + OUTSIDE_WEIGHT (1 - m)),   k other references
 
     Its pose and light are the face's own, so that jaw and cheeks cannot show two heads; its lips are the old ones.
 
@@ -114,24 +114,24 @@ def lend_skin(warp: Warp, place: int, keep: float) -> Warp:
         place: which of the K references is the frame itself.
         keep: share of it that stays in the middle of the mouth, in [0, 1].
     """
-    height, width = warp.share.shape[-2:]
-    x = (torch.arange(width, device=warp.share.device) + 0.5) / width - 0.5
-    y = 0.5 + (torch.arange(height, device=warp.share.device) + 0.5) / width - 0.73
+    height, width = warp.weights.shape[-2:]
+    x = (torch.arange(width, device=warp.weights.device) + 0.5) / width - 0.5
+    y = 0.5 + (torch.arange(height, device=warp.weights.device) + 0.5) / width - 0.73
     mouth = torch.exp(-((x / 0.2) ** 4)[None] - ((y / 0.13) ** 4)[:, None])
-    factor = torch.ones_like(warp.share)
-    factor[:, :-1] = mouth + OTHERS_SKIN * (1 - mouth)
+    factor = torch.ones_like(warp.weights)
+    factor[:, :-1] = mouth + OUTSIDE_WEIGHT * (1 - mouth)
     factor[:, place] = 1 - (1 - keep) * mouth
-    share = warp.share * factor + 1e-6
-    return Warp(warp.places, warp.flow, share / share.sum(1, keepdim=True))
+    weights = warp.weights * factor + 1e-6
+    return Warp(warp.indices, warp.flow, weights / weights.sum(1, keepdim=True))
 
 
-def picked(warp: Warp, power: float) -> Warp:
+def sharpen_weights(warp: Warp, power: float) -> Warp:
     """The same, with the largest shares larger still: share_k' ~ share_k ** power.
 
     References that are bent to nearly the same place blur each other where they are mixed; one alone is sharp.
     """
-    share = warp.share**power
-    return Warp(warp.places, warp.flow, share / share.sum(1, keepdim=True))
+    weights = warp.weights**power
+    return Warp(warp.indices, warp.flow, weights / weights.sum(1, keepdim=True))
 
 
 def compose(warp: Warp, painted: Tensor, pictures: Tensor, own: Tensor | None = None, *, fine: bool = False) -> Tensor:
@@ -153,16 +153,16 @@ def compose(warp: Warp, painted: Tensor, pictures: Tensor, own: Tensor | None = 
     side = pictures.shape[-1]
     line = (2 * torch.arange(side, device=pictures.device, dtype=torch.float32) + 1) / side - 1
     base = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1)[side // 2 :]  # (D / 2, D, 2) in [-1, 1]
-    share = enlarged(warp.share, side)
-    out = share[:, -1:] * enlarged(painted, side)
+    weights = enlarged(warp.weights, side)
+    out = weights[:, -1:] * enlarged(painted, side)
     for k in range(warp.flow.shape[1]):
-        if fine and share.device.type == "cpu" and float(warp.share[:, k].max()) < FAINT:
+        if fine and weights.device.type == "cpu" and float(warp.weights[:, k].max()) < MIN_WEIGHT:
             continue
         grid = base + 2 * enlarged(warp.flow[:, k], side).permute(0, 2, 3, 1)
-        source = (own if own is not None and k == warp.places.shape[1] else pictures[warp.places[:, k]]).float()
+        source = (own if own is not None and k == warp.indices.shape[1] else pictures[warp.indices[:, k]]).float()
         mode = "bicubic" if fine else "bilinear"
         seen = F.grid_sample(source, grid, mode=mode, padding_mode="border", align_corners=False)
-        out = out + share[:, k : k + 1] * seen
+        out = out + weights[:, k : k + 1] * seen
     return out.clamp(0, 1) if fine else out  # cubics overshoot
 
 

@@ -17,7 +17,7 @@ TURN, SCALE, SHIFT = 0.1, 0.1, 0.06  # of the affine: radians, log size, crop si
 ERODED = 0.5  # share of clips that are eroded, by a 3 x 3 minimum at size 96
 
 
-class Judged(nn.Module):
+class DiscriminatorStep(nn.Module):
     """Everything that a step of the discriminator asks of it, in one call, as several processes need it."""
 
     def __init__(self, discriminator: Discriminator) -> None:
@@ -47,39 +47,39 @@ class Adversary:
         self._loss, self._train, self._engine = config.loss, config.train, engine
         self._discriminator = engine.place(Discriminator(config.discriminator))
         optimizer = torch.optim.Adam(self._discriminator.parameters(), config.train.learning_rate)
-        self.judged, self._optimizer, _ = engine.prepare(Judged(self._discriminator), optimizer)
+        self.wrapped, self._optimizer, _ = engine.prepare(DiscriminatorStep(self._discriminator), optimizer)
         self._shown: tuple[Tensor, Tensor] | None = None
         self._learnt = 0  # steps, by which the penalty comes round
 
-    def fool(self, fake: Tensor, real: Tensor) -> Tensor:
-        """The generator's loss (13) on clips (B, T, 3, S, S); both kinds are kept for the next `learn`."""
+    def generator_loss(self, fake: Tensor, real: Tensor) -> Tensor:
+        """The generator's loss (13) on clips (B, T, 3, S, S); both kinds are kept for the next `discriminator_step`."""
         self._shown = real.detach(), fake.detach()
         self._discriminator.requires_grad_(False)
         with self._engine.accelerator.autocast():
             return generator_adversarial(self._discriminator(diff_augment(fake)).float())
 
-    def learn(self, share: float) -> dict[str, float]:
-        """A part of a step of Adam on (14), on the clips that `fool` saw last; `share` of the run is done.
+    def discriminator_step(self, share: float) -> dict[str, float]:
+        """A part of a step of Adam on (14), on the clips that `generator_loss` saw last; `share` of the run is done.
 
         The penalty is taken on every `loss.r1_every`th step and then counts as many times (lazy, arXiv:1912.04958).
 
         Returns:
             `discriminator`, the loss without the penalty, and `r1`, where it was taken.
         """
-        assert self._shown is not None  # fool
+        assert self._shown is not None  # generator_loss
         real, fake = self._shown
         self._discriminator.requires_grad_(True)
         every = self._loss.r1_every
         penalized = bool(self._loss.r1_gamma) and self._learnt % every == 0
         seen = diff_augment(real).requires_grad_(True) if penalized else None
-        logits_real, logits_fake, penalty = self.judged(diff_augment(real), diff_augment(fake), seen)
+        logits_real, logits_fake, penalty = self.wrapped(diff_augment(real), diff_augment(fake), seen)
         loss = discriminator_adversarial(logits_real, logits_fake)
         told = {"discriminator": float(loss.detach())}
         if penalty is not None:
             loss = loss + every * self._loss.r1_gamma / 2 * penalty
             told["r1"] = float(penalty.detach())
         rate = rate_at(share, self._train)
-        self._engine.descend(self.judged, self._optimizer, loss, rate)
+        self._engine.descend(self.wrapped, self._optimizer, loss, rate)
         self._learnt += self._engine.stepping
         return told
 

@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lipdub.config import Config
+from lipdub.data.shards import unpacked
+from lipdub.data.store import AGAIN, RATE, ClipEntry, read_clip, read_manifest
 from lipdub.errors import InputError
-from lipdub.faces.align import mouth_mask, mouth_shape, parted_lips, relative_shape, shape_code, transform
 from lipdub.faces.backend import Frame
+from lipdub.faces.crop import mouth_mask, mouth_shape, parted_lips, relative_shape, shape_code, transform
 from lipdub.faces.references import cluster, sharpness
 from lipdub.mel import mel_windows
 from lipdub.models.layers import mask_lower_half
-from lipdub.training.looks import AS_IT_IS, Look
-from lipdub.training.shards import unpacked
-from lipdub.training.store import AGAIN, RATE, ClipEntry, read_clip, read_manifest
+from lipdub.training.augment import IDENTITY, Augmentation
 
 LIGHT_CHANGE = 0.02  # log gain, standard deviation, between a clip's frames in training: once per channel, once in all
 LIGHT_TURN = 0.15  # of a look's light from a side, how much it differs between them
@@ -156,7 +156,7 @@ class ClipSet:
         """`count` random clips, by their weights, with replacement."""
         return [self.clips[index] for index in self.rng.choice(len(self.clips), count, p=self.weights)]
 
-    def sounds(self, count: int, width: int) -> tuple[Tensor, Tensor]:
+    def audio_windows(self, count: int, width: int) -> tuple[Tensor, Tensor]:
         """`count` runs of SOUND_RUN frames: mel windows (B, L, 80, W) and the mouth shapes (B, L, C) seen with them."""
         windows, shapes = [], []
         for clip in self.draw(count):
@@ -175,9 +175,11 @@ class ClipSet:
     def faces(self, clip: Clip, first: int, count: int, size: int, *, augment: bool) -> NDArray[np.float32]:
         """`count` faces (T, 3, S, S) of a clip from frame `first` on, under one random crop and light."""
         mirrored = augment and bool(self.rng.random() < 0.5)
-        look = self._look(augment)
-        matrix = self._matrix(clip, size, augment, look)
-        faces = np.stack([_warp(frame, matrix, size, mirrored, look) for frame in clip.frames[first : first + count]])
+        augmentation = self._augmentation(augment)
+        matrix = self._matrix(clip, size, augment, augmentation)
+        faces = np.stack(
+            [_warp(frame, matrix, size, mirrored, augmentation) for frame in clip.frames[first : first + count]]
+        )
         if augment:
             gain = np.exp(self.rng.normal(0, 0.1, (1, 3, 1, 1)) + self.rng.normal(0, 0.1))
             faces = np.clip(faces ** np.exp(self.rng.normal(0, 0.15)) * gain, 0, 1).astype(np.float32)
@@ -188,16 +190,16 @@ class ClipSet:
         first = int(self.rng.integers(0, len(clip.frames) - n_frames + 1))
         at = np.arange(first, first + n_frames)
         mirrored = augment and bool(self.rng.random() < 0.5)
-        look = self._look(augment)
-        matrix = self._matrix(clip, size, augment, look)
-        landmarks = [look.places(transform(clip.landmarks[i], matrix), size) for i in at]
+        augmentation = self._augmentation(augment)
+        matrix = self._matrix(clip, size, augment, augmentation)
+        landmarks = [augmentation.distort(transform(clip.landmarks[i], matrix), size) for i in at]
         mouth = np.stack([mouth_mask(points, size)[None] for points in landmarks])
         lips = np.stack([parted_lips(points, size)[None] for points in landmarks])
-        references, known, frames = self._references(clip, at, matrix, size, mirrored, augment, look)
+        references, known, frames = self._references(clip, at, matrix, size, mirrored, augment, augmentation)
         times = _times(at)
-        shape, reference_shapes = (self._shape(clip, numbers, matrix, size, look) for numbers in (at, frames))
+        shape, reference_shapes = (self._shape(clip, numbers, matrix, size, augmentation) for numbers in (at, frames))
         return {
-            "real": np.stack([_warp(clip.frames[i], matrix, size, mirrored, look) for i in at]),
+            "real": np.stack([_warp(clip.frames[i], matrix, size, mirrored, augmentation) for i in at]),
             "references": references,
             "known": known,
             "windows": mel_windows(clip.mel, times, self.config.mel, width=width),
@@ -218,7 +220,7 @@ class ClipSet:
         size: int,
         mirrored: bool,
         augment: bool,
-        look: Look,
+        augmentation: Augmentation,
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]:
         """K references, which of them are there, and which frames they show [3.5, 3.6].
 
@@ -233,10 +235,12 @@ class ClipSet:
         faces = np.zeros((places, 3, size, size), np.float32)
         for place, frame in enumerate(frames):
             aligned = place < self.config.train.aligned_references
-            matrix = target_matrix if aligned else self._matrix(clip, size, augment or place >= len(picked), look)
+            matrix = (
+                target_matrix if aligned else self._matrix(clip, size, augment or place >= len(picked), augmentation)
+            )
             elsewhen = augment and not aligned  # a reference is from another moment, and its light is, too
-            relit = elsewhen and self.config.train.looks > 0
-            now = look.relit(self.rng, LIGHT_TURN * self.config.train.looks) if relit else look
+            relight = elsewhen and self.config.train.augment > 0
+            now = augmentation.relight(self.rng, LIGHT_TURN * self.config.train.augment) if relight else augmentation
             faces[place] = _warp(clip.frames[frame], matrix, size, mirrored, now, blur)
             if elsewhen:
                 faces[place] *= np.exp(self.rng.normal(0, LIGHT_CHANGE, (3, 1, 1)) + self.rng.normal(0, LIGHT_CHANGE))
@@ -262,21 +266,25 @@ class ClipSet:
             far = far[away <= max(reference.neighbourhood, away.min())]
         return self.rng.choice(far, min(places, len(far)), replace=False)
 
-    def _look(self, augment: bool) -> Look:
+    def _augmentation(self, augment: bool) -> Augmentation:
         """That a sample is seen with: every frame of it alike."""
-        return Look.drawn(self.rng, self.config.train.looks) if augment and self.config.train.looks else AS_IT_IS
+        return (
+            Augmentation.sample(self.rng, self.config.train.augment)
+            if augment and self.config.train.augment
+            else IDENTITY
+        )
 
     def _shape(
-        self, clip: Clip, frames: NDArray[np.int64], matrix: NDArray[np.float64], size: int, look: Look
+        self, clip: Clip, frames: NDArray[np.int64], matrix: NDArray[np.float64], size: int, augmentation: Augmentation
     ) -> NDArray[np.float32]:
         """Mouth-shape codes (N, 8) of frames, as a look changes them."""
-        if look is AS_IT_IS:
+        if augmentation is IDENTITY:
             return clip.shape[frames]
         seen = np.concatenate([clip.landmarks[frames], clip.at_rest[None]])
-        change = mouth_shape(look.places(transform(seen, matrix), size)) - mouth_shape(seen)
+        change = mouth_shape(augmentation.distort(transform(seen, matrix), size)) - mouth_shape(seen)
         return clip.shape[frames] + relative_shape(change[:-1], change[-1])
 
-    def _matrix(self, clip: Clip, size: int, augment: bool, look: Look) -> NDArray[np.float64]:
+    def _matrix(self, clip: Clip, size: int, augment: bool, augmentation: Augmentation) -> NDArray[np.float64]:
         """Stored crop -> face crop: cuts the margin away, with a look's build and a little jitter in training."""
         side = clip.frames.shape[1]
         scale, angle, shift = size * self.margin / side, 0.0, np.zeros(2)
@@ -285,7 +293,7 @@ class ClipSet:
             angle = float(np.deg2rad(self.rng.normal(0, 2.0)))
             shift = self.rng.normal(0, 0.012, 2) * size
         cos, sin = scale * np.cos(angle), scale * np.sin(angle)
-        linear = np.array([[cos, -sin], [sin, cos]]) @ look.build
+        linear = np.array([[cos, -sin], [sin, cos]]) @ augmentation.build
         return np.hstack([linear, (size / 2 + shift - linear @ np.full(2, side / 2))[:, None]])
 
 
@@ -311,14 +319,14 @@ def _times(frames: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def _warp(
-    frame: Frame, matrix: NDArray[np.float64], size: int, mirrored: bool, look: Look, blur: float = 0.0
+    frame: Frame, matrix: NDArray[np.float64], size: int, mirrored: bool, augmentation: Augmentation, blur: float = 0.0
 ) -> NDArray[np.float32]:
-    face = look.seen(frame, matrix, size)
+    face = augmentation.warp(frame, matrix, size)
     if blur > 0:
         face = np.asarray(cv2.GaussianBlur(face, (0, 0), blur), np.uint8)
     lit = np.ascontiguousarray(face.transpose(2, 0, 1), np.float32) / np.float32(255)
-    if look.across or look.down:
-        lit = np.minimum(lit * look.light(size).astype(np.float32), 1)
+    if augmentation.light_x or augmentation.light_y:
+        lit = np.minimum(lit * augmentation.light(size).astype(np.float32), 1)
     return np.ascontiguousarray(lit[..., ::-1]) if mirrored else lit
 
 

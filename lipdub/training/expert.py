@@ -1,6 +1,6 @@
 """Training of the lip-sync expert [3.3]: in sync or not, from the lower half of 5 faces and their mel.
 
-Each clip is judged with its own sound and with `train.wrong_sounds` from other times of it, both halves of the loss (4)
+Each clip is judged with its own sound and with `train.negatives` from other times of it, both halves of the loss (4)
 weighing alike. With `loss.shape` both embeddings must also tell the mouths of their five frames (not in the thesis):
 through d alone, a cosine of two networks that know nothing, lips are not found in an hour on little data. Accuracy
 counts d > 1/2 on held-out speakers, right and wrong sounds alike.
@@ -17,18 +17,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lipdub.config import Config, ExpertConfig
-from lipdub.faces.align import SHAPE_NAMES
+from lipdub.data.store import RATE
+from lipdub.faces.crop import SHAPE_NAMES
 from lipdub.losses import expert_bce
 from lipdub.mel import mel_windows
 from lipdub.models.expert import Expert, lower_halves
 from lipdub.training.data import MIRRORED_SHAPE, ClipSet, another_voice, hard_to_hear, noisy_sound
 from lipdub.training.engine import Engine, rate_at
-from lipdub.training.store import RATE
 
 NEAREST_S = 0.2  # a wrong sound is at least this far from the right one
-JUDGED_BATCHES, JUDGED_CLIPS = 8, 64  # of a validation
+VALIDATION_BATCHES, VALIDATION_CLIPS = 8, 64  # of a validation
 BINS = 10  # of d, for the calibration error
-JUDGE_SEED = 7  # every validation sees the same samples
+VALIDATION_SEED = 7  # every validation sees the same samples
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class ExpertBatch:
 
 
 @dataclass(frozen=True)
-class Judged:
+class ExpertOutput:
     """What is made of a batch."""
 
     similarity: Tensor  # d of (3), (N, H)
@@ -53,7 +53,7 @@ class Judged:
     heard: Tensor | None  # (N, H, T C) mouths that the sounds' embeddings tell
 
 
-class TaughtExpert(nn.Module):
+class ExpertStep(nn.Module):
     """The expert and, in training, two heads that read the mouths of a clip's frames from either embedding.
 
     Args:
@@ -68,15 +68,15 @@ class TaughtExpert(nn.Module):
         told = config.frames * len(SHAPE_NAMES)
         self.heads = nn.ModuleList([nn.Linear(config.embedding, told) for _ in ("faces", "sound")] if heads else [])
 
-    def forward(self, batch: ExpertBatch) -> Judged:
+    def forward(self, batch: ExpertBatch) -> ExpertOutput:
         """Compare the faces of a batch with all of its sounds."""
         faces = self.expert.embed_faces(batch.faces).float()  # (N, E)
         sounds = self.expert.embed_audio(batch.mel.flatten(0, 1)).float().view(*batch.mel.shape[:2], -1)  # (N, H, E)
         similarity = (faces[:, None] * sounds).sum(2).clamp(max=1.0)
         if not self.heads:
-            return Judged(similarity, None, None)
+            return ExpertOutput(similarity, None, None)
         of_faces, of_sound = self.heads
-        return Judged(similarity, of_faces(self.scale * faces), of_sound(self.scale * sounds))
+        return ExpertOutput(similarity, of_faces(self.scale * faces), of_sound(self.scale * sounds))
 
 
 class ExpertTraining:
@@ -91,9 +91,9 @@ class ExpertTraining:
 
     def __init__(self, config: Config, engine: Engine, clips: ClipSet, held_out: ClipSet) -> None:
         self.config, self.engine, self.clips, self.held_out = config, engine, clips, held_out
-        taught = engine.place(TaughtExpert(config.expert, heads=config.loss.shape > 0))
-        optimizer = torch.optim.Adam(taught.parameters(), config.train.learning_rate)
-        self.taught, self.optimizer, self.network = engine.prepare(taught, optimizer)
+        wrapped = engine.place(ExpertStep(config.expert, heads=config.loss.shape > 0))
+        optimizer = torch.optim.Adam(wrapped.parameters(), config.train.learning_rate)
+        self.wrapped, self.optimizer, self.network = engine.prepare(wrapped, optimizer)
         self.best: dict[str, Tensor] = {}
         self.best_loss = float("inf")
         self.stale = 0  # validations since the best one
@@ -101,7 +101,7 @@ class ExpertTraining:
     @property
     def networks(self) -> list[nn.Module]:
         """The expert with its heads."""
-        return [self.taught]
+        return [self.wrapped]
 
     @property
     def settled(self) -> bool:
@@ -110,18 +110,18 @@ class ExpertTraining:
 
     def sample(self, step: int, part: int) -> ExpertBatch:
         """A random batch."""
-        clips, wrong = self.clips.numbered(step, part), self.config.train.wrong_sounds
+        clips, wrong = self.clips.numbered(step, part), self.config.train.negatives
         return expert_batch(clips, self.config, self.engine.part_clips, wrong, augment=True)
 
     def losses(self, sample: ExpertBatch, step: int) -> dict[str, Tensor]:
         """Loss (4), and of the mouths that the embeddings tell."""
-        self.taught.train()
+        self.wrapped.train()
         return self.judge(sample)
 
     def judge(self, batch: ExpertBatch) -> dict[str, Tensor]:
         """Unweighted terms of the loss of one batch."""
         batch = batch.to(self.engine.device)
-        judged = self.taught(batch)
+        judged = self.wrapped(batch)
         losses = {"expert": _balanced(judged.similarity)}
         if judged.seen is not None:
             losses["seen"] = F.smooth_l1_loss(judged.seen.float(), batch.shapes[:, 0], beta=0.5)
@@ -135,17 +135,17 @@ class ExpertTraining:
         if "seen" in losses:
             total = total + weight * (losses["seen"] + losses["heard"])
         rate = rate_at(share, train)
-        self.engine.descend(self.taught, self.optimizer, total, rate)
+        self.engine.descend(self.wrapped, self.optimizer, total, rate)
         return {}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Loss (4), accuracy and calibration error on held-out samples."""
         self.network.eval()
-        self.held_out.reseed(JUDGE_SEED)
+        self.held_out.reseed(VALIDATION_SEED)
         losses, judged = [], []
-        for _ in range(JUDGED_BATCHES):
-            batch = expert_batch(self.held_out, self.config, JUDGED_CLIPS, 1, augment=False)
+        for _ in range(VALIDATION_BATCHES):
+            batch = expert_batch(self.held_out, self.config, VALIDATION_CLIPS, 1, augment=False)
             similarity = self.network(batch.to(self.engine.device)).similarity
             losses.append(float(_balanced(similarity)))
             judged.append(similarity.cpu())

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lipdub.errors import InputError
 from lipdub.faces.backend import Frame
 from lipdub.models.facenets import LANDMARK_SIDE, STRIDE
-from lipdub.training.looks import Look
+from lipdub.training.augment import Augmentation
 
 VIDEO_SUFFIXES = (".mp4", ".mpg", ".avi", ".mov", ".mkv", ".webm")
 KEPT_SIDE = 320  # longest side of a frame kept for the detector
@@ -298,13 +298,13 @@ def landmark_sample(patches: list[LabelledPatch], rng: np.random.Generator) -> t
         direction = rng.uniform(0, 2 * np.pi)
         centre = centre + np.array([np.cos(direction), np.sin(direction)]) * side * rng.uniform(0.5, 1.0)
         side *= np.exp(rng.uniform(-1.2, 0.5))
-    look, angle = Look.drawn(rng), np.deg2rad(rng.normal(0, 9))
+    augmentation, angle = Augmentation.sample(rng), np.deg2rad(rng.normal(0, 9))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    linear = LANDMARK_SIDE / side * turn @ look.build
+    linear = LANDMARK_SIDE / side * turn @ augmentation.build
     matrix = np.hstack([linear, (LANDMARK_SIDE / 2 - linear @ centre)[:, None]])
     border = cv2.BORDER_REPLICATE if rng.random() < 0.7 else cv2.BORDER_CONSTANT
-    crop = look.seen(patch.image, matrix, LANDMARK_SIDE, border)
-    points = look.places(patch.landmarks @ linear.T + matrix[:, 2], LANDMARK_SIDE) / LANDMARK_SIDE
+    crop = augmentation.warp(patch.image, matrix, LANDMARK_SIDE, border)
+    points = augmentation.distort(patch.landmarks @ linear.T + matrix[:, 2], LANDMARK_SIDE) / LANDMARK_SIDE
     if rng.random() < 0.5:
         crop = np.ascontiguousarray(crop[:, ::-1])
         points = np.stack([1 - points[:, 0], points[:, 1]], 1)[FLIP]
@@ -312,5 +312,5 @@ def landmark_sample(patches: list[LabelledPatch], rng: np.random.Generator) -> t
         x, y = rng.integers(0, LANDMARK_SIDE, 2)
         w, h = rng.integers(8, 40, 2)
         crop[y : y + h, x : x + w] = rng.integers(0, 256, 3)
-    lit = np.clip(crop * look.light(LANDMARK_SIDE)[..., None], 0, 255).astype(np.uint8)
+    lit = np.clip(crop * augmentation.light(LANDMARK_SIDE)[..., None], 0, 255).astype(np.uint8)
     return degrade(lit, rng), points.astype(np.float32), face

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from lipdub.config import Config
 from lipdub.losses import (
-    edge_l1,
+    correlation_loss,
     expert_loss,
-    follow_loss,
+    gradient_l1,
     mask_bce,
     masked_l1,
     motion_l1,
@@ -37,8 +37,8 @@ from lipdub.training.data import Batch, ClipSet, another_voice, hard_to_hear, ma
 from lipdub.training.engine import Engine, averaged_copy, rate_at
 
 SHAPE_NOISE = 0.1  # on the true shape that stands in for the heard one, which is never exact; in units of SHAPE_SCALE
-JUDGED_BATCHES, JUDGED_CLIPS, JUDGED_SOUNDS = 6, 4, 32  # of a validation
-JUDGE_SEED, PICTURE_SEED = 7, 11  # every validation, and every picture, shows the same samples
+VALIDATION_BATCHES, VALIDATION_CLIPS, VALIDATION_WINDOWS = 6, 4, 32  # of a validation
+VALIDATION_SEED, PICTURE_SEED = 7, 11  # every validation, and every picture, shows the same samples
 
 
 def own_references(known: Tensor, frames: int) -> Tensor:
@@ -54,32 +54,32 @@ def own_references(known: Tensor, frames: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class GeneratorBatch:
     """What a part of a step is learnt from."""
 
-    sounds: tuple[Tensor, Tensor] | None  # mel windows (B, L, 80, W) and the mouth shapes (B, L, C) seen with them
+    audio: tuple[Tensor, Tensor] | None  # mel windows (B, L, 80, W) and the mouth shapes (B, L, C) seen with them
     batch: Batch | None  # None while only sound is learnt
 
-    def to(self, device: torch.device) -> Lesson:
+    def to(self, device: torch.device) -> GeneratorBatch:
         """The same on another device."""
-        sounds = None if self.sounds is None else (self.sounds[0].to(device), self.sounds[1].to(device))
-        return Lesson(sounds, None if self.batch is None else self.batch.to(device))
+        audio = None if self.audio is None else (self.audio[0].to(device), self.audio[1].to(device))
+        return GeneratorBatch(audio, None if self.batch is None else self.batch.to(device))
 
 
-class TaughtGenerator(nn.Module):
+class GeneratorStep(nn.Module):
     """Everything that a step asks of a generator, in one call, as several processes need it."""
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
         self.generator = generator
 
-    def forward(self, lesson: Lesson, shape: Tensor | None) -> tuple[Tensor | None, Generated | None]:
-        """Mouth shapes heard in the sounds, and faces for the batch, with `shape` in place of what is heard there."""
-        heard = None if lesson.sounds is None else self.generator.encode_audio(lesson.sounds[0].flatten(0, 1)).shape
-        return heard, None if lesson.batch is None else paint(self.generator, lesson.batch, shape)
+    def forward(self, inputs: GeneratorBatch, shape: Tensor | None) -> tuple[Tensor | None, Generated | None]:
+        """Mouth shapes heard in the audio, and faces for the batch, with `shape` in place of what is heard there."""
+        heard = None if inputs.audio is None else self.generator.encode_audio(inputs.audio[0].flatten(0, 1)).shape
+        return heard, None if inputs.batch is None else generate(self.generator, inputs.batch, shape)
 
 
-def paint(generator: Generator, batch: Batch, shape: Tensor | None) -> Generated:
+def generate(generator: Generator, batch: Batch, shape: Tensor | None) -> Generated:
     """The generator on a batch; `shape` (B * T, C) stands in for what is heard."""
     shapes = batch.reference_shapes.flatten(0, 1) if generator.config.shape_code else None
     if shapes is not None and generator.training:
@@ -122,7 +122,7 @@ class GeneratorTraining:
             generator.load_state_dict(start.state_dict())
         self.averaged = averaged_copy(generator, config.train.ema, engine.device)
         optimizer = torch.optim.Adam(generator.parameters(), config.train.learning_rate)
-        self.taught, self.optimizer, _ = engine.prepare(TaughtGenerator(generator), optimizer)
+        self.wrapped, self.optimizer, _ = engine.prepare(GeneratorStep(generator), optimizer)
         self.generator = generator
         self.features = engine.place(features) if features is not None else None
         self.expert = engine.place(expert).eval().requires_grad_(False) if expert is not None else None
@@ -131,42 +131,42 @@ class GeneratorTraining:
     @property
     def networks(self) -> list[nn.Module]:
         """Generator and, in stage 2, discriminator."""
-        return [self.taught, *([] if self.adversary is None else [self.adversary.judged])]
+        return [self.wrapped, *([] if self.adversary is None else [self.adversary.wrapped])]
 
     @property
     def settled(self) -> bool:
         """Never: masked L1 falls as long as a run lasts."""
         return False
 
-    def sample(self, step: int, part: int) -> Lesson:
+    def sample(self, step: int, part: int) -> GeneratorBatch:
         """Random sounds and pictures, as far as the step has use for them."""
         config, clips, count = self.config, self.clips.numbered(step, part), self.engine.part_clips
-        sounds = None
-        if config.generator.shape_code and (config.loss.shape or config.loss.follow):
-            n_sounds = max(1, config.train.sounds * count // config.train.batch_clips)
-            windows, shapes = clips.sounds(n_sounds, config.generator.window)
+        audio = None
+        if config.generator.shape_code and (config.loss.shape or config.loss.correlation):
+            n_clips = max(1, config.train.audio_clips * count // config.train.batch_clips)
+            windows, shapes = clips.audio_windows(n_clips, config.generator.window)
             varied = another_voice(hard_to_hear(windows, clips.rng), clips.rng)
-            sounds = noisy_sound(varied, clips.rng), shapes
-        pictures = step >= config.train.sound_first or sounds is None
+            audio = noisy_sound(varied, clips.rng), shapes
+        pictures = step >= config.train.audio_only_steps or audio is None
         size, width = config.generator.size, config.generator.window
-        return Lesson(sounds, clips.batch(count, size, width, augment=True) if pictures else None)
+        return GeneratorBatch(audio, clips.batch(count, size, width, augment=True) if pictures else None)
 
-    def losses(self, sample: Lesson, step: int) -> dict[str, Tensor]:
+    def losses(self, sample: GeneratorBatch, step: int) -> dict[str, Tensor]:
         """Every term of (15) that has a weight now, by its configuration key."""
-        lesson, taught = sample.to(self.engine.device), None
-        self.taught.train()
-        if lesson.batch is not None and (taught := self._true_shape(lesson.batch)) is not None:
-            taught = taught + SHAPE_NOISE * torch.randn_like(taught)
-        heard, generated = self.taught(lesson, taught)
+        inputs, true_shape = sample.to(self.engine.device), None
+        self.wrapped.train()
+        if inputs.batch is not None and (true_shape := self._true_shape(inputs.batch)) is not None:
+            true_shape = true_shape + SHAPE_NOISE * torch.randn_like(true_shape)
+        heard, generated = self.wrapped(inputs, true_shape)
         losses: dict[str, Tensor] = {}
-        if lesson.sounds is not None:
-            seen = lesson.sounds[1]
+        if inputs.audio is not None:
+            seen = inputs.audio[1]
             losses["shape"] = F.smooth_l1_loss(heard.view_as(seen), seen, beta=0.5)
-            if self.config.loss.follow:
-                losses["follow"] = follow_loss(heard.float().view_as(seen), seen)
-        if lesson.batch is not None:
+            if self.config.loss.correlation:
+                losses["correlation"] = correlation_loss(heard.float().view_as(seen), seen)
+        if inputs.batch is not None:
             with self.engine.accelerator.autocast():
-                losses |= self.picture_losses(lesson.batch, generated)
+                losses |= self.picture_losses(inputs.batch, generated)
         return losses
 
     def picture_losses(self, batch: Batch, generated: Generated) -> dict[str, Tensor]:
@@ -178,15 +178,15 @@ class GeneratorTraining:
         region = mouth if generated.mask is None else torch.maximum(generated.mask.sigmoid().detach(), mouth)
         region = region * mouth_emphasis(region, weight.mouth_weight)
         losses = {"l1": masked_l1(generated.face, real, region)}
-        if weight.edges:
-            losses["edges"] = edge_l1(generated.face, real, region)
+        if weight.gradient_l1:
+            losses["gradient_l1"] = gradient_l1(generated.face, real, region)
         if weight.motion and batch.real.shape[1] > 1:
             clips = batch.real.shape[:2]
             losses["motion"] = motion_l1(*(x.unflatten(0, clips) for x in (generated.face, real, region)))
-        if generated.warp is not None and weight.paint:
-            share = enlarged(generated.warp.share[:, -1:], real.shape[-1])
+        if generated.warp is not None and weight.painted_share:
+            share = enlarged(generated.warp.weights[:, -1:], real.shape[-1])
             lips = batch.lips.flatten(0, 1)
-            losses["paint"] = painted_share(share, mouth[..., half:, :], lips[..., half:, :])
+            losses["painted_share"] = painted_share(share, mouth[..., half:, :], lips[..., half:, :])
         if self.features is not None and weight.vgg:
             seen = torch.randperm(len(real), device=real.device)[: max(1, round(weight.vgg_share * len(real)))]
             losses["vgg"] = perceptual(
@@ -199,7 +199,7 @@ class GeneratorTraining:
             losses["expert"] = self._expert_loss(self.expert, blended.unflatten(0, batch.real.shape[:2]), batch)
         if self.adversary is not None:
             fake = blended.unflatten(0, batch.real.shape[:2])
-            losses["adversarial"] = self.adversary.fool(fake, batch.real)
+            losses["adversarial"] = self.adversary.generator_loss(fake, batch.real)
         return losses
 
     def _expert_loss(self, expert: Expert, frames: Tensor, batch: Batch) -> Tensor:
@@ -216,11 +216,11 @@ class GeneratorTraining:
         factor = {name: getattr(weights, name) for name in losses} | {"expert": self.expert_weight}
         total = torch.stack([factor[name] * value for name, value in losses.items()]).sum()
         rate = rate_at(share, train)
-        self.engine.descend(self.taught, self.optimizer, total, rate)
+        self.engine.descend(self.wrapped, self.optimizer, total, rate)
         if self.engine.stepping:
             self.averaged.update_parameters(self.generator)
         if self.adversary is not None and "adversarial" in losses:
-            return self.adversary.learn(share)
+            return self.adversary.discriminator_step(share)
         return {}
 
     @torch.no_grad()
@@ -230,22 +230,22 @@ class GeneratorTraining:
         Switches the expert loss on once the first of these is good enough [3.7].
         """
         config, device, model = self.config, self.engine.device, self._average
-        self.held_out.reseed(JUDGE_SEED)
+        self.held_out.reseed(VALIDATION_SEED)
         rows: list[dict[str, float]] = []
-        for _ in range(JUDGED_BATCHES):
+        for _ in range(VALIDATION_BATCHES):
             batch = self._held_out_batch()
-            generated = paint(model, batch, self._true_shape(batch))
+            generated = generate(model, batch, self._true_shape(batch))
             real, mouth = batch.real.flatten(0, 1), batch.mouth.flatten(0, 1)
             blended = blend(generated, real, config.loss)
             row = {"val_l1": masked_l1(generated.face, real, mouth), "val_blend_l1": masked_l1(blended, real, mouth)}
             if config.generator.shape_code:
-                windows, shapes = self.held_out.sounds(JUDGED_SOUNDS, config.generator.window)
+                windows, shapes = self.held_out.audio_windows(VALIDATION_WINDOWS, config.generator.window)
                 heard = model.encode_audio(windows.flatten(0, 1).to(device)).shape
                 assert heard is not None  # shape_code
                 heard = heard.cpu().view_as(shapes)
                 openings = torch.stack([heard[..., 0].flatten(), shapes[..., 0].flatten()])
                 row["val_opening_r"] = torch.corrcoef(openings)[0, 1]
-                row["val_follow"] = follow_loss(heard[..., :1], shapes[..., :1])
+                row["val_correlation"] = correlation_loss(heard[..., :1], shapes[..., :1])
             rows.append({name: float(value) for name, value in row.items()})
         values = self.engine.of_first({name: float(np.mean([row[name] for row in rows])) for name in rows[0]})
         if self.expert is not None:
@@ -260,9 +260,9 @@ class GeneratorTraining:
         self.held_out.reseed(PICTURE_SEED)
         batch = self._held_out_batch()
         repeated = batch.references[:, :1].expand_as(batch.real).flatten(0, 1)
-        real, taught = batch.real.flatten(0, 1), self._true_shape(batch)
-        shapes = [None] if taught is None else [None, taught]
-        made = [blend(paint(self._average, batch, shape), real, self.config.loss) for shape in shapes]
+        real, true_shape = batch.real.flatten(0, 1), self._true_shape(batch)
+        shapes = [None] if true_shape is None else [None, true_shape]
+        made = [blend(generate(self._average, batch, shape), real, self.config.loss) for shape in shapes]
         return [masked_faces(batch.real), repeated, *made, real]
 
     def state(self) -> dict[str, Any]:
@@ -291,7 +291,7 @@ class GeneratorTraining:
 
     def _held_out_batch(self) -> Batch:
         size, width = self.config.generator.size, self.config.generator.window
-        return self.held_out.batch(JUDGED_CLIPS, size, width, augment=False).to(self.engine.device)
+        return self.held_out.batch(VALIDATION_CLIPS, size, width, augment=False).to(self.engine.device)
 
     def _true_shape(self, batch: Batch) -> Tensor | None:
         """What stands in for the heard shape (B * T, C); None where the generator has no shape code."""

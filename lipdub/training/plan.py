@@ -13,6 +13,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from lipdub.config import Config
+from lipdub.data.store import read_manifest
 from lipdub.errors import InputError
 from lipdub.models.discriminator import Discriminator
 from lipdub.models.expert import Expert
@@ -21,7 +22,6 @@ from lipdub.models.generator import Generator
 from lipdub.models.layers import n_parameters
 from lipdub.training.faces import DETECTOR_CANVAS
 from lipdub.training.stages import second_stage
-from lipdub.training.store import read_manifest
 
 NUMBER = 4  # bytes of a float32
 SLOTS = {"expert": 4, "1": 5, "2": 5}  # float32 numbers a parameter: itself, gradient, two of Adam, the average
@@ -123,7 +123,7 @@ def _training(stage: str, config: Config) -> tuple[nn.Module, Callable[[], objec
     if stage == "expert":
         section, expert = config.expert, Expert(config.expert)
         lower = torch.zeros(count, 3 * section.frames, section.size // 2, section.size)
-        mel = torch.zeros(count * (1 + train.wrong_sounds), 1, section.n_mels, section.window)
+        mel = torch.zeros(count * (1 + train.negatives), 1, section.n_mels, section.window)
         return expert, lambda: (expert.embed_faces(lower), expert.embed_audio(mel))
     size, generator, code = config.generator.size, Generator(config.generator), config.generator.shape_code
     frames, places = count * train.frames, count * train.references

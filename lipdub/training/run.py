@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from lipdub.config import Config, from_dict, to_dict
+from lipdub.data.settings import keep_settings
 from lipdub.errors import InputError
-from lipdub.training.settings import keep_settings
 
 CHECKPOINT, SETTINGS, NOT_FINITE = "checkpoint.pt", "config.json", "not-finite.pt"
 SECTIONS = ("mel", "reference", "generator", "expert", "discriminator", "loss", "train")  # what training depends on

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from lipdub.config import Config
+from lipdub.data.store import read_manifest
 from lipdub.errors import InputError, SetupError, WeightsError
-from lipdub.faces.align import SHAPE_NAMES
+from lipdub.faces.crop import SHAPE_NAMES
 from lipdub.models.expert import Expert
 from lipdub.models.generator import Generator
 from lipdub.models.vgg import Vgg16, Vgg19Conv31
@@ -25,7 +26,6 @@ from lipdub.training.faces import FaceTraining
 from lipdub.training.generator import GeneratorTraining
 from lipdub.training.loop import Stage, train_steps
 from lipdub.training.run import CHECKPOINT, Run, TrainProgress, run_config
-from lipdub.training.store import read_manifest
 from lipdub.weights import RUN_WEIGHTS, load_expert, load_generator, load_state, locate
 
 EXPERT_2, ADVERSARIAL_2 = 0.1, 0.01  # weights of stage 2 where none are set [3.7]

@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 
 from lipdub.cli.app import app
 from lipdub.cli.batch import read_manifest
+from lipdub.dub import batch as batch_module
+from lipdub.dub.batch import BatchItem, BatchResult, failure
 from lipdub.errors import InputError, OutputError
-from lipdub.pipeline import batch as batch_module
-from lipdub.pipeline.batch import BatchItem, BatchResult, failure
 
 runner = CliRunner()
 FORMS = {

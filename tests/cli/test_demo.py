@@ -9,10 +9,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from lipdub.cli.app import app
-from lipdub.faces.align import TEMPLATE
 from lipdub.faces.backend import Detections
 from lipdub.faces.builtin import CENTRE_SHIFT, REGION_OVER_BOX
-from lipdub.media.marks import read_marks
+from lipdub.faces.crop import TEMPLATE
+from lipdub.media.disclosure import read_marks
 
 FACE = np.array([(180, 130, 300, 280)], np.float32)  # about where the portrait's face is, pixels of the clip
 
@@ -35,7 +35,7 @@ class Portrait:
 
 @pytest.fixture
 def demo(tmp_path: Path, generator_file: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    monkeypatch.setattr("lipdub.pipeline.inputs.face_backend", lambda name, config, device: Portrait())
+    monkeypatch.setattr("lipdub.dub.inputs.face_backend", lambda name, config, device: Portrait())
     monkeypatch.chdir(tmp_path)
 
     def run(*args: str) -> Result:

@@ -9,17 +9,17 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from lipdub.cli.app import app
+from lipdub.data.store import ClipEntry, write_manifest
 from lipdub.errors import ResourceError
 from lipdub.evaluation.evaluate import EvalOptions
-from lipdub.faces.align import TEMPLATE
-from lipdub.training.store import ClipEntry, write_manifest
+from lipdub.faces.crop import TEMPLATE
 
 
 @pytest.fixture
 def run(face_clip, fake_faces, generator_file: Path, tmp_path: Path, monkeypatch) -> Callable[..., Result]:
     """`lipdub eval` on two drawn clips, with a judge of squares."""
 
-    class SquareJudge:
+    class SquareLandmarkTracker:
         name = "squares"
 
         def __init__(self, *files: Path) -> None:
@@ -37,8 +37,8 @@ def run(face_clip, fake_faces, generator_file: Path, tmp_path: Path, monkeypatch
             points[66, 1] += side - 50
             return points
 
-    monkeypatch.setattr("lipdub.pipeline.inputs.face_backend", lambda name, config, device: fake_faces())
-    monkeypatch.setattr("lipdub.evaluation.evaluate.MeshJudge", SquareJudge)
+    monkeypatch.setattr("lipdub.dub.inputs.face_backend", lambda name, config, device: fake_faces())
+    monkeypatch.setattr("lipdub.evaluation.evaluate.MeshLandmarkTracker", SquareLandmarkTracker)
     monkeypatch.setattr("lipdub.evaluation.quality.find", lambda entry: None)  # no bundled expert: faster
     (tmp_path / "clips").mkdir()
     for name, phase in (("a", 0), ("b", 1)):

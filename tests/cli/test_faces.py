@@ -22,8 +22,8 @@ def video(face_clip) -> Path:
 
 @pytest.fixture
 def faces(fake_faces, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    for place in ("faces", "inputs"):
-        monkeypatch.setattr(f"lipdub.pipeline.{place}.face_backend", lambda name, config, device: fake_faces())
+    for place in ("face_list", "inputs"):
+        monkeypatch.setattr(f"lipdub.dub.{place}.face_backend", lambda name, config, device: fake_faces())
 
     def run(video: Path, *args: object, command: str = "faces") -> Result:
         return CliRunner().invoke(app, [str(word) for word in (command, video, "--device", "cpu", *args)])

@@ -8,8 +8,8 @@ from typer.testing import CliRunner, Result
 
 from lipdub import __version__
 from lipdub.cli.app import app
-from lipdub.media.marks import disclosure_tags
-from lipdub.pipeline import SyncOptions, sync_video
+from lipdub.dub import SyncOptions, sync_video
+from lipdub.media.disclosure import disclosure_tags
 from lipdub.weights import entry_of
 
 
@@ -19,7 +19,7 @@ def inspect(*args: object) -> Result:
 
 @pytest.fixture
 def dubbed(face_clip, speech, generator_file: Path, fake_faces, tmp_path: Path, monkeypatch) -> Path:
-    monkeypatch.setattr("lipdub.pipeline.inputs.face_backend", lambda name, config, device: fake_faces())
+    monkeypatch.setattr("lipdub.dub.inputs.face_backend", lambda name, config, device: fake_faces())
     output, options = tmp_path / "out.mp4", SyncOptions(generator=str(generator_file), device="cpu")
     sync_video(face_clip(lambda number: [(50, 30, 56)], n_frames=5), speech(0.2), output, options)
     return output
@@ -44,7 +44,7 @@ def test_json_is_one_object(dubbed: Path) -> None:
 
 def test_bundled_weights_are_named(dubbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     marks = disclosure_tags(__version__, entry_of("generator").sha256)
-    monkeypatch.setattr("lipdub.media.listing.marks_in", lambda tags: marks)
+    monkeypatch.setattr("lipdub.media.inspect.marks_in", lambda tags: marks)
     assert "the weights 'generator' of this version" in inspect(dubbed).stdout
     assert json.loads(inspect(dubbed, "--json").stdout)["weights"] == "generator"
 

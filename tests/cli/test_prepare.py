@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lipdub.cli.app import app
-from lipdub.training.store import read_manifest
+from lipdub.data.store import read_manifest
 
 runner = CliRunner()
 
@@ -53,7 +53,7 @@ def test_shards_are_a_data_set_of_their_own(source: Path, tmp_path: Path) -> Non
 def test_shards_without_webdataset_are_refused_before_anything_is_made(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lipdub.training.shards.find_spec", lambda name: None)
+    monkeypatch.setattr("lipdub.data.shards.find_spec", lambda name: None)
     result = runner.invoke(app, ["prepare", str(source), "-o", str(tmp_path / "data"), "--shards", "5"])
     assert result.exit_code == 6
     assert 'pip install "lipdub[shards]"' in result.stderr

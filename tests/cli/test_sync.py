@@ -14,8 +14,8 @@ from typer.testing import CliRunner, Result
 
 from lipdub.cli.app import app
 from lipdub.cli.arguments import parse_face, parse_time
+from lipdub.dub import SyncOptions
 from lipdub.errors import ResourceError
-from lipdub.pipeline import SyncOptions
 
 FACE = (50, 30, 56)
 ROOT = Path(__file__).parents[2]
@@ -37,7 +37,7 @@ def sync(
     face_clip, speech, generator_file: Path, fake_faces, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Result]:
     """Run `lipdub sync` on a made clip; keywords replace the clip, the dub and the weights."""
-    monkeypatch.setattr("lipdub.pipeline.inputs.face_backend", lambda name, config, device: fake_faces())
+    monkeypatch.setattr("lipdub.dub.inputs.face_backend", lambda name, config, device: fake_faces())
 
     def run(
         *args: str, video: Path | None = None, audio: Path | None = None, weights: str | Path = generator_file
@@ -71,7 +71,7 @@ def test_a_dub_starts_without_what_it_does_not_need(face_clip, speech, output: P
     done = subprocess.run([*map(str, words)], env=variables, capture_output=True, text=True, timeout=120)
     assert done.returncode == 4, done.stderr  # the last frame was looked at, and no face seen
     modules = set(done.stdout.split())
-    assert {"torch", "av", "lipdub.pipeline.render"} < modules
+    assert {"torch", "av", "lipdub.dub.render"} < modules
     assert not NEEDLESS & modules
 
 
@@ -214,8 +214,8 @@ def test_an_absent_device_or_face_finder_is_exit_code_6(sync, monkeypatch, outpu
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     result = sync("--device", "cuda")
     assert result.exit_code == 6 and "--device cpu" in result.stderr
-    monkeypatch.setattr("lipdub.pipeline.inputs.face_backend", face_backend)
-    result = sync("--faces", "nosuch")
+    monkeypatch.setattr("lipdub.dub.inputs.face_backend", face_backend)
+    result = sync("--detector", "nosuch")
     assert result.exit_code == 6 and "builtin" in result.stderr
     assert not list(output.parent.iterdir())
 
@@ -248,8 +248,8 @@ def test_every_option_reaches_the_job(sync, monkeypatch) -> None:
         asked.append(options)
         raise ResourceError("stop here", "go on")
 
-    monkeypatch.setattr("lipdub.pipeline.sync_video", sync_video)
-    words = "--face 12,34.5 --start 1:02.5 --end 1:00:00 --batch-size 3 --strength 1.5 --faces face-alignment:yunet"
+    monkeypatch.setattr("lipdub.dub.sync_video", sync_video)
+    words = "--face 12,34.5 --start 1:02.5 --end 1:00:00 --batch-size 3 --strength 1.5 --detector face-alignment:yunet"
     words += " --crf 20 --codec hevc --original-audio drop --language uk -y --set face.min_face=40"
     assert sync(*words.split(), weights="mine").exit_code == 8
     assert asked == [
@@ -260,7 +260,7 @@ def test_every_option_reaches_the_job(sync, monkeypatch) -> None:
             start_s=62.5,
             end_s=3600.0,
             overwrite=True,
-            backend="face-alignment:yunet",
+            detector="face-alignment:yunet",
             generator="mine",
             strength=1.5,
             keep_original_audio=False,

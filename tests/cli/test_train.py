@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 
 from lipdub.cli.app import app
 from lipdub.config import Config, load_config
+from lipdub.data.store import read_manifest
 from lipdub.models.expert import Expert
 from lipdub.models.generator import Generator
 from lipdub.models.layers import n_parameters
 from lipdub.training import stages
 from lipdub.training.plan import cost, memory
-from lipdub.training.store import read_manifest
 from lipdub.weights import load_generator
 
 runner = CliRunner()

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lipdub.faces.align import TEMPLATE
 from lipdub.faces.backend import Frame, Landmarks
+from lipdub.faces.crop import TEMPLATE
 
 N_FRAMES = 40
 
@@ -21,10 +21,10 @@ def mouth(seed: int) -> np.ndarray:
 
 
 @pytest.fixture
-def square_judge(fake_faces) -> Callable[[], object]:
+def square_tracker(fake_faces) -> Callable[[], object]:
     """Maker of a judge that takes the width of a bright square for its mouth's opening."""
 
-    class SquareJudge:
+    class SquareLandmarkTracker:
         name = "the width of squares"
 
         def __init__(self) -> None:
@@ -42,7 +42,7 @@ def square_judge(fake_faces) -> Callable[[], object]:
             points[66, 1] += (side - 50) / 50 * side
             return points
 
-    return SquareJudge
+    return SquareLandmarkTracker
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def talking(face_clip, tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def found_by_squares(fake_faces, monkeypatch: pytest.MonkeyPatch) -> None:
     """`lipdub sync` sees squares, too."""
-    monkeypatch.setattr("lipdub.pipeline.inputs.face_backend", lambda name, config, device: fake_faces())
+    monkeypatch.setattr("lipdub.dub.inputs.face_backend", lambda name, config, device: fake_faces())
 
 
 @pytest.fixture(autouse=True)

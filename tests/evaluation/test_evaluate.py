@@ -29,12 +29,12 @@ FAST = load_config(None, ["media.preset=ultrafast", "face.size=32"])
 
 
 @pytest.fixture
-def run(square_judge, generator_file: Path, tmp_path: Path) -> Callable[..., EvalReport]:
+def run(square_tracker, generator_file: Path, tmp_path: Path) -> Callable[..., EvalReport]:
     """`evaluate` with the small generator and the judge of squares."""
 
     def make(clips: Path, config: Config = FAST, on_event=lambda event: None, **changes: object) -> EvalReport:
         options = EvalOptions(clips=clips, output=tmp_path / "out", weights=(str(generator_file),), device="cpu")
-        return evaluate(replace(options, **changes), config, judge=square_judge(), on_event=on_event)
+        return evaluate(replace(options, **changes), config, judge=square_tracker(), on_event=on_event)
 
     return make
 
@@ -73,15 +73,15 @@ def test_each_row_has_the_figures_that_it_can_have(run, talking) -> None:
     report = run(talking())
     for pairing in ("own", "other", "speaker"):
         real, foreign = (line_of(report, pairing, row) for row in (REAL, FOREIGN))
-        assert real.cells["follows_r"].mean == pytest.approx(1)
-        assert foreign.cells["follows_r"].mean < 0.8
+        assert real.cells["opening_r"].mean == pytest.approx(1)
+        assert foreign.cells["opening_r"].mean < 0.8
         assert ("replaced_z" in real.cells) == (pairing != "own")
     own, cross = (line_of(report, pairing, "tiny") for pairing in ("own", "speaker"))
     assert {"psnr", "lmd", "sharpness", "jitter", "dubbed"} <= set(own.cells)
     assert {"psnr", "lmd"}.isdisjoint(cross.cells) and {"sharpness", "replaced_z"} <= set(cross.cells)
     assert "psnr" not in line_of(report, "own", REAL).cells and "dubbed" not in line_of(report, "own", REAL).cells
     untouched = line_of(report, "speaker", UNTOUCHED)
-    assert untouched.cells["replaced_z"].mean > untouched.cells["follows_z"].mean
+    assert untouched.cells["replaced_z"].mean > untouched.cells["opening_z"].mean
     assert "expert" not in own.cells and "perceptual" not in own.cells
 
 
@@ -204,7 +204,7 @@ def test_another_tools_videos_are_a_row_whatever_their_size_and_rate(run, talkin
     report = run(folder, pairings=("own",), weights=(), videos={"peer": peer})
     line = line_of(report, "own", "peer")
     assert (line.n, line.failed) == (3, 1) and "has no own/b-3__b-3.mp4" in report.failures[0].error
-    assert line.cells["psnr"].mean > 30 and line.cells["follows_r"].mean > 0.95
+    assert line.cells["psnr"].mean > 30 and line.cells["opening_r"].mean > 0.95
     assert [(d.row, d.against) for d in report.differences] == [("peer", UNTOUCHED)]
 
 

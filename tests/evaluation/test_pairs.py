@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from lipdub.data.store import ClipEntry, write_manifest
 from lipdub.errors import InputError
 from lipdub.evaluation.pairs import Clip, clips_of_split, draw_pairs, find_clips
-from lipdub.training.store import ClipEntry, write_manifest
 
 ALL = ("own", "other", "speaker")
 CLIPS = [Clip(Path(name), name, name[0]) for name in ("a1", "a2", "a3", "b1", "b2", "c1")]

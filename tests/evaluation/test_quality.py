@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 
 from lipdub.cli.app import app
 from lipdub.config import Config, QualityConfig, load_config
+from lipdub.dub.report import Segment, ShotReport, SyncReport
 from lipdub.errors import InputError, NoFaceError, WeightsError
-from lipdub.evaluation.page import quality_page, write_page
 from lipdub.evaluation.quality import Trace, check, faults_of, is_sure
 from lipdub.events import Done, Event, Stage
-from lipdub.pipeline.report import ShotReport, Stretch, SyncReport
+from lipdub.html.page import quality_page, write_page
 
 CALM = {"offset_ms": 40.0, "confidence": 0.9, "silence": 30.0, "jitter": 1.5, "seam": 2.0}
 
@@ -62,7 +62,7 @@ def test_without_the_expert_offsets_are_by_loudness(clip: Path) -> None:
 
 
 def test_long_shots_are_cut_into_pieces_of_one_length(clip: Path) -> None:
-    parts = check(clip, load_config(None, ["quality.piece_s=0.5"])).report.segments
+    parts = check(clip, load_config(None, ["quality.segment_s=0.5"])).report.segments
     assert [part.frames for part in parts] == [10, 10, 10, 10, 10, 10]
     assert [part.first_s for part in parts] == pytest.approx([0, 0.4, 0.8, 1.2, 1.6, 2.0])
 
@@ -116,7 +116,7 @@ def test_a_page_holds_all_that_it_shows_and_trusts_no_name(clip: Path, tmp_path:
 
 
 def test_a_trace_with_silence_at_both_ends_is_drawn() -> None:
-    from lipdub.evaluation.page import traced
+    from lipdub.html.page import traced
 
     silent = np.array([True, True, False, False, True])
     svg = traced(Trace(np.arange(5) / 25, np.linspace(0, 1, 5), np.linspace(1, 0, 5), silent, ()))
@@ -142,7 +142,7 @@ def test_the_command_prints_segments_and_strict_is_exit_code_10(clip: Path, tmp_
 def test_sync_writes_a_report_of_what_it_made(
     clip: Path, speech, fake_faces, generator_file, tmp_path, monkeypatch
 ) -> None:
-    monkeypatch.setattr("lipdub.pipeline.inputs.face_backend", lambda name, config, device: fake_faces())
+    monkeypatch.setattr("lipdub.dub.inputs.face_backend", lambda name, config, device: fake_faces())
     words = ["sync", clip, speech(2.4), "-o", tmp_path / "o.mp4", "--report", tmp_path / "r.html", "-q"]
     words += ["--weights", generator_file, "--device", "cpu", "--set", "media.preset=ultrafast"]
     done = CliRunner().invoke(app, [str(word) for word in words])
@@ -157,26 +157,26 @@ def test_what_a_dub_has_painted_is_judged_and_nothing_else(face_clip) -> None:
     left, right = (20, 30, 50), (90, 30, 50)
     both = face_clip(lambda t: [left, right] if t < 40 else [left], "two.mp4", n_frames=60, languages=("eng",))
     middle = {"x": 115.0, "y": 55.0}  # of the right one
-    stretches = [
-        Stretch(face=7, first_s=0.2, last_s=0.6, at_s=0.4, **middle),
-        Stretch(face=7, first_s=1.0, last_s=1.4, at_s=1.2, **middle),
-        Stretch(face=7, first_s=1.8, last_s=2.2, at_s=2.0, **middle),  # it has gone
+    segments = [
+        Segment(face=7, first_s=0.2, last_s=0.6, at_s=0.4, **middle),
+        Segment(face=7, first_s=1.0, last_s=1.4, at_s=1.2, **middle),
+        Segment(face=7, first_s=1.8, last_s=2.2, at_s=2.0, **middle),  # it has gone
     ]
-    report = check(both, stretches=stretches).report
+    report = check(both, segments=segments).report
     assert [(part.face, part.first_s, part.last_s) for part in report.segments] == [(7, 0.2, 0.6), (7, 1.0, 1.4)]
     assert report.lost == 1
     everybody = check(both, face="all").report
     assert len(everybody.segments) == 2 and everybody.lost == 0
     with pytest.raises(NoFaceError):
-        check(both, stretches=stretches[2:])
+        check(both, segments=segments[2:])
 
 
 def test_a_report_looks_at_the_face_that_was_chosen(
     face_clip, speech, fake_faces, generator_file, tmp_path, monkeypatch
 ) -> None:
-    monkeypatch.setattr("lipdub.pipeline.inputs.face_backend", lambda name, config, device: fake_faces())
+    monkeypatch.setattr("lipdub.dub.inputs.face_backend", lambda name, config, device: fake_faces())
     asked = []
-    monkeypatch.setattr("lipdub.cli.dubbing.show_report", lambda report: asked.extend(report.stretches))
+    monkeypatch.setattr("lipdub.cli.dubbing.show_report", lambda report: asked.extend(report.segments))
     clip = face_clip(lambda t: [(20, 30, 60), (100, 30, 44)], n_frames=30, languages=("eng",))
     talk = tmp_path / "talk.toml"
     talk.write_text('[[speaker]]\nface = "120,50@0.5"\nturns = [[0.4, 0.8]]\n', encoding="utf-8")
@@ -184,9 +184,9 @@ def test_a_report_looks_at_the_face_that_was_chosen(
     words += ["--weights", generator_file, "--device", "cpu", "--set", "media.preset=ultrafast"]
     done = CliRunner().invoke(app, [str(word) for word in words])
     assert done.exit_code == 0, done.output
-    (stretch,) = asked
-    assert (stretch.face, stretch.first_s, stretch.last_s) == (1, 0.4, 0.76)  # frames by their middles
-    assert (stretch.x, stretch.y) == pytest.approx((122, 52), abs=8)
+    (segment,) = asked
+    assert (segment.face, segment.first_s, segment.last_s) == (1, 0.4, 0.76)  # frames by their middles
+    assert (segment.x, segment.y) == pytest.approx((122, 52), abs=8)
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert page.count("<svg") == 1 and "face 1</h2>" in page  # the larger one is left alone, and not judged
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lipdub.evaluation.seam import SeamMeter
-from lipdub.faces.align import TEMPLATE, mouth_mask
+from lipdub.faces.crop import TEMPLATE, mouth_mask
 
 SIDE = 96
 MARKS = (TEMPLATE * SIDE).astype(np.float32)

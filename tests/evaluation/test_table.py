@@ -93,7 +93,7 @@ def test_a_cell_says_what_it_rests_on() -> None:
 
 def test_what_is_better_than_real_or_worse_than_a_wrong_sound_is_told() -> None:
     def line(row: str, r: float, loss: float, psnr: float) -> Line:
-        cells = {"follows_r": r, "expert": loss, "psnr": psnr}
+        cells = {"opening_r": r, "expert": loss, "psnr": psnr}
         return Line(pairing="own", row=row, n=1, failed=0, cells={k: interval([v]) for k, v in cells.items()})
 
     lines = [line("real", 1.0, 0.5, 0.0), line("foreign", 0.2, 1.5, 0.0), line("a", 0.6, 0.9, 30.0)]

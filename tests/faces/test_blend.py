@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from lipdub.faces.align import TEMPLATE, mouth_mask
 from lipdub.faces.blend import extent, match_colour, paste_alpha
+from lipdub.faces.crop import TEMPLATE, mouth_mask
 
 S = 96
 FEATHER = 0.06

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from lipdub.config import FaceConfig
 from lipdub.faces import builtin
-from lipdub.faces.align import TEMPLATE
 from lipdub.faces.builtin import BuiltinBackend, box_of_landmarks
+from lipdub.faces.crop import TEMPLATE
 from lipdub.models.facenets import LANDMARK_SIDE, STRIDE, spread
 
 CPU = torch.device("cpu")

@@ -9,8 +9,8 @@ import pytest
 
 from lipdub.config import ReferenceConfig
 from lipdub.errors import ResourceError
-from lipdub.faces.align import TEMPLATE, mouth_shape
-from lipdub.faces.references import ReferencePool, ReferenceStore, Selection, cluster, nearest_views, sharpness
+from lipdub.faces.crop import TEMPLATE, mouth_shape
+from lipdub.faces.references import ReferencePool, ReferenceStore, Selection, cluster, nearest_poses, sharpness
 
 S = 32
 CONFIG = ReferenceConfig(count=5, pool=50)
@@ -194,7 +194,7 @@ def test_frames_look_at_the_views_nearest_in_pose() -> None:
     chosen = looking_round(3)
     yaws = np.repeat([-0.04, 0.0, 0.04, 0.0], 5)
     faces = np.stack([7 * turned(mouth(0.1), yaw) + 300 for yaw in yaws])  # another mouth, size and place
-    views = nearest_views(faces, chosen)
+    views = nearest_poses(faces, chosen)
     assert views.shape == (20, 3)
     np.testing.assert_array_equal(chosen.group[views], np.tile([0, 1, 2], (20, 1)))
     sides = (chosen.frames[views] // 3) % 3
@@ -205,7 +205,7 @@ def test_trembling_landmarks_change_no_view() -> None:
     chosen = looking_round(3)
     rng = np.random.default_rng(0)
     between = [turned(mouth(0.1), 0.02 + 0.003 * rng.normal()) for _ in range(100)]
-    assert (np.diff(nearest_views(np.stack(between), chosen), axis=0) == 0).all()
+    assert (np.diff(nearest_poses(np.stack(between), chosen), axis=0) == 0).all()
 
 
 def test_some_references_alone() -> None:
@@ -213,7 +213,7 @@ def test_some_references_alone() -> None:
     kept = chosen.only(chosen.group > 0)
     assert 0 < len(kept.crops) == len(kept.group) == len(kept.frames) == 6
     np.testing.assert_array_equal(kept.rest, chosen.rest)
-    views = nearest_views(kept.landmarks, kept)
+    views = nearest_poses(kept.landmarks, kept)
     assert views.max() < len(kept.crops)
 
 

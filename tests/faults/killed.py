@@ -25,7 +25,7 @@ import torch
 
 import lipdub
 from lipdub.cli.app import main
-from lipdub.pipeline import inputs
+from lipdub.dub import inputs
 
 OLD = b"the film of last week"
 PACKAGE = str(Path(lipdub.__file__).parent)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from lipdub.config import Config, MediaConfig
+from lipdub.dub import SyncOptions, sync_video
 from lipdub.media.audio import write_wav
+from lipdub.media.mux import ffmpeg_binary
 from lipdub.media.probe import probe
-from lipdub.media.remux import ffmpeg_binary
-from lipdub.pipeline import SyncOptions, sync_video
 
 RATE = 48_000
 FACE, FLASH = (50, 30, 56), (148, 4, 7)  # the flash is too small for a face
@@ -108,7 +108,7 @@ def test_a_click_lands_beside_its_picture(
         dub = tmp_path / "c.wav"
     else:
         ffmpeg("-i", tmp_path / "c.wav", *encoder, dub)
-    monkeypatch.setattr("lipdub.pipeline.inputs.face_backend", lambda name, config, device: fake_faces())
+    monkeypatch.setattr("lipdub.dub.inputs.face_backend", lambda name, config, device: fake_faces())
     options = SyncOptions(generator=str(generator_file), device="cpu", cache=False)
     report = sync_video(source, dub, output, options, config=Config(media=MediaConfig(preset="ultrafast")))
     assert report.frames == 20

@@ -15,10 +15,10 @@ from types import ModuleType
 import av
 import pytest
 
-from lipdub.media.listing import list_file
-from lipdub.media.marks import disclosure_tags
+from lipdub.media.disclosure import disclosure_tags
+from lipdub.media.inspect import inspect_file
+from lipdub.media.mux import RemuxPlan, remux
 from lipdub.media.probe import is_timeline, probe, require_video
-from lipdub.media.remux import RemuxPlan, remux
 from lipdub.media.video import VideoReader
 from lipdub.media.writer import VideoWriter
 
@@ -61,7 +61,7 @@ def makers() -> ModuleType:
 
 def listing(path: Path) -> list[str]:
     """A file, line by line."""
-    info, found = probe(path), list_file(path)
+    info, found = probe(path), inspect_file(path)
     video = require_video(info)
     with VideoReader(path, video) as reader:
         times = [frame.time_s for frame in reader]

@@ -13,14 +13,14 @@ import pytest
 
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError
-from lipdub.media import remux as module
+from lipdub.media import mux as module
+from lipdub.media.atomic import verify
 from lipdub.media.audio import load_audio
 from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.kept import changes
 from lipdub.media.mend import on_one_clock
-from lipdub.media.output import verify
+from lipdub.media.mux import RemuxPlan, remux
 from lipdub.media.probe import measured, probe, read_clocks, require_video
-from lipdub.media.remux import RemuxPlan, remux
 from lipdub.media.streams import plan_streams
 from lipdub.media.video import VideoReader
 from lipdub.media.writer import VideoWriter

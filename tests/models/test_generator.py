@@ -238,8 +238,8 @@ class TestWarp:
         torch.testing.assert_close(out.face[:, :, :16], faces[:, :, :16], rtol=0, atol=0)
         assert out.mask[:, :, :16].sigmoid().max() < 0.01
         assert out.warp.flow.shape == (4, 3, 2, 8, 16) and out.painted.shape == (4, 3, 8, 16)
-        torch.testing.assert_close(out.warp.share.sum(1), torch.ones(4, 8, 16))
-        assert out.warp.places.tolist() == [[0, 1, 2], [3, 4, 5]] * 2
+        torch.testing.assert_close(out.warp.weights.sum(1), torch.ones(4, 8, 16))
+        assert out.warp.indices.tolist() == [[0, 1, 2], [3, 4, 5]] * 2
 
     def test_one_more_reference_for_one_item_changes_nobody_else(self):
         generator = make(self.config)

@@ -1,16 +1,26 @@
 import pytest
 import torch
 
-from lipdub.models.warp import OTHERS_SKIN, Warp, compose, enlarged, lend_skin, picked, places_of, shares, some_of
+from lipdub.models.warp import (
+    OUTSIDE_WEIGHT,
+    Warp,
+    blend_weights,
+    compose,
+    enlarged,
+    reference_indices,
+    select,
+    sharpen_weights,
+    suppress_references_outside_mouth,
+)
 
 SIDE = 16
 
 
-def warp(flow: tuple[float, float], share: tuple[float, ...] = (1.0, 0.0), n: int = 1) -> Warp:
+def warp(flow: tuple[float, float], weights: tuple[float, ...] = (1.0, 0.0), n: int = 1) -> Warp:
     """One reference, the same motion and shares everywhere."""
     field = torch.tensor(flow).view(1, 1, 2, 1, 1).expand(n, 1, 2, 4, 8)
     return Warp(
-        torch.zeros(n, 1, dtype=torch.int64), field, torch.tensor(share).view(1, 2, 1, 1).expand(n, 2, 4, 8).float()
+        torch.zeros(n, 1, dtype=torch.int64), field, torch.tensor(weights).view(1, 2, 1, 1).expand(n, 2, 4, 8).float()
     )
 
 
@@ -44,43 +54,43 @@ def test_the_painted_picture_is_one_more_candidate():
 def test_each_item_looks_into_its_own_reference():
     pictures = torch.tensor([0.2, 0.6]).view(2, 1, 1, 1).expand(2, 3, SIDE, SIDE)
     both = warp((0.0, 0.0), n=2)
-    out = compose(Warp(torch.tensor([[1], [0]]), both.flow, both.share), torch.zeros(2, 3, 4, 8), pictures)
+    out = compose(Warp(torch.tensor([[1], [0]]), both.flow, both.weights), torch.zeros(2, 3, 4, 8), pictures)
     assert out.mean((1, 2, 3)).tolist() == pytest.approx([0.6, 0.2])
 
 
 def test_places_are_the_own_references_in_order():
     owner = torch.tensor([[False, True, True, False], [True, False, True, True]])
-    places, known = places_of(owner)
-    assert places[1].tolist() == [0, 2, 3] and known[1].all()
-    assert places[0, :2].tolist() == [1, 2] and known[0].tolist() == [True, True, False]
+    indices, known = reference_indices(owner)
+    assert indices[1].tolist() == [0, 2, 3] and known[1].all()
+    assert indices[0, :2].tolist() == [1, 2] and known[0].tolist() == [True, True, False]
 
 
 def test_shares_known_value_and_nothing_for_the_unknown():
     scores = torch.tensor([1.0, 5.0]).view(1, 2, 1, 1)
-    found = shares(scores, torch.zeros(1, 1, 1, 1), torch.tensor([[0.5, 0.5]]), torch.tensor([[True, False]]))
+    found = blend_weights(scores, torch.zeros(1, 1, 1, 1), torch.tensor([[0.5, 0.5]]), torch.tensor([[True, False]]))
     odds = 0.5 * torch.e
     assert found.flatten().tolist() == pytest.approx([odds / (odds + 1), 0.0, 1 / (odds + 1)])
 
 
 def test_some_of_leaves_the_others_places_out():
-    flow, share = torch.rand(2, 3, 2, 4, 8), torch.rand(2, 4, 4, 8).softmax(1)
-    places = torch.tensor([[4, 6, 9], [1, 1, 1]])
-    alone = some_of(Warp(places, flow, share), slice(0, 1), first=4, views=2)
-    assert alone.places.tolist() == [[0, 2]]
-    assert places.tolist()[0] == [4, 6, 9]  # what was given is left alone
+    flow, weights = torch.rand(2, 3, 2, 4, 8), torch.rand(2, 4, 4, 8).softmax(1)
+    indices = torch.tensor([[4, 6, 9], [1, 1, 1]])
+    alone = select(Warp(indices, flow, weights), slice(0, 1), first=4, views=2)
+    assert alone.indices.tolist() == [[0, 2]]
+    assert indices.tolist()[0] == [4, 6, 9]  # what was given is left alone
     torch.testing.assert_close(alone.flow, flow[:1, :2])
-    torch.testing.assert_close(alone.share, share[:1][:, [0, 1, 3]])
+    torch.testing.assert_close(alone.weights, weights[:1][:, [0, 1, 3]])
 
 
 def test_each_of_some_has_its_own_frame_behind_the_references_it_looks_at():
-    flow, share = torch.rand(4, 3, 2, 4, 8) - 0.5, torch.rand(4, 4, 4, 8).softmax(1)
-    places = torch.tensor([[0, 9, 0], [3, 10, 3], [1, 11, 1], [2, 12, 2]])
-    found = some_of(Warp(places, flow, share), torch.tensor([1, 3]), first=2, views=1, own=True)
-    assert found.places.tolist() == [[1], [0]]
+    flow, weights = torch.rand(4, 3, 2, 4, 8) - 0.5, torch.rand(4, 4, 4, 8).softmax(1)
+    indices = torch.tensor([[0, 9, 0], [3, 10, 3], [1, 11, 1], [2, 12, 2]])
+    found = select(Warp(indices, flow, weights), torch.tensor([1, 3]), first=2, views=1, own=True)
+    assert found.indices.tolist() == [[1], [0]]
     torch.testing.assert_close(found.flow, flow[[1, 3], :2])
-    torch.testing.assert_close(found.share, share[[1, 3]][:, [0, 1, 3]])
+    torch.testing.assert_close(found.weights, weights[[1, 3]][:, [0, 1, 3]])
     pictures, own, painted = torch.rand(5, 3, 16, 16), torch.rand(2, 3, 16, 16), torch.rand(2, 3, 4, 8)
-    numbered = Warp(torch.tensor([[1, 5], [0, 6]]), found.flow, found.share)
+    numbered = Warp(torch.tensor([[1, 5], [0, 6]]), found.flow, found.weights)
     for fine in (False, True):
         wanted = compose(numbered, painted, torch.cat([pictures, own]), fine=fine)
         torch.testing.assert_close(compose(found, painted, pictures, own, fine=fine), wanted)
@@ -88,22 +98,22 @@ def test_each_of_some_has_its_own_frame_behind_the_references_it_looks_at():
 
 @pytest.mark.parametrize("keep", [0.0, 0.4, 1.0])
 def test_one_reference_lends_its_skin_and_leaves_the_lips_to_the_others(keep: float):
-    share = torch.tensor([0.6, 0.3, 0.1]).view(1, 3, 1, 1).expand(1, 3, 24, 48)
-    made = Warp(torch.tensor([[0, 1]]), torch.zeros(1, 2, 2, 24, 48), share)
-    found = lend_skin(made, 0, keep).share
+    weights = torch.tensor([0.6, 0.3, 0.1]).view(1, 3, 1, 1).expand(1, 3, 24, 48)
+    made = Warp(torch.tensor([[0, 1]]), torch.zeros(1, 2, 2, 24, 48), weights)
+    found = suppress_references_outside_mouth(made, 0, keep).weights
     torch.testing.assert_close(found.sum(1), torch.ones(1, 24, 48))
     lips = torch.tensor([0.6 * keep, 0.3, 0.1])  # the middle of the mouth; the last is painted
     torch.testing.assert_close(found[0, :, 11, 24], lips / lips.sum(), atol=1e-3, rtol=0)
-    cheek = torch.tensor([0.6, 0.3 * OTHERS_SKIN, 0.1])
+    cheek = torch.tensor([0.6, 0.3 * OUTSIDE_WEIGHT, 0.1])
     torch.testing.assert_close(found[0, :, 11, 2], cheek / cheek.sum(), atol=1e-3, rtol=0)
 
 
 def test_gradient_reaches_flow_shares_and_paint():
     made = warp((0.03, -0.02), (0.5, 0.5))
-    flow, share = made.flow.clone().requires_grad_(), made.share.clone().requires_grad_()
+    flow, weights = made.flow.clone().requires_grad_(), made.weights.clone().requires_grad_()
     painted = torch.rand(1, 3, 4, 8, requires_grad=True)
-    compose(Warp(made.places, flow, share), painted, torch.rand(1, 3, SIDE, SIDE)).square().sum().backward()
-    assert all(x.grad is not None and x.grad.abs().sum() > 0 for x in (flow, share, painted))
+    compose(Warp(made.indices, flow, weights), painted, torch.rand(1, 3, SIDE, SIDE)).square().sum().backward()
+    assert all(x.grad is not None and x.grad.abs().sum() > 0 for x in (flow, weights, painted))
 
 
 def test_enlarged_keeps_a_constant_and_the_shape_of_a_half():
@@ -113,10 +123,10 @@ def test_enlarged_keeps_a_constant_and_the_shape_of_a_half():
 
 def test_what_is_picked_is_seen_more_and_all_still_sums_to_1():
     mixed = warp((0.0, 0.0), (0.6, 0.4))
-    share = picked(mixed, 3.0).share
-    torch.testing.assert_close(share[:, 0], torch.full((1, 4, 8), 0.6**3 / (0.6**3 + 0.4**3)))
-    torch.testing.assert_close(share.sum(1), torch.ones(1, 4, 8))
-    torch.testing.assert_close(picked(mixed, 1.0).share, mixed.share)
+    weights = sharpen_weights(mixed, 3.0).weights
+    torch.testing.assert_close(weights[:, 0], torch.full((1, 4, 8), 0.6**3 / (0.6**3 + 0.4**3)))
+    torch.testing.assert_close(weights.sum(1), torch.ones(1, 4, 8))
+    torch.testing.assert_close(sharpen_weights(mixed, 1.0).weights, mixed.weights)
 
 
 def test_fine_keeps_detail_that_bilinear_loses_and_stays_in_range():
@@ -132,6 +142,8 @@ def test_fine_keeps_detail_that_bilinear_loses_and_stays_in_range():
 
 def test_fine_leaves_out_only_what_cannot_be_seen():
     picture, painted = torch.rand(1, 3, 48, 48), torch.rand(1, 3, 4, 8)
-    for share in (0.5, 0.001):
-        both = [compose(warp((0.0, 0.0), (share, 1 - share)), painted, picture, fine=fine) for fine in (False, True)]
+    for weights in (0.5, 0.001):
+        both = [
+            compose(warp((0.0, 0.0), (weights, 1 - weights)), painted, picture, fine=fine) for fine in (False, True)
+        ]
         assert (both[0] - both[1]).abs().max() < 0.5 / 255

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
+from lipdub.data.store import RATE, ClipEntry, write_arrays, write_manifest
 from lipdub.media.view import write_clip
-from lipdub.training.store import RATE, ClipEntry, write_arrays, write_manifest
 
 SIDE = 48  # pixels of a stored crop
 MARGIN = 1.25
@@ -72,7 +72,7 @@ def on_the_cpu() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def unit_face() -> np.ndarray:
     """A closed-mouthed face in the unit crop, (68, 2)."""
-    from lipdub.faces.align import TEMPLATE
+    from lipdub.faces.crop import TEMPLATE
 
     return TEMPLATE.copy()
 

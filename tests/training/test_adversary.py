@@ -59,7 +59,7 @@ def test_the_generator_is_told_and_the_discriminator_is_not_touched(config: Conf
     before = adversary.state()["model"]
     before = {name: value.clone() for name, value in before.items() if "original" in name}
     fake = clips(level=0.3).requires_grad_(True)
-    loss = adversary.fool(fake, clips())
+    loss = adversary.generator_loss(fake, clips())
     loss.backward()
     assert fake.grad is not None and fake.grad[..., SIZE // 2 :, :].abs().sum() > 0
     assert not fake.grad[..., : SIZE // 2, :].any()  # the upper half is never seen
@@ -75,8 +75,8 @@ def test_it_learns_to_tell_real_from_fake(config: Config) -> None:
     real, fake = clips(level=0.7), clips(level=0.2)
     losses = []
     for _ in range(80):
-        adversary.fool(fake, real)
-        losses.append(adversary.learn(0.0)["discriminator"])
+        adversary.generator_loss(fake, real)
+        losses.append(adversary.discriminator_step(0.0)["discriminator"])
     assert losses[0] > 1.2 and losses[-1] < 0.9
     with torch.no_grad():
         told = discriminator_adversarial(adversary._discriminator(real), adversary._discriminator(fake))
@@ -96,14 +96,14 @@ def test_the_penalty_comes_round_and_is_taken_on_real_clips(
     adversary, real = Adversary(every3, Engine(every3.train)), clips(level=0.7)
     taken = []
     for _ in range(7):
-        adversary.fool(clips(level=0.2), real)
-        taken.append("r1" in adversary.learn(0.0))
+        adversary.generator_loss(clips(level=0.2), real)
+        taken.append("r1" in adversary.discriminator_step(0.0))
     assert taken == [True, False, False, True, False, False, True]
     assert all(torch.equal(seen, real) for seen in judged)
     off = second_stage(load_config("debug", ["loss.r1_gamma=0"]), with_expert=False)
     adversary = Adversary(off, Engine(off.train))
-    adversary.fool(clips(), real)
-    assert adversary.learn(0.0).keys() == {"discriminator"}
+    adversary.generator_loss(clips(), real)
+    assert adversary.discriminator_step(0.0).keys() == {"discriminator"}
 
 
 def test_a_clip_is_augmented_as_a_whole_and_differently_from_others() -> None:

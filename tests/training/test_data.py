@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from lipdub.config import Config, load_config
+from lipdub.data.store import ClipEntry, write_arrays
 from lipdub.errors import InputError
-from lipdub.faces.align import shape_code
+from lipdub.faces.crop import shape_code
 from lipdub.mel import mel_windows
 from lipdub.models.generator import Generator
 from lipdub.training.data import (
@@ -26,7 +27,6 @@ from lipdub.training.data import (
     noisy_sound,
 )
 from lipdub.training.generator import own_references
-from lipdub.training.store import ClipEntry, write_arrays
 
 SIZE, WIDTH = 32, 16
 
@@ -250,12 +250,12 @@ def test_the_shape_code_is_zero_at_rest_and_grows_with_the_opening(clips: ClipSe
 
 def test_sounds_come_with_the_shapes_that_were_seen(clips: ClipSet) -> None:
     clips.reseed(0)
-    windows, shapes = clips.sounds(4, WIDTH)
+    windows, shapes = clips.audio_windows(4, WIDTH)
     assert windows.shape == (4, SOUND_RUN, 80, WIDTH)
     assert shapes.shape == (4, SOUND_RUN, 8)
     loudness = windows[..., WIDTH // 2 - 1 : WIDTH // 2 + 1].mean((2, 3)).flatten()
     assert float(torch.corrcoef(torch.stack([loudness, shapes[..., 0].flatten()]))[0, 1]) > 0.9
-    wide, _ = clips.sounds(4, 32)
+    wide, _ = clips.audio_windows(4, 32)
     torch.testing.assert_close(wide[:, 5, :, :16], wide[:, 0, :, 16:])  # in a row: 5 frames are 16 steps
 
 

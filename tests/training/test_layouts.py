@@ -11,10 +11,10 @@ import pytest
 
 from lipdub.cli.prepare import LayoutName
 from lipdub.config import Config
+from lipdub.data.layouts import LAYOUTS
+from lipdub.data.prepare import PrepareOptions, prepare, split_speakers
+from lipdub.data.store import ClipEntry, read_manifest
 from lipdub.errors import InputError
-from lipdub.training.layouts import LAYOUTS
-from lipdub.training.prepare import PrepareOptions, prepare, split_speakers
-from lipdub.training.store import ClipEntry, read_manifest
 
 Rows = list[tuple[str, str, str, str]]  # path, speaker, split, sound
 

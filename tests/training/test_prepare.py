@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from lipdub.config import Config, load_config
+from lipdub.data.layouts import Footage
+from lipdub.data.offset import group_offsets, shift_sound, slice_mel
+from lipdub.data.prepare import PrepareOptions, Preparer, prepare, speaker_table, split_speakers
+from lipdub.data.store import ClipEntry, read_arrays, read_clip, read_manifest, stored_offset, write_arrays
 from lipdub.errors import InputError
-from lipdub.training.layouts import Footage
-from lipdub.training.offset import group_offsets, shift_sound, slice_mel
-from lipdub.training.prepare import PrepareOptions, Preparer, prepare, speaker_table, split_speakers
-from lipdub.training.store import ClipEntry, read_arrays, read_clip, read_manifest, stored_offset, write_arrays
 
 WIDTH, HEIGHT = 96, 72  # of a film
 LEVELS = 4  # grey levels of the patch on the nose per frame: what frame it is can be read off a crop
@@ -392,8 +392,8 @@ def test_the_expert_shifts_a_file_whose_offset_it_is_sure_of(
     late = np.full((120, 31), 0.2)
     late[:, 17] = 0.9  # the lips come two frames after their sound
     judged = iter([late, np.full((120, 31), 0.2)])
-    monkeypatch.setattr("lipdub.training.prepare._expert", lambda name: object())
-    monkeypatch.setattr("lipdub.training.prepare.fits", lambda *_: next(judged))
+    monkeypatch.setattr("lipdub.data.prepare._expert", lambda name: object())
+    monkeypatch.setattr("lipdub.data.prepare.offset_similarities", lambda *_: next(judged))
     asked = options(tmp_path / "source", tmp_path / "data", expert="expert", correct_offset=not kept)
     summary = prepare(asked, Config(), lambda line: None)
     plain = options(tmp_path / "source", tmp_path / "plain", correct_offset=False)
@@ -421,8 +421,8 @@ def test_files_in_which_somebody_else_is_heard_are_dropped_and_counted(
     own = np.full((150, 31), 0.2)
     own[:, 15] = 0.9
     judged = iter([own, np.full((150, 31), 0.2) + 1e-3 * np.eye(31)[3], own])
-    monkeypatch.setattr("lipdub.training.prepare._expert", lambda name: object())
-    monkeypatch.setattr("lipdub.training.prepare.fits", lambda *_: next(judged))
+    monkeypatch.setattr("lipdub.data.prepare._expert", lambda name: object())
+    monkeypatch.setattr("lipdub.data.prepare.offset_similarities", lambda *_: next(judged))
     lines: list[str] = []
     summary = prepare(options(tmp_path / "source", tmp_path / "data", expert="expert"), Config(), lines.append)
     assert summary["dropped"] == {"the sound fits the mouth at no offset: somebody else is heard": 1}

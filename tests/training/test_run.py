@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from lipdub.config import Config, TrainConfig, load_config
+from lipdub.data.settings import keep_settings
 from lipdub.errors import InputError
 from lipdub.training.run import Run, TrainProgress
-from lipdub.training.settings import keep_settings
 
 
 def config(**train: Any) -> Config:

@@ -16,12 +16,12 @@ import pytest
 import torch
 
 from lipdub.config import load_config
+from lipdub.data.shards import unpacked, write_shards
+from lipdub.data.store import ClipEntry, read_manifest
 from lipdub.errors import InputError, ResourceError
 from lipdub.training.data import Batch, ClipSet
 from lipdub.training.run import CHECKPOINT
-from lipdub.training.shards import unpacked, write_shards
 from lipdub.training.stages import RunRequest, run_stage
-from lipdub.training.store import ClipEntry, read_manifest
 
 wds = pytest.importorskip("webdataset", reason="needs the extra shards")
 
@@ -64,7 +64,7 @@ def test_samples_are_those_of_the_data_set(packed: Path, made_data: Path) -> Non
 def test_a_run_goes_on_with_shards_bit_for_bit(
     packed: Path, made_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lipdub.training.generator.JUDGED_BATCHES", 1)
+    monkeypatch.setattr("lipdub.training.generator.VALIDATION_BATCHES", 1)
     config = load_config("debug", ["train.stage='1'", "train.steps=2"])
 
     def train(data: Path, run: str, *stops: bool) -> bool:

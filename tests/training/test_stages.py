@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from lipdub.config import Config, load_config
+from lipdub.data.store import ClipEntry
 from lipdub.errors import InputError, ResourceError, SetupError, TrainingError, WeightsError
 from lipdub.losses import expert_bce
 from lipdub.models.expert import Expert
@@ -27,20 +28,19 @@ from lipdub.training.generator import GeneratorTraining
 from lipdub.training.loop import train_steps
 from lipdub.training.run import Run
 from lipdub.training.stages import RunRequest, load_features, run_stage
-from lipdub.training.store import ClipEntry
 from lipdub.weights import load_expert, load_generator, load_state, save_state, sha256_of
 
 
 @pytest.fixture(autouse=True)
 def short_validations(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch instead of many."""
-    monkeypatch.setattr("lipdub.training.expert.JUDGED_BATCHES", 1)
-    monkeypatch.setattr("lipdub.training.generator.JUDGED_BATCHES", 1)
+    monkeypatch.setattr("lipdub.training.expert.VALIDATION_BATCHES", 1)
+    monkeypatch.setattr("lipdub.training.generator.VALIDATION_BATCHES", 1)
 
 
 WARP = [
     *("generator.shape_code=8", "generator.warp=true", "generator.whole_references=true", "generator.own_frame=true"),
-    *("train.aligned_references=1", "loss.shape=1", "loss.edges=1", "loss.paint=0.1"),
+    *("train.aligned_references=1", "loss.shape=1", "loss.gradient_l1=1", "loss.painted_share=0.1"),
 ]
 
 
@@ -141,20 +141,22 @@ def test_checkpoints_keep_the_names_that_earlier_versions_read(made_data: Path, 
 
 def test_a_stage_1_run_draws_what_it_does(made_data: Path, tmp_path: Path) -> None:
     run_stage(
-        request(made_data, tmp_path, "1", "generator.shape_code=8", "loss.shape=1", "loss.follow=1", "loss.motion=1"),
+        request(
+            made_data, tmp_path, "1", "generator.shape_code=8", "loss.shape=1", "loss.correlation=1", "loss.motion=1"
+        ),
         quiet,
     )
     assert [path.name for path in (tmp_path / "samples").iterdir()] == ["0000002.png"]
     validation = metrics(tmp_path)[-1]
-    assert set(validation) == {"kind", "step", "time_s", "val_l1", "val_blend_l1", "val_follow", "val_opening_r"}
+    assert set(validation) == {"kind", "step", "time_s", "val_l1", "val_blend_l1", "val_correlation", "val_opening_r"}
     assert 0 < validation["val_l1"] < 1
-    assert set(metrics(tmp_path)[0]) >= {"l1", "mask", "shape", "follow", "motion", "share"}
+    assert set(metrics(tmp_path)[0]) >= {"l1", "mask", "shape", "correlation", "motion", "share"}
 
 
 def test_a_run_on_sound_alone_leaves_the_picture_networks_as_they_were(made_data: Path, tmp_path: Path) -> None:
     code = ("generator.shape_code=8", "loss.shape=1")
     run_stage(request(made_data, tmp_path / "first", "1", *code), quiet)
-    alone = request(made_data, tmp_path / "then", "1", *code, "train.sound_first=2", start=str(tmp_path / "first"))
+    alone = request(made_data, tmp_path / "then", "1", *code, "train.audio_only_steps=2", start=str(tmp_path / "first"))
     run_stage(alone, quiet)
     before, after = (checkpoint(tmp_path / run) for run in ("first", "then"))
     changed = {  # it began with weights in half precision
@@ -167,7 +169,7 @@ def test_a_run_on_sound_alone_leaves_the_picture_networks_as_they_were(made_data
 
 
 def test_sound_first_leaves_pictures_for_later(made_data: Path, tmp_path: Path) -> None:
-    settings = ["generator.shape_code=8", "loss.shape=1", "train.sound_first=1"]
+    settings = ["generator.shape_code=8", "loss.shape=1", "train.audio_only_steps=1"]
     run_stage(request(made_data, tmp_path, "1", *settings), quiet)
     first, second = (line for line in metrics(tmp_path) if line["kind"] == "train")
     assert "l1" not in first
@@ -270,10 +272,10 @@ def test_right_and_wrong_sounds_weigh_alike_however_many(made_data: Path) -> Non
     clips = ClipSet(made_data, "train", config)
     training = ExpertTraining(config, Engine(config.train), clips, clips)
     batch = expert_batch(clips, config, 5, 3, augment=False)
-    training.taught.eval()  # running statistics: a sound alone is judged as among others
-    similarity = training.taught(batch).similarity
+    training.wrapped.eval()  # running statistics: a sound alone is judged as among others
+    similarity = training.wrapped(batch).similarity
     assert similarity.shape == (5, 4)
-    expert = training.taught.expert
+    expert = training.wrapped.expert
     torch.testing.assert_close(similarity[:, 2], expert(batch.faces, batch.mel[:, 2]))
     right = expert_bce(similarity[:, 0], torch.ones(5))
     wrong = expert_bce(similarity[:, 1:].flatten(), torch.zeros(15))
@@ -289,12 +291,12 @@ def test_a_wrong_sound_is_another_time_of_the_same_clip(made_data: Path, monkeyp
         seen.append((id(clip.mel), first))
         return faces(clip, first, *args, **kwargs)
 
-    def listen(mel: np.ndarray, times_s: np.ndarray, *args: object, **kwargs: object) -> np.ndarray:
+    def analyze_audio(mel: np.ndarray, times_s: np.ndarray, *args: object, **kwargs: object) -> np.ndarray:
         heard.append((id(mel), (25 * times_s - 2.5).round(6).tolist()))
         return windows(mel, times_s, *args, **kwargs)
 
     monkeypatch.setattr(clips, "faces", watch)
-    monkeypatch.setattr(expert_module, "mel_windows", listen)
+    monkeypatch.setattr(expert_module, "mel_windows", analyze_audio)
     batch = expert_batch(clips, config, 20, 2, augment=False)
     assert (batch.faces.shape, batch.mel.shape) == ((20, 15, 16, 32), (20, 3, 80, 16))
     by_mel = {id(clip.mel): clip for clip in clips.clips}
@@ -318,7 +320,7 @@ def test_a_warp_has_its_own_losses_and_carries_its_references(made_data: Path, t
     path = tmp_path / "generator.safetensors"
     run_stage(request(made_data, tmp_path / "run", "1", *WARP, "reference.count=3", export=path), quiet)
     lines = [line for line in metrics(tmp_path / "run") if line["kind"] == "train"]
-    assert lines and all(line["edges"] > 0 and 0 < line["paint"] < 1 for line in lines)
+    assert lines and all(line["gradient_l1"] > 0 and 0 < line["painted_share"] < 1 for line in lines)
     generator, config = load_generator(path, Config())
     assert generator.config.warp and config.reference.count == 3  # sync takes as many as training had
     before = Generator(generator.config).state_dict()
@@ -368,9 +370,9 @@ def test_the_best_expert_is_kept_when_it_gets_worse(made_data: Path) -> None:
     name = "face_norm.weight"
     kept = training.best[name].clone()
     with torch.no_grad():
-        training.taught.expert.embed.weight.mul_(-3)
-        training.taught.expert.face_norm.weight.mul_(7)
-        training.taught.expert.face_norm.bias.sub_(2)
+        training.wrapped.expert.embed.weight.mul_(-3)
+        training.wrapped.expert.face_norm.weight.mul_(7)
+        training.wrapped.expert.face_norm.bias.sub_(2)
     worse = training.validate()["val_expert"]
     if worse < good:
         pytest.fail("the test's premise: these weights are worse")

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lipdub.errors import InputError
-from lipdub.training.store import (
+from lipdub.data.store import (
     ClipEntry,
     read_arrays,
     read_clip,
@@ -18,6 +17,7 @@ from lipdub.training.store import (
     write_arrays,
     write_manifest,
 )
+from lipdub.errors import InputError
 
 ENTRY = ClipEntry(id="a", speaker="s", group="g", split="train", frames=20, source="a.mp4", start_s=0.0)
 

@@ -1,0 +1,1 @@
+"""Data sets: reading of public corpora, preparation of footage, storage of clips."""

@@ -1,0 +1,369 @@
+"""`lipdub prepare`: footage -> aligned 25 fps clips with landmarks and sound, split by speaker.
+
+Each clip is followed by the same FaceTracker and cropped by the same function as in `lipdub sync`. The sound of a
+file is shifted to where the lip-sync expert finds that it fits the lips, and files in which somebody else is heard are
+dropped; where the expert is not sure, a folder is shifted as a whole by the lag at which mouth opening and loudness
+agree best (sources do not share one).
+
+    OUTPUT/settings.json        what the folder was made with; a second call with other values is refused
+    OUTPUT/done/<hash>.json     a finished source file: its clips, or why it gave none
+    OUTPUT/...                  the data set, see store.py
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lipdub.config import Config, to_dict
+from lipdub.data.layouts import LAYOUTS, Footage
+from lipdub.data.offset import SourceOffset, group_offsets, offset_similarities, shift_sound, slice_mel, source_offset
+from lipdub.data.settings import keep_settings
+from lipdub.data.store import RATE, ClipEntry, write_arrays, write_manifest
+from lipdub.errors import InputError, LipdubError, NoFaceError
+from lipdub.faces.backend import Frame
+from lipdub.faces.crop import crop_matrices, transform
+from lipdub.faces.tracker import FaceTracker, Track
+from lipdub.media.audio import load_audio
+from lipdub.media.probe import VideoInfo, probe, require_video
+from lipdub.media.video import VideoReader
+from lipdub.media.view import PictureView, write_clip
+from lipdub.mel import log_mel
+from lipdub.models.expert import Expert
+from lipdub.weights import load_expert
+
+MIN_CONFIDENCE = 0.6  # mean over a track; below it the landmarks are not good enough to learn from
+LARGE_SPEAKER = 0.08  # a speaker with more of all frames than this is kept for training
+TELL_EVERY = 50  # files between two lines
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions:
+    """What `lipdub prepare` was asked for."""
+
+    source: Path
+    output: Path
+    layout: str = "folder"  # a key of layouts.LAYOUTS
+    table: Path | None = None  # TSV with columns path and speaker
+    side: int = 128  # pixels of a stored crop
+    margin: float = 1.25  # stored crop over face crop
+    crf: int = 18
+    min_s: float = 0.8  # shorter faces are dropped
+    max_s: float = 10.0  # longer faces are cut
+    val_share: float = 0.06  # of the speakers
+    test_share: float = 0.0
+    correct_offset: bool = True
+    expert: str | None = None  # weights that judge the sound of each file; None: loudness alone
+    jobs: int = 1  # processes; 1 = this one
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What becomes one clip."""
+
+    rows: NDArray[np.int64]  # (T,) frames of the track
+    start_s: float
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What one source file gave: stored clips, or the reason why it gave none."""
+
+    source: str
+    entries: list[ClipEntry]
+    reason: str
+
+
+def prepare(options: PrepareOptions, config: Config, on_line: Callable[[str], None] = print) -> dict[str, object]:
+    """Prepare a folder of talking faces; returns the manifest's summary. Finished files are not done again.
+
+    Raises:
+        InputError: no video of the layout below the source, none of use, or an output folder of other settings.
+    """
+    layout = LAYOUTS[options.layout]
+    sources = list(layout.footage(options.source))
+    if not sources:
+        form = " ".join((type(layout).__doc__ or "").split())
+        raise InputError(f"no video below {options.source} that layout {options.layout} knows", f"it is: {form}")
+    preparer = Preparer(options, config, speaker_table(options.table) if options.table else {})
+    (options.output / "clips").mkdir(parents=True, exist_ok=True)
+    (options.output / "done").mkdir(exist_ok=True)
+    keep_settings(options.output / "settings.json", preparer.settings(), option="--output")
+    results: list[Prepared] = []
+    with _mapping(options.jobs) as mapping:
+        for result in mapping(preparer, sources):
+            results.append(result)
+            if result.reason:
+                on_line(f"{result.source}: dropped, {result.reason}")
+            if len(results) % TELL_EVERY == 0 or len(results) == len(sources):
+                on_line(f"{len(results)}/{len(sources)} files, {sum(len(r.entries) for r in results)} clips")
+    entries = [entry for result in results for entry in result.entries]
+    if not entries:
+        reasons = Counter(r.reason for r in results)
+        raise InputError(f"nothing of use in {options.source}: {dict(reasons)}", "give other footage, with sound")
+    unsure = [entry for entry in entries if not entry.sure]
+    offsets = group_offsets(options.output, unsure, config.mel) if options.correct_offset else {}
+    shifted = shift_sound(options.output, unsure, offsets, config.mel)
+    entries = [entry for entry in entries if entry.sure] + shifted
+    official = {preparer.name(footage): footage.split for footage in sources if footage.split}
+    entries = split_speakers(entries, options, official)
+    summary = _summary(options, entries, results, offsets)
+    write_manifest(options.output, entries, summary)
+    return summary
+
+
+MapFiles = Callable[[Callable[[Footage], Prepared], Iterable[Footage]], Iterable[Prepared]]
+
+
+@contextmanager
+def _mapping(jobs: int) -> Iterator[MapFiles]:
+    """`map`, in this process or in several."""
+    if jobs == 1:
+        yield map
+        return
+    # A fork of a process that has used torch or OpenCV may wait for ever for threads that it does not have.
+    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_quiet_worker) as pool:
+        yield lambda function, sources: pool.map(function, sources, chunksize=4)
+
+
+def _quiet_worker() -> None:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+@cache
+def _expert(name: str) -> Expert:
+    """The expert, once in each process."""
+    return load_expert(name, Config())[0]
+
+
+def speaker_table(path: Path) -> dict[str, str]:
+    """Path -> speaker of a TSV with these two columns.
+
+    Raises:
+        InputError: no such file or columns.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return {row["path"]: row["speaker"] for row in csv.DictReader(file, delimiter="\t")}
+    except (OSError, KeyError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} is no table of path and speaker", "separate columns by tabs, name them first"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Preparer:
+    """Makes the clips of one source file after another, in whichever process it is called."""
+
+    options: PrepareOptions
+    config: Config
+    speakers: dict[str, str]  # path -> speaker; a path that ends like the file's below the source counts
+
+    def settings(self) -> dict[str, dict[str, object]]:
+        """Everything that the stored clips depend on."""
+        kept = {key: getattr(self.options, key) for key in ("side", "margin", "crf", "min_s", "max_s")}
+        sound = {"expert": self.options.expert, "correct_offset": self.options.correct_offset}
+        return {"clip": kept, "mel": to_dict(self.config.mel), "face": to_dict(self.config.face), "sound": sound}
+
+    def name(self, footage: Footage) -> str:
+        """What a source file is called in the data set: its path below the source."""
+        return footage.path.relative_to(self.options.source).as_posix()
+
+    def __call__(self, footage: Footage) -> Prepared:
+        """The clips of a source file, or why there are none; remembered in its marker."""
+        name = self.name(footage)
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        marker = self.options.output / "done" / f"{digest[:16]}.json"
+        if marker.exists():
+            data = json.loads(marker.read_text(encoding="utf-8"))
+            return Prepared(name, [ClipEntry(**e) for e in data["entries"]], data["reason"])
+        try:
+            result = Prepared(name, self._store(footage, name, digest[:10]), "")
+        except LipdubError as error:
+            result = Prepared(name, [], error.what.replace(str(footage.path), "the file"))
+        text = json.dumps({"reason": result.reason, "entries": [asdict(e) for e in result.entries]})
+        temporary = marker.with_suffix(".part")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(marker)
+        return result
+
+    def speaker(self, footage: Footage) -> str:
+        """By the table, else as the layout says."""
+        name = self.name(footage)
+        for path, speaker in self.speakers.items():
+            if path == name or path.endswith(f"/{name}"):
+                return speaker
+        return footage.speaker
+
+    def _store(self, footage: Footage, name: str, stem: str) -> list[ClipEntry]:
+        """Follow the largest face, and write its clips."""
+        options, mel_config, path = self.options, self.config.mel, footage.path
+        info = require_video(probe(path))
+        mel = log_mel(load_audio(footage.sound or path), mel_config)
+        track, times = self._follow(path, info)
+        own = times[track.first : track.first + len(track.landmarks)]
+        matrices = crop_matrices(track.landmarks, own, self.config.face, options.side, margin=options.margin)
+        wanted = np.arange(own[0], own[-1] + 1e-6, 1 / RATE)
+        rows = np.abs(own[:, None] - wanted).argmin(0)  # the frame nearest to each moment
+        crops = _crops(path, info, track.first, matrices, rows, options.side)
+        longest = round(options.max_s * RATE)
+        starts = range(0, len(rows), longest)
+        pieces = [Segment(rows[at : at + longest], float(wanted[at])) for at in starts]
+        pieces = [piece for piece in pieces if len(piece.rows) >= options.min_s * RATE]  # not what is left over
+        told = self._write_pictures(pieces, crops, stem, mel)
+        steps, entries = mel_config.sample_rate / mel_config.hop, []
+        for number, piece in enumerate(pieces):
+            landmarks = np.stack([transform(track.landmarks[row], matrices[row]) for row in piece.rows])
+            first = round((piece.start_s - told.offset_s) * steps)
+            sound = slice_mel(mel, first, first + round(len(piece.rows) / RATE * steps) + 1)
+            path = options.output / "clips" / f"{stem}-{number}.npz"
+            write_arrays(path, landmarks, track.confidence[piece.rows], sound, told.offset_s)
+            entries.append(
+                ClipEntry(
+                    id=path.stem,
+                    speaker=self.speaker(footage),
+                    group=PurePosixPath(name).parent.as_posix(),
+                    split="train",
+                    frames=len(piece.rows),
+                    source=name,
+                    start_s=piece.start_s,
+                    offset_s=told.offset_s,
+                    sure=told.sure,
+                )
+            )
+        return entries
+
+    def _write_pictures(
+        self, pieces: Sequence[Segment], crops: Iterator[Frame], stem: str, mel: NDArray[np.float32]
+    ) -> SourceOffset:
+        """Write the pictures of each clip; what the expert makes of the sound, if it is asked.
+
+        Raises:
+            InputError: somebody else is heard; nothing is left on disc.
+        """
+        options, rows = self.options, []
+        expert = _expert(options.expert) if options.expert and options.correct_offset else None
+        paths = [options.output / "clips" / f"{stem}-{number}.mp4" for number in range(len(pieces))]
+        for path, piece in zip(paths, pieces, strict=True):
+            frames = list(islice(crops, len(piece.rows)))
+            write_clip(path, frames, RATE, options.crf)
+            if expert is not None:
+                rows.append(offset_similarities(expert, frames, options.margin, piece.start_s, mel, self.config.mel))
+        told = source_offset(rows)
+        if told.foreign:
+            for path in paths:
+                path.unlink()
+            raise InputError(
+                "the sound fits the mouth at no offset: somebody else is heard",
+                "give footage in which who is seen speaks, or --expert none",
+            )
+        return told
+
+    def _follow(self, path: Path, info: VideoInfo) -> tuple[Track, NDArray[np.float64]]:
+        """The largest face that is long and sure enough, and the times of all frames of the file.
+
+        Raises:
+            NoFaceError: there is none.
+        """
+        from lipdub.faces.choose import builtin_backend
+
+        backend = builtin_backend(self.config.face, torch.device("cpu"))
+        follower = FaceTracker(backend, self.config.face, float(info.average_rate))
+        times = []
+        with VideoReader(path, info) as reader:
+            for frame in reader:
+                follower.push(frame.index, PictureView(frame.picture, info))
+                times.append(frame.time_s)
+        tracks = follower.finish()
+        if not tracks:
+            raise NoFaceError("no face", "leave it out")
+        tracks = [t for t in tracks if times[t.frames[-1]] - times[t.frames[0]] >= self.options.min_s]
+        if not tracks:
+            raise NoFaceError("no face long enough", "leave it out")
+        tracks = [t for t in tracks if float(t.confidence.mean()) > MIN_CONFIDENCE]
+        if not tracks:
+            raise NoFaceError("no face clear enough", "leave it out")
+        track = max(tracks, key=lambda t: len(t.landmarks) * float(np.ptp(t.landmarks, axis=1).mean()))
+        return track, np.array(times)
+
+
+def _crops(
+    path: Path, info: VideoInfo, first: int, matrices: NDArray[np.float64], rows: NDArray[np.int64], side: int
+) -> Iterator[Frame]:
+    """The crop of each row (ascending, a row may come twice) of a track that begins at frame `first`."""
+    times = Counter((rows + first).tolist())
+    with VideoReader(path, info) as reader:
+        for frame in reader:
+            if count := times[frame.index]:
+                crop = PictureView(frame.picture, info).patch(matrices[frame.index - first], side)
+                yield from [crop] * count
+
+
+def split_speakers(
+    entries: Sequence[ClipEntry], options: PrepareOptions, official: Mapping[str, str] | None = None
+) -> list[ClipEntry]:
+    """Splits by speaker: a speaker's hash decides, so that a grown corpus keeps its splits; large ones train.
+
+    Footage of a single speaker is split by source file, that of a single file by clip: something must be held out.
+
+    Args:
+        entries: all clips.
+        options: the shares.
+        official: source -> split, where the corpus has one. It holds for all footage of these speakers, and
+            shares are of what is left; validation and test are not added to where the corpus has its own.
+    """
+    official = official or {}
+    known = [(e.speaker, official[e.source]) for e in entries if e.source in official]
+    held = dict(sorted(known, key=lambda pair: pair[1] != "train"))  # train comes first, and gives way
+    fixed = [replace(e, split=official.get(e.source, held[e.speaker])) for e in entries if e.speaker in held]
+    rest = [entry for entry in entries if entry.speaker not in held]
+    return fixed + _split_by_share(rest, options, {entry.split for entry in fixed}) if rest else fixed
+
+
+def _split_by_share(entries: Sequence[ClipEntry], options: PrepareOptions, there: Collection[str]) -> list[ClipEntry]:
+    """Splits of what the corpus does not split itself; a held-out split that is `there` already gets no more."""
+    unit = next((u for u in ("speaker", "source") if len({getattr(e, u) for e in entries}) > 1), "id")
+    frames: Counter[str] = Counter()
+    for entry in entries:
+        frames[getattr(entry, unit)] += entry.frames
+    limit = LARGE_SPEAKER * sum(frames.values()) if len(frames) > 4 else float("inf")
+    names = sorted(frames, key=lambda n: (frames[n] > limit, hashlib.sha256(n.encode()).hexdigest()))
+    n_test = 0 if "test" in there else round(options.test_share * len(names))
+    n_val = max(1, round(options.val_share * len(names))) if len(names) > 1 and "val" not in there else 0
+    part = {n: "test" if i < n_test else "val" if i < n_test + n_val else "train" for i, n in enumerate(names)}
+    return [replace(entry, split=part[getattr(entry, unit)]) for entry in entries]
+
+
+def _summary(
+    options: PrepareOptions, entries: list[ClipEntry], results: list[Prepared], offsets: dict[str, float]
+) -> dict[str, object]:
+    return {
+        "footage": str(options.source.absolute()),
+        "side": options.side,
+        "margin": options.margin,
+        "fps": RATE,
+        "files": len(results),
+        "clips": dict(Counter(e.split for e in entries)),
+        "speakers": dict(Counter(part for _, part in sorted({(e.speaker, e.split) for e in entries}))),
+        "minutes": round(sum(e.frames for e in entries) / RATE / 60, 2),
+        "dropped": dict(Counter(r.reason for r in results if r.reason)),
+        "offset_s": offsets,
+        "expert_sure": len({entry.source for entry in entries if entry.sure}),
+        "expert_shifted": len({entry.source for entry in entries if entry.sure and entry.offset_s}),
+    }

@@ -1,0 +1,393 @@
+"""Pass 1: who is where in every frame, how each face is cropped, and which frames stand as its references.
+
+References are cut out in a thread of their own, a frame behind.
+
+Memory holds few frames, the landmarks of every frame (about 550 bytes a face and frame), and at most `reference.pool`
+crops of each face that is in view; nothing else grows with the video. The references of tracks that have ended (up to
+5 MB each) lie in a temporary file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lipdub.config import Config, FaceConfig
+from lipdub.dub.active_speaker import SpeakerScores, frames_of
+from lipdub.dub.cores import shared_cores
+from lipdub.dub.report import Segment, ShotReport
+from lipdub.dub.speaking_style import SpeakingStyle, frame_rate_of, measure_style, smooth_shapes
+from lipdub.errors import InputError, NoFaceError
+from lipdub.faces.backend import FaceBackend
+from lipdub.faces.crop import crop_detail, crop_matrices, crop_matrix, finer, mouth_shape, relative_shape, transform
+from lipdub.faces.references import ReferencePool, ReferenceStore, Selection, nearest_poses
+from lipdub.faces.selection import Face, Speaker, written
+from lipdub.faces.track import choose_tracks, edge_fade, ids_of, tracks_at
+from lipdub.faces.tracker import FaceTracker, Track, TrackedFace
+from lipdub.media.probe import VideoInfo
+from lipdub.media.video import VideoReader
+from lipdub.media.view import PictureView
+from lipdub.threads import BackgroundWorker
+
+REASONS = ("outside the range", "no face", "other or unclear face")  # why a frame passes through
+
+
+@dataclass(frozen=True)
+class FaceJob:
+    """One face to dub: a row for every frame from `first` on."""
+
+    track: Track
+    matrices: NDArray[np.float64]  # (T, 2, 3) display -> face crop, smoothed
+    weight: NDArray[np.float32]  # (T,) 0 = leave the frame alone, 1 = dub it; fades in and out
+    stored: Mapping[int, Selection]  # references by track; crops of side D = detail S
+    shapes: NDArray[np.float32]  # (T, 8) the old mouths from `references.rest`, in units of SHAPE_SCALE; smoothed
+    views: NDArray[np.int64]  # (T, K) which references each frame looks at
+    detail: int = 1  # D / S: how much finer than the generator's faces a warp works
+    voice: int = 0  # which of the sounds it speaks with
+
+    @property
+    def references(self) -> Selection:
+        """How this face looks; read afresh each time."""
+        return self.stored[self.track.id]
+
+
+@dataclass(frozen=True)
+class FaceTracks:
+    """Everybody who was seen in the range, before a choice is made."""
+
+    starts_s: NDArray[np.float64]  # (F,) when every frame is shown
+    times_s: NDArray[np.float64]  # (F,) middle of every frame
+    in_range: NDArray[np.bool_]  # (F,)
+    tracks: list[Track]  # in order of appearance, cut to the range
+    references: Mapping[int, Selection]  # by track
+    detail: dict[int, int]  # by track
+    shots: list[int]  # first frame of each shot, or of what was looked at of it
+    turned_s: float | None = None  # when a face was first seen that lies or stands on its head, and is left alone
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What pass 2 needs to know."""
+
+    times_s: NDArray[np.float64]  # (F,) middle of every frame
+    jobs: list[FaceJob]
+    passed: dict[str, int]  # frames that no job dubs, by reason
+    shots: tuple[ShotReport, ...] = ()  # the same for each shot
+    tracks: tuple[Track, ...] = ()  # everybody, chosen or not
+    segments: tuple[Segment, ...] = ()  # who is dubbed, and when
+    sure: bool = True  # of who speaks, where that was asked
+
+    def styles(self) -> dict[int, SpeakingStyle]:
+        """How each person among the jobs moves their mouth, by `track.person`, in all frames that are dubbed."""
+        parts: dict[int, list[NDArray[np.float32]]] = {}
+        for job in self.jobs:
+            parts.setdefault(job.track.person, []).append(job.shapes[job.weight > 0])
+        return {person: measure_style(shapes, frame_rate_of(self.times_s)) for person, shapes in parts.items()}
+
+
+def choose(
+    found: FaceTracks,
+    video: Path,
+    info: VideoInfo,
+    config: Config,
+    *,
+    face: Face = "largest",
+    speakers: Sequence[Speaker] = (),
+    speaking: Callable[[FaceTracks], SpeakerScores] | None = None,
+) -> Analysis:
+    """The faces to dub among all that were found.
+
+    Args:
+        found: by `survey`.
+        video: its path, for messages.
+        info: its picture stream.
+        config: section face.
+        face: whom to dub, where there are no `speakers`.
+        speakers: whom to dub with which sound; the number of each is its jobs' `voice`.
+        speaking: compares mouths with the video's own sound; asked only if a face is "speaking".
+
+    Raises:
+        InputError: two sounds want the same mouth at the same time.
+        NoFaceError: none of them is asked for and usable, or a number that is asked for is not among them.
+    """
+    selected = tuple(speakers) or (Speaker(face=face),)
+    heard = speaking(found) if speaking is not None and any(one.face == "speaking" for one in selected) else None
+    jobs, n_chosen = [], 0
+    for voice, one in enumerate(selected):
+        chosen = _parts(one, found, video, (info.display_width, info.display_height), heard)
+        n_chosen += len(chosen)
+        jobs += [_job(track, found, config, when, voice) for track, when in chosen]
+    jobs = sorted((job for job in jobs if job.weight.any()), key=lambda job: job.track.first)
+    if not jobs:
+        what = _what_was_seen(len(found.tracks), n_chosen, selected, config)
+        remedy = "give another --face, --start or --end"
+        if found.turned_s is not None:
+            what += f"; the face at {found.turned_s:.2f} s lies or stands on its head"
+            remedy = "turn the picture first: ffmpeg -i FILE -vf transpose=1 -c:a copy TURNED.mkv (=2: to the left)"
+        raise NoFaceError(f"{_range_of(video, found)}: {what}", remedy)
+    _refuse_two_sounds(jobs, found)
+    reasons = _reasons(jobs, found.tracks, found.in_range)
+    spoken = tuple(segment for job in jobs for segment in _segments(job, found, config.face))
+    return Analysis(
+        times_s=found.times_s,
+        jobs=jobs,
+        passed=_counts(reasons),
+        shots=_shots(found, reasons),
+        tracks=tuple(found.tracks),
+        segments=spoken,
+        sure=heard is None or heard.sure,
+    )
+
+
+def _parts(
+    one: Speaker, found: FaceTracks, video: Path, size: tuple[int, int], heard: SpeakerScores | None
+) -> list[tuple[Track, NDArray[np.bool_]]]:
+    """The tracks of one speaker, and in which frames of the video each speaks."""
+    when = frames_of(one.turns, found.times_s)
+    if one.face == "speaking":
+        if heard is None:
+            raise ValueError("choose needs `speaking` to find out who speaks")
+        return heard.in_turns([frames_of([turn], found.times_s) for turn in one.turns] or None)
+    if absent := (ids_of(one.face) or frozenset()) - (people := {track.person for track in found.tracks}):
+        there = ", ".join(map(str, sorted(people))) or "none"
+        what = f"no face with id {', '.join(map(str, sorted(absent)))} (there are: {there})"
+        raise NoFaceError(f"{_range_of(video, found)}: {what}", "list them with `lipdub faces`")
+    if isinstance(one.face, tuple) and len(one.face) == 3:
+        x, y, time_s = one.face
+        chosen = tracks_at(found.tracks, (x, y), int(np.searchsorted(found.starts_s, time_s, "right")) - 1)
+    else:
+        chosen = choose_tracks(found.tracks, one.face, size)
+    return [(track, when) for track in chosen]
+
+
+def _refuse_two_sounds(jobs: list[FaceJob], found: FaceTracks) -> None:
+    """A mouth speaks with one sound at a time."""
+    taken: dict[int, NDArray[np.bool_]] = {}  # by track
+    for job in jobs:
+        mine, others = job.weight > 0, taken.setdefault(job.track.id, np.zeros(len(job.weight), bool))
+        if (mine & others).any():
+            at_s = found.starts_s[job.track.first + int((mine & others).argmax())]
+            raise InputError(
+                f"two sounds want face {job.track.person} at {at_s:.2f} s", "give turns that do not overlap"
+            )
+        others |= mine
+
+
+def track_faces(
+    video: Path,
+    info: VideoInfo,
+    backend: FaceBackend,
+    config: Config,
+    *,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    numbered: bool = False,
+    on_frame: Callable[[int], None] = lambda done: None,
+) -> FaceTracks:
+    """Find everybody in the range; frames outside of it are decoded, since only that tells their number.
+
+    Args:
+        video: the file.
+        info: its picture stream.
+        backend: finds the faces.
+        config: sections face, reference, generator and media.
+        start_s: where the range begins ...
+        end_s: ... and ends.
+        numbered: look at what lies before the range, too, so that ids and shots have the numbers that they have in
+            the whole video: both are given in the order of time.
+        on_frame: told how many frames are done.
+
+    Raises:
+        InputError: damaged video, or a range that holds no frame.
+    """
+    starts, wanted = [], []
+    with (
+        shared_cores(),
+        VideoReader(video, info, start_s=start_s, end_s=end_s, config=config.media) as reader,
+        BackgroundWorker(1) as behind,
+    ):
+        watcher = _FaceCollector(backend, config, float(info.average_rate), behind)
+        for frame in reader:
+            starts.append(frame.time_s)
+            wanted.append(frame.wanted)
+            if frame.wanted or (numbered and start_s is not None and frame.time_s < start_s):
+                watcher.look(frame.index, PictureView(frame.picture, info), still=frame.still)
+            on_frame(frame.index + 1)
+    starts_s, in_range = np.array(starts), np.array(wanted, bool)
+    if not in_range.any():
+        raise InputError(f"{video} has no frame between {start_s} s and {end_s} s", "check --start and --end")
+    tracks = watcher.finish(shot_over=bool(in_range[-1]))
+    times_s = _middles(starts_s, float(info.average_rate))
+    first = int(in_range.argmax())
+    tracks = [_cut(track, first) for track in tracks if track.frames.stop > first]
+    turned_s = next((float(starts_s[index]) for index in watcher.turned if index >= first), None)
+    return FaceTracks(starts_s, times_s, in_range, tracks, watcher.references, watcher.detail, watcher.shots, turned_s)
+
+
+def _cut(track: Track, first: int) -> Track:
+    """A track without its rows before frame `first`."""
+    rows = first - track.first
+    if rows <= 0:
+        return track
+    landmarks, confidence = track.landmarks[rows:], track.confidence[rows:]
+    return replace(track, first=first, landmarks=landmarks, confidence=confidence, opens_shot=False)
+
+
+def usable_rows(track: Track, config: FaceConfig) -> NDArray[np.bool_]:
+    """(T,) whether a face is clear and large enough to be dubbed."""
+    box = track.boxes
+    large = (box[:, 2:] - box[:, :2]).max(1) >= config.min_face
+    usable: NDArray[np.bool_] = (track.confidence >= config.min_confidence) & large
+    return usable
+
+
+def _range_of(video: Path, found: FaceTracks) -> str:
+    first, last = np.flatnonzero(found.in_range)[[0, -1]]
+    return f"{video}, frames {first} to {last}"
+
+
+class _FaceCollector:
+    """Follows faces and collects their references, `behind`; of a track that has ended only the chosen crops are kept.
+
+    `detail` and `references` are whole once what is done behind is done, and `finish` was called.
+    """
+
+    def __init__(self, backend: FaceBackend, config: Config, rate: float, behind: BackgroundWorker) -> None:
+        self._tracker, self._behind = FaceTracker(backend, config.face, rate), behind
+        self._config, self._size = config.reference, config.generator.size
+        self._most = config.sync.detail if config.generator.warp else 1
+        self._views = config.sync.references_per_cluster
+        self.detail: dict[int, int] = {}  # by track
+        self._pools: dict[int, ReferencePool] = {}
+        self.references = ReferenceStore()  # by track
+
+    def look(self, index: int, view: PictureView, *, still: bool = False) -> None:
+        """Take the next frame; a still one has nothing new to offer to those who were seen before."""
+        tracked_faces, following = self._tracker.push(index, view), self._tracker.following
+        self._behind.do(lambda: self._collect(tracked_faces, following, view, still))
+
+    def _collect(
+        self, tracked_faces: Sequence[TrackedFace], following: set[int], view: PictureView, still: bool
+    ) -> None:
+        """Offer the faces of a frame as references, once those who are not followed any more have got theirs."""
+        self._settle(following)
+        for seen in tracked_faces:
+            matrix = crop_matrix(seen.landmarks, self._size)
+            if seen.track not in self._pools:
+                self._pools[seen.track] = ReferencePool(self._config)
+                self.detail[seen.track] = crop_detail(matrix, self._most)
+            pool, detail = self._pools[seen.track], self.detail[seen.track]
+            if not (still and len(pool)) and pool.wants():
+                matrix = finer(matrix, detail)
+                pool.push(view.patch(matrix, self._size * detail), transform(seen.landmarks, matrix))
+
+    @property
+    def shots(self) -> list[int]:
+        """First frame of each shot."""
+        return self._tracker.shots
+
+    @property
+    def turned(self) -> list[int]:
+        """Frames in which a face lies or stands on its head."""
+        return self._tracker.turned
+
+    def finish(self, *, shot_over: bool) -> list[Track]:
+        """Tracks that have references, in order of appearance."""
+        tracks = self._tracker.finish(shot_over=shot_over)
+        self._settle(self._tracker.following)
+        return [track for track in tracks if track.id in self.references]
+
+    def _settle(self, following: set[int]) -> None:
+        ended = self._pools.keys() - following
+        seen = {track.id: int((track.confidence > 0).sum()) for track in self._tracker.tracks} if ended else {}
+        for track in ended:
+            pool = self._pools.pop(track)
+            if track in seen:
+                self.references.keep(track, _first(pool.select(seed=0, views=self._views), seen[track]))
+
+
+def _first(references: Selection, count: int) -> Selection:
+    """Those among the first `count` faces offered: what came later the follower took back, since it was no face."""
+    own = references.frames < count
+    return references if own.all() or not own.any() else references.only(own)
+
+
+def _middles(starts: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
+    """The middle of each frame's time on screen; the last frame lasts as long as the average one."""
+    lengths = np.append(np.diff(starts), 1 / rate)
+    middles: NDArray[np.float64] = starts + np.clip(lengths, 0, 1.0) / 2
+    return middles
+
+
+def _job(track: Track, found: FaceTracks, config: Config, when: NDArray[np.bool_], voice: int) -> FaceJob:
+    """`when` (F,): the frames in which it speaks."""
+    own_times = found.times_s[track.first : track.first + len(track.landmarks)]
+    matrices = crop_matrices(track.landmarks, own_times, config.face, config.generator.size)
+    usable = usable_rows(track, config.face) & when[track.frames.start : track.frames.stop]
+    fade = edge_fade(usable, config.face.fade_frames, fade_in=not track.opens_shot, fade_out=not track.closes_shot)
+    references = found.references[track.id]
+    shapes = relative_shape(mouth_shape(track.landmarks), references.rest)
+    shapes = smooth_shapes(shapes, frame_rate_of(found.times_s), config.sync.smooth_s)
+    views = nearest_poses(track.landmarks, references)
+    return FaceJob(track, matrices, fade, found.references, shapes, views, found.detail[track.id], voice)
+
+
+def _reasons(jobs: list[FaceJob], tracks: list[Track], in_range: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(F,) 0 where a job dubs the frame, else 1 + the place in REASONS of why it does not."""
+    dubbed, seen = np.zeros(len(in_range), bool), np.zeros(len(in_range), bool)
+    for track in tracks:
+        seen[track.first : track.first + len(track.landmarks)] = True
+    for job in jobs:
+        dubbed[job.track.first : job.track.first + len(job.weight)] |= job.weight > 0
+    return np.select([~in_range, dubbed, ~seen], [1, 0, 2], 3)
+
+
+def _counts(reasons: NDArray[np.int64]) -> dict[str, int]:
+    counts = np.bincount(reasons, minlength=1 + len(REASONS))[1:].tolist()
+    return {reason: count for reason, count in zip(REASONS, counts, strict=True) if count}
+
+
+def _shots(found: FaceTracks, reasons: NDArray[np.int64]) -> tuple[ShotReport, ...]:
+    """What becomes of each shot; frames before the first that was looked at count as one."""
+    starts = sorted({0, *found.shots})
+    return tuple(
+        ShotReport(
+            first_s=round(float(found.starts_s[first]), 3),
+            frames=last - first,
+            dubbed=int((reasons[first:last] == 0).sum()),
+            passed=_counts(reasons[first:last]),
+        )
+        for first, last in zip(starts, [*starts[1:], len(reasons)], strict=True)
+    )
+
+
+def _segments(job: FaceJob, found: FaceTracks, config: FaceConfig) -> list[Segment]:
+    """Where one job dubs; gaps that a track may have do not part two stretches."""
+    rows = np.flatnonzero(job.weight > 0)
+    starts = found.starts_s[job.track.first :]
+    parted = np.flatnonzero(np.diff(starts[rows]) > config.max_gap_s) + 1
+    made = []
+    for part in np.split(rows, parted):
+        middle = part[len(part) // 2]
+        x, y = (job.track.boxes[middle].reshape(2, 2).mean(0)).tolist()
+        first_s, last_s, at_s = (round(float(starts[row]), 3) for row in (part[0], part[-1], middle))
+        made.append(
+            Segment(face=job.track.person, first_s=first_s, last_s=last_s, x=round(x, 1), y=round(y, 1), at_s=at_s)
+        )
+    return made
+
+
+def _what_was_seen(n_tracks: int, n_chosen: int, selected: Sequence[Speaker], config: Config) -> str:
+    if n_chosen:
+        return f"the face is smaller than {config.face.min_face:.0f} pixels, or never clear"
+    if n_tracks:
+        wanted = ", ".join(dict.fromkeys(written(one.face) for one in selected))
+        return f"none of {n_tracks} faces fits --face {wanted}"
+    return (
+        f"no face of at least {config.face.min_face:.0f} pixels for {config.face.min_track_s:g} s "
+        f"(every {config.face.detect_every}th frame was searched, and the first of each shot)"
+    )

@@ -1,0 +1,256 @@
+"""Many dubs: what is left to do, done one by one or on a Ray cluster, remembered line by line.
+
+An item is a video, a sound, an output and its options. Results are appended to a state file as they come, so that a
+batch that was stopped, or whose machine died, goes on where it was; an item is only ever counted once. Shard i of N
+takes every N-th item and has a state file of its own: machines that share nothing but a disc need no scheduler.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from lipdub.dub.options import SyncOptions
+from lipdub.dub.sync import sync_video
+from lipdub.errors import BatchError, InputError, LipdubError, OutputError, ResourceError, out_of_memory
+from lipdub.events import Done, Event, Job, Progress, Stage, Warning_
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchItem:
+    """One dub."""
+
+    video: Path
+    audio: Path
+    output: Path
+    options: SyncOptions = field(default_factory=SyncOptions)
+
+    @property
+    def key(self) -> str:
+        """What the state file knows it by: its output, which no two items share."""
+        return str(self.output.absolute())
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchResult:
+    """What became of an item."""
+
+    key: str
+    status: str  # done | failed | skipped
+    code: int = 0  # exit code that `lipdub sync` would have had
+    what: str = ""
+    remedy: str = ""
+    frames: int = 0
+    dubbed: int = 0
+    seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchReport:
+    """The outcome of one call."""
+
+    items: int  # of the manifest, or of this shard of it
+    done: int  # now
+    before: int  # done by earlier calls
+    skipped: int  # whose output was there already
+    failed: int  # now, and before if not tried again
+    seconds: float
+    results: tuple[BatchResult, ...]  # one for each item, in the manifest's order
+
+
+Work = Callable[[BatchItem], BatchResult]
+# Each item as its work begins, and its result as it comes; what begins again elsewhere is told again.
+Executor = Callable[[Sequence[BatchItem], Work], Iterable[BatchItem | BatchResult]]
+
+
+def dub_item(item: BatchItem) -> BatchResult:
+    """One dub; its errors become a result, since the others must go on."""
+    started = time.monotonic()
+    try:
+        # What must not be replaced was refused before; a second try after a lost machine may find its own output.
+        report = sync_video(item.video, item.audio, item.output, replace(item.options, overwrite=True))
+    except LipdubError as error:
+        return failure(item, error.exit_code, error.what, error.remedy, time.monotonic() - started)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        remedy = "fewer dubs at a time: more --cpus or --gpus for each"
+        return failure(item, ResourceError.exit_code, "out of memory", remedy, time.monotonic() - started)
+    return BatchResult(
+        key=item.key,
+        status="done",
+        frames=report.frames,
+        dubbed=report.dubbed,
+        seconds=round(time.monotonic() - started, 2),
+        warnings=report.warnings,
+    )
+
+
+def failure(item: BatchItem, code: int, what: str, remedy: str, seconds: float) -> BatchResult:
+    """The result of an item that failed."""
+    return BatchResult(key=item.key, status="failed", code=code, what=what, remedy=remedy, seconds=round(seconds, 2))
+
+
+def one_by_one(items: Sequence[BatchItem], work: Work) -> Iterator[BatchItem | BatchResult]:
+    """The executor that needs nothing: this process."""
+    for item in items:
+        yield item
+        yield work(item)
+
+
+def run_batch(
+    items: Sequence[BatchItem],
+    state: Path,
+    *,
+    executor: Executor = one_by_one,
+    work: Work = dub_item,
+    retry_failed: bool = False,
+    skip_existing: bool = False,
+    overwrite: bool = False,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> BatchReport:
+    """Do what is left of a batch.
+
+    Args:
+        items: no two with the same output.
+        state: the file of results, made if needed.
+        executor: runs the work: `one_by_one`, or a cluster's.
+        work: what is done with an item.
+        retry_failed: items that failed in an earlier call are tried again; else they stay failed.
+        skip_existing: an output that is there, and that no earlier call made, is left and counted; else it is refused.
+        overwrite: it is replaced.
+        on_event: told which item begins and which has ended, how many are finished, each failure as a warning, and
+            the report.
+
+    Raises:
+        InputError: two items with one output, or a state file that cannot be read.
+        OutputError: outputs that exist, or whose folder cannot be made, before anything is done.
+        BatchError: some items failed; all others are done. `on_event` has had the report.
+    """
+    started = time.monotonic()
+    _refuse_twins(items)
+    known = read_state(state)
+    results = {item.key: known[item.key] for item in items if _settled(item, known.get(item.key), retry_failed)}
+    before = sum(result.status == "done" for result in results.values())
+    left = [item for item in items if item.key not in results]
+    there = [item for item in left if item.output.exists() and item.key not in known]
+    if there and skip_existing:
+        results |= {item.key: BatchResult(key=item.key, status="skipped") for item in there}
+        left = [item for item in left if item.key not in results]
+    elif there and not overwrite:
+        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+        raise OutputError(f"{there[0].output}{more} exist already", "--skip-existing leaves them, -y replaces them")
+    for folder in {item.output.parent for item in left}:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make the folder {folder}: {error.strerror}", "name another output") from error
+    on_event(Stage("batch", 1, 1, len(items), "videos"))
+    on_event(Progress(len(results)))
+    with _appending(state) as write:
+        for result in executor(left, work) if left else ():
+            if isinstance(result, BatchItem):
+                on_event(Job(result.key, "running"))
+                continue
+            write(result)
+            results[result.key] = result
+            if result.status == "failed":
+                on_event(Warning_("item", f"{result.key}: {result.what} (exit code {result.code})"))
+            on_event(Job(result.key, result.status, result.frames, result.seconds))
+            on_event(Progress(len(results)))
+    report = _report(items, results, before, time.monotonic() - started)
+    on_event(Done(report))
+    if report.failed:
+        raise BatchError(
+            f"{report.failed} of {report.items} dubs failed; see {state}", "mend the cause, then --retry-failed"
+        )
+    return report
+
+
+def shard_of(items: Sequence[BatchItem], number: int, count: int) -> list[BatchItem]:
+    """Items `number`, `number` + `count`, ... counted from 1.
+
+    Raises:
+        ValueError: a number outside 1..count.
+    """
+    if not 1 <= number <= count:
+        raise ValueError(f"shard must lie in 1..{count}, got {number}")
+    return list(items[number - 1 :: count])
+
+
+def read_state(path: Path) -> dict[str, BatchResult]:
+    """The last result of each item; empty where there is no file. A line that a crash cut short is not counted.
+
+    Raises:
+        InputError: not a state file.
+    """
+    if not path.exists():
+        return {}
+    results = {}
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines):
+        if not line:
+            continue
+        try:
+            values = json.loads(line)
+            result = BatchResult(**(values | {"warnings": tuple(values.get("warnings", ()))}))
+        except (ValueError, TypeError, AttributeError) as error:
+            if number == len(lines) - 1:
+                continue
+            raise InputError(f"{path}, line {number + 1}, is no result of a batch", "give another --state") from error
+        results[result.key] = result
+    return results
+
+
+@contextmanager
+def _appending(path: Path) -> Iterator[Callable[[BatchResult], None]]:
+    """Opens a state file to append to; each result is on the disc before the next item is waited for."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab+")
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}", "give another --state") from error
+
+    def write(result: BatchResult) -> None:
+        file.write(json.dumps(asdict(result)).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+    with file:
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)  # without a line that a crash cut short
+        yield write
+
+
+def _settled(item: BatchItem, result: BatchResult | None, retry_failed: bool) -> bool:
+    """Whether an earlier call's result stands; a finished dub whose file has gone is made again."""
+    if result is None or result.status == "skipped":
+        return False
+    return item.output.exists() if result.status == "done" else not retry_failed
+
+
+def _refuse_twins(items: Sequence[BatchItem]) -> None:
+    twins = [key for key, count in Counter(item.key for item in items).items() if count > 1]
+    if twins:
+        raise InputError(f"{len(twins)} outputs are named more than once, first {twins[0]}", "name each output once")
+
+
+def _report(items: Sequence[BatchItem], results: Mapping[str, BatchResult], before: int, seconds: float) -> BatchReport:
+    ordered = tuple(results[item.key] for item in items)
+    count = Counter(result.status for result in ordered)
+    return BatchReport(
+        items=len(items),
+        done=count["done"] - before,
+        before=before,
+        skipped=count["skipped"],
+        failed=count["failed"],
+        seconds=round(seconds, 2),
+        results=ordered,
+    )

@@ -1,0 +1,152 @@
+"""What the dub asks of the mouth, frame by frame: mel windows, the silence gate, and the mouths that are heard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import binary_closing, maximum_filter1d, uniform_filter1d
+
+from lipdub.config import MelConfig, SyncConfig
+from lipdub.dub.speaking_style import SpeakingStyle, frame_rate_of, measure_style, retarget, smooth_shapes
+from lipdub.mel import log_mel, mean_power, mel_windows
+from lipdub.models.generator import Generator
+
+LEVEL_STEP_S = 0.01  # resolution of the loudness curve
+NEAR_S = 1.0  # to either side
+FAINT_DB = -75.0  # of full scale; what is fainter is silence in any recording
+STEADY_S, STEADY_DB = 1.0, 2.5  # loudness of speech has a standard deviation of about 10 dB, of noise below 1
+CHUNK = 64  # frames whose sound is read in one call; 512 took 100 MB
+
+
+@dataclass(frozen=True)
+class DrivingAudio:
+    """The driving sound, ready to be looked up at any time."""
+
+    mel: NDArray[np.float32]  # (80, M)
+    gate: NDArray[np.float32]  # (L,) in [0, 1] every LEVEL_STEP_S: 0 = silence, the mouth rests
+    duration_s: float
+    steady: bool = False  # its loudness hardly changes, as that of a hum, a tone or noise
+
+    @property
+    def silent(self) -> bool:
+        """Whether there is nothing to hear."""
+        return not self.gate.any()
+
+    def gate_at(self, times_s: NDArray[np.float64]) -> NDArray[np.float32]:
+        """The gate at the given times; 0 outside the sound."""
+        at = np.arange(len(self.gate)) * LEVEL_STEP_S
+        return np.interp(times_s, at, self.gate, left=0.0, right=0.0).astype(np.float32)
+
+
+def analyze_audio(
+    waveform: NDArray[np.float32], mel: MelConfig, sync: SyncConfig, own_mel: NDArray[np.float32] | None = None
+) -> DrivingAudio:
+    """Mel and silence gate of a mono waveform (n,) at mel.sample_rate; `own_mel` of a network that has its own."""
+    gate = silence_gate(waveform, mel.sample_rate, sync)
+    loud = _levels(waveform, mel.sample_rate)[gate == 1]
+    return DrivingAudio(
+        log_mel(waveform, mel) if own_mel is None else own_mel,
+        gate,
+        len(waveform) / mel.sample_rate,
+        steady=len(loud) * LEVEL_STEP_S > STEADY_S and float(loud.std()) < STEADY_DB,
+    )
+
+
+def silence_gate(waveform: NDArray[np.float32], sample_rate: int, sync: SyncConfig) -> NDArray[np.float32]:
+    """1 where there is sound, 0 in silence, with linear fades; a value every LEVEL_STEP_S.
+
+    Silence is a level more than |silence_db| below the loud parts (95th percentile of what is audible at all, so that
+    one sentence in an hour counts), and so is one more than |pause_db| below what is loudest within NEAR_S, a pause:
+    a whisper after shouting is neither. It must last silence_hold_s; shorter dips between two sounds stay open.
+    """
+    level = _levels(waveform, sample_rate)
+    audible = level[level > FAINT_DB]
+    if audible.size == 0:
+        return np.zeros(len(level), np.float32)
+    hold = max(1, round(sync.silence_hold_s / LEVEL_STEP_S))
+    least = max(float(np.percentile(audible, 95)) + sync.silence_db, FAINT_DB)
+    near = maximum_filter1d(level, 2 * round(NEAR_S / LEVEL_STEP_S) + 1)
+    sounding = np.pad(level > np.maximum(near + sync.pause_db, least), hold)
+    sounding = binary_closing(sounding, np.ones(hold))[hold:-hold]
+    # Widened by half a fade, then averaged over a whole one: a ramp that ends where the sound begins, so that the mouth
+    # is free to move by then.
+    width = 2 * round(sync.silence_fade_s / LEVEL_STEP_S / 2) + 1
+    widened = maximum_filter1d(sounding.astype(np.float64), width)
+    gate: NDArray[np.float32] = np.clip(uniform_filter1d(widened, width), 0, 1).astype(np.float32)
+    return gate
+
+
+def _levels(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
+    """Loudness (L,) in dB of full scale, every LEVEL_STEP_S."""
+    step = round(LEVEL_STEP_S * sample_rate)
+    whole = len(waveform) // step * step
+    power = mean_power(waveform[:whole].reshape(-1, step))
+    if whole < len(waveform):
+        power = np.append(power, mean_power(np.pad(waveform[whole:], (0, step - len(waveform) + whole))[None]))
+    level: NDArray[np.float64] = 10 * np.log10(uniform_filter1d(power, 3) + 1e-12)
+    return level
+
+
+def windows_at(speech: DrivingAudio, times_s: NDArray[np.float64], mel: MelConfig, width: int) -> NDArray[np.float32]:
+    """Mel windows (N, 80, width) centred at times; gated windows fade to silence (-1)."""
+    gate = speech.gate_at(times_s)[:, None, None]
+    windows = mel_windows(speech.mel, times_s, mel, width=width)
+    return (windows * gate + (gate - 1)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class PredictedMouthShapes:
+    """The mouths that a generator hears in a sound, nobody's yet."""
+
+    shapes: NDArray[np.float32]  # (F, 8) of each frame, relative to a mouth at rest, in units of SHAPE_SCALE
+    gate: NDArray[np.float32]  # (F,) in [0, 1]: 0 = silence, the mouth rests
+    style: SpeakingStyle  # of all that is heard while the gate is open
+
+    def retargeted(self, person: SpeakingStyle, frame: int | slice, strength: float) -> NDArray[np.float32]:
+        """The mouth (8,), or mouths (T, 8), that a person should have; in silence they fade to rest, the zero code.
+
+        Args:
+            person: how they were seen to speak; NOBODY if they were not.
+            frame: one, or several.
+            strength: gain on the movement, beside the person's own.
+        """
+        asked = retarget(person, self.shapes[frame], self.style, strength) * self.gate[frame][..., None]
+        result: NDArray[np.float32] = asked.astype(np.float32)
+        return result
+
+
+def predict_mouth_shapes(
+    generator: Generator,
+    speech: DrivingAudio,
+    times_s: NDArray[np.float64],
+    mel: MelConfig,
+    sync: SyncConfig,
+    device: torch.device,
+) -> PredictedMouthShapes | None:
+    """What is heard at each time (F,); None for a generator without a shape code.
+
+    They are smoothed, which takes a third off the change from frame to frame and agrees with real mouths better.
+    """
+    if generator.config.shape_code == 0:
+        return None
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(times_s), CHUNK):
+            windows = mel_windows(speech.mel, times_s[start : start + CHUNK], mel, width=generator.config.window)
+            heard = generator.encode_audio(torch.from_numpy(windows).to(device)).shape
+            assert heard is not None
+            parts.append(heard.float().cpu().numpy())
+    shapes = np.concatenate(parts) if parts else np.zeros((0, generator.config.shape_code), np.float32)
+    rate = frame_rate_of(times_s)
+    shapes = smooth_shapes(shapes, rate, sync.smooth_s)
+    gate = speech.gate_at(times_s)
+    return PredictedMouthShapes(shapes, gate, measure_style([shapes[run] for run in _runs(gate == 1)], rate))
+
+
+def _runs(inside: NDArray[np.bool_]) -> list[slice]:
+    """The stretches of True in (F,)."""
+    edges = np.flatnonzero(np.diff(inside.astype(np.int8), prepend=0, append=0)).tolist()
+    return [slice(first, stop) for first, stop in zip(edges[::2], edges[1::2], strict=True)]

@@ -1,0 +1,149 @@
+"""Everybody in a video, as `lipdub faces` lists them and `--face id:N` takes them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lipdub.config import Config, FaceConfig
+from lipdub.dub.analyze import FaceJob, FaceTracks, track_faces, usable_rows
+from lipdub.dub.inputs import resolve_device
+from lipdub.dub.report import FacesReport, FaceSummary
+from lipdub.errors import NoFaceError
+from lipdub.events import Done, Event, Progress, Stage
+from lipdub.faces.backend import Frame
+from lipdub.faces.choose import face_backend
+from lipdub.faces.contact_sheet import contact_sheet, encode_picture
+from lipdub.faces.tracker import Track
+from lipdub.media.atomic import AtomicOutput
+from lipdub.media.probe import probe, require_video
+
+SIDE = 192  # pixels of a picture on the contact sheet
+
+
+def list_faces(
+    video: str | Path,
+    sheet: str | Path | None = None,
+    *,
+    detector: str = "builtin",
+    device: str = "auto",
+    start_s: float | None = None,
+    end_s: float | None = None,
+    overwrite: bool = False,
+    config: Config | None = None,
+    on_event: Callable[[Event], None] = lambda event: None,
+    on_pictures: Callable[[Sequence[Frame]], None] = lambda pictures: None,
+) -> FacesReport:
+    """Find everybody in a video; their ids are those of `SyncOptions(face="id:N")`, whatever its range.
+
+    Args:
+        video: any file with a picture that FFmpeg reads.
+        sheet: where a contact sheet goes, a .png or .jpg; None: nowhere.
+        detector: builtin, face-alignment, or face-alignment:DETECTOR.
+        device: auto, cpu, cuda, cuda:N or mps.
+        start_s: list those who are seen from here ...
+        end_s: ... to here.
+        overwrite: whether an existing sheet may be replaced.
+        config: numbers behind it; ids may change with the section `face`.
+        on_event: told about the stage and its progress.
+        on_pictures: given a picture (S, S, 3) for each row of the report.
+
+    Raises:
+        NoFaceError: nobody is in the range.
+        LipdubError: one of its other kinds, see errors.py.
+    """
+    video, config = Path(video), _for_a_look(config or Config())
+    with ExitStack() as stack:
+        target = None
+        if sheet is not None:
+            encode_picture(np.zeros((1, 1, 3), np.uint8), Path(sheet).suffix)  # refuses before the long work
+            target = stack.enter_context(AtomicOutput(Path(sheet), overwrite=overwrite, inputs=(video,)))
+        info = require_video(probe(video, config.media))
+        backend = face_backend(detector, config.face, resolve_device(device))
+        on_event(Stage("faces", 1, 1, info.frames))
+        found = track_faces(
+            video,
+            info,
+            backend,
+            config,
+            start_s=start_s,
+            end_s=end_s,
+            numbered=True,
+            on_frame=lambda done: on_event(Progress(done, info.frames)),
+        )
+        if not found.tracks:
+            raise NoFaceError(f"{video}: no face that can be followed", "give another --start or --end")
+        rate = float(info.average_rate)
+        faces = summarize(found, config.face, rate)
+        pictures = [found.references[track.id].crops[0] for track in found.tracks]
+        on_pictures(pictures)
+        if target is not None:
+            page = contact_sheet(pictures, [_caption(face) for face in faces])
+            target.temporary.write_bytes(encode_picture(page, Path(sheet or "").suffix))
+    report = FacesReport(
+        video=str(video),
+        frames=len(found.times_s),
+        seconds=round(float(_edges(found, rate)[-1]), 3),
+        shots=tuple(round(float(found.starts_s[first]), 3) for first in found.shots),
+        faces=tuple(faces),
+        sheet=None if sheet is None else str(sheet),
+    )
+    on_event(Done(report))
+    return report
+
+
+def _for_a_look(config: Config) -> Config:
+    """Settings with which the one reference of a track is its sharpest picture, large enough to be looked at.
+
+    Sections that decide who is found, and in which order, are left alone.
+    """
+    look = replace(config.reference, sampling="kmeans", count=1, pool=32, closed_mouth=False, augment=False)
+    return replace(config, reference=look, generator=replace(config.generator, size=SIDE, warp=False))
+
+
+def _caption(face: FaceSummary) -> tuple[str, str]:
+    span = f"{face.first_s:.1f}-{face.last_s:.1f} s"
+    return f"id {face.id}", f"shot {face.shot}, {span}, {face.size_px:.0f} px"
+
+
+def summarize(
+    found: FaceTracks, config: FaceConfig, rate: float, jobs: list[FaceJob] | None = None
+) -> list[FaceSummary]:
+    """A summary of each track, in order of appearance.
+
+    Args:
+        found: who was seen.
+        config: thresholds of what is usable.
+        rate: frames a second; the last frame lasts as long as the average one.
+        jobs: what was chosen to be dubbed.
+    """
+    dubbed = Counter[int]()
+    for job in jobs or ():
+        dubbed[job.track.id] += int((job.weight > 0).sum())
+    edges_s = _edges(found, rate)
+    return [_summary(track, config, edges_s, dubbed[track.id]) for track in found.tracks]
+
+
+def _edges(found: FaceTracks, rate: float) -> NDArray[np.float64]:
+    """(F + 1,) when each frame begins, and when the last one ends."""
+    return np.append(found.starts_s, found.starts_s[-1] + 1 / rate)
+
+
+def _summary(track: Track, config: FaceConfig, edges_s: NDArray[np.float64], dubbed: int) -> FaceSummary:
+    boxes = track.boxes
+    return FaceSummary(
+        id=track.person,
+        shot=track.shot,
+        first_s=round(float(edges_s[track.frames.start]), 3),
+        last_s=round(float(edges_s[track.frames.stop]), 3),
+        frames=len(boxes),
+        size_px=round(float((boxes[:, 2:] - boxes[:, :2]).max(1).mean()), 1),
+        usable=round(float(usable_rows(track, config).mean()), 3),
+        dubbed=dubbed,
+    )

@@ -1,0 +1,298 @@
+"""What paints the new mouths: the generator, with the references of each track encoded once.
+
+References are encoded when their track begins and forgotten when it ends, so memory does not grow with the video.
+
+An accelerator is given a whole batch and waited for once. Of a face with D pixels a side 3 D^2 bytes go up, its
+picture, and 6 D^2 come back: the lower half in float32, so that no depth of colour is lost. At D = 288 that is 0.75 MB,
+0.06 ms of a bus of 12 GB/s. Reading crops, colour matching and blending stay on the CPU: they run in other threads
+while the next batch is painted, in the pictures' own planes, of which a 1080p frame would be 3 MB up and down.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lipdub.config import Config
+from lipdub.dub.analyze import Analysis
+from lipdub.dub.driving_audio import DrivingAudio, predict_mouth_shapes, windows_at
+from lipdub.dub.precision import half_precision
+from lipdub.errors import ResourceError, out_of_memory
+from lipdub.faces.crop import relative_shape
+from lipdub.models.generator import Audio, Drawn, Generator, References, joined
+from lipdub.models.layers import mask_lower_half
+from lipdub.models.warp import compose, select, sharpen_weights, suppress_references_outside_mouth
+
+
+@dataclass(frozen=True)
+class FaceCrop:
+    """A face that is to get a new mouth."""
+
+    frame: int
+    job: int  # place in Analysis.jobs
+    row: int  # of the job's arrays
+    picture: NDArray[np.uint8]  # (D, D, 3), D = detail S: the crop as fine as a warp works
+
+    def crop(self, size: int) -> NDArray[np.uint8]:
+        """(S, S, 3), what the generator is given."""
+        return _shrunk(self.picture, size)
+
+
+@dataclass(frozen=True)
+class GeneratedFace:
+    """What the generator made of a face."""
+
+    face: NDArray[np.float32]  # (D, D, 3) in [0, 255]
+    mask: NDArray[np.float32]  # (S, S) in [0, 1]
+
+
+class Runner(ABC):
+    """Paints mouths, so many at a time; what a network of its own needs is in its subclass.
+
+    Args:
+        batch_size: most faces at once.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        self._most = batch_size
+
+    def run(self, targets: Sequence[FaceCrop]) -> list[GeneratedFace | None]:
+        """New faces of all targets, in order, `batch_size` at a time; None where the picture is not finite.
+
+        Out of memory, the batch is halved, and stays so.
+
+        Raises:
+            ResourceError: out of memory with a single face.
+        """
+        painted: list[GeneratedFace | None] = []
+        while len(painted) < len(targets):
+            batch = targets[len(painted) : len(painted) + self._most]
+            try:
+                painted += self._run(batch)
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                if len(batch) == 1:
+                    raise ResourceError("out of memory with one face at a time", "try --device cpu") from error
+                self._most = len(batch) // 2
+        return painted
+
+    @abstractmethod
+    def _run(self, targets: Sequence[FaceCrop]) -> list[GeneratedFace | None]:
+        """The same for one batch."""
+
+
+class GeneratorRunner(Runner):
+    """The generator with the references of the jobs at hand encoded, and the sound of every frame looked up.
+
+    Args:
+        generator: in eval mode on `device`.
+        analysis: jobs and frame times.
+        voices: the driving sounds; a job's `voice` says which.
+        config: sync and mel sections.
+        device: where the generator runs.
+        together: put the faces of a job together in one go; else one by one, which on a CPU is as fast and holds less
+            at a time. None: on an accelerator. The results are less than a level of 255 apart.
+
+    Raises:
+        InputError, SetupError: see `half_precision`.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        analysis: Analysis,
+        voices: Sequence[DrivingAudio],
+        config: Config,
+        device: torch.device,
+        *,
+        together: bool | None = None,
+    ) -> None:
+        super().__init__(config.sync.batch_size)
+        self._together = device.type != "cpu" if together is None else together
+        self._generator, self._analysis, self._voices = generator, analysis, voices
+        self._config, self._device = config, device
+        self._predicted = [
+            predict_mouth_shapes(generator, voice, analysis.times_s, config.mel, config.sync, device)
+            for voice in voices
+        ]
+        self._half = half_precision(config.sync.precision, device)
+        self._styles = analysis.styles()
+        self._encoded: dict[int, References] = {}
+        self._pictures: dict[int, Tensor] = {}  # (K, 3, D, D) of the same jobs
+
+    def _run(self, targets: Sequence[FaceCrop]) -> list[GeneratedFace | None]:
+        if self._half is not None:
+            with torch.autocast(self._device.type, self._half):
+                painted = self._painted(targets)
+            if all(one is not None for one in painted):
+                return painted
+        return self._painted(targets)  # also what half precision could not hold
+
+    def _painted(self, targets: Sequence[FaceCrop]) -> list[GeneratedFace | None]:
+        size = self._generator.config.size
+        real = self._tensor(np.stack([target.crop(size) for target in targets]))
+        with torch.inference_mode():
+            references, owner, firsts = self._references(targets)
+            if self._generator.config.own_frame:
+                own = self._generator.encode_references(real, self._old_shapes(targets))
+                references = joined([references, own])
+                owner = torch.cat([owner, torch.eye(len(targets), dtype=torch.bool)], 1)
+            sound = self._sound(targets)
+            drawn = self._generator.draw(mask_lower_half(real), sound, references, owner)
+            groups = self._groups(targets)
+            parts = [
+                self._made(drawn, group, [targets[n] for n in group], firsts[targets[group[0]].job]) for group in groups
+            ]
+            if drawn.mask is not None:
+                parts.append(drawn.mask.float().sigmoid()[:, 0])
+        fetched = _fetched(parts)
+        masks = _lower_half(len(targets), size) if drawn.mask is None else fetched.pop()
+        made = {
+            n: half for group, part in zip(groups, fetched, strict=True) for n, half in zip(group, part, strict=True)
+        }
+        return [
+            GeneratedFace(_whole(made[n], target.picture), mask)
+            if np.isfinite(made[n]).all() and np.isfinite(mask).all()
+            else None
+            for n, (target, mask) in enumerate(zip(targets, masks, strict=True))
+        ]
+
+    def _groups(self, targets: Sequence[FaceCrop]) -> list[list[int]]:
+        """Which faces are put together in one go; each list ascends."""
+        if not self._together:
+            return [[n] for n in range(len(targets))]
+        groups: dict[int, list[int]] = {}
+        for n, target in enumerate(targets):
+            groups.setdefault(target.job, []).append(n)
+        return list(groups.values())
+
+    def _made(self, drawn: Drawn, group: Sequence[int], targets: Sequence[FaceCrop], first: int) -> Tensor:
+        """New faces of a job (n, 3, S, S) in [0, 1]; with a warp the lower halves (n, 3, D / 2, D) alone.
+
+        `first` is the number of the job's first reference.
+        """
+        together = group[-1] - group[0] + 1 == len(group)
+        items = slice(group[0], group[-1] + 1) if together else self._upload(np.array(group))
+        painted = drawn.painted[items]
+        if drawn.warp is None:
+            return painted.float()
+        job, own = targets[0].job, self._generator.config.own_frame
+        pictures, views = self._pictures[job], self._analysis.jobs[job].views.shape[1]
+        warp = select(drawn.warp, items, first=first, views=views, own=own)
+        if not own:
+            return compose(sharpen_weights(warp, self._config.sync.blend_power), painted, pictures, fine=True)
+        warp = sharpen_weights(
+            suppress_references_outside_mouth(warp, views, self._config.sync.source_lips), self._config.sync.blend_power
+        )
+        frames = self._tensor(np.stack([target.picture for target in targets]))
+        return compose(warp, painted, pictures, frames, fine=True)
+
+    def _old_shapes(self, targets: Sequence[FaceCrop]) -> Tensor:
+        """The mouths (N, C) that the targets show now."""
+        shapes = np.stack([self._analysis.jobs[target.job].shapes[target.row] for target in targets])
+        return self._upload(shapes)
+
+    def _upload(self, array: NDArray[Any]) -> Tensor:
+        """An array on the device; CUDA takes it from pinned memory, which nobody waits for."""
+        tensor = torch.from_numpy(array)
+        if self._device.type == "cuda":
+            return tensor.pin_memory().to(self._device, non_blocking=True)
+        return tensor.to(self._device)
+
+    def _tensor(self, faces: NDArray[np.uint8]) -> Tensor:
+        """(N, S, S, 3) -> (N, 3, S, S) in [0, 1] on the device."""
+        return self._upload(faces).permute(0, 3, 1, 2).float() / 255
+
+    def _sound(self, targets: Sequence[FaceCrop]) -> Tensor | Audio:
+        """What the targets hear: the mouth shape, where the generator takes one, else mel windows."""
+        jobs, strength = self._analysis.jobs, self._config.sync.strength
+        shapes = [
+            heard.retargeted(self._styles[jobs[target.job].track.person], target.frame, strength)
+            for target in targets
+            if (heard := self._predicted[jobs[target.job].voice]) is not None
+        ]
+        if not shapes:
+            times_s, width = self._analysis.times_s, self._generator.config.window
+            windows = [
+                windows_at(
+                    self._voices[jobs[target.job].voice],
+                    times_s[target.frame : target.frame + 1],
+                    self._config.mel,
+                    width,
+                )
+                for target in targets
+            ]
+            return self._upload(np.concatenate(windows))
+        code = self._upload(np.stack(shapes))
+        return Audio(code.new_zeros(len(code), self._generator.config.embedding), code)  # only the shape is used
+
+    def _references(self, targets: Sequence[FaceCrop]) -> tuple[References, Tensor, dict[int, int]]:
+        """References (R) of all jobs among the targets, which target (N, R) looks at which, and each job's first.
+
+        The second is on the CPU.
+        """
+        jobs = sorted({target.job for target in targets})
+        for job in [job for job in self._encoded if self._analysis.jobs[job].track.frames.stop <= targets[0].frame]:
+            del self._encoded[job], self._pictures[job]
+        for job in jobs:
+            if job not in self._encoded:
+                self._encode(job)
+        encoded = [self._encoded[job] for job in jobs]
+        ends = np.cumsum([len(references.embeddings) for references in encoded])
+        firsts = dict(zip(jobs, [0, *ends[:-1].tolist()], strict=True))
+        owner = torch.zeros(len(targets), int(ends[-1]), dtype=torch.bool)
+        for row, target in zip(owner, targets, strict=True):
+            row[firsts[target.job] + self._analysis.jobs[target.job].views[target.row]] = True
+        return joined(encoded), owner, firsts
+
+    def _encode(self, job: int) -> None:
+        given, config = self._analysis.jobs[job].references, self._generator.config
+        self._pictures[job] = self._tensor(given.crops)
+        crops = self._tensor(np.stack([_shrunk(crop, config.size) for crop in given.crops]))
+        if not config.whole_references:
+            crops[:, :, : config.size // 2] = 0  # lower halves only, as in training
+        shapes = self._upload(relative_shape(given.shapes, given.rest))
+        with torch.autocast(self._device.type, enabled=False):  # once a track: fit for every precision
+            self._encoded[job] = self._generator.encode_references(crops, shapes)
+
+
+def _fetched(parts: Sequence[Tensor]) -> list[NDArray[np.float32]]:
+    """Tensors of one device as arrays; it is waited for once."""
+    copies = [part.to("cpu", non_blocking=part.is_cuda) for part in parts]
+    if parts[0].is_cuda:
+        torch.cuda.current_stream(parts[0].device).synchronize()
+    return [copy.numpy() for copy in copies]
+
+
+def _lower_half(count: int, size: int) -> NDArray[np.float32]:
+    """Masks (N, S, S) of a generator that predicts none."""
+    masks = np.zeros((count, size, size), np.float32)
+    masks[:, size // 2 :] = 1
+    return masks
+
+
+def _whole(made: NDArray[np.float32], picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """A face (D, D, 3) in [0, 255] from what was made of it, (3, D, D) or its lower half, and the old one (D, D, 3)."""
+    side = made.shape[2]
+    if made.shape[1] == side:
+        return (255 * made).transpose(1, 2, 0)
+    face = np.empty((3, side, side), np.float32)
+    face[:, : side // 2] = picture[: side // 2].transpose(2, 0, 1)
+    face[:, side // 2 :] = 255 * made
+    return face.transpose(1, 2, 0)
+
+
+def _shrunk(crop: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """A square crop brought to `size` by averaging; itself where it has that size."""
+    if len(crop) == size:
+        return crop
+    return np.asarray(cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA), np.uint8)

@@ -1,0 +1,72 @@
+"""`--preview`: the job on a few seconds of the film, cut out without loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from lipdub.dub.options import SyncOptions
+from lipdub.errors import InputError
+from lipdub.faces.selection import Face, Speaker
+from lipdub.faces.track import ids_of
+from lipdub.media.excerpt import cut_sound, cut_video
+from lipdub.media.probe import probe, require_video
+
+
+@contextmanager
+def excerpt(video: Path, audio: Path, options: SyncOptions, seconds: float) -> Iterator[tuple[Path, Path, SyncOptions]]:
+    """A piece of a job, from `options.start_s` on, else around the middle of the film.
+
+    Args:
+        video: the source.
+        audio: the dub.
+        options: of the whole job.
+        seconds: length of the piece.
+
+    Yields:
+        Video, dub and options of the piece, all on its own clock.
+
+    Raises:
+        InputError: a file cannot be read, or a face is chosen by its number in the whole film.
+    """
+    for face in (options.face, *(one.face for one in options.speakers)):
+        if ids_of(face):
+            raise InputError(f"a preview does not know {face}: faces are numbered over the whole film", "give x,y@t")
+    length_s = require_video(probe(video)).duration_s
+    start_s = options.start_s if options.start_s is not None else max(0.0, (length_s - seconds) / 2)
+    seconds = min(seconds, (options.end_s or length_s) - start_s)
+    if seconds <= 0:
+        raise InputError(f"{video} is over at {length_s:.2f} s", "check --start")
+    with TemporaryDirectory(prefix="lipdub-") as name:
+        folder = Path(name)
+        cut_video(video, folder / "video.mkv", start_s, seconds)
+        cut_sound(audio, folder / "dub.wav", start_s, seconds)
+
+        def piece(sound: Path | None, name: str) -> Path | None:
+            if sound is None:
+                return None
+            cut_sound(sound, folder / name, start_s, seconds)
+            return folder / name
+
+        speakers = tuple(
+            _moved(replace(one, sound=piece(one.sound, f"speaker{number}.wav")), start_s)
+            for number, one in enumerate(options.speakers)
+        )
+        drive = piece(options.drive_audio, "drive.wav")
+        moved = replace(options, drive_audio=drive, face=_face(options.face, start_s), speakers=speakers)
+        moved = replace(moved, start_s=None, end_s=None)
+        moved = replace(moved, length="video", c2pa_cert=None, c2pa_key=None)  # a piece of what was filmed, to look at
+        yield folder / "video.mkv", folder / "dub.wav", moved
+
+
+def _moved(one: Speaker, start_s: float) -> Speaker:
+    """A speaker on the piece's own clock; one whose turns are all over keeps an empty one, since none means always."""
+    turns = tuple((a - start_s, b - start_s) for a, b in one.turns)
+    return replace(one, face=_face(one.face, start_s), turns=turns)
+
+
+def _face(face: Face, start_s: float) -> Face:
+    return (*face[:2], face[2] - start_s) if isinstance(face, tuple) and len(face) == 3 else face

@@ -1,0 +1,122 @@
+"""What a job found, would do or did, in numbers that a person or a program can check."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShotReport:
+    """What becomes of one shot."""
+
+    first_s: float  # when its first frame is shown
+    frames: int
+    dubbed: int
+    passed: dict[str, int]  # frames left as they were, by reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """Frames in a row in which one face was dubbed; where it is, so that it can be found again in the output."""
+
+    face: int  # number of the person
+    first_s: float  # when its first frame is shown
+    last_s: float  # when its last one is
+    x: float  # middle of the face in one of its frames, display pixels
+    y: float
+    at_s: float  # when that frame is shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncReport:
+    """The outcome of one `sync`."""
+
+    output: str
+    frames: int  # in the output; in the video, too, unless the film was made longer or shorter
+    dubbed: int  # frames in which at least one mouth was painted
+    passed: dict[str, int]  # frames left as they were, by reason
+    faces: int  # people that were dubbed
+    seconds: float  # wall clock
+    fps: float  # frames over seconds
+    stages: dict[str, float]  # seconds by stage
+    device: str
+    generator: str  # name or path of the weights
+    added: int = 0  # of `frames`, those behind the video's own end
+    cached: bool = False  # whether faces were taken from an earlier run of the same video
+    shots: tuple[ShotReport, ...] = field(default=())
+    segments: tuple[Segment, ...] = field(default=())
+    changes: tuple[str, ...] = field(default=())  # what of the source, but for the mouths, is not as it was
+    warnings: tuple[str, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self) | {
+            "warnings": list(self.warnings),
+            "changes": list(self.changes),
+            "shots": [asdict(shot) for shot in self.shots],
+            "segments": [asdict(segment) for segment in self.segments],
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceSummary:
+    """One person through one shot; `id` is what `--face id:N` takes, the same wherever they were known again."""
+
+    id: int
+    shot: int  # from 0
+    first_s: float  # when its first frame is shown
+    last_s: float  # when its last one ends
+    frames: int
+    size_px: float  # mean of the landmarks' box: its larger side, in display pixels
+    usable: float  # share of the frames in which it is clear and large enough to be dubbed
+    dubbed: int = 0  # frames in which it would get a new mouth
+
+
+@dataclass(frozen=True, kw_only=True)
+class FacesReport:
+    """Everybody in a video."""
+
+    video: str
+    frames: int
+    seconds: float  # how long it is
+    shots: tuple[float, ...]  # when each begins
+    faces: tuple[FaceSummary, ...]  # in order of appearance
+    sheet: str | None  # path of the contact sheet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a job would cost, from what the dry run measured on this machine."""
+
+    seconds: dict[str, float]  # by stage; the last one, which copies streams, is not counted
+    output_bytes: int  # of the finished file
+    needed_bytes: int  # room that is taken beside the output while the job runs
+    free_bytes: int  # there
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncPlan:
+    """What one `sync` would do."""
+
+    output: str
+    frames: int  # of the output
+    video_s: float
+    output_s: float
+    audio_s: float
+    source: str  # the picture as it is: "h264 1280x720 yuv420p, 25 fps"
+    encoder: str  # of the new picture
+    pix_fmt: str
+    container: str
+    dub: str  # the new sound as it is: "pcm_s16le 44100 Hz mono"
+    dub_encoder: str  # "copy", or how it is encoded
+    language: str | None  # three letters; None: what the dub's own file says
+    kept: tuple[str, ...]  # further streams of the source
+    shots: tuple[float, ...]  # when each begins
+    faces: tuple[FaceSummary, ...]  # everybody, chosen or not
+    dubbed: int  # frames in which at least one mouth would be painted
+    passed: dict[str, int]  # frames that would be left as they are, by reason
+    device: str
+    generator: str
+    estimate: Estimate
+    warnings: tuple[str, ...]

@@ -1,0 +1,116 @@
+"""How a person moves their mouth in the video, so that the dub moves it likewise: as far, and about the same posture.
+
+A network that hears a sound answers with the mean of all mouths that fit it. That moves too little, and for everybody
+alike; people differ threefold in how far they open their mouths. What the video shows of a mouth is put in the place
+of what is heard of it, by two numbers of its openings o(t) and their variance v(t) over SPAN_S around each moment:
+
+    movement = sqrt(mean v),  posture = mean shape,       both over the quarter of the frames where v is largest
+
+that quarter, since nobody speaks all the time. A shape s that is heard then becomes
+
+    posture + gain (s - posture_heard),    gain = strength * TYPICAL^(1 - w) * (movement / movement_heard)^w
+    posture = (1 - w) TYPICAL_POSTURE posture_heard + w posture_seen
+
+w, in [0, 1), is how much is known of the person: t / (t + KNOWN_S) for t seconds in view, less for a mouth that hardly
+moves, which may be that of a listener. A portrait has w = 0 and moves as people do on average. The two TYPICAL numbers
+belong to the bundled weights: benchmarks/manner.py measures them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d, uniform_filter1d
+
+from lipdub.faces.crop import OPENINGS, SHAPE_SCALE
+
+SPAN_S = 0.7  # a syllable or three
+MOVING_SHARE = 0.25  # of the frames, those that move most
+KNOWN_S = 2.4  # seconds in view after which half of what is done comes from the person
+MIN_MOVEMENT, SPEECH_MOVEMENT = 0.1, 0.3  # of a silent mouth; from the second on it surely speaks
+TYPICAL = 1.8  # movement of a mouth over that of what the bundled weights hear, on footage that they never saw
+TYPICAL_POSTURE = 1.35  # its posture over the heard one, likewise
+MIN_GAIN, MAX_GAIN = 0.4, 2.0  # of TYPICAL: bounds of the gain
+
+
+@dataclass(frozen=True)
+class SpeakingStyle:
+    """How a mouth moves."""
+
+    movement: float  # standard deviation of the opening while it moves, in units of SHAPE_SCALE
+    posture: NDArray[np.float32]  # (8,) mean shape while it moves, from the mouth at rest, in units of SHAPE_SCALE
+    seconds: float  # that it was seen or heard for
+
+    @property
+    def known(self) -> float:
+        """w, in [0, 1)."""
+        moving = (self.movement - MIN_MOVEMENT) / (SPEECH_MOVEMENT - MIN_MOVEMENT)
+        return self.seconds / (self.seconds + KNOWN_S) * min(max(moving, 0.0), 1.0)
+
+
+UNKNOWN_STYLE = SpeakingStyle(0.0, np.zeros(len(SHAPE_SCALE), np.float32), 0.0)
+
+
+def frame_rate_of(times_s: NDArray[np.float64]) -> float:
+    """Frames a second of frames at these times (F,); 1 of a single one."""
+    return 1 / float(np.median(np.diff(times_s))) if len(times_s) > 1 else 1.0
+
+
+def smooth_shapes(shapes: NDArray[np.float32], rate: float, smooth_s: float) -> NDArray[np.float32]:
+    """Shapes (T, 8) smoothed over neighbouring frames by a Gaussian of `smooth_s`, without delay; 0 changes nothing.
+
+    What reads every frame by itself trembles, be it from sound or from landmarks.
+    """
+    if not len(shapes) or smooth_s <= 0:
+        return shapes
+    smooth: NDArray[np.float32] = gaussian_filter1d(shapes, smooth_s * rate, axis=0, mode="nearest")
+    return smooth
+
+
+def measure_style(parts: Sequence[NDArray[np.float32]], rate: float) -> SpeakingStyle:
+    """Of a mouth that was seen, or heard, for some stretches.
+
+    Args:
+        parts: (T, 8) each, shapes relative to the mouth at rest, in units of SHAPE_SCALE; may be empty.
+        rate: of their rows, a second.
+    """
+    shapes = np.concatenate([np.zeros((0, len(SHAPE_SCALE)), np.float32), *parts])
+    if not len(shapes):
+        return UNKNOWN_STYLE
+    span = max(1, round(SPAN_S * rate))
+    variance = np.concatenate([_variance(part[:, OPENINGS].mean(1), span) for part in parts if len(part)])
+    moving = variance >= np.quantile(variance, 1 - MOVING_SHARE)
+    movement = float(np.sqrt(variance[moving].mean()))
+    return SpeakingStyle(movement, shapes[moving].mean(0).astype(np.float32), len(shapes) / rate)
+
+
+def retarget(
+    person: SpeakingStyle, shapes: NDArray[np.float32], heard: SpeakingStyle, strength: float = 1.0
+) -> NDArray[np.float32]:
+    """Heard shapes (..., 8) as a person would make them; no opening falls below that of a closed mouth.
+
+    Args:
+        person: as they were seen.
+        shapes: as they were heard.
+        heard: the manner of all that was heard.
+        strength: gain beside the person's own.
+    """
+    known = person.known if heard.movement > MIN_MOVEMENT / TYPICAL else 0.0
+    ratio = person.movement / heard.movement / TYPICAL if known else 1.0
+    gain = strength * TYPICAL * float(np.clip(ratio**known, MIN_GAIN, MAX_GAIN))
+    posture = (1 - known) * TYPICAL_POSTURE * heard.posture + known * person.posture
+    moved = posture + np.float32(gain) * (shapes - heard.posture)
+    moved[..., OPENINGS] = np.maximum(moved[..., OPENINGS], 0)
+    result: NDArray[np.float32] = moved.astype(np.float32)
+    return result
+
+
+def _variance(openings: NDArray[np.float32], span: int) -> NDArray[np.float64]:
+    """(T,) of openings (T,) over `span` rows around each."""
+    values = openings.astype(np.float64)
+    mean = uniform_filter1d(values, span, mode="nearest")
+    variance: NDArray[np.float64] = np.clip(uniform_filter1d(values**2, span, mode="nearest") - mean**2, 0, None)
+    return variance

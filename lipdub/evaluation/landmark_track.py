@@ -1,0 +1,196 @@
+"""Who looks at the videos: a landmark judge that is none of the networks that dub, and what it saw of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lipdub.config import FaceConfig, MediaConfig
+from lipdub.errors import InputError, NoFaceError, WeightsError
+from lipdub.evaluation.teachers import MESH_TO_IBUG, FaceMesh, YuNet
+from lipdub.faces.backend import Frame, Landmarks
+from lipdub.faces.crop import crop_matrices, mouth_mask, parted_lips, transform
+from lipdub.media.probe import VideoInfo, probe, require_video
+from lipdub.media.video import VideoReader, upright_rgb
+from lipdub.media.view import PictureView
+from lipdub.metrics import mouth_opening
+
+PRESENT = 0.5  # presence below which the mesh has lost its face
+MIN_SEEN = 0.5  # share of a video's frames in which the judge must see a face
+LIPS = slice(48, 60)  # outer lips
+
+
+class LandmarkTracker(Protocol):
+    """Finds the landmarks of one person in the frames of a video, one after the other."""
+
+    name: str
+
+    def begin(self) -> None:
+        """A new video."""
+
+    def look(self, frame: Frame) -> Landmarks | None:
+        """(68, 2) pixels of `frame` (H, W, 3) RGB, iBUG order; None where no face is seen."""
+
+
+class MeshLandmarkTracker:
+    """YuNet's largest face, then MediaPipe's mesh from frame to frame; found again where it is lost.
+
+    Args:
+        yunet: face_detection_yunet_2023mar.onnx.
+        mesh: face_landmarker.task.
+
+    Raises:
+        WeightsError: a file that is none of these.
+        SetupError: the extra `teachers` is not installed.
+    """
+
+    name = "MediaPipe Face Landmarker (478 points, 68 used) in YuNet's box"
+
+    def __init__(self, yunet: Path, mesh: Path) -> None:
+        try:
+            self._detector = YuNet(yunet)
+        except cv2.error as error:
+            raise WeightsError(f"{yunet} is no YuNet detector", "lipdub weights pull yunet") from error
+        self._mesh = FaceMesh(mesh)
+        self._points: NDArray[np.float32] | None = None
+
+    def begin(self) -> None:
+        """Forget the last video's face."""
+        self._points = None
+
+    def look(self, frame: Frame) -> Landmarks | None:
+        """As `Judge` says."""
+        points, presence = self._points, 0.0
+        if points is not None:
+            points, presence = self._mesh.follow(frame, points)
+        if presence < PRESENT and len(found := self._detector.detect(frame)):
+            points, presence = self._mesh.from_box(frame, found[int(np.argmax(found[:, 2] * found[:, 3]))])
+        self._points = points if presence >= PRESENT else None
+        return None if self._points is None else np.asarray(self._points[MESH_TO_IBUG], np.float32)
+
+
+@dataclass(frozen=True)
+class LandmarkTrack:
+    """A video as the judge saw it."""
+
+    path: Path
+    info: VideoInfo
+    times_s: NDArray[np.float64]  # (T,)
+    landmarks: NDArray[np.float32]  # (T, 68, 2) display pixels; interpolated where no face was seen
+    seen: NDArray[np.bool_]  # (T,)
+    rows: NDArray[np.int64]  # (T,) the frames of the file that these are, ascending
+    scale: float = 1.0  # pixels here over pixels of the file
+
+    @property
+    def openings(self) -> NDArray[np.float64]:
+        """Mouth opening (T,)."""
+        return mouth_opening(self.landmarks)
+
+    def like(self, real: LandmarkTrack) -> LandmarkTrack:
+        """The same video at the times and in the pixels of a real one, whose picture it shows.
+
+        Frames are those nearest in time, so that a tool that changed the frame rate or the size can be judged, too.
+        """
+        end_s = self.times_s[-1] + 0.5 / float(self.info.average_rate)
+        times = real.times_s[: int(np.searchsorted(real.times_s, end_s, side="right"))]
+        if not len(times):
+            raise InputError(
+                f"{self.path} begins after {real.path} has ended", "give a dub of that video, with its times"
+            )
+        nearest = np.abs(self.times_s[:, None] - times).argmin(0)
+        scale = real.info.display_width / self.info.display_width
+        landmarks = (self.landmarks[nearest] * scale).astype(np.float32)
+        return replace(
+            self,
+            times_s=times,
+            landmarks=landmarks,
+            seen=self.seen[nearest],
+            rows=self.rows[nearest],
+            scale=self.scale * scale,
+        )
+
+
+def track_landmarks(path: Path, judge: LandmarkTracker, end_s: float, config: MediaConfig) -> LandmarkTrack:
+    """Landmarks of every frame before `end_s`.
+
+    Raises:
+        InputError: a file that cannot be read, or that has no frames there.
+        NoFaceError: the judge sees a face in less than MIN_SEEN of the frames.
+    """
+    info = require_video(probe(path, config))
+    times: list[float] = []
+    found: list[Landmarks | None] = []
+    judge.begin()
+    with VideoReader(path, info, config=config) as reader:
+        for frame in reader:
+            if frame.time_s >= end_s:
+                break
+            times.append(frame.time_s)
+            found.append(judge.look(upright_rgb(frame.picture, info)))
+    if not times:
+        raise InputError(f"{path} has no frame before {end_s:g} s", "give a longer clip")
+    seen = np.array([points is not None for points in found])
+    if seen.mean() < MIN_SEEN:
+        told = f"{path}: the judge sees a face in {seen.sum()} of {len(seen)} frames"
+        raise NoFaceError(told, "give a clip of one larger face, seen from the front")
+    known = np.stack([points for points in found if points is not None]).reshape(-1, 136)
+    at = np.array(times)
+    filled = np.stack([np.interp(at, at[seen], column) for column in known.T], 1).reshape(-1, 68, 2)
+    return LandmarkTrack(path, info, at, filled.astype(np.float32), seen, np.arange(len(at)))
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the real video's face and mouth are; dubs of it are looked at in the same places."""
+
+    matrices: NDArray[np.float64]  # (T, 2, 3) display pixels -> crop
+    size: int
+
+    @classmethod
+    def of(cls, real: LandmarkTrack, config: FaceConfig, size: int) -> Geometry:
+        """From the judge's landmarks, by the crop that training and `lipdub sync` use."""
+        return cls(crop_matrices(real.landmarks, real.times_s, config, size), size)
+
+    def masks(self, real: LandmarkTrack, video: LandmarkTrack) -> tuple[Tensor, Tensor]:
+        """Mouth mask of the real video and the skin in it, (N, 1, S, S) each, in {0, 1}.
+
+        Skin is what belongs to the lips in neither of the two videos.
+        """
+        count = min(len(real.times_s), len(video.times_s))
+        mouth, skin = np.zeros((2, count, self.size, self.size), np.float32)
+        for i, matrix in enumerate(self.matrices[:count]):
+            before, after = (transform(tracked.landmarks[i], matrix) for tracked in (real, video))
+            mouth[i] = mouth_mask(before, self.size)
+            skin[i] = mouth[i] * (1 - lips_mask(before, self.size)) * (1 - lips_mask(after, self.size))
+        return torch.from_numpy(mouth)[:, None], torch.from_numpy(skin)[:, None]
+
+    def faces(self, video: LandmarkTrack, config: MediaConfig) -> Tensor:
+        """Crops (N, 3, S, S) in [0, 1] of the frames of a video: N <= T, fewer only if it has fewer."""
+        return torch.from_numpy(np.stack(list(self._crops(video, config)))).permute(0, 3, 1, 2).float() / 255
+
+    def _crops(self, video: LandmarkTrack, config: MediaConfig) -> Iterator[Frame]:
+        rows = video.rows[: len(self.matrices)]
+        with VideoReader(video.path, video.info, config=config) as reader:
+            for frame in reader:
+                if frame.index > rows[-1]:
+                    break
+                for place in np.flatnonzero(rows == frame.index):
+                    matrix = self.matrices[place] * np.array([video.scale, video.scale, 1.0])
+                    yield PictureView(frame.picture, video.info).patch(matrix, self.size)
+
+
+def lips_mask(points: NDArray[np.floating], size: int) -> NDArray[np.float32]:
+    """Hull of the outer lips and what shows between them, (S, S), 1 inside; `points` (68, 2) in crop pixels."""
+    mask = np.zeros((size, size), np.uint8)
+    corners = np.rint(np.clip(points[LIPS], -2 * size, 3 * size)).astype(np.int32)
+    cv2.fillConvexPoly(mask, cv2.convexHull(corners), 1)
+    lips: NDArray[np.float32] = np.maximum(mask.astype(np.float32), parted_lips(points, size))
+    return lips

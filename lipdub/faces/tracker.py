@@ -1,0 +1,330 @@
+"""Following faces through a video in one pass: detect now and then, let the landmarks carry each face in between.
+
+Every frame costs one small patch and one landmark call a face; the detector runs on every k-th frame, after a cut
+and while a face is missing. What is kept of a frame is its landmarks, so memory grows by 550 bytes a face and frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from lipdub.config import FaceConfig
+from lipdub.faces.backend import FaceBackend, Frame
+from lipdub.faces.builtin import box_of_landmarks
+from lipdub.faces.crop import crop_matrix
+from lipdub.faces.reid import OTHER_PERSON, SIDE, SMALLEST, Pattern, People, likeness, pattern, should_sample
+from lipdub.faces.shots import ShotDetector
+from lipdub.faces.track import overlap
+
+PATCH = 192  # side in pixels of the patch that the landmark network is given
+MAX_UNCONFIRMED = 3  # regular searches in a row; those after a cut or for another face that is missing do not hurry it
+PATCH_OVER_BOX = 1.7  # side of that patch over the larger side of the box
+
+
+UPRIGHT_SCORE = 0.8  # of the detector: faces that are upright and clear reach it, foreheads of others do not
+TURNED_MARGIN = 0.03  # by which a turned picture must be surer
+TURNED_SCORE = 0.7  # from which on a face that only a turned picture shows is told
+
+
+class View(Protocol):
+    """One upright frame that can be looked at without converting all of it."""
+
+    def whole(self, max_side: int) -> tuple[Frame, float]:
+        """The frame shrunk to `max_side`, and its scale (shrunk pixels per display pixel)."""
+        ...
+
+    def patch(self, matrix: NDArray[np.float64], size: int) -> Frame:
+        """(size, size, 3) seen through the 2x3 affine display -> patch."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrackedFace:
+    """One face in the current frame."""
+
+    track: int
+    landmarks: NDArray[np.float32]  # (68, 2) display pixels
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Track:
+    """One person through one shot, a row for every frame from `first` on; gaps are interpolated, confidence 0."""
+
+    id: int
+    shot: int
+    first: int
+    landmarks: NDArray[np.float32]  # (T, 68, 2)
+    confidence: NDArray[np.float32]  # (T,)
+    opens_shot: bool = False  # its first frame is the shot's first: it does not come into view, it is there
+    closes_shot: bool = False  # the same for its last
+    returns: int | None = None  # number of the first track of the same person, where that is known
+
+    @property
+    def person(self) -> int:
+        """Number of the person, which is that of their first track."""
+        return self.id if self.returns is None else self.returns
+
+    @property
+    def frames(self) -> range:
+        """Frame numbers of the rows."""
+        return range(self.first, self.first + len(self.landmarks))
+
+    @property
+    def boxes(self) -> NDArray[np.float32]:
+        """(T, 4) boxes round the landmarks."""
+        return np.concatenate([self.landmarks.min(1), self.landmarks.max(1)], 1)
+
+
+@dataclass(eq=False)  # told apart by identity: comparing arrays gives no answer
+class _Active:
+    id: int
+    first: int
+    box: NDArray[np.float32]
+    landmarks: list[NDArray[np.float32] | None] = field(default_factory=list)
+    confidence: list[float] = field(default_factory=list)
+    missing: int = 0  # rows at the end without landmarks
+    confirmed: int = 1  # rows up to the last search that found it
+    seen: int = 0  # rows with landmarks
+    patterns: dict[int, Pattern] = field(default_factory=dict)  # of some rows: what the face is known by
+
+    def forget_unconfirmed(self) -> None:
+        """Drop what the landmarks saw alone."""
+        del self.landmarks[self.confirmed :], self.confidence[self.confirmed :]
+        self.patterns = {row: pattern for row, pattern in self.patterns.items() if row < self.confirmed}
+        known = [row is not None for row in self.landmarks]
+        self.missing = len(known) if not any(known) else known[::-1].index(True)
+
+
+class FaceTracker:
+    """Push frames in order, then `finish()`.
+
+    Args:
+        backend: finds boxes and landmarks.
+        config: thresholds.
+        rate: frames a second, for the gap and length limits.
+    """
+
+    def __init__(self, backend: FaceBackend, config: FaceConfig, rate: float) -> None:
+        self._backend, self._config = backend, config
+        self._max_gap = max(1, round(config.max_gap_s * rate))
+        self._min_rows = max(1, round(config.min_track_s * rate))
+        self._shots = ShotDetector(config.shot_threshold)
+        self._active: list[_Active] = []
+        self._shot, self._shot_start = 0, 0
+        self._people = People()
+        self._next_id = 0
+        self._since_detection = config.detect_every
+        self.n_detections = 0
+        self.turned: list[int] = []  # frames in which a face lies or stands on its head, and is not followed
+        self.shots: list[int] = []  # the first frame pushed of each
+        self.tracks: list[Track] = []  # those that have ended and were long enough
+
+    @property
+    def following(self) -> set[int]:
+        """Numbers of the faces that are followed at the moment."""
+        return {face.id for face in self._active}
+
+    def push(self, index: int, view: View) -> list[TrackedFace]:
+        """Look at frame `index`; returns the faces seen in it."""
+        small, scale = view.whole(self._config.detect_side)
+        if self._shots.push(small) or (self._shots.in_doubt and self._strangers(view)):
+            self._end(self._active, shot_over=True)
+            self._shot, self._shot_start = self._shot + 1, index
+            self._since_detection = self._config.detect_every
+            self.shots.append(index)
+        elif not self.shots:
+            self.shots.append(index)
+        self._since_detection += 1
+        if self._since_detection > self._config.detect_every or any(face.missing for face in self._active):
+            self._detect(index, small, scale)
+        return self._look(view)
+
+    def finish(self, *, shot_over: bool = True) -> list[Track]:
+        """All tracks long enough, in order of appearance.
+
+        Args:
+            shot_over: the last frame pushed is the last of its shot, too; False if the video goes on unseen.
+        """
+        self._end(self._active, shot_over=shot_over)
+        return sorted(self.tracks, key=lambda track: (track.first, track.id))
+
+    def _strangers(self, view: View) -> bool:
+        """Whether somebody else is where a face was: a cut between two people who are filmed alike."""
+        known = [face for face in self._active if face.patterns and not face.missing]
+        for face, (landmarks, sure) in zip(known, self._landmarks(known, view), strict=True):
+            now = pattern(view.patch(crop_matrix(landmarks, SIDE), SIDE)) if sure else None
+            if now is not None and likeness(list(face.patterns.values()), [now]) < OTHER_PERSON:
+                return True
+        return False
+
+    def _detect(self, index: int, small: Frame, scale: float) -> None:
+        self._since_detection = 1
+        self.n_detections += 1
+        found = self._backend.detect([small])[0]
+        boxes = found.boxes / np.float32(scale)
+        large = (boxes[:, 2:] - boxes[:, :2]).max(1, initial=0) >= self._config.min_face
+        wanted = large & (found.scores >= self._config.min_score)
+        boxes, scores = boxes[wanted], found.scores[wanted]
+        shared = overlap(np.array([face.box for face in self._active]).reshape(-1, 4), boxes)
+        rows, columns = linear_sum_assignment(-shared)
+        taken, confirmed = set(), set()
+        for row, column in zip(rows, columns, strict=True):
+            if shared[row, column] >= self._config.link_iou:
+                taken.add(column)
+                confirmed.add(row)
+                if self._active[row].missing:
+                    self._active[row].box = boxes[column]
+        lost = self._unconfirmed(confirmed)
+        new = [c for c in range(len(boxes)) if c not in taken and not np.any(shared[:, c] >= self._config.link_iou)]
+        wrong = self._turned(index, small, scale, boxes[new], scores[new])
+        for column, turned in zip(new, wrong, strict=True):
+            if not turned:
+                self._active.append(_Active(self._next_id, index, boxes[column]))
+                self._next_id += 1
+        self._end(lost)
+
+    def _turned(
+        self, index: int, small: Frame, scale: float, boxes: NDArray[np.float32], scores: NDArray[np.float32]
+    ) -> list[bool]:
+        """Whether each new box holds a face that is not upright: the detector is surer of it in a turned picture.
+
+        Of a face on its head it finds the forehead, of which the landmark network is as sure as of a face.
+        """
+        doubtful = scores < UPRIGHT_SCORE
+        first = index == self._shot_start and not self._active and not len(boxes)  # is there one that it misses?
+        wrong = [False] * len(boxes)
+        if not (doubtful.any() or first):
+            return wrong
+        pictures = [np.ascontiguousarray(np.rot90(small, turns)) for turns in (1, 2, 3)]
+        for turns, found in zip((1, 2, 3), self._backend.detect(pictures), strict=True):
+            back = _turned_back(found.boxes, small.shape[:2], turns) / np.float32(scale)
+            large = (back[:, 2:] - back[:, :2]).max(1, initial=0) >= self._config.min_face
+            if first and np.any(large & (found.scores >= TURNED_SCORE)):
+                self.turned.append(index)
+            for number in np.flatnonzero(doubtful):
+                near = large & _near(boxes[number], back)
+                if np.any(found.scores[near] > scores[number] + TURNED_MARGIN):
+                    wrong[number] = True
+                    self.turned.append(index)
+        return wrong
+
+    def _unconfirmed(self, confirmed: set[int]) -> list[_Active]:
+        """Faces that the landmarks go on seeing though MAX_UNCONFIRMED regular searches found nothing there."""
+        lost = []
+        for row, face in enumerate(self._active):
+            rows = len(face.landmarks) + 1  # with this frame
+            if row in confirmed:
+                face.confirmed = rows
+            elif not face.missing and rows - face.confirmed >= MAX_UNCONFIRMED * self._config.detect_every:
+                face.forget_unconfirmed()
+                lost.append(face)
+        return lost
+
+    def _look(self, view: View) -> list[TrackedFace]:
+        seen = []
+        for face, (moved, sure) in zip(self._active, self._landmarks(self._active, view), strict=True):
+            if sure:
+                face.landmarks.append(moved)
+                face.confidence.append(sure)
+                face.missing, face.box = 0, box_of_landmarks(moved)
+                _remember(face, moved, view)
+                seen.append(TrackedFace(face.id, moved, sure))
+            else:
+                face.landmarks.append(None)
+                face.confidence.append(0.0)
+                face.missing += 1
+        never_seen = [face for face in self._active if face.missing == len(face.landmarks)]
+        self._end(never_seen)
+        self._end([face for face in self._active if face.missing > self._max_gap])
+        self._end(self._twins())
+        return [tracked_face for tracked_face in seen if tracked_face.track in self.following]
+
+    def _landmarks(self, faces: list[_Active], view: View) -> list[tuple[NDArray[np.float32], float]]:
+        """(68, 2) display pixels of each face about where it was, and its confidence; 0 where it is not seen."""
+        if not faces:
+            return []
+        matrices = [_patch_matrix(face.box) for face in faces]
+        patches = [view.patch(matrix, PATCH) for matrix in matrices]
+        boxes = np.array([_through(m, face.box) for m, face in zip(matrices, faces, strict=True)], np.float32)
+        found = []
+        for matrix, landmarks, sure in zip(matrices, *self._backend.landmarks(patches, boxes), strict=True):
+            moved = ((landmarks - matrix[:, 2]) / matrix[0, 0]).astype(np.float32)
+            clear = sure >= self._config.min_confidence and np.isfinite(moved).all()
+            found.append((moved, float(sure) if clear else 0.0))
+        return found
+
+    def _twins(self) -> list[_Active]:
+        """The younger of two tracks that came to lie on the same face."""
+        boxes = np.array([face.box for face in self._active]).reshape(-1, 4)
+        shared = np.triu(overlap(boxes, boxes), 1)
+        return [self._active[column] for column in np.flatnonzero((shared > 0.6).any(0))]
+
+    def _end(self, faces: list[_Active], *, shot_over: bool = False) -> None:
+        for face in list(faces):
+            self._active.remove(face)
+            rows = len(face.landmarks) - face.missing
+            if rows >= self._min_rows:
+                landmarks = _fill(face.landmarks[:rows])
+                confidence = np.array(face.confidence[:rows], np.float32)
+                opens, closes = face.first == self._shot_start, shot_over and not face.missing
+                frames = range(face.first, face.first + rows)
+                person = self._people.number(face.id, frames, list(face.patterns.values()))
+                returns = None if person == face.id else person
+                track = Track(face.id, self._shot, face.first, landmarks, confidence, opens, closes, returns)
+                self.tracks.append(track)
+
+
+def _remember(face: _Active, landmarks: NDArray[np.float32], view: View) -> None:
+    """Keep now and then what the face looks like, where it is large enough to be known by it."""
+    face.seen += 1
+    if should_sample(face.seen) and float(np.ptp(landmarks, 0).max()) >= SMALLEST:
+        known_by = pattern(view.patch(crop_matrix(landmarks, SIDE), SIDE))
+        if known_by is not None:
+            face.patterns[len(face.landmarks) - 1] = known_by
+
+
+def _turned_back(boxes: NDArray[np.float32], size: tuple[int, ...], turns: int) -> NDArray[np.float32]:
+    """Boxes of a picture of (H, W) that was turned by quarter turns to the left, in the picture as it was."""
+    high, wide = size[0], size[1]
+    x1, y1, x2, y2 = boxes.T
+    corners = {
+        1: (wide - y2, x1, wide - y1, x2),
+        2: (wide - x2, high - y2, wide - x1, high - y1),
+        3: (y1, high - x2, y2, high - x1),
+    }
+    return np.stack(corners[turns], 1).astype(np.float32)
+
+
+def _near(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(N,) whether the middle of each of `others` lies in `box` made twice as large, or the other way round."""
+    middle, side = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
+    middles, sides = (others[:, :2] + others[:, 2:]) / 2, others[:, 2:] - others[:, :2]
+    near: NDArray[np.bool_] = (np.abs(middles - middle) <= np.maximum(side, sides)).all(1)
+    return near
+
+
+def _patch_matrix(box: NDArray[np.float32]) -> NDArray[np.float64]:
+    side = PATCH_OVER_BOX * float(max(box[2] - box[0], box[3] - box[1]))
+    scale = PATCH / max(side, 1.0)
+    centre = (box[:2] + box[2:]) / 2
+    return np.array([[scale, 0, PATCH / 2 - scale * centre[0]], [0, scale, PATCH / 2 - scale * centre[1]]])
+
+
+def _through(matrix: NDArray[np.float64], box: NDArray[np.float32]) -> NDArray[np.float64]:
+    moved: NDArray[np.float64] = (box.reshape(2, 2) * matrix[0, 0] + matrix[:, 2]).ravel()
+    return moved
+
+
+def _fill(rows: list[NDArray[np.float32] | None]) -> NDArray[np.float32]:
+    """Landmarks (T, 68, 2) with missing rows interpolated between their neighbours."""
+    known = [i for i, row in enumerate(rows) if row is not None]
+    values = np.stack([row for row in rows if row is not None]).reshape(len(known), -1)
+    at = np.arange(len(rows))
+    filled = np.stack([np.interp(at, known, column) for column in values.T], 1)
+    return filled.reshape(len(rows), 68, 2).astype(np.float32)

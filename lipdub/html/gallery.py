@@ -1,0 +1,138 @@
+"""What a page shows of the judged videos: a contact sheet, the worst clips with their curves, the offsets of all.
+
+Curves of every judged video are kept (a few kB each); pictures are cut out at the end, from the few that are shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from lipdub.config import MediaConfig
+from lipdub.evaluation.landmark_track import LandmarkTrack
+from lipdub.evaluation.table import Verdict
+from lipdub.faces.backend import Frame
+from lipdub.faces.crop import crop_matrix
+from lipdub.html.plots import Curve, curves, histogram
+from lipdub.media.video import VideoReader
+from lipdub.media.view import PictureView
+
+MOMENTS = (0.25, 0.5, 0.75)  # of a video, of which pictures are shown
+SIDE = 128  # pixels of a picture
+SHEET = 4  # pairs of a contact sheet, for each pairing
+WORST = 5
+EDGES = np.arange(-620.0, 621.0, 40.0)  # ms, of the histogram's bars: frames of 25 a second
+OPEN = 0.3  # eye distances, the least that a plot of openings reaches to
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A judged video, short."""
+
+    verdict: Verdict
+    tracked: LandmarkTrack  # the moments alone
+    times_s: NDArray[np.float32]  # (T,)
+    openings: NDArray[np.float32]  # (T,)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A pair, and what each row shows of it."""
+
+    title: str
+    strips: tuple[tuple[str, Frame | None], ...]  # row -> its moments side by side; None: it failed
+    plot: Markup | None = None
+
+
+@dataclass(frozen=True)
+class Exhibits:
+    """Everything that a page needs beside the table."""
+
+    sheet: tuple[Figure, ...]
+    worst: tuple[Figure, ...]
+    offsets: Markup | None
+
+
+@dataclass
+class Gallery:
+    """Takes verdicts as they come.
+
+    Args:
+        real: rows that nobody dubbed; the worst are looked for among the others.
+        config: limits of the reader.
+    """
+
+    real: Sequence[str]
+    config: MediaConfig
+    _entries: list[Entry] = field(default_factory=list)
+
+    def add(self, verdict: Verdict, tracked: LandmarkTrack) -> None:
+        """A video that was judged; the file has to stay until `exhibits` was called."""
+        last = len(tracked.times_s) - 1
+        rows = np.unique(np.array([round(moment * last) for moment in MOMENTS]))
+        short = LandmarkTrack(
+            tracked.path,
+            tracked.info,
+            tracked.times_s[rows],
+            tracked.landmarks[rows],
+            tracked.seen[rows],
+            tracked.rows[rows],
+        )
+        times, openings = tracked.times_s.astype(np.float32), tracked.openings.astype(np.float32)
+        self._entries.append(Entry(verdict, short, times, openings))
+
+    def exhibits(self) -> Exhibits:
+        """Cut the pictures out and draw the plots."""
+        pairs: dict[tuple[str, str], list[Entry]] = {}
+        for entry in self._entries:
+            pairs.setdefault((entry.verdict.pairing, entry.verdict.pair), []).append(entry)
+        sheet = []
+        for pairing in dict.fromkeys(pairing for pairing, _ in pairs):
+            keys = [key for key in pairs if key[0] == pairing][:SHEET]
+            sheet += [Figure(f"{pairing}: {key[1]}", self._strips(pairs[key])) for key in keys]
+        return Exhibits(tuple(sheet), tuple(self._worst(pairs)), self._offsets())
+
+    def _worst(self, pairs: dict[tuple[str, str], list[Entry]]) -> list[Figure]:
+        """The clips of ours whose mouths follow the sound's own video least."""
+        ours = [s for s in self._entries if s.verdict.row not in self.real and "opening_r" in s.verdict.values]
+        shown = []
+        for entry in sorted(ours, key=lambda s: s.verdict.values["opening_r"])[:WORST]:
+            verdict = entry.verdict
+            others = pairs[verdict.pairing, verdict.pair]
+            lines = [s for s in others if s is entry or s.verdict.row in self.real]
+            plot = curves([_curve(s, min(float(one.times_s[-1]) for one in lines)) for s in lines], height=150)
+            figures = f"r {verdict.values['opening_r']:.2f}, z {verdict.values.get('opening_z', 0.0):.1f}"
+            title = f"{verdict.row}, {verdict.pairing}: {verdict.pair} ({figures})"
+            shown.append(Figure(title, self._strips(lines), plot))
+        return shown
+
+    def _offsets(self) -> Markup | None:
+        groups: dict[str, list[float]] = {}
+        for entry in self._entries:
+            if "signed_offset" in entry.verdict.values:
+                groups.setdefault(entry.verdict.row, []).append(entry.verdict.values["signed_offset"])
+        return histogram(groups, EDGES) if groups else None
+
+    def _strips(self, entries: Sequence[Entry]) -> tuple[tuple[str, Frame | None], ...]:
+        return tuple((entry.verdict.row, self._strip(entry.tracked)) for entry in entries)
+
+    def _strip(self, tracked: LandmarkTrack) -> Frame | None:
+        found = []
+        with VideoReader(tracked.path, tracked.info, config=self.config) as reader:
+            for frame in reader:
+                for place in np.flatnonzero(tracked.rows == frame.index):
+                    matrix = crop_matrix(tracked.landmarks[place], SIDE)
+                    found.append(PictureView(frame.picture, tracked.info).patch(matrix, SIDE))
+                if frame.index >= tracked.rows[-1]:
+                    break
+        return np.hstack(found) if found else None
+
+
+def _curve(entry: Entry, end_s: float) -> Curve:
+    """The opening as long as all videos of a pair last: what was compared."""
+    count = max(2, int(np.searchsorted(entry.times_s, end_s, side="right")))
+    return Curve(entry.verdict.row, entry.times_s[:count], entry.openings[:count], 0.0, OPEN)

@@ -1,0 +1,319 @@
+"""The finished file: new picture, the dub, and everything else of the source as it was.
+
+Only home of ffmpeg-python, which here does nothing but write the argument list; we run it ourselves, because its own
+runner can block on a full pipe and knows neither time nor signals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import ffmpeg
+
+from lipdub.config import MediaConfig
+from lipdub.errors import InputError, OutputError
+from lipdub.media.atomic import AtomicOutput, verify
+from lipdub.media.containers import Container, Item, container_of, encoder_options, movie_clock
+from lipdub.media.disclosure import folded, read_marks
+from lipdub.media.ffmpeg import ffmpeg_binary, run
+from lipdub.media.kept import is_statistic
+from lipdub.media.language import code_in, language_code
+from lipdub.media.probe import (
+    FORMATS,
+    MediaInfo,
+    VideoInfo,
+    file_url,
+    is_timeline,
+    open_input,
+    probe,
+    read_clocks,
+    require_video,
+)
+from lipdub.media.streams import StreamPlan, plan_streams
+
+__all__ = ["AtomicOutput", "RemuxPlan", "arguments", "ffmpeg_binary", "remux", "verify"]
+
+_QUIET = ("-hide_banner", "-nostdin", "-nostats", "-v", "error", "-y", "-copyts")
+_TRUST = {"format_whitelist": FORMATS, "protocol_whitelist": "file,pipe"}
+_BRANDS = ("major_brand", "minor_version", "compatible_brands")  # the muxer writes its own
+_LOSSLESS = frozenset({"flac", "alac"})  # compressed codecs that FFmpeg also writes, under the same name
+# Codecs of cover art: the kind that Matroska notes, and the usual ending of such files.
+_COVERS = {
+    "png": ("image/png", "png"),
+    "mjpeg": ("image/jpeg", "jpg"),
+    "gif": ("image/gif", "gif"),
+    "webp": ("image/webp", "webp"),
+    "bmp": ("image/bmp", "bmp"),
+    "tiff": ("image/tiff", "tiff"),
+}
+_COARSE = 8  # ticks of a clock between two pictures, from which on a difference of one is rounding
+_EDGE = 0.001  # s before the end, from which on nothing begins: a chapter of no length would be left there
+_OFF_S = 0.25  # by which a sound may begin or end elsewhere: some packets of any codec
+_TOLERANCE = 0.02  # s by which a dub may differ from the picture's length without being cut or filled
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemuxPlan:
+    """What goes into the finished file."""
+
+    picture: Path  # of VideoWriter
+    source: Path
+    source_info: MediaInfo
+    dub: Path
+    output: Path  # its ending chooses the container
+    video_duration_s: float
+    streams: StreamPlan | None = None  # None: decided when the file is written
+    keep_original_audio: bool = True
+    language: str | None = None  # of the dub, as `language_code` takes it; None: what its own file says
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def remux(plan: RemuxPlan, config: MediaConfig | None = None) -> list[str]:
+    """Write `plan.output`.
+
+    First audio is the dub, default, at its own rate and channels: copied where the container takes its codec, else AAC,
+    Opus or PCM; cut at the picture's end when longer, filled with silence when shorter and not compressed. Then the
+    original audio, subtitles, cover art, attachments, data, chapters and tags of the source. Timestamps are copied.
+
+    Returns:
+        What the container could not take, one sentence each.
+
+    Raises:
+        OutputError: unknown container, or FFmpeg failed: its last words are in the message.
+        ResourceError: the disc is full.
+        SetupError: no ffmpeg.
+        InputError: the dub or the source cannot be read or is damaged, or there is no such language.
+    """
+    config = config or MediaConfig()
+    streams = plan.streams or plan_streams(
+        plan.source, plan.dub, plan.output, keep_audio=plan.keep_original_audio, config=config
+    )
+    warnings = [] if plan.streams is not None else [*streams.losses]  # else they were told before
+    try:
+        left_out = _write(plan, streams, config)
+    finally:
+        for number in range(len(streams.items)):
+            _cover(plan.output, number).unlink(missing_ok=True)
+    warnings += [f"{item.kind} stream {item.index} ({item.codec}) cannot be copied by FFmpeg" for item in left_out]
+    _check_streams(plan, streams, [item for item in streams.items if item not in left_out])
+    if plan.language is not None and probe(plan.output).audio[0].language in (None, "und"):
+        code = language_code(plan.language)
+        warnings.append(f"{plan.output.suffix} has no place for the language {code}; .mkv and .mp4 have")
+    if plan.metadata and not read_marks(plan.output):
+        warnings.append(f"{plan.output.suffix} has no place for the marks that AI altered it; .mkv and .mp4 have")
+    return warnings
+
+
+def _write(plan: RemuxPlan, streams: StreamPlan, config: MediaConfig) -> list[Item]:
+    """Write the output; returns what had to stay behind: a stream must not cost the user the whole film."""
+    spare = [item for item in streams.items if item.optional]
+    said: OutputError | InputError | None = None
+    for without in ([], *([item] for item in spare), spare):
+        try:
+            run(arguments(plan, streams, [item for item in streams.items if item not in without], config), config)
+            return without
+        except (OutputError, InputError) as error:
+            said = said or error
+            if not spare:
+                break
+    assert said is not None
+    raise said
+
+
+def arguments(plan: RemuxPlan, planned: StreamPlan, items: Sequence[Item], config: MediaConfig) -> list[str]:
+    """FFmpeg's whole argument list; nothing is run. Cover art to be attached is written beside the output."""
+    container, dub = container_of(plan.output), probe(plan.dub)
+    source = require_video(plan.source_info)
+    end_s = source.start_s + plan.video_duration_s
+    late = {"itsoffset": f"{source.origin_s - dub.origin_s:.6f}"}  # brings both clocks together
+    picture_in = ffmpeg.input(file_url(plan.picture))
+    dub_in = ffmpeg.input(file_url(plan.dub), **_TRUST, **late)
+    source_in = ffmpeg.input(file_url(plan.source), **_TRUST)
+    copied = [item for item in items if item.encoder != "attach"]
+    # ffmpeg-python forgets an input of which nothing is mapped, and tags come from the source in any case: hence a map
+    # that never matches.
+    wanted = [str(item.index) for item in copied] or ["99999?"]
+    streams = [picture_in["v:0"], dub_in["a:0"], *(source_in[each] for each in wanted)]
+    options = _picture_options(plan, container) | _dub_options(planned, container, config, source.origin_s, end_s=end_s)
+    if plan.language is not None:
+        options["metadata:s:1"] = f"language={code_in(container.muxer, language_code(plan.language))}"
+    options |= _copied_options(copied, config) | _clock(source, container)
+    if source.ending is not None:  # nothing goes on behind the picture, chapters neither
+        options |= _cut_options(copied, source.origin_s + end_s)
+    if not container.stamps and (rate := even_rate(plan.picture)) is not None:
+        options["r:0"] = f"{rate.numerator}/{rate.denominator}"  # else it calls its clock's ticks pictures
+    names, extra = _attached(items, len(copied), plan.output)
+    options |= names
+    with open_input(plan.source) as opened:  # what counted the packets of the old picture is not true of the new one
+        stale = [tag for tag in opened.streams[source.index].metadata if is_statistic(tag)]
+    extra += [word for tag in stale for word in ("-metadata:s:0", f"{tag}=")]
+    own_keys = container.tags and not (container.is_mov and any(item.kind == "picture" for item in items))
+    if container.is_mov:
+        # QuickTime's key list takes any tag, but FFmpeg then leaves cover art out; `_tags` knows another way.
+        options["movflags"] = "+faststart+use_metadata_tags" if own_keys else "+faststart"
+
+    def build(tags: dict[str, str]) -> list[str]:
+        target = ffmpeg.output(*streams, file_url(plan.output), **options, **tags, f=container.muxer)
+        words = [str(word) for word in target.compile(cmd=[str(ffmpeg_binary(config)), *_QUIET])]
+        return [*words[:-1], *extra, words[-1]]
+
+    # ffmpeg-python numbers inputs in an order of its own; tags and chapters need those numbers.
+    order = [word for flag, word in pairwise(build({})) if flag == "-i"]
+    numbers = (order.index(file_url(plan.source)), order.index(file_url(plan.dub)))
+    return build(_maps(source.index, copied, *numbers) | _tags(plan, fold=not own_keys))
+
+
+def even_rate(picture: Path) -> Fraction | None:
+    """Pictures a second, where all are equally far apart but for rounding to the file's clock."""
+    with open_input(picture) as container:
+        stream = container.streams.video[0]
+        stamps = sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None and packet.size)
+        steps = {after - before for before, after in pairwise(stamps)}
+        if len(steps) == 1 and stream.time_base is not None:
+            return 1 / (steps.pop() * stream.time_base)
+        rounded = bool(steps) and max(steps) - min(steps) == 1 and min(steps) >= _COARSE
+        return stream.average_rate if rounded else None
+
+
+def dub_encoder(streams: StreamPlan, too_long: float) -> str:
+    """What FFmpeg is given for a dub that is `too_long` seconds longer than the picture: "copy", or an encoder."""
+    encoder, codec = streams.dub_encoder, streams.dub.codec
+    if encoder == "copy" and abs(too_long) > _TOLERANCE and (codec.startswith("pcm_") or codec in _LOSSLESS):
+        return codec  # decoded and written again without loss, which lets it be cut and filled to the sample
+    return encoder
+
+
+def _picture_options(plan: RemuxPlan, container: Container) -> dict[str, str]:
+    options = {"c:0": "copy", "disposition:0": "default"}
+    if container.is_mov and require_video(probe(plan.picture)).codec == "hevc":
+        options["tag:0"] = "hvc1"  # what Apple's players insist on
+    return options
+
+
+def _dub_options(
+    streams: StreamPlan, container: Container, config: MediaConfig, origin_s: float, *, end_s: float
+) -> dict[str, str]:
+    dub = streams.dub
+    encoder = dub_encoder(streams, dub.end_s - end_s)
+    # By timestamps, not with -t: that counts from where the dub's own clock starts, which a raw stream does not tell.
+    options = {"c:1": encoder, "disposition:1": "default"}
+    options |= encoder_options(encoder, dub, config, 1, f"apad,atrim=end={origin_s + end_s:.6f}")
+    filters = container.audio_filters(dub.codec, encoder, origin_s, origin_s + end_s)
+    return options | ({"bsf:1": filters} if filters else {})
+
+
+def _copied_options(items: Sequence[Item], config: MediaConfig) -> dict[str, str]:
+    options: dict[str, str] = {}
+    for number, item in enumerate(items, start=2):
+        options[f"c:{number}"] = item.encoder
+        options[f"disposition:{number}"] = item.disposition
+        if item.filters:
+            options[f"bsf:{number}"] = item.filters
+        if item.sound is not None:
+            options |= encoder_options(item.encoder, item.sound, config, number)
+    return options
+
+
+def _cut_options(items: Sequence[Item], end_s: float) -> dict[str, str]:
+    """Options that end every stream at a timestamp, and a subtitle that is still shown then."""
+    options = {"t": f"{end_s - _EDGE:.6f}"}
+    for number, item in enumerate(items, start=2):
+        if item.kind == "subtitle":
+            options[f"bsf:{number}"] = f"setts=duration=min(DURATION\\,max(0\\,{end_s:.6f}/TB-PTS))"
+    return options
+
+
+def _attached(items: Sequence[Item], n_copied: int, output: Path) -> tuple[dict[str, str], list[str]]:
+    """Options that name and attach cover pictures as files, which is how Matroska keeps them."""
+    covers = [item for item in items if item.encoder == "attach"]
+    place = sum(item.kind == "attachment" for item in items)
+    options: dict[str, str] = {}
+    attach: list[str] = []  # apart, since ffmpeg-python gives an option only once
+    for number, cover in enumerate(covers):
+        kind, ending = _COVERS.get(cover.codec, ("image/jpeg", "jpg"))
+        _cover(output, number).write_bytes(cover.data)
+        attach += ["-attach", file_url(_cover(output, number))]
+        name = cover.name or f"cover{'' if number == 0 else number + 1}.{ending}"
+        options[f"metadata:s:t:{place + number}"] = f"filename={name}"
+        options[f"metadata:s:{2 + n_copied + number}"] = f"mimetype={kind}"
+    return options, attach
+
+
+def _cover(output: Path, number: int) -> Path:
+    return output.with_name(f"{output.name}.cover{number}")
+
+
+def _clock(source: VideoInfo, container: Container) -> dict[str, str]:
+    """Options that keep timestamps exact."""
+    options: dict[str, str] = {}
+    if container.is_mov:
+        options |= movie_clock(source.time_base.denominator)
+    if container.muxer == "mpegts":
+        return options | {"mpegts_copyts": "1", "muxdelay": "0", "muxpreload": "0"}
+    if source.origin_s:
+        options["output_ts_offset"] = f"{-source.origin_s:.6f}"
+    return options
+
+
+def _maps(index: int, items: Sequence[Item], source: int, dub: int) -> dict[str, str]:
+    """Where chapters and tags come from: for the file, its picture, the dub, and each other stream."""
+    maps = {"map_chapters": str(source), "map_metadata": str(source)}
+    maps |= {"map_metadata:s:0": f"{source}:s:{index}", "map_metadata:s:1": f"{dub}:s:a:0"}
+    return maps | {f"map_metadata:s:{n}": f"{source}:s:{item.index}" for n, item in enumerate(items, start=2)}
+
+
+def _tags(plan: RemuxPlan, *, fold: bool) -> dict[str, str]:
+    """Our tags on top of the source's; with `fold`, all of them in the comment, which nearly every file can hold."""
+    tags = dict.fromkeys(_BRANDS, "") | plan.metadata
+    if fold and plan.metadata:
+        tags = dict.fromkeys(_BRANDS, "") | {"comment": folded(plan.metadata)}
+    with open_input(plan.source) as container:
+        theirs = {key.lower(): value for key, value in container.metadata.items()}.get("comment")
+    if theirs and "comment" in tags and theirs != tags["comment"]:
+        tags["comment"] += f" | {theirs}"  # never strip what was there
+    return {f"metadata:g:{i}": f"{key}={value}" for i, (key, value) in enumerate(tags.items())}
+
+
+def _check_streams(plan: RemuxPlan, streams: StreamPlan, items: Sequence[Item]) -> None:
+    """Are all streams there, and does each sound begin and end where it should?
+
+    Raises:
+        OutputError: no.
+    """
+    made = probe(plan.output)
+    wanted = ["video", "audio", *(item.kind for item in items)]
+    for kind in ("video", "audio", "subtitle"):
+        if made.streams.count(kind) != wanted.count(kind):
+            raise OutputError(
+                f"the output has {made.streams.count(kind)} {kind} streams, {wanted.count(kind)} were planned",
+                "choose another container for the output",
+            )
+    source, clocks = require_video(plan.source_info), read_clocks(plan.output)
+    end_s = source.start_s + plan.video_duration_s
+    dub = streams.dub
+    copied = dub_encoder(streams, dub.end_s - end_s) == "copy"
+    spans = [(max(0.0, dub.start_s), min(end_s, dub.end_s) if copied else end_s)]
+    for item in items:
+        clock = streams.clocks.get(item.index)
+        if item.kind == "audio" and clock is not None:
+            stop = min(clock.end_s, end_s) if source.ending is not None else clock.end_s
+            spans.append((max(0.0, clock.start_s), stop) if not clock.repeats and stop > clock.start_s else (0.0, -1.0))
+    first_s = clocks[require_video(made).index].start_s
+    at_picture = 0.0 if is_timeline(made.format) else source.start_s - first_s  # a free clock may start anywhere
+    for (start_s, stop_s), sound in zip(spans, made.audio, strict=True):
+        clock = clocks.get(sound.index)
+        if stop_s < start_s:  # nothing is known of it, or nothing is left of it
+            continue
+        if clock is None:
+            raise OutputError(f"audio stream {sound.index} of the output is empty", "run with --debug and report it")
+        off = max(abs(clock.start_s + at_picture - start_s), abs(clock.end_s + at_picture - stop_s))
+        if off > _OFF_S:
+            raise OutputError(
+                f"audio stream {sound.index} of the output lasts from {clock.start_s + at_picture:.3f} s to "
+                f"{clock.end_s + at_picture:.3f} s, not from {start_s:.3f} s to {stop_s:.3f} s",
+                "choose another container for the output, or report it",
+            )

@@ -1,0 +1,130 @@
+"""What is seen behind a source's last picture, where the film is to last longer than the source.
+
+Only the pictures' times are remembered: `loop` reads the file again, `bounce` also from its end in pieces of at most
+`media.bounce_mib`, and `freeze` shows one picture's memory again and again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import av
+
+from lipdub.config import MediaConfig
+from lipdub.errors import InputError
+from lipdub.media.probe import VideoInfo
+
+_MARGIN = 30  # pictures before a wanted one at which decoding begins: those around a key frame may not come out whole
+
+Decode = Callable[[int | None], Iterator[av.VideoFrame]]  # all pictures, or those from about a raw pts on
+
+
+@dataclass(frozen=True)
+class DecodedFrame:
+    """One picture of the source."""
+
+    raw: int | None  # pts in the file
+    ticks: int  # for which it is on screen, in the stream's time base
+
+
+class Extension:
+    """Pictures behind the last one, without end, each with the ticks for which it is on screen.
+
+    Args:
+        info: of the source's picture; its `ending` says what is seen.
+        last: the source's last picture; nobody has painted into it yet.
+        shown: all pictures of the source.
+        decode: reads the source again.
+        config: memory of `bounce`.
+    """
+
+    def __init__(
+        self, info: VideoInfo, last: av.VideoFrame, shown: Sequence[DecodedFrame], decode: Decode, config: MediaConfig
+    ) -> None:
+        assert info.ending is not None
+        self.still = info.ending.extend == "freeze" or len(shown) == 1
+        self._info, self._shown, self._decode = info, shown, decode
+        bytes_each = sum(plane.buffer_size for plane in last.planes)
+        self._piece = max(1, (config.bounce_mib << 20) // max(1, bytes_each))
+        self._copies = _copies(last, info) if self.still else iter(())
+
+    def __iter__(self) -> Iterator[tuple[av.VideoFrame, int]]:
+        assert self._info.ending is not None
+        if self.still:
+            yield from self._frozen()
+        while True:
+            if self._info.ending.extend == "bounce":
+                yield from self._backwards()
+                yield from self._forwards(first=1)
+            else:
+                yield from self._forwards(first=0)
+
+    def _frozen(self) -> Iterator[tuple[av.VideoFrame, int]]:
+        step, end = 1 / (self._info.average_rate * self._info.time_base), 0
+        for number, picture in enumerate(self._copies, start=1):
+            ticks = max(1, round(number * step) - end)  # exact over all, whatever the clock
+            end += ticks
+            yield picture, ticks
+
+    def _forwards(self, first: int) -> Iterator[tuple[av.VideoFrame, int]]:
+        for picture, shown in zip(self._decode(None), self._shown, strict=False):
+            if first > 0:
+                first -= 1
+                continue
+            yield picture, shown.ticks
+
+    def _backwards(self) -> Iterator[tuple[av.VideoFrame, int]]:
+        """From the last picture but one to the first."""
+        for stop in range(len(self._shown) - 1, 0, -self._piece):
+            first = max(0, stop - self._piece)
+            pictures = self._between(first, stop)
+            while pictures:
+                yield pictures.pop(), self._shown[first + len(pictures)].ticks
+
+    def _between(self, first: int, stop: int) -> list[av.VideoFrame]:
+        """The pictures of these numbers; from near a key frame where the file can be sought, else from its start."""
+        numbers = {self._shown[number].raw: number for number in range(first, stop)}
+        start = self._shown[first - _MARGIN].raw if first > _MARGIN else None
+        if start is not None and None not in numbers and len(numbers) == stop - first:
+            found = {}
+            for picture in self._decode(start):
+                if picture.pts in numbers:
+                    found[numbers[picture.pts]] = picture
+                if picture.pts == self._shown[stop - 1].raw:
+                    break
+            if len(found) == stop - first:
+                return [found[number] for number in range(first, stop)]
+        return self._counted(first, stop)
+
+    def _counted(self, first: int, stop: int) -> list[av.VideoFrame]:
+        pictures = []
+        for number, picture in enumerate(self._decode(None)):
+            if number >= first:
+                pictures.append(picture)
+            if number == stop - 1:
+                return pictures
+        raise InputError("the video has fewer pictures than when it was read first", "leave it alone while it is read")
+
+
+def _copies(picture: av.VideoFrame, info: VideoInfo) -> Iterator[av.VideoFrame]:
+    """The same picture without end, with its flags, but without its closed captions.
+
+    All share its memory until one is painted into, which is the only way that keeps a picture's interlace flags.
+    """
+    graph = av.filter.Graph()
+    width, height = picture.width, picture.height
+    source = graph.add_buffer(width=width, height=height, format=picture.format, time_base=info.time_base)
+    loop = graph.add("loop", "loop=-1:size=1")
+    bare = graph.add("sidedata", "mode=delete:type=A53_CC")
+    sink = graph.add("buffersink")
+    for first, second in ((source, loop), (loop, bare), (bare, sink)):
+        first.link_to(second)
+    graph.configure()
+    graph.vpush(picture)
+
+    def pull() -> Iterator[av.VideoFrame]:
+        while True:
+            yield graph.vpull()
+
+    return pull()

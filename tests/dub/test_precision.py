@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lipdub.dub.precision import half_precision
+from lipdub.errors import InputError, SetupError
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize("name", ["auto", "no"])
+@pytest.mark.parametrize("device", ["cpu", "mps"])
+def test_nothing_is_halved_unasked_where_there_is_no_nvidia_card(name: str, device: str) -> None:
+    assert half_precision(name, torch.device(device)) is None
+
+
+@pytest.mark.parametrize(("capability", "wanted"), [((6, 1), None), ((7, 0), torch.float16), ((9, 0), torch.float16)])
+def test_auto_is_half_where_the_card_is_fast_in_it(monkeypatch, capability, wanted) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert half_precision("auto", CUDA) is wanted
+
+
+def test_what_is_named_is_taken() -> None:
+    assert half_precision("bf16", CPU) is torch.bfloat16 and half_precision("fp16", CPU) is torch.float16
+
+
+def test_what_a_card_lacks_is_refused(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: torch.inference_mode())  # any context will do
+    with pytest.raises(SetupError, match="bf16"):
+        half_precision("bf16", CUDA)
+
+
+def test_an_unknown_one_is_refused() -> None:
+    with pytest.raises(InputError, match="half"):
+        half_precision("half", CPU)
