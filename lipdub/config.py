@@ -248,6 +248,7 @@ class MediaConfig:
     queue: int = 4  # pictures decoded ahead of the work on them, and as many that wait for the encoder
     label_height: float = 0.05  # of the label's capital letters, as a share of the picture's shorter side
     bounce_mib: int = 256  # pictures that `--extend bounce` holds at a time, on its way back
+    ffmpeg: str = ""  # path of another ffmpeg than the tested one that comes with lipdub; it is tried first
     error_lines: int = 6  # last lines of FFmpeg's stderr in a message
 
 

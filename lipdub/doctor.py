@@ -147,13 +147,14 @@ def _ffmpeg() -> Iterator[Check]:
     from lipdub.media.versions import ffmpeg
 
     found = ffmpeg()
-    serious = [word for word in found.missing if word == "aac" or "=" in word]
+    serious = [word for word in found.missing if word == "aac" or "=" in word] + [*found.faults]
+    amiss = [f"lacks {', '.join(found.missing)}"] if found.missing else [*found.faults]
     yield Check(
         name="ffmpeg",
         status="problem" if serious else "warning" if found.missing else "ok",
-        text=f"{found.version}, {found.path}" + (f"; lacks {', '.join(found.missing)}" if found.missing else ""),
-        remedy="put a newer ffmpeg on PATH, or none: lipdub then uses imageio-ffmpeg's" if found.missing else "",
-        values={"version": found.version, "path": str(found.path), "missing": found.missing},
+        text="; ".join([f"{found.version}, {found.path}", *amiss]),
+        remedy="name another ffmpeg in LIPDUB_FFMPEG, or none: lipdub then uses imageio-ffmpeg's" if amiss else "",
+        values={"version": found.version, "path": str(found.path), "missing": found.missing, "faults": found.faults},
     )
 
 

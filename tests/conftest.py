@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -25,6 +25,26 @@ LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 class NetworkUsed(AssertionError):
     """A test tried to leave this machine."""
+
+
+HOSTILE = """#!/bin/sh
+case "$*" in
+*-version*) echo "ffmpeg version 4.2.2 Copyright";;
+*) for last; do :; done; echo broken > "${last#file:}";;
+esac
+"""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def old_ffmpeg_on_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An ffmpeg that is old and writes nonsense comes first on PATH in all tests: lipdub must never run it."""
+    folder = tmp_path_factory.mktemp("old")
+    for name in ("ffmpeg", "ffprobe"):
+        (folder / name).write_text(HOSTILE)
+        (folder / name).chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{folder}{os.pathsep}{os.environ.get('PATH', '')}")
+        yield folder / "ffmpeg"
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -106,18 +106,21 @@ def test_encoders_that_are_absent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell script")
-def test_an_ffmpeg_on_path_that_is_too_old(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_another_ffmpeg_that_is_too_old(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     script = tmp_path / "ffmpeg"
     script.write_text(
         '#!/bin/sh\necho "ffmpeg version 4.1 Copyright"\necho " A..... aac  AAC"\necho use_metadata_tags\n'
     )
     script.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("LIPDUB_FFMPEG", str(script))
     (check,) = of("ffmpeg")
     assert check.status == "problem" and check.text.startswith(f"4.1, {script}; lacks ")
     assert {"libopus", "muxer=mp4 movie_timescale"} <= set(check.values["missing"])
     assert not {"aac", "muxer=mp4 use_metadata_tags"} & set(check.values["missing"])
+    script = tmp_path / "silent"
     script.write_text("#!/bin/sh\nexit 3\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("LIPDUB_FFMPEG", str(script))
     with pytest.raises(SetupError, match="exit code 3"):
         of("ffmpeg")
 

@@ -20,8 +20,8 @@ PACKAGE = ROOT / "lipdub"
 
 # design: imports run downwards only. Units of one layer may use each other as long as no module needs itself.
 LAYERS = (
-    {"config", "errors", "events", "threads"},
-    {"models", "mel", "losses"},
+    {"cast", "config", "errors", "events", "process"},
+    {"models", "mel", "losses", "metrics"},
     {"faces", "media", "weights", "weights_import"},
     {"metrics"},
     {"data"},
@@ -41,7 +41,7 @@ HOMES = {
     "face_alignment": {"faces/face_alignment.py"},
     "ffmpeg": {"media/mux.py"},
     "huggingface_hub": {"weights.py"},
-    "imageio_ffmpeg": {"media/mux.py"},
+    "imageio_ffmpeg": {"media/ffmpeg.py"},
     "jinja2": {"html/page.py"},
     "librosa": {"mel.py"},
     "markupsafe": {"html"},
@@ -163,7 +163,7 @@ def test_no_error_is_swallowed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_modules_stay_readable(name: str) -> None:
+def test_functions_stay_readable(name: str) -> None:
     for node in ast.walk(TREES[name]):
         if isinstance(node, ast.FunctionDef):
             body = node.end_lineno - node.body[0].lineno + 1  # signature and decorators do not count

@@ -12,19 +12,18 @@ import atexit
 import gc
 import io
 import os
-import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperGroup
 
-from lipdub import __version__
+from lipdub import __version__, process
 from lipdub.cli import cache, config, console, weights
 from lipdub.cli.batch import batch
 from lipdub.cli.command import Command, log
@@ -117,10 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name must not break an ASCII terminal
     warnings.showwarning = _show_warning
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP: leave it so
-            signal.signal(number, _leave)
+    process.own()
     atexit.register(gc.freeze)  # what PyTorch is made of need not be searched for garbage: half a second
     try:
         typer.main.get_command(app).main(args=arguments, prog_name="lipdub")
@@ -152,10 +148,6 @@ def _show_warning(
         console.warn(str(message))
     else:
         _SHOW_WARNING(message, category, filename, lineno, file, line)
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
 
 
 def _report_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

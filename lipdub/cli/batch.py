@@ -150,8 +150,12 @@ def read_manifest(path: Path, *, device: str, weights: str, config: Config | Non
 
 
 def _csv_rows(text: str) -> list[dict[str, Any]]:
-    rows = csv.DictReader(text.splitlines(), strict=True)
-    return [{key: value for key, value in row.items() if value not in ("", None)} for row in rows]
+    """Commas, or what spreadsheets of other countries write in their place; empty rows are no items."""
+    header = text.partition("\n")[0]
+    delimiter = max(",;\t", key=header.count)
+    rows = csv.DictReader(text.splitlines(), delimiter=delimiter, strict=True)
+    items = ({key: value for key, value in row.items() if value not in ("", None)} for row in rows)
+    return [item for item in items if item]
 
 
 def _jsonl_rows(text: str) -> list[dict[str, Any]]:

@@ -52,6 +52,8 @@ def show_report(report: SyncReport) -> None:
         console.say(f"  {report.added} frames are behind the video's own end")
     for reason, count in report.passed.items():
         console.say(f"  {count} frames left as they were: {reason}")
+    if report.changes:
+        console.say(f"  not as in the video: {'; '.join(report.changes)}")
     if report.cached:
         console.say("  faces as an earlier run found them in this video; --no-cache looks anew")
 

@@ -25,8 +25,8 @@ from lipdub.errors import InputError
 
 PROJECT_FILE = "lipdub.toml"
 FILE_VARIABLE = "LIPDUB_CONFIG"
-# These variables mean something else: a folder of files, a file, tracebacks, the tests' material.
-TAKEN = {"LIPDUB_WEIGHTS", FILE_VARIABLE, "LIPDUB_DEBUG", "LIPDUB_SHARED"}
+# These variables mean something else: a folder of files, a program, a file, tracebacks, the tests' material.
+TAKEN = {"LIPDUB_WEIGHTS", "LIPDUB_FFMPEG", FILE_VARIABLE, "LIPDUB_DEBUG", "LIPDUB_SHARED"}
 TABLES = ("options", "settings")
 RENAMED = {"faces": "detector"}  # options of 0.1, without the dashes: still read in 0.2, gone in 0.3
 
@@ -174,6 +174,8 @@ def config_of(files: Sequence[SettingsFile], overrides: Iterable[str], quality: 
     for file in files:
         for section, table in file.settings.items():
             settings.setdefault(section, {}).update(table)
+    if ffmpeg := os.environ.get("LIPDUB_FFMPEG"):  # goes before files, as other variables do
+        settings.setdefault("media", {})["ffmpeg"] = ffmpeg
     return load_config(quality.preset if quality else None, overrides, settings)
 
 

@@ -67,6 +67,7 @@ class FaceTracks:
     references: Mapping[int, Selection]  # by track
     detail: dict[int, int]  # by track
     shots: list[int]  # first frame of each shot, or of what was looked at of it
+    turned_s: float | None = None  # when a face was first seen that lies or stands on its head, and is left alone
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,11 @@ def choose(
     jobs = sorted((job for job in jobs if job.weight.any()), key=lambda job: job.track.first)
     if not jobs:
         what = _what_was_seen(len(found.tracks), n_chosen, selected, config)
-        raise NoFaceError(f"{_range_of(video, found)}: {what}", "give another --face, --start or --end")
+        remedy = "give another --face, --start or --end"
+        if found.turned_s is not None:
+            what += f"; the face at {found.turned_s:.2f} s lies or stands on its head"
+            remedy = "turn the picture first: ffmpeg -i FILE -vf transpose=1 -c:a copy TURNED.mkv (=2: to the left)"
+        raise NoFaceError(f"{_range_of(video, found)}: {what}", remedy)
     _refuse_two_sounds(jobs, found)
     reasons = _reasons(jobs, found.tracks, found.in_range, found.starts_s)
     spoken = tuple(segment for job in jobs for segment in _segments(job, found, config.face))
@@ -226,7 +231,8 @@ def track_faces(
     times_s = _middles(starts_s, float(info.average_rate))
     first = int(in_range.argmax())
     tracks = [_cut(track, first) for track in tracks if track.frames.stop > first]
-    return FaceTracks(starts_s, times_s, in_range, tracks, watcher.references, watcher.detail, watcher.shots)
+    turned_s = next((float(starts_s[index]) for index in watcher.turned if index >= first), None)
+    return FaceTracks(starts_s, times_s, in_range, tracks, watcher.references, watcher.detail, watcher.shots, turned_s)
 
 
 def _cut(track: Track, first: int) -> Track:
@@ -290,6 +296,11 @@ class _FaceCollector:
     def shots(self) -> list[int]:
         """First frame of each shot."""
         return self._tracker.shots
+
+    @property
+    def turned(self) -> list[int]:
+        """Frames in which a face lies or stands on its head."""
+        return self._tracker.turned
 
     def finish(self, *, shot_over: bool) -> list[Track]:
         """Tracks that have references, in order of appearance."""

@@ -134,7 +134,7 @@ def run_batch(
 
     Raises:
         InputError: two items with one output, or a state file that cannot be read.
-        OutputError: outputs that exist, before anything is done.
+        OutputError: outputs that exist, or whose folder cannot be made, before anything is done.
         BatchError: some items failed; all others are done. `on_event` has had the report.
     """
     started = time.monotonic()
@@ -150,6 +150,11 @@ def run_batch(
     elif there and not overwrite:
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
         raise OutputError(f"{there[0].output}{more} exist already", "--skip-existing leaves them, -y replaces them")
+    for folder in {item.output.parent for item in left}:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make the folder {folder}: {error.strerror}", "name another output") from error
     on_event(Stage("batch", 1, 1, len(items), "videos"))
     on_event(Progress(len(results)))
     with _appending(state) as write:

@@ -30,7 +30,7 @@ from lipdub.faces.tracker import Track
 from lipdub.media.probe import Ending
 from lipdub.weights import sha256_of
 
-LAYOUT = 3  # of an entry; another one is another key
+LAYOUT = 4  # of an entry; another one is another key
 ABANDONED_S = 3600.0  # of an entry that is being written; that takes seconds
 STALE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # what a damaged entry raises
 
@@ -186,6 +186,7 @@ def _packed(found: FaceTracks) -> Iterator[tuple[str, NDArray[Any]]]:
     yield "times_s", found.times_s
     yield "in_range", found.in_range
     yield "shots", np.array(found.shots, np.int64)
+    yield "turned_s", np.array([] if found.turned_s is None else [found.turned_s], np.float64)
     rows = [(t.id, t.person, t.shot, t.first, t.opens_shot, t.closes_shot, found.detail[t.id]) for t in found.tracks]
     yield "tracks", np.array(rows, np.int64).reshape(-1, 7)
     for n, track in enumerate(found.tracks):
@@ -214,4 +215,5 @@ def _unpacked(arrays: Mapping[str, NDArray[Any]]) -> FaceTracks:
         references,
         detail,
         arrays["shots"].tolist(),
+        next(iter(arrays["turned_s"].tolist()), None),
     )

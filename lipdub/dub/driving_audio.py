@@ -18,6 +18,7 @@ from lipdub.models.generator import Generator
 LEVEL_STEP_S = 0.01  # resolution of the loudness curve
 NEAR_S = 1.0  # to either side
 FAINT_DB = -75.0  # of full scale; what is fainter is silence in any recording
+STEADY_S, STEADY_DB = 1.0, 2.5  # loudness of speech has a standard deviation of about 10 dB, of noise below 1
 CHUNK = 64  # frames whose sound is read in one call; 512 took 100 MB
 
 
@@ -29,6 +30,12 @@ class DrivingAudio:
     gate: NDArray[np.float32]  # (L,) in [0, 1] every LEVEL_STEP_S: 0 = silence, the mouth rests
     duration_s: float
     shapes: NDArray[np.float32] | None = None  # (M, 8) mouth shapes of an audio encoder, one a mel step
+    steady: bool = False  # its loudness hardly changes, as that of a hum, a tone or noise
+
+    @property
+    def silent(self) -> bool:
+        """Whether there is nothing to hear."""
+        return not self.gate.any()
 
     def gate_at(self, times_s: NDArray[np.float64]) -> NDArray[np.float32]:
         """The gate at the given times; 0 outside the sound."""
@@ -57,7 +64,9 @@ def analyze_audio(
     spectrum = log_mel(waveform, mel) if own_mel is None else own_mel
     shapes = None if encoder is None else encoder.read_track(spectrum, device or torch.device("cpu"))
     gate = silence_gate(waveform, mel.sample_rate, sync)
-    return DrivingAudio(spectrum, gate, len(waveform) / mel.sample_rate, shapes)
+    loud = _levels(waveform, mel.sample_rate)[gate == 1]
+    steady = len(loud) * LEVEL_STEP_S > STEADY_S and float(loud.std()) < STEADY_DB
+    return DrivingAudio(spectrum, gate, len(waveform) / mel.sample_rate, shapes, steady=steady)
 
 
 def silence_gate(waveform: NDArray[np.float32], sample_rate: int, sync: SyncConfig) -> NDArray[np.float32]:
@@ -67,15 +76,10 @@ def silence_gate(waveform: NDArray[np.float32], sample_rate: int, sync: SyncConf
     one sentence in an hour counts), and so is one more than |pause_db| below what is loudest within NEAR_S, a pause:
     a whisper after shouting is neither. It must last silence_hold_s; shorter dips between two sounds stay open.
     """
-    step = round(LEVEL_STEP_S * sample_rate)
-    count, whole = -(-len(waveform) // step), len(waveform) // step * step
-    power = mean_power(waveform[:whole].reshape(-1, step))
-    if whole < len(waveform):
-        power = np.append(power, mean_power(np.pad(waveform[whole:], (0, step - len(waveform) + whole))[None]))
-    level = 10 * np.log10(uniform_filter1d(power, 3) + 1e-12)
+    level = _levels(waveform, sample_rate)
     audible = level[level > FAINT_DB]
     if audible.size == 0:
-        return np.zeros(count, np.float32)
+        return np.zeros(len(level), np.float32)
     hold = max(1, round(sync.silence_hold_s / LEVEL_STEP_S))
     least = max(float(np.percentile(audible, 95)) + sync.silence_db, FAINT_DB)
     near = maximum_filter1d(level, 2 * round(NEAR_S / LEVEL_STEP_S) + 1)
@@ -87,6 +91,17 @@ def silence_gate(waveform: NDArray[np.float32], sample_rate: int, sync: SyncConf
     widened = maximum_filter1d(sounding.astype(np.float64), width)
     gate: NDArray[np.float32] = np.clip(uniform_filter1d(widened, width), 0, 1).astype(np.float32)
     return gate
+
+
+def _levels(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
+    """Loudness (L,) in dB of full scale, every LEVEL_STEP_S."""
+    step = round(LEVEL_STEP_S * sample_rate)
+    whole = len(waveform) // step * step
+    power = mean_power(waveform[:whole].reshape(-1, step))
+    if whole < len(waveform):
+        power = np.append(power, mean_power(np.pad(waveform[whole:], (0, step - len(waveform) + whole))[None]))
+    level: NDArray[np.float64] = 10 * np.log10(uniform_filter1d(power, 3) + 1e-12)
+    return level
 
 
 def windows_at(speech: DrivingAudio, times_s: NDArray[np.float64], mel: MelConfig, width: int) -> NDArray[np.float32]:

@@ -21,8 +21,10 @@ from lipdub.faces.backend import FaceBackend
 from lipdub.faces.choose import face_backend
 from lipdub.media.audio import load_audio
 from lipdub.media.caption import Caption
+from lipdub.media.clocks import Clock
+from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.language import language_code
-from lipdub.media.probe import Ending, MediaInfo, VideoInfo, probe, require_video
+from lipdub.media.probe import Ending, MediaInfo, VideoInfo, measured, probe, require_video
 from lipdub.mel import wav2lip_mel
 from lipdub.models.audio_encoder import TrackEncoder
 from lipdub.models.generator import Generator
@@ -102,6 +104,11 @@ class Inputs:
             said.append(("length", f"the dub is {longer_s:.2f} s longer than the video; its end is cut"))
         elif longer_s < -OTHER_LENGTH_S:
             said.append(("length", f"the dub is {-longer_s:.2f} s shorter than the video; the mouth rests then"))
+        if any(voice.silent for voice in self.voices):
+            said.append(("speech", "a sound that drives the lips is silent: the mouth stays closed"))
+        elif any(voice.steady for voice in self.voices):
+            steady = "a sound that drives the lips hardly changes in loudness, as no speech does"
+            said.append(("speech", f"{steady}: is it the right file?"))
         if apart_s > OTHER_LENGTH_S:
             differ = f"the voice that drives the lips and the dub differ by {apart_s:.2f} s in length"
             said.append(("drive", f"{differ}; both count from the video's start"))
@@ -122,15 +129,25 @@ def load_network(name: str, config: Config, device: str | torch.device = "cpu") 
     return cast(Generator, network), config
 
 
-def read_inputs(video: Path, audio: Path, options: SyncOptions, config: Config) -> Inputs:
+def read_inputs(
+    video: Path, audio: Path, options: SyncOptions, config: Config, clocks: dict[int, Clock] | None = None
+) -> Inputs:
     """Look into both files, hear the dub, load the generator and the face backend.
+
+    Args:
+        video: the source.
+        audio: the dub.
+        options: of the job.
+        config: numbers.
+        clocks: of the source's streams, where its header does not tell how long they are.
 
     Raises:
         InputError, SetupError, WeightsError: a file, the device or the weights cannot be used.
     """
     if options.language is not None:
         language_code(options.language)  # refuses a wrong one before the long work
-    source = probe(video, config.media)
+    ffmpeg_binary(config.media)  # one that was asked for is tried now
+    source = measured(probe(video, config.media), clocks or {})
     info = require_video(source)
     label = None if options.label is None else Caption(options.label, info, config.media)
     device = resolve_device(options.device)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -16,15 +17,17 @@ from lipdub.dub.inputs import Inputs, read_inputs
 from lipdub.dub.options import SyncOptions, adjusted
 from lipdub.dub.report import Estimate, SyncPlan
 from lipdub.dub.still import filmed
-from lipdub.dub.sync import UNSURE, chosen, find_faces, picture_writer, signing_of
+from lipdub.dub.sync import TURNED, UNSURE, chosen, find_faces, picture_writer, signing_of
 from lipdub.dub.trial import try_out
 from lipdub.events import Event, Plan, Progress, Stage, Warning_
 from lipdub.media.atomic import AtomicOutput
-from lipdub.media.containers import Item, container_of, planned
+from lipdub.media.containers import Item, container_of
 from lipdub.media.encoders import ENCODERS
 from lipdub.media.language import language_code
+from lipdub.media.mend import on_one_clock
 from lipdub.media.mux import dub_encoder
 from lipdub.media.probe import AudioInfo, MediaInfo, probe
+from lipdub.media.streams import plan_streams
 from lipdub.media.writer import VideoWriter
 
 STAGES = ("read", "faces", "trial")
@@ -69,18 +72,26 @@ class _DryRun:
         self._warnings: list[str] = []
 
     def plan(self, config: Config) -> SyncPlan:
+        with tempfile.TemporaryDirectory(prefix="lipdub-") as folder:
+            return self._planned(config, Path(folder))
+
+    def _planned(self, config: Config, folder: Path) -> SyncPlan:
         options = self._options
         with self._stage("read", None):
-            given = read_inputs(self._video, self._audio, options, config)
+            self._video, clocks, mended = on_one_clock(self._video, folder.joinpath, config.media)
+            keep = options.keep_original_audio
+            streams = plan_streams(
+                self._video, self._audio, self._output, keep_audio=keep, config=config.media, clocks=clocks
+            )
+            given = read_inputs(self._video, self._audio, options, config, clocks)
             signing_of(options, self._output)
             writers = self._writer(given), self._writer(given)  # made now: they may refuse
-            container, dub = container_of(self._output), probe(self._audio)
-            items, losses = planned(self._video, container, keep_audio=options.keep_original_audio)
+            dub = probe(self._audio)
         for code, message in given.warnings():
             self._warn(code, message)
         for loss in writers[0].encoding.losses:
             self._warn("quality", loss)
-        for loss in losses:
+        for loss in (*mended, *streams.losses):
             self._warn("stream", loss)
         with self._stage("faces", given.video.frames):
             frames = given.video.frames
@@ -95,15 +106,17 @@ class _DryRun:
             analysis = chosen(found, self._video, given, options)
             if not analysis.sure:
                 self._warn(*UNSURE)
+            if found.turned_s is not None:
+                self._warn("turned", TURNED.format(found.turned_s))
         with self._stage("trial", None):
             costs = try_out(self._video, given, analysis, writers)
         output_s = given.video.lasts_s
-        how = dub_encoder(dub.audio[0].codec, container, dub.audio[0].end_s - given.video.start_s - output_s)
+        how = dub_encoder(streams, streams.dub.end_s - given.video.start_s - output_s)
         picture = costs.picture_bytes(len(analysis.times_s), len(found.shots))
         estimate = self._estimate(given, writers[0], picture, _sound_bytes(dub, how, output_s), costs.seconds(analysis))
         if estimate.output_bytes + estimate.needed_bytes > estimate.free_bytes:
             self._warn("disc", f"there is hardly room for the output in {self._output.absolute().parent}")
-        return self._plan(given, found, analysis, writers[0], dub.audio[0], how, items, estimate)
+        return self._plan(given, found, analysis, writers[0], dub.audio[0], how, streams.items, estimate)
 
     def _writer(self, given: Inputs) -> VideoWriter:
         """The encoder that the job would use, into memory."""
@@ -117,7 +130,7 @@ class _DryRun:
         writer: VideoWriter,
         sound: AudioInfo,
         how: str,
-        items: list[Item],
+        items: Sequence[Item],
         estimate: Estimate,
     ) -> SyncPlan:
         info = given.video

@@ -57,12 +57,14 @@ class SyncReport:
     shots: tuple[ShotReport, ...] = field(default=())
     segments: tuple[Segment, ...] = field(default=())
     rests: tuple[Rest, ...] = field(default=())  # with --only-speaking
+    changes: tuple[str, ...] = field(default=())  # what of the source, but for the mouths, is not as it was
     warnings: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return asdict(self) | {
             "warnings": list(self.warnings),
+            "changes": list(self.changes),
             "shots": [asdict(shot) for shot in self.shots],
             "segments": [asdict(segment) for segment in self.segments],
             "rests": [asdict(rest) for rest in self.rests],

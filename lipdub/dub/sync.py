@@ -30,8 +30,11 @@ from lipdub.faces.choose import detector_identity
 from lipdub.media.atomic import AtomicOutput, verify
 from lipdub.media.c2pa import Signing
 from lipdub.media.disclosure import disclosure_tags
+from lipdub.media.kept import changes
+from lipdub.media.mend import on_one_clock
 from lipdub.media.mux import RemuxPlan, remux
 from lipdub.media.probe import Ending, MediaInfo, VideoInfo, require_video
+from lipdub.media.streams import StreamPlan, plan_streams
 from lipdub.media.writer import VideoWriter
 from lipdub.models.generator import Generator
 from lipdub.weights import locate, sha256_of
@@ -41,6 +44,7 @@ UNSURE = (  # code and message of a warning
     "who speaks is not sure: the video's sound fits the mouths no better than at other times; look at the result, or "
     "name the faces with --face id:N",
 )
+TURNED = "a face at {:.2f} s lies or stands on its head and is left alone; turn the picture for it to be dubbed"
 STAGES = ("read", "faces", "dub", "write")
 
 
@@ -168,7 +172,7 @@ def sync_video(
         job = _Job(options, config, on_event, overlay)
         report = job.run(video, audio, target)
         if compare is not None:
-            job.compare(video, target.temporary, compare, report.frames)
+            job.compare(job.film, target.temporary, compare, report.frames)
     on_event(Done(report))
     return report
 
@@ -185,12 +189,24 @@ class _Job:
         self._stages: dict[str, float] = {}
         self._warnings: list[str] = []
         self._cached = False
+        self._changes: list[str] = []
         self._ending: Ending | None = None
+        self.film = Path()  # what is read: the video, or a copy of it on one clock
         self._config = adjusted(config, options)
 
     def run(self, video: Path, audio: Path, target: AtomicOutput) -> SyncReport:
         with self._stage("read", None):
-            given = read_inputs(video, audio, self._options, self._config)
+            film, clocks, mended = on_one_clock(video, target.scratch, self._config.media)
+            streams = plan_streams(
+                film,
+                audio,
+                target.path,
+                keep_audio=self._options.keep_original_audio,
+                config=self._config.media,
+                clocks=clocks,
+            )
+            self.film = film
+            given = read_inputs(film, audio, self._options, self._config, clocks)
             signing = signing_of(self._options, target.path)
             self._config, source, info = given.config, given.source, given.video
             self._ending = info.ending
@@ -202,12 +218,14 @@ class _Job:
                 self._warn(code, message)
             for loss in writer.encoding.losses:
                 self._warn("quality", loss)
+            for told in (*mended, *streams.losses):
+                self._warn("stream", told)
             with self._stage("faces", info.frames):
-                analysis = self._analyze(video, given)
+                analysis = self._analyze(film, given)
             with self._stage("dub", len(analysis.times_s)):
-                rendered = self._render(video, given, writer, analysis)
+                rendered = self._render(film, given, writer, analysis)
         with self._stage("write", None):
-            self._publish(video, source, audio, target, writer, signing)
+            self._publish(video, source, audio, target, writer, signing, streams)
         return self._report(target.path, analysis, rendered, given.device)
 
     def _analyze(self, video: Path, given: Inputs) -> Analysis:
@@ -222,6 +240,8 @@ class _Job:
         analysis = chosen(found, video, given, options)
         if not analysis.sure:
             self._warn(*UNSURE)
+        if found.turned_s is not None:
+            self._warn("turned", TURNED.format(found.turned_s))
         return analysis
 
     def _render(self, video: Path, given: Inputs, writer: VideoWriter, analysis: Analysis) -> Rendered:
@@ -265,13 +285,15 @@ class _Job:
         target: AtomicOutput,
         writer: VideoWriter,
         signing: Signing | None,
+        streams: StreamPlan,
     ) -> None:
         tags = disclosure_tags(__version__, sha256_of(locate(self._options.generator)), self._options.label)
         made = target.temporary if signing is None else target.scratch(f"unsigned{target.temporary.suffix}")
         plan = RemuxPlan(
             picture=writer.path,
-            source=video,
+            source=source.path,
             source_info=source,
+            streams=streams,
             dub=audio,
             output=made,
             keep_original_audio=self._options.keep_original_audio,
@@ -284,6 +306,7 @@ class _Job:
         if signing is not None:
             signing.sign(made, target.temporary, video, __version__, target.path.name)
         verify(target.temporary, source, writer.n_frames)
+        self._changes = changes(source.path, target.temporary, require_video(source).index, streams.items)
 
     def _warn(self, code: str, message: str) -> None:
         self._warnings.append(message)
@@ -315,6 +338,7 @@ class _Job:
             shots=analysis.shots,
             segments=analysis.segments,
             rests=analysis.rests,
+            changes=tuple(self._changes),
             warnings=tuple(self._warnings),
         )
 

@@ -26,6 +26,11 @@ MAX_UNCONFIRMED = 3  # regular searches in a row; those after a cut or for anoth
 PATCH_OVER_BOX = 1.7  # side of that patch over the larger side of the box
 
 
+UPRIGHT_SCORE = 0.8  # of the detector: faces that are upright and clear reach it, foreheads of others do not
+TURNED_MARGIN = 0.03  # by which a turned picture must be surer
+TURNED_SCORE = 0.7  # from which on a face that only a turned picture shows is told
+
+
 class View(Protocol):
     """One upright frame that can be looked at without converting all of it."""
 
@@ -116,6 +121,7 @@ class FaceTracker:
         self._next_id = 0
         self._since_detection = config.detect_every
         self.n_detections = 0
+        self.turned: list[int] = []  # frames in which a face lies or stands on its head, and is not followed
         self.shots: list[int] = []  # the first frame pushed of each
         self.tracks: list[Track] = []  # those that have ended and were long enough
 
@@ -163,7 +169,8 @@ class FaceTracker:
         found = self._backend.detect([small])[0]
         boxes = found.boxes / np.float32(scale)
         large = (boxes[:, 2:] - boxes[:, :2]).max(1, initial=0) >= self._config.min_face
-        boxes = boxes[large & (found.scores >= self._config.min_score)]
+        wanted = large & (found.scores >= self._config.min_score)
+        boxes, scores = boxes[wanted], found.scores[wanted]
         shared = overlap(np.array([face.box for face in self._active]).reshape(-1, 4), boxes)
         rows, columns = linear_sum_assignment(-shared)
         taken, confirmed = set(), set()
@@ -174,11 +181,38 @@ class FaceTracker:
                 if self._active[row].missing:
                     self._active[row].box = boxes[column]
         lost = self._unconfirmed(confirmed)
-        for column, box in enumerate(boxes):
-            if column not in taken and not np.any(shared[:, column] >= self._config.link_iou):
-                self._active.append(_Active(self._next_id, index, box))
+        new = [c for c in range(len(boxes)) if c not in taken and not np.any(shared[:, c] >= self._config.link_iou)]
+        wrong = self._turned(index, small, scale, boxes[new], scores[new])
+        for column, turned in zip(new, wrong, strict=True):
+            if not turned:
+                self._active.append(_Active(self._next_id, index, boxes[column]))
                 self._next_id += 1
         self._end(lost)
+
+    def _turned(
+        self, index: int, small: Frame, scale: float, boxes: NDArray[np.float32], scores: NDArray[np.float32]
+    ) -> list[bool]:
+        """Whether each new box holds a face that is not upright: the detector is surer of it in a turned picture.
+
+        Of a face on its head it finds the forehead, of which the landmark network is as sure as of a face.
+        """
+        doubtful = scores < UPRIGHT_SCORE
+        first = index == self._shot_start and not self._active and not len(boxes)  # is there one that it misses?
+        wrong = [False] * len(boxes)
+        if not (doubtful.any() or first):
+            return wrong
+        pictures = [np.ascontiguousarray(np.rot90(small, turns)) for turns in (1, 2, 3)]
+        for turns, found in zip((1, 2, 3), self._backend.detect(pictures), strict=True):
+            back = _turned_back(found.boxes, small.shape[:2], turns) / np.float32(scale)
+            large = (back[:, 2:] - back[:, :2]).max(1, initial=0) >= self._config.min_face
+            if first and np.any(large & (found.scores >= TURNED_SCORE)):
+                self.turned.append(index)
+            for number in np.flatnonzero(doubtful):
+                near = large & _near(boxes[number], back)
+                if np.any(found.scores[near] > scores[number] + TURNED_MARGIN):
+                    wrong[number] = True
+                    self.turned.append(index)
+        return wrong
 
     def _unconfirmed(self, confirmed: set[int]) -> list[_Active]:
         """Faces that the landmarks go on seeing though MAX_UNCONFIRMED regular searches found nothing there."""
@@ -253,6 +287,26 @@ def _remember(face: _Active, landmarks: NDArray[np.float32], view: View) -> None
         known_by = pattern(view.patch(crop_matrix(landmarks, SIDE), SIDE))
         if known_by is not None:
             face.patterns[len(face.landmarks) - 1] = known_by
+
+
+def _turned_back(boxes: NDArray[np.float32], size: tuple[int, ...], turns: int) -> NDArray[np.float32]:
+    """Boxes of a picture of (H, W) that was turned by quarter turns to the left, in the picture as it was."""
+    high, wide = size[0], size[1]
+    x1, y1, x2, y2 = boxes.T
+    corners = {
+        1: (wide - y2, x1, wide - y1, x2),
+        2: (wide - x2, high - y2, wide - x1, high - y1),
+        3: (y1, high - x2, y2, high - x1),
+    }
+    return np.stack(corners[turns], 1).astype(np.float32)
+
+
+def _near(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(N,) whether the middle of each of `others` lies in `box` made twice as large, or the other way round."""
+    middle, side = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
+    middles, sides = (others[:, :2] + others[:, 2:]) / 2, others[:, 2:] - others[:, :2]
+    near: NDArray[np.bool_] = (np.abs(middles - middle) <= np.maximum(side, sides)).all(1)
+    return near
 
 
 def _patch_matrix(box: NDArray[np.float32]) -> NDArray[np.float64]:

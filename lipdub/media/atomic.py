@@ -6,18 +6,17 @@ import errno
 import os
 import re
 import secrets
-import signal
-import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, Self
+from types import TracebackType
+from typing import Self
 
 import av
 
 from lipdub.errors import InputError, OutputError, ResourceError
 from lipdub.media.probe import MediaInfo, is_timeline, open_input, probe, require_video
+from lipdub.process import leave, received
 
 try:
     import fcntl
@@ -33,9 +32,9 @@ class AtomicOutput:
     """Context manager for one output file.
 
     Inside the block, write to `temporary` (same folder, same ending) and to `scratch(name)` files. When the block ends
-    well the temporary is synced and renamed over the target; otherwise, also on Ctrl-C, SIGTERM and SIGHUP, all that
-    was made is deleted and the target is as it was. What a killed run left of the same target is deleted on entry: its
-    lock is gone with it.
+    well the temporary is synced and renamed over the target; otherwise, also by an exception that a signal raises
+    (process.py), all that was made is deleted and the target is as it was. What a killed run left of the same target is
+    deleted on entry: its lock is gone with it.
 
     Args:
         path: the target; a symbolic link is followed, not replaced.
@@ -57,13 +56,11 @@ class AtomicOutput:
         self.temporary = self._sibling("part" + self._target.suffix)
         self._made: list[Path] = []
         self._lock: int | None = None  # open file of `temporary`
-        self._handlers: dict[int, Any] = {}
-        self._ended_by: int | None = None  # signal: Python drops its exception where that finds it in a finaliser
+        self._signals = len(received)
 
     def __enter__(self) -> Self:
         self._check()
         self._sweep()
-        self._catch_signals()
         try:
             self._reserve()
         except BaseException:
@@ -124,7 +121,6 @@ class AtomicOutput:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-        self._release_signals()
 
     def _check(self) -> None:
         for each in self._inputs:
@@ -154,8 +150,8 @@ class AtomicOutput:
             _try_lock(self._lock)
 
     def _publish(self) -> None:
-        if self._ended_by is not None:
-            self._end(self._ended_by, None)
+        if len(received) > self._signals:  # its exception was lost
+            leave(received[-1])
         if not self.temporary.exists() or self.temporary.stat().st_size == 0:
             raise OutputError(f"nothing was written for {self.path}", "run with --debug and report it")
         if self._target.exists() and not self._overwrite:
@@ -166,26 +162,6 @@ class AtomicOutput:
             _sync(self._target.parent)
         except OSError as error:
             raise OutputError(f"cannot put {self.path} in place: {error.strerror}", "check the folder") from error
-
-    def _catch_signals(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
-                self._handlers[number] = signal.signal(number, self._end)
-
-    def _end(self, number: int, frame: FrameType | None) -> None:
-        """Turn a signal into an exception, so that every `with` block cleans up."""
-        self._ended_by = number
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise SystemExit(128 + number)
-
-    def _release_signals(self) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers.clear()
 
 
 def verify(output: Path, source_info: MediaInfo, n_frames: int) -> None:
@@ -216,7 +192,7 @@ def verify(output: Path, source_info: MediaInfo, n_frames: int) -> None:
             "choose another container, such as .mkv",
         )
     if not info.audio:
-        raise OutputError("the output has no sound", "choose another container, such as .mkv")
+        raise OutputError("the output has no sound", "choose another container for the output")
     wanted = _times(source_info.path, source.index, source.origin_s)
     if source.ending is not None:  # then the first picture is where it was, and the last one begins inside
         last_s = min(times[-1], source.ending.end_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
@@ -16,6 +17,7 @@ from lipdub.errors import InputError, OutputError
 from lipdub.media.probe import file_url, open_input, origin
 
 Waveform = NDArray[np.float32]  # (n,) in [-1, 1]
+_LOST = 0.1  # share of the channels' power that a mix must hold
 
 
 def load_audio(
@@ -23,8 +25,11 @@ def load_audio(
 ) -> Waveform:
     """A sound stream as mono samples; sample 0 is the file's time 0.
 
+    Several channels are mixed by FFmpeg's usual weights; where they cancel each other, as with one turned upside down,
+    the loudest is taken alone.
+
     A late start and gaps in the timestamps become silence; samples before time 0 are cut. Encoder priming that the file
-    declares is left out. Several channels are mixed by FFmpeg's usual weights.
+    declares is left out.
 
     Args:
         path: an audio or video file.
@@ -38,8 +43,24 @@ def load_audio(
     Raises:
         InputError: no such stream, no samples, NaN or infinite samples, damage (with its time).
     """
-    path = Path(path)
-    gap_s = (config or MediaConfig()).audio_gap_s
+    path, gap_s = Path(path), (config or MediaConfig()).audio_gap_s
+    powers: list[NDArray[np.float64]] = []
+    mixed = _read(path, sample_rate, stream, gap_s, powers)
+    channels = np.sum(powers, axis=0)
+    if len(channels) > 1 and float(np.square(mixed, dtype=np.float64).sum()) < _LOST * float(channels.mean()):
+        return _read(path, sample_rate, stream, gap_s, channel=int(channels.argmax()))
+    return mixed
+
+
+def _read(
+    path: Path,
+    sample_rate: int,
+    stream: int,
+    gap_s: float,
+    powers: list[NDArray[np.float64]] | None = None,
+    channel: int | None = None,
+) -> Waveform:
+    """The mix of all channels, or one of them; what each channel's squares add up to, at `sample_rate`, to `powers`."""
     with open_input(path) as container:
         source = _stream(path, container, stream)
         origin_s = origin(container)
@@ -49,8 +70,11 @@ def load_audio(
             time_s = expected if frame.time is None else frame.time - origin_s
             if resampler is None or abs(time_s - expected) > gap_s:
                 _flush(resampler, runs)
-                resampler = AudioResampler(format="flt", layout="mono", rate=sample_rate)
-                runs.append(_Run(round(time_s * sample_rate)))
+                layout = "mono" if channel is None else frame.layout.name
+                resampler = AudioResampler(format="fltp", layout=layout, rate=sample_rate)
+                runs.append(_Run(round(time_s * sample_rate), channel or 0))
+            if powers is not None:
+                powers.append(_powers(frame) * sample_rate / frame.sample_rate)
             try:
                 runs[-1].extend(resampler.resample(frame))
             except (av.error.FFmpegError, ValueError) as error:  # a header may claim hundreds of channels
@@ -103,15 +127,42 @@ def _stream(path: Path, container: InputContainer, number: int) -> av.AudioStrea
 
 def _frames(path: Path, container: InputContainer, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
     time_s = 0.0
+    streamed = untold_length(path)
     try:
         for packet in container.demux(stream):
-            if packet.is_corrupt:
+            if packet.is_corrupt and not streamed:
                 raise _damaged(path, time_s, "a packet is incomplete")
             for frame in packet.decode():
                 time_s = frame.time if frame.time is not None else time_s
                 yield frame
     except (av.error.FFmpegError, ValueError) as error:
         raise _damaged(path, time_s, str(error)) from error
+
+
+def untold_length(path: Path) -> bool:
+    """Whether a WAV, RF64, AU or AIFF file was streamed: its header has no length, or a placeholder for one.
+
+    Whoever writes into a pipe does not know the length in advance, and puts 0 or some very large number there. A file
+    that was cut short has a length, too, but not one of more than a gigabyte with less than a tenth of it behind.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(12)
+        if head[:4] == b".snd":
+            return _placeholder(int.from_bytes(head[8:12], "big"), size)
+        if head[:4] not in (b"RIFF", b"RF64", b"RIFX", b"FORM"):
+            return False
+        order: Literal["big", "little"] = "little" if head[:4] in (b"RIFF", b"RF64") else "big"
+        while len(chunk := file.read(8)) == 8:
+            length = int.from_bytes(chunk[4:], order)
+            if chunk[:4] in (b"data", b"SSND"):
+                return _placeholder(length, size)
+            file.seek(length + length % 2, 1)
+    return False
+
+
+def _placeholder(length: int, size: int) -> bool:
+    return length == 0 or (length >= 1_000_000_000 and size < length // 10)
 
 
 def _damaged(path: Path, time_s: float, what: str) -> InputError:
@@ -121,16 +172,31 @@ def _damaged(path: Path, time_s: float, what: str) -> InputError:
     )
 
 
+def _powers(frame: av.AudioFrame) -> NDArray[np.float64]:
+    """What the squares of each channel's samples add up to, full scale being 1."""
+    samples = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    whole = samples.astype(np.float64)
+    if samples.dtype.kind == "u":
+        whole = whole - 128
+    if samples.dtype.kind in "iu":
+        whole /= 2 ** (8 * samples.dtype.itemsize - 1)
+    powers: NDArray[np.float64] = np.square(whole).sum(axis=1)
+    return powers
+
+
 class _Run:
     """Samples without a gap, which begin at sample `start` of the timeline."""
 
-    def __init__(self, start: int) -> None:
+    def __init__(self, start: int, channel: int) -> None:
         self.start = start
+        self._channel = channel
         self._bytes = bytearray()  # grows in place: a list of pieces would have to be copied into one
 
     def extend(self, frames: list[av.AudioFrame]) -> None:
         for frame in frames:
-            self._bytes += np.asarray(frame.to_ndarray(), dtype=np.float32).tobytes()
+            self._bytes += np.asarray(frame.to_ndarray()[self._channel], dtype=np.float32).tobytes()
 
     @property
     def samples(self) -> Waveform:

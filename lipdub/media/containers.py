@@ -9,13 +9,17 @@ import av
 from av.container import InputContainer
 from av.stream import Disposition
 
+from lipdub.config import MediaConfig
 from lipdub.errors import OutputError
-from lipdub.media.probe import UNKNOWN, codec_of, kind_of, open_input, origin
+from lipdub.media.probe import UNKNOWN, AudioInfo, audio_info, codec_of, kind_of, open_input, origin
 
 _TEXT = frozenset({"subrip", "ass", "ssa", "webvtt", "text", "mov_text"})
 _IMAGES = frozenset({"hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle"})
 
 
+_DISC_PCM = frozenset({"pcm_bluray", "pcm_dvd", "s302m"})  # at most 24 bits, packed as only their own streams are
+_OPUS_LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")  # by number of channels
+_OPUS_WITH_BASS = {"2.1": "5.1", "3.1": "5.1", "4.1": "5.1"}  # the smallest that has all of their channels
 _FINE = 90_000  # Hz; places sound to 0.01 ms
 
 
@@ -28,6 +32,7 @@ class Container:
     audio: frozenset[str] = frozenset()
     pcm: bool = False  # takes uncompressed sound
     fallback: str = "aac"  # for sound that it does not take
+    lossless: str = ""  # for sound that it does not take, where that loses nothing
     subtitles: frozenset[str] = frozenset()  # copied
     text: str = ""  # encoder for other text subtitles
     pictures: str = ""  # how cover art is kept: "copy" as a stream, "attach" as a file
@@ -43,6 +48,8 @@ class Container:
 
     def audio_encoder(self, codec: str) -> str:
         """What to give FFmpeg: "copy", or the encoder for sound of this codec."""
+        if codec in _DISC_PCM:
+            return self.lossless or self.fallback
         if not self.audio or codec in self.audio or (self.pcm and codec.startswith("pcm_")):
             return "copy"
         return self.fallback
@@ -77,11 +84,13 @@ _QUICKTIME = Container(
     audio=_MOV_AUDIO,
     pcm=True,
     fallback="pcm_s16le",
+    lossless="pcm_s24le",
     subtitles=frozenset({"mov_text", "eia_608"}),
     text="mov_text",
 )
 _MATROSKA = Container(
     muxer="matroska",
+    lossless="flac",
     video=("h264", "hevc", "vp9", "av1", "prores"),
     subtitles=(_TEXT | _IMAGES) - {"mov_text", "text"},
     text="srt",
@@ -139,6 +148,8 @@ class Item:
     filters: str = ""
     optional: bool = False  # left out when FFmpeg cannot write it again
     data: bytes = field(default=b"", repr=False)  # of cover art that is attached
+    name: str = ""  # of its file, likewise
+    sound: AudioInfo | None = None  # of an audio stream
 
 
 def container_of(output: Path) -> Container:
@@ -153,6 +164,30 @@ def container_of(output: Path) -> Container:
             f"cannot write {output.suffix or 'a file without an ending'}", f"use one of {', '.join(CONTAINERS)}"
         )
     return found
+
+
+def encoder_options(
+    encoder: str, sound: AudioInfo, config: MediaConfig, number: int, filters: str = ""
+) -> dict[str, str]:
+    """FFmpeg's options for a sound stream of the output: bit rate and filters.
+
+    Args:
+        encoder: or "copy".
+        sound: as it comes.
+        config: the bit rate.
+        number: of the stream in the output.
+        filters: audio filters that it gets in any case.
+    """
+    if encoder == "copy":
+        return {}
+    chain = [filters] if filters else []
+    if encoder == "libopus":  # it has one layout for each number: 5.1(side), as films have it, becomes 5.1
+        layout = _OPUS_WITH_BASS.get(sound.layout, _OPUS_LAYOUTS[min(sound.channels, len(_OPUS_LAYOUTS)) - 1])
+        chain.append(f"aformat=channel_layouts={layout}")
+    elif sound.channels in (1, 2):  # some formats tell only how many there are
+        chain.append(f"aformat=channel_layouts={('mono', 'stereo')[sound.channels - 1]}")
+    options = {f"b:{number}": config.audio_bitrate} if encoder in ("aac", "libopus") else {}
+    return options | ({f"filter:{number}": ",".join(chain)} if chain else {})
 
 
 def movie_clock(denominator: int) -> dict[str, str]:
@@ -212,6 +247,8 @@ def _item(stream: av.stream.Stream, kind: str, codec: str, container: Container,
         filters=container.audio_filters(codec, encoder, origin(opened)) if kind == "audio" else "",
         optional=kind not in ("audio", "subtitle"),
         data=_first_packet(opened, stream) if encoder == "attach" else b"",
+        name=stream.metadata.get("filename", "") if encoder == "attach" else "",
+        sound=audio_info(opened, stream) if isinstance(stream, av.AudioStream) and codec != UNKNOWN else None,
     )
 
 

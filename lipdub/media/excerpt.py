@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO
 
 from lipdub.errors import InputError, OutputError
-from lipdub.media.mux import ffmpeg_binary
+from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.probe import FORMATS, file_url
 
 _QUIET = ("-hide_banner", "-nostdin", "-nostats", "-v", "error")

@@ -29,6 +29,8 @@ _BIBLIOGRAPHIC = """
 _LONG = {short: long for short, _, long in (pair.partition(":") for pair in _TWO_LETTERS.split())}
 _TO_B = {t: b for t, _, b in (pair.partition(":") for pair in _BIBLIOGRAPHIC.split())}
 _TO_T = {b: t for t, b in _TO_B.items()}
+# Codes that were replaced long ago, and that services still use.
+_FORMER = {"iw": "he", "in": "id", "ji": "yi", "jw": "jv", "mo": "ro"}
 _KEPT_BY_QUICKTIME = {"ces", "fra", "ron", "slk"}  # FFmpeg's list of QuickTime languages has B codes but for these
 
 
@@ -43,6 +45,7 @@ def language_code(tag: str) -> str:
     """
     match = re.fullmatch(r"([A-Za-z]{2,3})(?:[-_][A-Za-z0-9]{1,8})*", tag.strip())
     word = match[1].lower() if match else ""
+    word = _FORMER.get(word, word)
     code = _LONG.get(word, "") if len(word) == 2 else _TO_T.get(word, word)
     if not code:
         raise InputError(f"{tag!r} is no language", "give a code such as uk, en or pt-BR")

@@ -6,9 +6,6 @@ runner can block on a full pipe and knows neither time nor signals.
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -16,27 +13,46 @@ from itertools import pairwise
 from pathlib import Path
 
 import ffmpeg
-from imageio_ffmpeg import get_ffmpeg_exe
 
 from lipdub.config import MediaConfig
-from lipdub.errors import InputError, OutputError, ResourceError, SetupError
+from lipdub.errors import InputError, OutputError
 from lipdub.media.atomic import AtomicOutput, verify
-from lipdub.media.containers import Container, Item, container_of, movie_clock, planned
+from lipdub.media.containers import Container, Item, container_of, encoder_options, movie_clock
 from lipdub.media.disclosure import folded, read_marks
+from lipdub.media.ffmpeg import ffmpeg_binary, run
+from lipdub.media.kept import is_statistic
 from lipdub.media.language import code_in, language_code
-from lipdub.media.probe import FORMATS, AudioInfo, MediaInfo, VideoInfo, file_url, open_input, probe, require_video
+from lipdub.media.probe import (
+    FORMATS,
+    MediaInfo,
+    VideoInfo,
+    file_url,
+    is_timeline,
+    open_input,
+    probe,
+    read_clocks,
+    require_video,
+)
+from lipdub.media.streams import StreamPlan, plan_streams
 
 __all__ = ["AtomicOutput", "RemuxPlan", "arguments", "ffmpeg_binary", "remux", "verify"]
 
-_QUIET = ("-hide_banner", "-nostdin", "-nostats", "-v", "error", "-xerror", "-y", "-copyts")
+_QUIET = ("-hide_banner", "-nostdin", "-nostats", "-v", "error", "-y", "-copyts")
 _TRUST = {"format_whitelist": FORMATS, "protocol_whitelist": "file,pipe"}
 _BRANDS = ("major_brand", "minor_version", "compatible_brands")  # the muxer writes its own
-# How FFmpeg says that it is an input, and which, that it cannot read on.
-_DAMAGE = re.compile(r"\[in#(\d+)/[^]]*\] (corrupt input packet in stream \d+|[^\n]*Invalid data found[^\n]*)")
 _LOSSLESS = frozenset({"flac", "alac"})  # compressed codecs that FFmpeg also writes, under the same name
-_COVERS = {"image/png": "png", "image/jpeg": "jpg"}  # kinds of cover art, and the ending of their files
+# Codecs of cover art: the kind that Matroska notes, and the usual ending of such files.
+_COVERS = {
+    "png": ("image/png", "png"),
+    "mjpeg": ("image/jpeg", "jpg"),
+    "gif": ("image/gif", "gif"),
+    "webp": ("image/webp", "webp"),
+    "bmp": ("image/bmp", "bmp"),
+    "tiff": ("image/tiff", "tiff"),
+}
 _COARSE = 8  # ticks of a clock between two pictures, from which on a difference of one is rounding
 _EDGE = 0.001  # s before the end, from which on nothing begins: a chapter of no length would be left there
+_OFF_S = 0.25  # by which a sound may begin or end elsewhere: some packets of any codec
 _TOLERANCE = 0.02  # s by which a dub may differ from the picture's length without being cut or filled
 
 
@@ -50,24 +66,10 @@ class RemuxPlan:
     dub: Path
     output: Path  # its ending chooses the container
     video_duration_s: float
+    streams: StreamPlan | None = None  # None: decided when the file is written
     keep_original_audio: bool = True
     language: str | None = None  # of the dub, as `language_code` takes it; None: what its own file says
     metadata: dict[str, str] = field(default_factory=dict)
-
-
-def ffmpeg_binary() -> Path:
-    """The ffmpeg on PATH, else the one that imageio-ffmpeg carries.
-
-    Raises:
-        SetupError: neither is there.
-    """
-    found = shutil.which("ffmpeg")
-    if found is not None:
-        return Path(found)
-    try:
-        return Path(get_ffmpeg_exe())
-    except RuntimeError as error:
-        raise SetupError("there is no ffmpeg", "install it: pip install imageio-ffmpeg") from error
 
 
 def remux(plan: RemuxPlan, config: MediaConfig | None = None) -> list[str]:
@@ -87,22 +89,17 @@ def remux(plan: RemuxPlan, config: MediaConfig | None = None) -> list[str]:
         InputError: the dub or the source cannot be read or is damaged, or there is no such language.
     """
     config = config or MediaConfig()
-    container = container_of(plan.output)
-    items, warnings = planned(plan.source, container, keep_audio=plan.keep_original_audio)
+    streams = plan.streams or plan_streams(
+        plan.source, plan.dub, plan.output, keep_audio=plan.keep_original_audio, config=config
+    )
+    warnings = [] if plan.streams is not None else [*streams.losses]  # else they were told before
     try:
-        _run(arguments(plan, items, config), config)
-    except (OutputError, InputError):
-        spare = [item for item in items if item.optional]
-        if not spare:
-            raise
-        # A stream that FFmpeg can read but not write again must not cost the user the whole film.
-        items = [item for item in items if not item.optional]
-        _run(arguments(plan, items, config), config)
-        warnings += [f"{item.kind} stream {item.index} ({item.codec}) cannot be copied by FFmpeg" for item in spare]
+        left_out = _write(plan, streams, config)
     finally:
-        for ending in _COVERS.values():
-            _cover(plan.output, ending).unlink(missing_ok=True)
-    _check_streams(plan.output, items)
+        for number in range(len(streams.items)):
+            _cover(plan.output, number).unlink(missing_ok=True)
+    warnings += [f"{item.kind} stream {item.index} ({item.codec}) cannot be copied by FFmpeg" for item in left_out]
+    _check_streams(plan, streams, [item for item in streams.items if item not in left_out])
     if plan.language is not None and probe(plan.output).audio[0].language in (None, "und"):
         code = language_code(plan.language)
         warnings.append(f"{plan.output.suffix} has no place for the language {code}; .mkv and .mp4 have")
@@ -111,11 +108,25 @@ def remux(plan: RemuxPlan, config: MediaConfig | None = None) -> list[str]:
     return warnings
 
 
-def arguments(plan: RemuxPlan, items: Sequence[Item], config: MediaConfig | None = None) -> list[str]:
+def _write(plan: RemuxPlan, streams: StreamPlan, config: MediaConfig) -> list[Item]:
+    """Write the output; returns what had to stay behind: a stream must not cost the user the whole film."""
+    spare = [item for item in streams.items if item.optional]
+    said: OutputError | InputError | None = None
+    for without in ([], *([item] for item in spare), spare):
+        try:
+            run(arguments(plan, streams, [item for item in streams.items if item not in without], config), config)
+            return without
+        except (OutputError, InputError) as error:
+            said = said or error
+            if not spare:
+                break
+    assert said is not None
+    raise said
+
+
+def arguments(plan: RemuxPlan, planned: StreamPlan, items: Sequence[Item], config: MediaConfig) -> list[str]:
     """FFmpeg's whole argument list; nothing is run. Cover art to be attached is written beside the output."""
     container, dub = container_of(plan.output), probe(plan.dub)
-    if not dub.audio:
-        raise InputError(f"{plan.dub} has no audio stream (it has: {', '.join(dub.streams)})", "give a file with sound")
     source = require_video(plan.source_info)
     end_s = source.start_s + plan.video_duration_s
     late = {"itsoffset": f"{source.origin_s - dub.origin_s:.6f}"}  # brings both clocks together
@@ -127,17 +138,19 @@ def arguments(plan: RemuxPlan, items: Sequence[Item], config: MediaConfig | None
     # that never matches.
     wanted = [str(item.index) for item in copied] or ["99999?"]
     streams = [picture_in["v:0"], dub_in["a:0"], *(source_in[each] for each in wanted)]
-    options = _picture_options(plan, container) | _dub_options(
-        dub.audio[0], container, config or MediaConfig(), source.origin_s, end_s=end_s
-    )
+    options = _picture_options(plan, container) | _dub_options(planned, container, config, source.origin_s, end_s=end_s)
     if plan.language is not None:
         options["metadata:s:1"] = f"language={code_in(container.muxer, language_code(plan.language))}"
-    options |= _copied_options(copied, config or MediaConfig()) | _clock(source, container)
+    options |= _copied_options(copied, config) | _clock(source, container)
     if source.ending is not None:  # nothing goes on behind the picture, chapters neither
         options |= _cut_options(copied, source.origin_s + end_s)
     if not container.stamps and (rate := even_rate(plan.picture)) is not None:
         options["r:0"] = f"{rate.numerator}/{rate.denominator}"  # else it calls its clock's ticks pictures
-    options |= _attached(items, len(copied), plan.output)
+    names, extra = _attached(items, len(copied), plan.output)
+    options |= names
+    with open_input(plan.source) as opened:  # what counted the packets of the old picture is not true of the new one
+        stale = [tag for tag in opened.streams[source.index].metadata if is_statistic(tag)]
+    extra += [word for tag in stale for word in ("-metadata:s:0", f"{tag}=")]
     own_keys = container.tags and not (container.is_mov and any(item.kind == "picture" for item in items))
     if container.is_mov:
         # QuickTime's key list takes any tag, but FFmpeg then leaves cover art out; `_tags` knows another way.
@@ -145,7 +158,8 @@ def arguments(plan: RemuxPlan, items: Sequence[Item], config: MediaConfig | None
 
     def build(tags: dict[str, str]) -> list[str]:
         target = ffmpeg.output(*streams, file_url(plan.output), **options, **tags, f=container.muxer)
-        return [str(word) for word in target.compile(cmd=[str(ffmpeg_binary()), *_QUIET])]
+        words = [str(word) for word in target.compile(cmd=[str(ffmpeg_binary(config)), *_QUIET])]
+        return [*words[:-1], *extra, words[-1]]
 
     # ffmpeg-python numbers inputs in an order of its own; tags and chapters need those numbers.
     order = [word for flag, word in pairwise(build({})) if flag == "-i"]
@@ -165,9 +179,9 @@ def even_rate(picture: Path) -> Fraction | None:
         return stream.average_rate if rounded else None
 
 
-def dub_encoder(codec: str, container: Container, too_long: float) -> str:
+def dub_encoder(streams: StreamPlan, too_long: float) -> str:
     """What FFmpeg is given for a dub that is `too_long` seconds longer than the picture: "copy", or an encoder."""
-    encoder = container.audio_encoder(codec)
+    encoder, codec = streams.dub_encoder, streams.dub.codec
     if encoder == "copy" and abs(too_long) > _TOLERANCE and (codec.startswith("pcm_") or codec in _LOSSLESS):
         return codec  # decoded and written again without loss, which lets it be cut and filled to the sample
     return encoder
@@ -181,15 +195,13 @@ def _picture_options(plan: RemuxPlan, container: Container) -> dict[str, str]:
 
 
 def _dub_options(
-    dub: AudioInfo, container: Container, config: MediaConfig, origin_s: float, *, end_s: float
+    streams: StreamPlan, container: Container, config: MediaConfig, origin_s: float, *, end_s: float
 ) -> dict[str, str]:
-    encoder = dub_encoder(dub.codec, container, dub.end_s - end_s)
-    options = {"c:1": encoder, "disposition:1": "default"}
-    if encoder in ("aac", "libopus"):
-        options["b:1"] = config.audio_bitrate
+    dub = streams.dub
+    encoder = dub_encoder(streams, dub.end_s - end_s)
     # By timestamps, not with -t: that counts from where the dub's own clock starts, which a raw stream does not tell.
-    if encoder != "copy":
-        options["filter:1"] = f"apad,atrim=end={origin_s + end_s:.6f}"
+    options = {"c:1": encoder, "disposition:1": "default"}
+    options |= encoder_options(encoder, dub, config, 1, f"apad,atrim=end={origin_s + end_s:.6f}")
     filters = container.audio_filters(dub.codec, encoder, origin_s, origin_s + end_s)
     return options | ({"bsf:1": filters} if filters else {})
 
@@ -201,8 +213,8 @@ def _copied_options(items: Sequence[Item], config: MediaConfig) -> dict[str, str
         options[f"disposition:{number}"] = item.disposition
         if item.filters:
             options[f"bsf:{number}"] = item.filters
-        if item.encoder in ("aac", "libopus"):
-            options[f"b:{number}"] = config.audio_bitrate
+        if item.sound is not None:
+            options |= encoder_options(item.encoder, item.sound, config, number)
     return options
 
 
@@ -215,25 +227,24 @@ def _cut_options(items: Sequence[Item], end_s: float) -> dict[str, str]:
     return options
 
 
-def _attached(items: Sequence[Item], n_copied: int, output: Path) -> dict[str, str]:
-    """The first cover picture as an attached file, which is how Matroska keeps it."""
-    cover = next((item for item in items if item.encoder == "attach"), None)
-    if cover is None:
-        return {}
-    kind = "image/png" if cover.codec == "png" else "image/jpeg"
-    ending = _COVERS[kind]
-    path = _cover(output, ending)
-    path.write_bytes(cover.data)
+def _attached(items: Sequence[Item], n_copied: int, output: Path) -> tuple[dict[str, str], list[str]]:
+    """Options that name and attach cover pictures as files, which is how Matroska keeps them."""
+    covers = [item for item in items if item.encoder == "attach"]
     place = sum(item.kind == "attachment" for item in items)
-    return {
-        "attach": file_url(path),
-        f"metadata:s:t:{place}": f"filename=cover.{ending}",
-        f"metadata:s:{2 + n_copied}": f"mimetype={kind}",
-    }
+    options: dict[str, str] = {}
+    attach: list[str] = []  # apart, since ffmpeg-python gives an option only once
+    for number, cover in enumerate(covers):
+        kind, ending = _COVERS.get(cover.codec, ("image/jpeg", "jpg"))
+        _cover(output, number).write_bytes(cover.data)
+        attach += ["-attach", file_url(_cover(output, number))]
+        name = cover.name or f"cover{'' if number == 0 else number + 1}.{ending}"
+        options[f"metadata:s:t:{place + number}"] = f"filename={name}"
+        options[f"metadata:s:{2 + n_copied + number}"] = f"mimetype={kind}"
+    return options, attach
 
 
-def _cover(output: Path, ending: str) -> Path:
-    return output.with_name(f"{output.name}.cover.{ending}")
+def _cover(output: Path, number: int) -> Path:
+    return output.with_name(f"{output.name}.cover{number}")
 
 
 def _clock(source: VideoInfo, container: Container) -> dict[str, str]:
@@ -267,41 +278,42 @@ def _tags(plan: RemuxPlan, *, fold: bool) -> dict[str, str]:
     return {f"metadata:g:{i}": f"{key}={value}" for i, (key, value) in enumerate(tags.items())}
 
 
-def _run(argv: list[str], config: MediaConfig) -> None:
-    try:
-        process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, process_group=0
-        )
-    except OSError as error:
-        raise SetupError(f"cannot start {argv[0]}: {error.strerror}", "install ffmpeg or imageio-ffmpeg") from error
-    try:
-        _, stderr = process.communicate()  # reads until the end, so that FFmpeg never waits for us
-    except BaseException:  # Ctrl-C or a signal's SystemExit: no child may outlive us
-        process.kill()
-        process.communicate()
-        raise
-    if process.returncode == 0:
-        return
-    said = stderr.decode("utf-8", "replace").strip()
-    if damage := _DAMAGE.search(said):
-        inputs = [word for flag, word in pairwise(argv) if flag == "-i"]
-        raise InputError(
-            f"{inputs[int(damage[1])].removeprefix('file:')} is damaged: {damage[2]}",
-            "get the file again; where only its old sound is damaged, leave that out with --original-audio drop",
-        )
-    lines = said.splitlines()[-config.error_lines :]
-    words = "\n".join(lines) or f"exit code {process.returncode}"
-    if "No space left on device" in words:
-        raise ResourceError("the disc is full", "make room, or write to another disc")
-    raise OutputError(f"FFmpeg could not write the output:\n{words}", "try another container, such as .mkv")
+def _check_streams(plan: RemuxPlan, streams: StreamPlan, items: Sequence[Item]) -> None:
+    """Are all streams there, and does each sound begin and end where it should?
 
-
-def _check_streams(output: Path, items: Sequence[Item]) -> None:
-    made = list(probe(output).streams)
+    Raises:
+        OutputError: no.
+    """
+    made = probe(plan.output)
     wanted = ["video", "audio", *(item.kind for item in items)]
     for kind in ("video", "audio", "subtitle"):
-        if made.count(kind) != wanted.count(kind):
+        if made.streams.count(kind) != wanted.count(kind):
             raise OutputError(
-                f"the output has {made.count(kind)} {kind} streams, {wanted.count(kind)} were planned",
-                "try another container, such as .mkv",
+                f"the output has {made.streams.count(kind)} {kind} streams, {wanted.count(kind)} were planned",
+                "choose another container for the output",
+            )
+    source, clocks = require_video(plan.source_info), read_clocks(plan.output)
+    end_s = source.start_s + plan.video_duration_s
+    dub = streams.dub
+    copied = dub_encoder(streams, dub.end_s - end_s) == "copy"
+    spans = [(max(0.0, dub.start_s), min(end_s, dub.end_s) if copied else end_s)]
+    for item in items:
+        clock = streams.clocks.get(item.index)
+        if item.kind == "audio" and clock is not None:
+            stop = min(clock.end_s, end_s) if source.ending is not None else clock.end_s
+            spans.append((max(0.0, clock.start_s), stop) if not clock.repeats and stop > clock.start_s else (0.0, -1.0))
+    first_s = clocks[require_video(made).index].start_s
+    at_picture = 0.0 if is_timeline(made.format) else source.start_s - first_s  # a free clock may start anywhere
+    for (start_s, stop_s), sound in zip(spans, made.audio, strict=True):
+        clock = clocks.get(sound.index)
+        if stop_s < start_s:  # nothing is known of it, or nothing is left of it
+            continue
+        if clock is None:
+            raise OutputError(f"audio stream {sound.index} of the output is empty", "run with --debug and report it")
+        off = max(abs(clock.start_s + at_picture - start_s), abs(clock.end_s + at_picture - stop_s))
+        if off > _OFF_S:
+            raise OutputError(
+                f"audio stream {sound.index} of the output lasts from {clock.start_s + at_picture:.3f} s to "
+                f"{clock.end_s + at_picture:.3f} s, not from {start_s:.3f} s to {stop_s:.3f} s",
+                "choose another container for the output, or report it",
             )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError
+from lipdub.media.clocks import Clock, clocks_in
 
 # Demuxers that may read an input. Playlists, concat scripts and device inputs are absent on purpose: an "mp4" that is
 # in truth a playlist must not make lipdub read other files or the network.
@@ -105,6 +107,7 @@ class AudioInfo:
     layout: str
     start_s: float  # when its first sample is heard, on the file's timeline
     duration_s: float
+    duration_known: bool  # said of this sound, not of the longest stream
     language: str | None
 
     @property
@@ -141,12 +144,14 @@ def open_input(path: Path) -> Iterator[InputContainer]:
         InputError: missing, a directory, not a regular file, empty, not a media file.
     """
     _check_file(path)
+    _refuse_other_kinds(path)
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "file,pipe"}
     try:
         container = av.open(file_url(path), mode="r", options=options, metadata_errors="replace")
     except (av.error.FFmpegError, ValueError) as error:
         raise InputError(
-            f"{path} is not a media file that can be read: {_reason(error)}", "check it with ffprobe"
+            f"{path} is not a media file of a kind that lipdub reads: {_reason(error)}",
+            "where FFmpeg reads it, write it anew: ffmpeg -i FILE WHOLE.mkv, or for a sound WHOLE.wav",
         ) from error
     with container:
         yield container
@@ -166,10 +171,10 @@ def probe(path: Path, config: MediaConfig | None = None) -> MediaInfo:
             stream = container.streams[kinds.index("video")]
             assert isinstance(stream, av.VideoStream)
             video = _video_info(path, container, stream, config or MediaConfig())
-        audio = tuple(_audio_info(container, stream) for stream in container.streams.audio if _decodable(stream))
+        audio = tuple(audio_info(container, stream) for stream in container.streams.audio if _decodable(stream))
         if video is None and not audio:
             raise InputError(f"{path} has no video or audio stream that can be decoded", "give another file")
-        return MediaInfo(
+        info = MediaInfo(
             path=path,
             format=container.format.name,
             duration_s=_container_duration(container),
@@ -180,6 +185,33 @@ def probe(path: Path, config: MediaConfig | None = None) -> MediaInfo:
             streams=kinds,
             chapters=len(container.chapters()),
         )
+        told = bool(container.duration)  # a recording that was streamed, or broke off, may not say how long it is
+    return info if told else measured(info, read_clocks(path))
+
+
+def read_clocks(path: Path) -> dict[int, Clock]:
+    """The clock of each stream that has packets, by its index; the file is read to its end.
+
+    Raises:
+        InputError: not a media file, or it cannot be read to its end.
+    """
+    with open_input(path) as container:
+        return clocks_in(container, path, origin(container))
+
+
+def measured(info: MediaInfo, clocks: dict[int, Clock]) -> MediaInfo:
+    """A file with the lengths of its packets in place of those that its header does not tell."""
+    video, audio = info.video, info.audio
+    if video is not None and not video.duration_known and (seen := clocks.get(video.index)) is not None:
+        video = replace(video, duration_s=seen.end_s - seen.start_s, frames=video.frames or seen.shown)
+    lengths = {index: clock.end_s for index, clock in clocks.items()}
+    audio = tuple(
+        replace(each, duration_s=max(0.0, lengths[each.index] - each.start_s))
+        if not each.duration_known and each.index in lengths
+        else each
+        for each in audio
+    )
+    return replace(info, video=video, audio=audio, duration_s=info.duration_s or max(lengths.values(), default=0.0))
 
 
 def require_video(info: MediaInfo) -> VideoInfo:
@@ -233,6 +265,11 @@ def _check_file(path: Path) -> None:
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
+        if re.match(r"[a-z][a-z0-9+.-]+:/", str(path)):  # `Path` has made one slash of two
+            address = re.sub(r"^([a-z0-9+.-]+:)/+", r"\1//", str(path))
+            raise InputError(
+                f"cannot open {address}: it is an address, not a file", "download it first, then give the file"
+            ) from error
         raise InputError(f"cannot open {path}: {_reason(error)}", "check the path") from error
     if stat.S_ISDIR(status.st_mode):
         raise InputError(f"{path} is a folder", "give a video or audio file")
@@ -240,6 +277,39 @@ def _check_file(path: Path) -> None:
         raise InputError(f"{path} is not a regular file", "copy it to a file first")
     if status.st_size == 0:
         raise InputError(f"{path} is empty (0 bytes)", "get the file again")
+
+
+_PICTURES = {
+    b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"8BPS": "PSD",
+    b"\0\0\1\0": "icon", b"\0\0\0\x0cjP": "JPEG 2000",
+}  # fmt: skip
+_RAW = {b"YUV4MPEG2": "-i FILE", b"\0\0\0\1": "-r 25 -i FILE", b"\0\0\1": "-r 25 -i FILE"}
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    """What FFmpeg could read, but is no film: a still picture; or one without a clock: a stream without a container."""
+    with path.open("rb") as file:
+        head = file.read(32)
+    kind = next((name for start, name in _PICTURES.items() if head.startswith(start)), "")
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        kind = "WebP"
+    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"avif"):
+        kind = "HEIF"
+    if kind:
+        raise InputError(
+            f"{path} is a still picture ({kind}), no film or sound",
+            "make a film of it first: ffmpeg -loop 1 -i FILE -t 10 -r 25 -pix_fmt yuv420p "
+            '-vf "crop=trunc(iw/2)*2:trunc(ih/2)*2" FILM.mp4',
+        )
+    if head.startswith(b"\0\0\1\xba"):  # MPEG's own container begins like a stream of pictures
+        return
+    boxes = head[4:8].isalpha()  # QuickTime's, the first of which may count its length with 64 bits
+    raw = next(
+        (words for start, words in _RAW.items() if head.startswith(start) and not (boxes and start[:1] == b"\0")), ""
+    )
+    if raw:
+        remedy = f"put it into one: ffmpeg {raw} -c:v libx264 -crf 12 FILM.mkv; name the right rate with -r"
+        raise InputError(f"{path} is a raw stream of pictures, without a container", remedy)
 
 
 def _reason(error: BaseException) -> str:
@@ -263,6 +333,11 @@ def codec_of(stream: av.stream.Stream) -> str:
     """The codec's usual name, "h264" whatever the decoder; UNKNOWN where FFmpeg has no decoder and no name for it."""
     context = getattr(stream, "codec_context", None)
     return context.codec.canonical_name if context is not None else (getattr(stream, "name", None) or UNKNOWN)
+
+
+def _duration_known(container: InputContainer, stream: av.stream.Stream) -> bool:
+    alone = len(container.streams) == 1 and bool(container.duration)
+    return stream.duration is not None or "DURATION" in stream.metadata or alone
 
 
 def _container_duration(container: InputContainer) -> float:
@@ -321,7 +396,7 @@ def _video_info(path: Path, container: InputContainer, stream: av.VideoStream, c
         frames=stream.frames or None,
         start_pts=stream.start_time or 0,
         duration_s=_stream_duration(container, stream),
-        duration_known=stream.duration is not None or "DURATION" in stream.metadata or len(container.streams) == 1,
+        duration_known=_duration_known(container, stream),
         origin_s=origin(container),
         format=container.format.name,
         rotation=rotation,
@@ -338,8 +413,15 @@ def _video_info(path: Path, container: InputContainer, stream: av.VideoStream, c
         mastering_display=_mastering(frame),
         content_light=_light(frame),
         dynamic_hdr=_dynamic_hdr(frame),
-        alpha=has_alpha(frame.format.name) or stream.metadata.get("alpha_mode") == "1",
+        alpha=_alpha(frame, context.codec.canonical_name) or stream.metadata.get("alpha_mode") == "1",
     )
+
+
+def _alpha(frame: av.VideoFrame, codec: str) -> bool:
+    """Whether a picture has transparency; every GIF is decoded as if it had, so there the pixels tell."""
+    if codec == "gif" and has_alpha(frame.format.name):
+        return bool((frame.to_ndarray(format="rgba")[..., 3] < 255).any())
+    return has_alpha(frame.format.name)
 
 
 def has_alpha(pix_fmt: str) -> bool:
@@ -386,7 +468,8 @@ def layout_name(layout: av.AudioLayout) -> str:
     return {"1 channels": "mono", "2 channels": "stereo"}.get(layout.name, layout.name)
 
 
-def _audio_info(container: InputContainer, stream: av.AudioStream) -> AudioInfo:
+def audio_info(container: InputContainer, stream: av.AudioStream) -> AudioInfo:
+    """What the header says of a sound stream that can be decoded."""
     context = stream.codec_context
     return AudioInfo(
         index=stream.index,
@@ -396,5 +479,6 @@ def _audio_info(container: InputContainer, stream: av.AudioStream) -> AudioInfo:
         layout=layout_name(context.layout),
         start_s=_start(stream) - origin(container),
         duration_s=_stream_duration(container, stream),
+        duration_known=_duration_known(container, stream),
         language=stream.language,
     )

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
 
-from lipdub.errors import SetupError
-from lipdub.media.containers import CONTAINERS
 from lipdub.media.encoders import ENCODERS
-from lipdub.media.mux import ffmpeg_binary
+from lipdub.media.ffmpeg import chosen_binary, misbehaves, missing, version_of
 
 PLAIN_ENCODER = ENCODERS["h264"][0]  # what any source can become; without it hardly a file can be written
-_TIMEOUT_S = 30.0
-# What the remux asks of FFmpeg's muxers and filters: the help page that lists it, and the word to be found there.
-_ABILITIES = {"muxer=mp4": ("movie_timescale", "use_metadata_tags"), "bsf=noise": ("-drop",)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +30,7 @@ class FFmpeg:
     path: Path
     version: str
     missing: tuple[str, ...]  # encoders and options that it lacks
+    faults: tuple[str, ...]  # what it was seen to do wrong
 
 
 def pyav() -> PyAV:
@@ -55,26 +50,6 @@ def ffmpeg() -> FFmpeg:
     Raises:
         SetupError: there is none, or it does not run.
     """
-    path = ffmpeg_binary()
-    version = _run(path, "-version").partition("\n")[0].removeprefix("ffmpeg version ").partition(" ")[0]
-    there = {words[1] for line in _run(path, "-encoders").splitlines() if len(words := line.split()) > 1}
-    kinds = CONTAINERS.values()
-    wanted = {kind.fallback for kind in kinds} | {kind.text for kind in kinds if kind.text}
-    missing = sorted(wanted - there)
-    for topic, options in _ABILITIES.items():
-        page = _run(path, "-h", topic)
-        missing += [f"{topic} {word.removeprefix('-')}" for word in options if word not in page]
-    return FFmpeg(path=path, version=version, missing=tuple(missing))
-
-
-def _run(path: Path, *arguments: str) -> str:
-    argv = [str(path), "-hide_banner", "-v", "quiet", *arguments]
-    try:
-        done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise SetupError(f"cannot run {path}: {error}", "install another ffmpeg, or take it off PATH") from error
-    if not done.stdout:
-        raise SetupError(f"{path} gives no answer (exit code {done.returncode})", "install another ffmpeg")
-    return done.stdout
+    path = chosen_binary()
+    version, lacks = version_of(path), missing(path)
+    return FFmpeg(path=path, version=version, missing=lacks, faults=() if lacks else misbehaves(path))

@@ -220,7 +220,8 @@ class VideoReader:
     def _damage(self, time_s: float, what: str) -> InputError:
         return InputError(
             f"{self.path} is damaged at {max(0.0, time_s):.3f} s: {what}",
-            "get the file again, or repair it with: ffmpeg -i FILE -c copy REPAIRED",
+            "get the file again, or write what is left of it anew: "
+            "ffmpeg -i FILE -c:v libx264 -crf 12 -c:a flac WHOLE.mkv",
         )
 
 

@@ -12,7 +12,7 @@ from lipdub.config import load_config
 from lipdub.dub import SyncOptions
 from lipdub.dub import batch as batch_module
 from lipdub.dub.batch import BatchItem, BatchResult, failure
-from lipdub.errors import InputError
+from lipdub.errors import InputError, OutputError
 from lipdub.faces.selection import Speaker
 
 runner = CliRunner()
@@ -192,3 +192,23 @@ def test_a_batch_has_the_settings_of_its_command(tmp_path: Path, worked: list[st
     monkeypatch.setattr("lipdub.cli.batch.read_manifest", lambda *_, config, **__: seen.append(config) or [])
     assert runner.invoke(app, ["batch", str(path), "--quality", "fast", "--set", "face.min_face=40"]).exit_code == 0
     assert seen[0] == load_config("quality/fast", ["face.min_face=40"])
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_spreadsheets_of_other_countries_and_empty_rows(tmp_path: Path, mark: str) -> None:
+    path = tmp_path / "list.csv"
+    rows = [["video", "audio", "output", "language"], ["a.mp4", "a.wav", "b.mp4", "iw"], [""] * 4]
+    path.write_bytes("\ufeff".encode() + "".join(mark.join(row) + "\r\n" for row in rows).encode())
+    (item,) = read_manifest(path, device="cpu", weights="generator")
+    assert (item.output.name, item.options.language) == ("b.mp4", "iw")
+
+
+def test_folders_of_outputs_are_made(tmp_path: Path, worked: list[str]) -> None:
+    run_batch = batch_module.run_batch
+    item = read_manifest(listed(tmp_path, [("a.wav", "out/deep/a.mp4")]), device="cpu", weights="generator")
+    run_batch(item, tmp_path / "state")
+    assert (tmp_path / "out" / "deep" / "a.mp4").exists()
+    (tmp_path / "file").write_text("in the way")
+    item = read_manifest(listed(tmp_path, [("a.wav", "file/a.mp4")]), device="cpu", weights="generator")
+    with pytest.raises(OutputError, match="cannot make the folder"):
+        run_batch(item, tmp_path / "state2")

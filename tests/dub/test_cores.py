@@ -12,8 +12,9 @@ from lipdub.media.probe import probe, require_video
 
 
 @pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
+def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = torch.get_num_threads()
+    monkeypatch.setattr("lipdub.process._owned", True)
     yield
     torch.set_num_threads(before)
 
@@ -41,3 +42,10 @@ def test_a_film_is_looked_through_with_shared_cores(face_clip, fake_faces) -> No
     video = face_clip(lambda number: [(30, 20, 60)], n_frames=5)
     track_faces(video, require_video(probe(video)), Watched(), load_config("debug"))
     assert seen == {2} and torch.get_num_threads() == 4
+
+
+def test_a_callers_threads_are_not_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lipdub.process._owned", False)
+    torch.set_num_threads(4)
+    with shared_cores():
+        assert torch.get_num_threads() == 4

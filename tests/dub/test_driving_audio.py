@@ -165,3 +165,18 @@ def test_shapes_of_a_track_are_looked_up_by_time() -> None:
     )
     assert heard is not None
     np.testing.assert_allclose(heard.shapes[:, 3], 8 * times, atol=1e-5)
+
+
+def test_silence_and_steady_sounds_are_no_speech() -> None:
+    mel, sync = MelConfig(), SyncConfig()
+    rate, rng = mel.sample_rate, np.random.default_rng(0)
+    time_s = np.arange(3 * rate) / rate
+    noise = rng.normal(0, 0.1, len(time_s)).astype(np.float32)
+    syllables = noise * (0.5 + 0.5 * np.sin(2 * np.pi * 4 * time_s)).astype(np.float32) ** 2
+    assert analyze_audio(np.zeros(3 * rate, np.float32), mel, sync).silent
+    assert (
+        analyze_audio(noise, mel, sync).steady
+        and analyze_audio(0.1 * np.sin(900 * time_s).astype(np.float32), mel, sync).steady
+    )
+    spoken = analyze_audio(syllables, mel, sync)
+    assert not spoken.steady and not spoken.silent

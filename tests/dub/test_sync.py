@@ -173,9 +173,11 @@ def test_the_faces_that_were_asked_for(dub, face_clip, speech, pictures, face, d
     assert (report.dubbed, report.passed) == (6, {})
 
 
-def test_a_silent_dub_needs_no_warning(dub, face_clip, speech) -> None:
+def test_a_silent_dub_is_told(dub, face_clip, speech) -> None:
     report = dub(face_clip(one), speech(level=0.0))
-    assert report.warnings == () and report.dubbed == 10
+    assert report.dubbed == 10
+    (warning,) = report.warnings
+    assert "silent" in warning
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.9, "0.50 s longer"), (0.2, "0.20 s shorter")])

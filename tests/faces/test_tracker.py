@@ -6,10 +6,13 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from lipdub.config import FaceConfig
+from lipdub.dub.demo import portrait_frames
 from lipdub.faces import tracker as tracker_module
 from lipdub.faces.backend import Boxes, Detections, Frame, Landmarks
+from lipdub.faces.choose import face_backend
 from lipdub.faces.crop import TEMPLATE
 from lipdub.faces.tracker import FaceTracker, Track
 
@@ -359,3 +362,26 @@ def test_landmarks_alone_do_not_keep_a_face(fake_faces, draw_faces) -> None:
     assert track.frames == range(11)  # frame 10 was the last in which a search found it
     assert not track.closes_shot and watching.seen[20:25] == [[0]] * 5 and watching.seen[26] == []
     assert not watching.follower.following
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_face_on_its_head_or_lying_is_told_and_never_followed(turns: int) -> None:
+    """The detector sees a face in a forehead, and the landmark network believes it."""
+    backend = face_backend("builtin", CONFIG, torch.device("cpu"))
+    follower = FaceTracker(backend, CONFIG, RATE)
+    for index, frame in enumerate(portrait_frames(0.8)):
+        follower.push(index, Picture(np.ascontiguousarray(np.rot90(frame, turns))))
+    high, wide = frame.shape[:2]
+    x, y = wide / 2, high / 2 - 50  # the middle of the face, as it is upright
+    middle = {0: (x, y), 1: (y, wide - x), 2: (wide - x, high - y), 3: (high - y, x)}[turns]
+    faces = [t for t in follower.finish() if np.abs(t.landmarks.mean((0, 1)) - middle).max() < 100]
+    assert (len(faces), bool(follower.turned)) == ((1, False) if turns == 0 else (0, True))
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_boxes_of_a_turned_picture_come_back(turns: int) -> None:
+    picture = np.zeros((40, 60), np.uint8)
+    picture[5:15, 20:50] = 1
+    rows, columns = np.nonzero(np.rot90(picture, turns))
+    box = np.array([[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]], np.float32)
+    assert tracker._turned_back(box, picture.shape, turns).tolist() == [[20, 5, 50, 15]]

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from lipdub import process
 from lipdub.errors import OutputError
+from lipdub.media import atomic as module
 from lipdub.media.atomic import AtomicOutput
 
 
@@ -127,6 +129,7 @@ def test_signals_leave_nothing(tmp_path, number):
     (tmp_path / "a.mp4").write_text("old")
     code = (
         "import sys, time; from pathlib import Path; from lipdub.media.atomic import AtomicOutput\n"
+        "from lipdub import process; process.own()\n"
         "with AtomicOutput(Path(sys.argv[1]), overwrite=True) as output:\n"
         "    output.temporary.write_text('half'); print('ready', flush=True); time.sleep(30)\n"
     )
@@ -185,11 +188,23 @@ def test_what_a_killed_run_left_is_cleared_and_nothing_else(tmp_path):
     assert left(tmp_path) == sorted(["a.mp4", ".a.0123abcd.part.folder", *mine])
 
 
-def test_an_interrupt_that_was_lost_on_its_way_still_keeps_the_old_file(tmp_path: Path) -> None:
+def test_an_interrupt_that_was_lost_on_its_way_still_keeps_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target = tmp_path / "out.mp4"
     target.write_bytes(b"old")
+    monkeypatch.setattr(process, "received", [])
+    monkeypatch.setattr(module, "received", process.received)
     with pytest.raises(KeyboardInterrupt), AtomicOutput(target, overwrite=True) as output:
         output.temporary.write_bytes(b"new")
         with contextlib.suppress(KeyboardInterrupt):  # as Python does where it is in a finaliser
-            signal.raise_signal(signal.SIGINT)
+            process.leave(signal.SIGINT)
     assert target.read_bytes() == b"old" and list(tmp_path.iterdir()) == [target]
+
+
+def test_handlers_of_a_caller_are_not_touched(tmp_path: Path) -> None:
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    before = [signal.getsignal(number) for number in numbers]
+    with AtomicOutput(tmp_path / "out.mp4", overwrite=True) as output:
+        assert [signal.getsignal(number) for number in numbers] == before
+        output.temporary.write_bytes(b"new")

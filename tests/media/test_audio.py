@@ -161,3 +161,52 @@ def test_channels_that_nobody_can_mix(tmp_path):
     (tmp_path / "d.wav").write_bytes(b"RIFF" + struct.pack("<I", len(chunks)) + chunks)
     with pytest.raises(InputError, match="230 channels cannot be mixed"):
         load_audio(tmp_path / "d.wav")
+
+
+STREAMED = {  # where each kind of file keeps the length of its samples, and what writers put there who do not know it
+    "wav": (b"data", 4, "little", [0xFFFFFFFF, 0x7FFFFFFF, 2_000_000_000, 0x7FFFF000, 0]),
+    "aiff": (b"SSND", 4, "big", [0xFFFFFFFF, 0x7FFFFFFF]),
+    "au": (b".snd", 8, "big", [0xFFFFFFFF]),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "length"), [(kind, length) for kind, (_, _, _, lengths) in STREAMED.items() for length in lengths]
+)
+def test_a_file_that_was_streamed_is_heard_to_its_end(sound, tmp_path, kind, length):
+    """Its header does not tell how long it is; the last packet is shorter than the others."""
+    tag, offset, order, _ = STREAMED[kind]
+    codec = "pcm_s16le" if kind == "wav" else "pcm_s16be"
+    path = sound(tmp_path / f"a.{kind}", 1.237, codec=codec, rate=22050)
+    wanted = load_audio(path)
+    data = bytearray(path.read_bytes())
+    place = data.index(tag) + offset
+    data[place : place + 4] = length.to_bytes(4, order)
+    path.write_bytes(data)
+    np.testing.assert_array_equal(load_audio(path), wanted)
+    assert len(wanted) / 16000 == pytest.approx(1.237, abs=0.001)
+
+
+def test_a_long_file_that_was_cut_short_is_still_damaged(sound, tmp_path):
+    path = sound(tmp_path / "a.wav", 1.237, rate=22050)
+    path.write_bytes(path.read_bytes()[:-1001])
+    with pytest.raises(InputError, match="damaged at"):
+        load_audio(path)
+
+
+@pytest.mark.parametrize("codec", ["pcm_s16le", "pcm_f32le", "pcm_u8", "flac"])
+@pytest.mark.parametrize("right", [-1.0, -0.7])
+def test_channels_that_cancel_each_other_are_heard(tmp_path, codec, right):
+    """One of them turned upside down: the mix is next to silent, the loudest channel is not."""
+    wave = 0.5 * np.sin(np.arange(16000) / 7)
+    path = tmp_path / ("a.flac" if codec == "flac" else "a.wav")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=16000, layout="stereo")
+        frame = av.AudioFrame.from_ndarray(
+            np.stack([wave, right * wave]).astype(np.float32), format="fltp", layout="stereo"
+        )
+        frame.sample_rate = 16000
+        for part in av.AudioResampler(format=stream.codec_context.format, layout="stereo").resample(frame):
+            container.mux(stream.encode(part))
+        container.mux(stream.encode())
+    np.testing.assert_allclose(load_audio(path), wave, atol=0.01)

@@ -38,3 +38,8 @@ def test_other_words_are_refused(tag):
 )
 def test_containers_spell_them_in_their_own_way(muxer, code, spelt):
     assert code_in(muxer, code) == spelt
+
+
+@pytest.mark.parametrize(("old", "code"), [("iw", "heb"), ("jw", "jav"), ("in", "ind"), ("ji", "yid")])
+def test_codes_that_were_replaced_are_understood(old, code):
+    assert language_code(old) == code

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lipdub.errors import InputError, OutputError, ResourceError
-from lipdub.media import mux as module
+from lipdub.media import ffmpeg as module
 from lipdub.media.audio import load_audio
 from lipdub.media.containers import CONTAINERS
 from lipdub.media.disclosure import disclosure_tags, read_marks

@@ -1,11 +1,17 @@
 import os
+import shlex
+import subprocess
 from fractions import Fraction
+from pathlib import Path
 
+import av
+import cv2
 import numpy as np
 import pytest
 
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError
+from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.probe import display_geometry, probe, require_video
 
 NAMES = [
@@ -143,3 +149,61 @@ def test_wide_pixels_keep_the_edges():
     assert (width, height) == (120, 50)
     np.testing.assert_allclose(affine @ [-0.5, -0.5, 1], [-0.5, -0.5], atol=1e-12)
     np.testing.assert_allclose(affine @ [89.5, 49.5, 1], [119.5, 49.5], atol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.png", "PNG"), ("a.jpg", "JPEG"), ("a.webp", "WebP"), ("a.bmp", "BMP")])
+def test_a_still_picture_is_named_and_the_advice_works(tmp_path, name, kind):
+    path = tmp_path / name
+    assert cv2.imwrite(str(path), np.full((33, 47, 3), 90, np.uint8))
+    with pytest.raises(InputError, match=rf"still picture \({kind}\)") as caught:
+        probe(path)
+    advised(caught.value.remedy, path)
+    video = require_video(probe(tmp_path / "FILM.mp4"))
+    assert (video.width, video.height, video.frames) == (46, 32, 250)
+
+
+@pytest.mark.parametrize("name", ["a.y4m", "a.h264"])
+def test_a_raw_stream_is_named_and_the_advice_works(clip, tmp_path, name):
+    clip(tmp_path / "a.mp4")
+    subprocess.run([ffmpeg_binary(), "-v", "error", "-i", tmp_path / "a.mp4", tmp_path / name], check=True)
+    with pytest.raises(InputError, match="raw stream") as caught:
+        probe(tmp_path / name)
+    advised(caught.value.remedy.partition(";")[0], tmp_path / name)
+    assert len(list(av.open(str(tmp_path / "FILM.mkv")).decode(video=0))) == 10
+
+
+def advised(remedy, path):
+    """Runs the command that a remedy ends with."""
+    words = shlex.split(remedy[remedy.index("ffmpeg ") :])
+    words = [str(path) if word == "FILE" else word for word in words]
+    subprocess.run([ffmpeg_binary(), "-v", "error", "-y", *words[1:]], check=True, cwd=path.parent)
+
+
+def test_an_address_is_named_as_it_was_written():
+    with pytest.raises(InputError, match=r"https://example\.org/a\.mp4\?x=1: it is an address") as caught:
+        probe(Path("https://example.org/a.mp4?x=1"))
+    assert "download" in caught.value.remedy
+
+
+def test_an_opaque_gif_is_no_transparent_one(tmp_path, frame):
+    with av.open(str(tmp_path / "a.gif"), "w") as container:
+        stream = container.add_stream("gif", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb8"
+        for number in range(3):
+            container.mux(stream.encode(frame("rgb8", number=number)))
+        container.mux(stream.encode())
+    assert not require_video(probe(tmp_path / "a.gif")).alpha
+
+
+def test_a_recording_without_a_length_is_measured(clip, tmp_path):
+    """As browsers and broken-off recordings leave them: their header has no duration."""
+    clip(tmp_path / "a.mkv", n_audio=1, n_frames=30, time_base=Fraction(1, 1000))
+    words = ["-v", "error", "-i", str(tmp_path / "a.mkv"), "-c", "copy", "-f", "matroska", "-live", "1", "pipe:1"]
+    made = subprocess.run([ffmpeg_binary(), *words], check=True, stdout=subprocess.PIPE)
+    (tmp_path / "live.mkv").write_bytes(made.stdout)
+    with av.open(str(tmp_path / "live.mkv")) as container:
+        assert container.duration is None
+    info = probe(tmp_path / "live.mkv")
+    video = require_video(info)
+    assert (video.duration_s, video.frames) == (pytest.approx(1.2, abs=0.01), 30)
+    assert info.audio[0].duration_s == pytest.approx(1.2, abs=0.06)

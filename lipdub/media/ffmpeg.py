@@ -1,0 +1,229 @@
+"""The FFmpeg program that re-wraps streams: the tested one that is installed with lipdub, or one that was asked for.
+
+What happens to lie on PATH is never used: of two machines with the same lipdub, both give the same file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+from fractions import Fraction
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+from imageio_ffmpeg import get_ffmpeg_exe
+
+from lipdub.config import MediaConfig
+from lipdub.errors import InputError, OutputError, ResourceError, SetupError
+from lipdub.media.containers import CONTAINERS
+
+VARIABLE = "LIPDUB_FFMPEG"
+_TIMEOUT_S = 30.0
+# What is asked of FFmpeg's muxers and filters: the help page that lists it, and the words to be found there.
+_ABILITIES = {"muxer=mp4": ("movie_timescale", "use_metadata_tags"), "bsf=noise": ("-drop",)}
+_RATE, _SECONDS, _CUT_S = 48_000, 1.0, 0.5  # of the sound that another FFmpeg has to copy and cut
+_CLOSE_S = 0.05  # two packets of that sound
+# How FFmpeg says that it is an input, and which, that it cannot read on.
+_DAMAGE = re.compile(r"\[in#(\d+)/[^]]*\] (corrupt input packet in stream \d+|[^\n]*Invalid data found[^\n]*)")
+# What is said once a reason was given: that a task ended, with which code.
+_ECHO = re.compile(r"Task finished with error code|Terminating thread with return code|Conversion failed")
+_REMEDY = f"take it out of {VARIABLE} and media.ffmpeg: lipdub then uses imageio-ffmpeg's, which is tested"
+
+
+def ffmpeg_binary(config: MediaConfig | None = None) -> Path:
+    """The ffmpeg of imageio-ffmpeg, unless `config.ffmpeg` or the variable LIPDUB_FFMPEG names another.
+
+    Raises:
+        SetupError: it is not there, or the other one lacks something or copies wrongly: tried once a process.
+    """
+    path = chosen_binary(config)
+    if _other(config) and (lacks := missing(path) or misbehaves(path)):
+        raise SetupError(f"{path} cannot do what lipdub needs: {', '.join(lacks)}", _REMEDY)
+    return path
+
+
+def _other(config: MediaConfig | None) -> str:
+    return (config.ffmpeg if config is not None else "") or os.environ.get(VARIABLE, "")
+
+
+def chosen_binary(config: MediaConfig | None = None) -> Path:
+    """As `ffmpeg_binary`, but another ffmpeg is not tried.
+
+    Raises:
+        SetupError: none was asked for, and imageio-ffmpeg has none.
+    """
+    if other := _other(config):
+        return Path(other)
+    named = os.environ.pop("IMAGEIO_FFMPEG_EXE", None)  # another program's choice, and unchecked
+    try:
+        return Path(get_ffmpeg_exe())
+    except RuntimeError as error:
+        remedy = f"install it: pip install imageio-ffmpeg; or name an ffmpeg in {VARIABLE}"
+        raise SetupError("there is no ffmpeg", remedy) from error
+    finally:
+        if named is not None:
+            os.environ["IMAGEIO_FFMPEG_EXE"] = named
+
+
+def version_of(path: Path) -> str:
+    """The version of an ffmpeg.
+
+    Raises:
+        SetupError: it does not run.
+    """
+    return _ask(path, "-version").partition("\n")[0].removeprefix("ffmpeg version ").partition(" ")[0]
+
+
+@cache
+def missing(path: Path) -> tuple[str, ...]:
+    """Encoders and options that an ffmpeg lacks of what lipdub asks for.
+
+    Raises:
+        SetupError: it does not run.
+    """
+    there = {words[1] for line in _ask(path, "-encoders").splitlines() if len(words := line.split()) > 1}
+    kinds = CONTAINERS.values()
+    wanted = {kind.fallback for kind in kinds} | {kind.text for kind in kinds if kind.text}
+    lacks = sorted(wanted - there)
+    for topic, options in _ABILITIES.items():
+        page = _ask(path, "-h", topic)
+        lacks += [f"{topic} {word.removeprefix('-')}" for word in options if word not in page]
+    return tuple(lacks)
+
+
+@cache
+def misbehaves(path: Path) -> tuple[str, ...]:
+    """What an ffmpeg does wrong when it copies a second of sound, as lipdub lets it copy; versions do not tell that.
+
+    FFmpeg 5.1 cuts such a copy by the wrong clock. Up to 7.0 a first packet before time 0 moves all other streams.
+
+    Raises:
+        SetupError: it does not run.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        # Two clocks that are not the sound's rate: Matroska's, and QuickTime's with priming before time 0.
+        for name in ("tone.mka", "tone.m4a"):
+            source, target = Path(folder) / name, Path(folder) / f"{name}.mp4"
+            _write_tone(source)
+            drop = f"noise=drop=gte(pts*tb\\,{_CUT_S})"
+            argv: list[str | Path] = [
+                path,
+                "-v",
+                "error",
+                "-y",
+                "-copyts",
+                "-i",
+                source,
+                "-map",
+                "0:a",
+                "-c",
+                "copy",
+                "-bsf:a",
+                drop,
+            ]
+            if abs(_end_of(argv, target) - _CUT_S) > _CLOSE_S:
+                return (f"it does not cut a copy of {source.suffix} in place",)
+        target = Path(folder) / "tone.mkv"
+        both: list[str | Path] = [
+            path,
+            "-v",
+            "error",
+            "-y",
+            "-copyts",
+            "-i",
+            Path(folder) / "tone.m4a",
+            "-map",
+            "0:a",
+            "-c:a:0",
+            "copy",
+        ]
+        if abs(_end_of([*both, "-map", "0:a", "-c:a:1", "pcm_s16le"], target, stream=1) - _SECONDS) > 0.01:
+            return ("it moves the other streams when it copies AAC into Matroska",)
+    return ()
+
+
+def run(argv: list[str], config: MediaConfig) -> None:
+    """Run FFmpeg to its end; it ends with us.
+
+    Args:
+        argv: the program and its arguments, with `-v error`.
+        config: how much of its words goes into a message.
+
+    Raises:
+        InputError: it says that an input is damaged, also where it went on.
+        OutputError: it failed.
+        ResourceError: the disc is full.
+        SetupError: it does not start.
+    """
+    try:
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, process_group=0
+        )
+    except OSError as error:
+        raise SetupError(f"cannot start {argv[0]}: {error.strerror}", "install ffmpeg or imageio-ffmpeg") from error
+    try:
+        _, stderr = process.communicate()  # reads until the end, so that FFmpeg never waits for us
+    except BaseException:  # Ctrl-C or a signal's SystemExit: no child may outlive us
+        process.kill()
+        process.communicate()
+        raise
+    said = stderr.decode("utf-8", "replace").strip()
+    if damage := _DAMAGE.search(said):
+        inputs = [word for flag, word in pairwise(argv) if flag == "-i"]
+        raise InputError(
+            f"{inputs[int(damage[1])].removeprefix('file:')} is damaged: {damage[2]}",
+            "get the file again; where only its old sound is damaged, leave that out with --original-audio drop",
+        )
+    if process.returncode == 0:
+        return
+    words = "\n".join(_reason_first(said.splitlines(), config.error_lines)) or f"exit code {process.returncode}"
+    if "No space left on device" in words:
+        raise ResourceError("the disc is full", "make room, or write to another disc")
+    raise OutputError(f"FFmpeg could not write the output:\n{words}", "choose another container for the output")
+
+
+def _reason_first(lines: list[str], most: int) -> list[str]:
+    """The first lines of what FFmpeg said, without what its threads say of each other's end."""
+    telling = [line for line in lines if not _ECHO.search(line)]
+    return (telling or lines)[:most]
+
+
+def _write_tone(path: Path) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=_RATE, layout="mono")
+        wave = np.sin(np.arange(round(_SECONDS * _RATE), dtype=np.float32) / 20)[None]
+        frame = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = _RATE, 0, Fraction(1, _RATE)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def _end_of(argv: list[str | Path], target: Path, stream: int = 0) -> float:
+    """When a sound of the file that a command makes is over, in seconds; 0 where it makes none."""
+    done = subprocess.run(
+        [*map(str, argv), str(target)], stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_S
+    )
+    if done.returncode or not target.exists():
+        return 0.0
+    with av.open(str(target)) as container:
+        sound = container.streams.audio[stream]
+        ends = [p.pts + (p.duration or 0) for p in container.demux(sound) if p.pts is not None and p.size]
+        return float(max(ends, default=0) * (sound.time_base or 0))
+
+
+def _ask(path: Path, *arguments: str) -> str:
+    argv = [str(path), "-hide_banner", "-v", "quiet", *arguments]
+    try:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SetupError(f"cannot run {path}: {error}", _REMEDY) from error
+    if not done.stdout:
+        raise SetupError(f"{path} gives no answer (exit code {done.returncode})", _REMEDY)
+    return done.stdout

@@ -1,0 +1,225 @@
+"""What becomes of each stream, decided before the long work: measured by its packets, tried in its new container."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import av
+
+from lipdub.config import MediaConfig
+from lipdub.errors import InputError, OutputError
+from lipdub.media.clocks import Clock
+from lipdub.media.containers import Container, Item, container_of, encoder_options, planned
+from lipdub.media.ffmpeg import ffmpeg_binary, run
+from lipdub.media.probe import (
+    FORMATS,
+    UNKNOWN,
+    AudioInfo,
+    codec_of,
+    file_url,
+    kind_of,
+    measured,
+    open_input,
+    probe,
+    read_clocks,
+)
+
+_TRIAL_S = 10.0  # of each stream that is tried; what begins later is only opened
+_QUIET = ("-hide_banner", "-nostdin", "-nostats", "-v", "error", "-y")
+_TRUST = ("-format_whitelist", FORMATS, "-protocol_whitelist", "file,pipe")
+_DROP = "get the file again; where only its old sound is damaged, leave that out with --original-audio drop"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamPlan:
+    """The streams of an output beside its picture."""
+
+    dub: AudioInfo  # as long as its packets are
+    dub_encoder: str  # "copy", or what FFmpeg is to make of it
+    items: tuple[Item, ...]  # of the source
+    losses: tuple[str, ...]  # what cannot go along, or not as it was: one sentence each
+    clocks: dict[int, Clock]  # of the source's streams, by index
+
+
+def plan_streams(
+    source: Path,
+    dub: Path,
+    output: Path,
+    *,
+    keep_audio: bool = True,
+    config: MediaConfig | None = None,
+    clocks: dict[int, Clock] | None = None,
+) -> StreamPlan:
+    """Decide about every stream of the source and the dub's; each is written for a few seconds and read back.
+
+    Args:
+        source: the video.
+        dub: the new sound.
+        output: its ending chooses the container; nothing is written there.
+        keep_audio: whether the old sound goes along.
+        config: which ffmpeg, and the bit rate of lossy sound.
+        clocks: of the source, if they were read already.
+
+    Raises:
+        OutputError: unknown container, or the dub fits into it in no way.
+        InputError: a stream that goes along is damaged, the dub has no sound, a file cannot be read.
+        SetupError: no ffmpeg.
+    """
+    config, container = config or MediaConfig(), container_of(output)
+    clocks = read_clocks(source) if clocks is None else clocks
+    sound = probe(dub)
+    if not sound.audio:
+        raise InputError(f"{dub} has no audio stream (it has: {', '.join(sound.streams)})", "give a file with sound")
+    heard = measured(sound, read_clocks(dub)).audio[0]
+    items, losses = planned(source, container, keep_audio=keep_audio)
+    kept: list[Item] = []
+    for item in items:
+        clock = clocks.get(item.index)
+        if clock is None and item.kind in ("audio", "subtitle", "data", "unknown"):
+            losses.append(f"{_name(item)} is empty: it is left out")
+            continue
+        if clock is not None and clock.damaged_s is not None:
+            raise InputError(f"{source} is damaged: {_name(item)} is incomplete at {clock.damaged_s:.3f} s", _DROP)
+        if clock is not None and item.kind == "audio":
+            planned_as, item = item.encoder, _without_hidden(item, clock, container, source)
+            if item.encoder != planned_as:
+                losses.append(f"{_name(item)} was cut without encoding it anew; it is now, as {item.encoder}")
+            if clock.repeats and item.encoder == "copy":
+                losses.append(
+                    f"{clock.repeats} packets of {_name(item)} repeat an earlier time: each is moved on a tick"
+                )
+        kept.append(item)
+    trial = _Trial(source, dub, output, config, clocks)
+    encoder = trial.dub(heard)
+    tried = [item for item in kept if item.kind != "attachment" and item.encoder != "attach"]
+    if tried and not trial.fits(tried):
+        for item in tried:
+            found = next((each for each in _ways(item, container, trial) if trial.fits([each])), None)
+            if found is None:
+                losses.append(f"{_name(item)} cannot be written into {container.muxer}: it is left out")
+            elif found.encoder != item.encoder:
+                losses.append(
+                    f"{_name(item)} cannot be copied into {container.muxer}: it is written as {found.encoder}"
+                )
+            kept[kept.index(item)] = found if found is not None else replace(item, encoder="")
+    kept = [item for item in kept if item.encoder]
+    return StreamPlan(dub=heard, dub_encoder=encoder, items=tuple(kept), losses=tuple(losses), clocks=clocks)
+
+
+def _name(item: Item) -> str:
+    return f"{item.kind} stream {item.index} ({item.codec})"
+
+
+def _without_hidden(item: Item, clock: Clock, container: Container, source: Path) -> Item:
+    """A copy without the packets that an edit list hides; QuickTime hides those before time 0 again."""
+    if item.encoder != "copy" or not clock.hidden:
+        return item
+    drops = [f"between(n\\,{first}\\,{last})" for first, last in clock.hidden if first > 0]
+    first, last = clock.hidden[0]
+    if first == 0 and last > 0 and not container.is_mov:  # more than an encoder's priming: what was cut off
+        if container.muxer in (
+            "matroska",
+            "webm",
+        ):  # all that is hidden would be noted as the codec's delay, and cut off
+            return replace(item, encoder=container.lossless or container.fallback, filters="")
+        with open_input(source) as opened:
+            zero = 0.0 if "mov" in opened.format.name else (opened.start_time or 0) / av.time_base
+        drops.append(f"lt(pts*tb\\,{zero - 1e-4:.6f})")
+    if not drops:
+        return item
+    return replace(item, filters=",".join(filter(None, [item.filters, f"noise=drop={'+'.join(drops)}"])))
+
+
+def _ways(item: Item, container: Container, trial: _Trial) -> list[Item]:
+    """A stream as it was planned, then in other codecs, those first that lose nothing."""
+    if item.kind == "audio":
+        encoders = [*trial.lossless(item, container), container.fallback]
+        return [item, *(replace(item, encoder=each, filters="") for each in encoders)]
+    if item.kind == "subtitle" and container.text and item.encoder != container.text:
+        return [item, replace(item, encoder=container.text)]
+    return [item]
+
+
+class _Trial:
+    """Writes a few seconds of streams into a container of the output's kind and reads them back."""
+
+    def __init__(self, source: Path, dub: Path, output: Path, config: MediaConfig, clocks: dict[int, Clock]) -> None:
+        self._source, self._dub, self._config, self._clocks = source, dub, config, clocks
+        self._container = container_of(output)
+        self._codec = ""
+
+    def dub(self, heard: AudioInfo) -> str:
+        """How the dub gets into the container: copied or encoded as it is meant to be, else in a way that works.
+
+        Raises:
+            OutputError: there is none.
+        """
+        said: OutputError | None = None
+        lossless = [self._container.lossless] if self._container.lossless else []
+        for encoder in (self._container.audio_encoder(heard.codec), *lossless, self._container.fallback):
+            self._codec = encoder
+            try:
+                if self._write([], heard):
+                    return encoder
+            except OutputError as error:
+                said = said or error
+        assert said is not None
+        raise said
+
+    def lossless(self, item: Item, container: Container) -> list[str]:
+        """Encoders that keep every sample of a sound."""
+        with open_input(self._source) as opened:
+            context = opened.streams[item.index].codec_context
+            whole = isinstance(context, av.AudioCodecContext) and context.format.name.startswith(("s16", "s32", "u8"))
+        return [container.lossless] if whole and container.lossless else []
+
+    def fits(self, items: Sequence[Item]) -> bool:
+        """Whether FFmpeg writes these streams, and what it wrote is what was there."""
+        try:
+            made = self._write(items, None)
+        except (OutputError, InputError):
+            return False
+        seen = [item for item in items if self._starts(item) < _TRIAL_S]
+        if len(seen) < len(items):  # one that begins late may not be there
+            return True
+        return len(made) > len(items) and all(map(_same, items, made[1:]))
+
+    def _starts(self, item: Item) -> float:
+        clock = self._clocks.get(item.index)
+        return 0.0 if clock is None else clock.start_s
+
+    def _write(self, items: Sequence[Item], heard: AudioInfo | None) -> list[tuple[str, str]]:
+        """Kind and codec of what was written: the dub, then `items`."""
+        argv = [str(ffmpeg_binary(self._config)), *_QUIET]
+        for path in (self._dub, self._source):
+            argv += [*_TRUST, "-t", str(_TRIAL_S), "-i", file_url(path)]
+        argv += ["-map", "0:a:0", "-c:0", self._codec, "-map_metadata", "-1", "-map_chapters", "-1"]
+        sounds = [(0, self._codec, heard)] if heard is not None else []
+        for number, item in enumerate(items, start=1):
+            argv += [
+                "-map",
+                f"1:{item.index}",
+                f"-c:{number}",
+                item.encoder,
+                f"-disposition:{number}",
+                item.disposition,
+            ]
+            sounds += [(number, item.encoder, item.sound)] if item.sound is not None else []
+        for number, encoder, info in sounds:
+            for key, value in encoder_options(encoder, info, self._config, number).items():
+                argv += [f"-{key}", value]
+        with tempfile.TemporaryDirectory(prefix="lipdub-") as folder:
+            path = Path(folder) / "trial"
+            run([*argv, "-f", self._container.muxer, file_url(path)], self._config)
+            with av.open(str(path), metadata_errors="replace") as made:
+                return [(kind_of(stream), codec_of(stream)) for stream in made.streams]
+
+
+def _same(item: Item, made: tuple[str, str]) -> bool:
+    kind, codec = made
+    if kind != item.kind and {kind, item.kind} != {"data", UNKNOWN}:
+        return False
+    return codec != UNKNOWN and (item.encoder != "copy" or codec == item.codec)

@@ -1,0 +1,251 @@
+"""Sources as people have them: joined, cut, streamed; and streams that no container takes."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from lipdub.config import MediaConfig
+from lipdub.errors import InputError, OutputError
+from lipdub.media import mux as module
+from lipdub.media.atomic import verify
+from lipdub.media.audio import load_audio
+from lipdub.media.ffmpeg import ffmpeg_binary
+from lipdub.media.kept import changes
+from lipdub.media.mend import on_one_clock
+from lipdub.media.mux import RemuxPlan, remux
+from lipdub.media.probe import measured, probe, read_clocks, require_video
+from lipdub.media.streams import plan_streams
+from lipdub.media.video import VideoReader
+from lipdub.media.writer import VideoWriter
+
+
+def run(*words: object) -> None:
+    subprocess.run([ffmpeg_binary(), "-v", "error", "-y", *map(str, words)], check=True)
+
+
+def dubbed(source: Path, dub: Path, output: Path) -> tuple[list[str], list[str], int]:
+    """As `sync` makes a file, with no mouth changed: what was told before, what changed, pictures."""
+    source, clocks, told = on_one_clock(source, output.parent.joinpath, MediaConfig())
+    info = measured(probe(source), clocks)
+    video, streams = require_video(info), plan_streams(source, dub, output, clocks=clocks)
+    with VideoReader(source, video) as reader, VideoWriter(output.parent / "p", video, output=output) as writer:
+        for frame in reader:
+            writer.write(frame.picture, frame.pts)
+    plan = RemuxPlan(
+        picture=output.parent / "p",
+        source=source,
+        source_info=info,
+        dub=dub,
+        output=output,
+        video_duration_s=video.duration_s,
+        streams=streams,
+    )
+    told += [*streams.losses, *remux(plan)]
+    verify(output, info, writer.n_frames)
+    return told, changes(source, output, video.index, streams.items), writer.n_frames
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def test_joined_recordings_are_put_on_one_clock(clip, sound, tmp_path, suffix):
+    clip(tmp_path / "a.ts", n_audio=1, n_frames=40, time_base=Fraction(1, 90000))
+    (tmp_path / "two.ts").write_bytes((tmp_path / "a.ts").read_bytes() * 2)
+    output = tmp_path / f"out.{suffix}"
+    told, _, n_frames = dubbed(tmp_path / "two.ts", sound(tmp_path / "d.wav", 3.0), output)
+    assert n_frames == 80 and "clock goes back" in told[0]
+    info = probe(output)
+    with VideoReader(output, require_video(info)) as reader:
+        times = [frame.time_s for frame in reader]
+    assert times[-1] - times[0] == pytest.approx(3.16, abs=0.1) and np.diff(times).max() < 0.15
+    assert [read_clocks(output)[each.index].end_s > 3.0 for each in info.audio] == [True, True]
+
+
+def test_a_clock_that_cannot_be_mended_is_refused_before_the_work(clip, tmp_path, monkeypatch):
+    clip(tmp_path / "a.ts", n_audio=1, n_frames=40, time_base=Fraction(1, 90000))
+    two = tmp_path / "two.ts"
+    two.write_bytes((tmp_path / "a.ts").read_bytes() * 2)
+
+    def refuse(argv, config):
+        raise OutputError("FFmpeg could not write the output", "")
+
+    monkeypatch.setattr("lipdub.media.mend.run", refuse)
+    with pytest.raises(InputError, match=r"goes back at 1\.\d+ s"):
+        on_one_clock(two, tmp_path.joinpath, MediaConfig())
+
+
+def test_old_sound_whose_times_repeat_is_copied_and_told(clip, sound, tmp_path):
+    clip(tmp_path / "a.mkv", n_audio=1, n_frames=50, time_base=Fraction(1, 1000))
+    setts = "setts=pts=min(PTS\\,800):dts=min(DTS\\,800)"
+    run("-i", tmp_path / "a.mkv", "-c", "copy", "-bsf:a", setts, tmp_path / "stuck.mkv")
+    told, _, _ = dubbed(tmp_path / "stuck.mkv", sound(tmp_path / "d.wav", 2.0), tmp_path / "out.mp4")
+    assert any("repeat an earlier time" in each for each in told)
+    assert len(probe(tmp_path / "out.mp4").audio) == 2
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "mov", "ts"])
+def test_a_cut_without_encoding_brings_nothing_hidden_back(clip, sound, tmp_path, suffix):
+    clip(tmp_path / "a.mp4", n_audio=1, n_frames=100)
+    run("-ss", "1.3", "-i", tmp_path / "a.mp4", "-t", "2", "-c", "copy", tmp_path / "cut.mp4")
+    before = load_audio(tmp_path / "cut.mp4")
+    output = tmp_path / f"out.{suffix}"
+    dubbed(tmp_path / "cut.mp4", sound(tmp_path / "d.wav", 2.0), output)
+    info = probe(output)
+    assert info.duration_s == pytest.approx(probe(tmp_path / "cut.mp4").duration_s, abs=0.15)
+    assert info.start_s == pytest.approx(0.0, abs=0.001) or suffix == "ts"
+    after = load_audio(output, stream=1)
+    assert len(after) == pytest.approx(len(before), abs=0.1 * 16000)
+    assert np.abs(after[1600:3200]).max() > 0.3
+
+
+def test_an_edit_list_of_two_pieces(clip, sound, tmp_path):
+    """Packets that it hides in the middle are not copied."""
+    clip(tmp_path / "a.mp4", n_audio=1, n_frames=100)
+    clock = read_clocks(tmp_path / "a.mp4")[1]
+    assert clock.hidden in ((), ((0, 0),))
+    planned = plan_streams(tmp_path / "a.mp4", sound(tmp_path / "d.wav"), tmp_path / "out.mp4")
+    index = planned.items[0].index
+    clocks = planned.clocks | {index: replace(clock, hidden=((0, 0), (40, 60)))}
+    (item,) = plan_streams(tmp_path / "a.mp4", tmp_path / "d.wav", tmp_path / "out.mp4", clocks=clocks).items
+    assert item.filters == "noise=drop=between(n\\,40\\,60)"
+
+
+@pytest.mark.parametrize(
+    ("codec", "source", "target", "made"),
+    [
+        ("pcm_bluray", "a.m2ts", "out.mkv", "flac"),
+        ("pcm_bluray", "a.m2ts", "out.mov", "pcm_s24le"),
+        ("pcm_bluray", "a.m2ts", "out.mp4", "aac"),
+        ("nellymoser", "a.flv", "out.mkv", "aac"),
+        ("adpcm_ima_qt", "a.mov", "out.mkv", "flac"),
+    ],
+)
+def test_sound_that_a_container_cannot_hold_is_converted_and_told(clip, sound, tmp_path, codec, source, target, made):
+    clip(tmp_path / "p.mp4", n_frames=25, time_base=Fraction(1, 1000), n_b=0)
+    rate = 22050 if codec == "nellymoser" else 48000
+    sound(tmp_path / "s.wav", 1.0, rate=rate)
+    inputs = ["-i", tmp_path / "p.mp4", "-i", tmp_path / "s.wav", "-map", "0:v", "-map", "1:a", "-c:v", "copy"]
+    run(*inputs, "-c:a", codec, "-strict", "-2", tmp_path / source)
+    before = load_audio(tmp_path / source)
+    told, changed, _ = dubbed(tmp_path / source, sound(tmp_path / "d.wav", 1.0), tmp_path / target)
+    assert [each.codec for each in probe(tmp_path / target).audio][1] == made
+    assert any(f"{codec} became {made}" in each for each in changed), (told, changed)
+    after = load_audio(tmp_path / target, stream=1)
+    n = min(len(before), len(after)) - 2000
+    if made in ("flac", "pcm_s24le"):
+        np.testing.assert_allclose(after[1000:n], before[1000:n], atol=2e-3)
+
+
+@pytest.mark.parametrize("layout", ["5.1(side)", "2.1", "3.0", "quad", "5.0(side)"])
+def test_opus_takes_any_layout(clip, sound, tmp_path, layout):
+    clip(tmp_path / "a.mkv", codec="libvpx-vp9", time_base=Fraction(1, 1000), n_b=0)
+    dubbed(tmp_path / "a.mkv", sound(tmp_path / "d.flac", codec="flac", layout=layout), tmp_path / "out.webm")
+    made = probe(tmp_path / "out.webm").audio[0]
+    assert made.codec == "opus" and made.channels >= av.AudioLayout(layout).nb_channels
+
+
+def test_one_stream_that_cannot_be_written_takes_no_other_with_it(clip, sound, tmp_path):
+    """A track of a kind that FFmpeg does not know, in a file with cover art."""
+    clip(tmp_path / "a.mov", n_frames=25, cover=False, n_audio=1)
+    run("-i", tmp_path / "a.mov", "-map", "0", "-c", "copy", "-timecode", "01:00:00:00", tmp_path / "t.mov")
+    data = (tmp_path / "t.mov").read_bytes()
+    assert data.count(b"tmcd") >= 2
+    (tmp_path / "x.mov").write_bytes(data.replace(b"tmcd", b"mebx"))
+    told, _, _ = dubbed(tmp_path / "x.mov", sound(tmp_path / "d.wav", 1.0), tmp_path / "out.mov")
+    assert any("left out" in each for each in told) or "timecode" in str(probe(tmp_path / "x.mov").streams)
+    assert probe(tmp_path / "out.mov").streams.count("audio") == 2
+
+
+def test_all_covers_are_kept_with_their_names_and_kinds(clip, sound, frame, tmp_path):
+    clip(tmp_path / "p.mkv", time_base=Fraction(1, 1000))
+    for name in ("cover.jpg", "cover_land.png", "small.gif"):
+        run("-f", "lavfi", "-i", "testsrc=s=32x24", "-frames:v", "1", "-update", "1", tmp_path / name)
+    words = []
+    for number, (name, kind) in enumerate({"cover.jpg": "jpeg", "cover_land.png": "png", "small.gif": "gif"}.items()):
+        words += ["-attach", tmp_path / name, f"-metadata:s:{1 + number}", f"mimetype=image/{kind}"]
+    run("-i", tmp_path / "p.mkv", "-map", "0", "-c", "copy", *words, tmp_path / "a.mkv")
+    told, changed, _ = dubbed(tmp_path / "a.mkv", sound(tmp_path / "d.wav"), tmp_path / "out.mkv")
+    with av.open(str(tmp_path / "out.mkv")) as made:
+        names = [(s.metadata["filename"], s.metadata["mimetype"]) for s in made.streams if "filename" in s.metadata]
+    assert names == [("cover.jpg", "image/jpeg"), ("cover_land.png", "image/png"), ("small.gif", "image/gif")]
+    assert (told, changed) == ([], [])
+
+
+def test_a_dub_that_came_out_too_short_is_never_put_in_place(clip, sound, tmp_path, monkeypatch):
+    """As an ffmpeg made it that cut by another clock."""
+    clip(tmp_path / "a.mp4", n_frames=50)
+    real = module.run
+
+    def short(argv, config):
+        real([word.replace("atrim=end=2.0", "atrim=end=0.1") for word in argv], config)
+
+    monkeypatch.setattr(module, "run", short)
+    with pytest.raises(OutputError, match=r"audio stream 1 of the output lasts .* to 0\.1\d\d s, not .* to 2\.000 s"):
+        dubbed(tmp_path / "a.mp4", sound(tmp_path / "d.wav", 2.0), tmp_path / "out.mp4")
+
+
+PAIRS = [
+    "mp4 mp4",
+    "mp4 mkv",
+    "mp4 mov",
+    "mp4 ts",
+    "mov mov",
+    "mov mp4",
+    "mov mkv",
+    "mkv mkv",
+    "mkv mp4",
+    "mkv webm",
+    "ts mkv",
+]
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_what_is_not_as_it_was_is_said(clip, sound, subtitled, tmp_path, pair):
+    """A walk over everything that FFmpeg shows of both files, by its own words; what differs must have been told."""
+    first, second = pair.split()
+    plain = first == "ts"
+    codec = "libvpx-vp9" if second == "webm" else "libx264"
+    path = tmp_path / f"plain.{first}"
+    clip(path, codec=codec, n_audio=2, n_frames=25, chapters=not plain, title="T", n_b=0, time_base=Fraction(1, 1000))
+    source = tmp_path / f"a.{first}"
+    if plain:
+        path.rename(source)
+    else:
+        subtitled(path, source, ffmpeg_binary())
+    told, changed, _ = dubbed(source, sound(tmp_path / "d.wav", 1.0), tmp_path / f"out.{second}")
+    said = " ".join([*told, *changed])
+    with av.open(str(source)) as old, av.open(str(tmp_path / f"out.{second}")) as new:
+        kinds = [[s.type for s in container.streams if s.type != "data"] for container in (old, new)]
+        assert kinds[1].count("audio") == kinds[0].count("audio") + 1
+        assert kinds[1].count("subtitle") == kinds[0].count("subtitle") or "subtitle stream" in said
+        assert len(new.chapters()) == len(old.chapters()) or "chapters" in said
+        assert new.metadata.get("title", new.metadata.get("TITLE")) == old.metadata.get("title") or "title" in said
+        for before, after in zip(old.streams.audio[:2], list(new.streams.audio)[1:], strict=False):
+            same = before.codec_context.name == after.codec_context.name
+            assert same or f"audio stream {before.index}: " in said
+            assert (before.language or "und") == (after.language or "und") or "language" in said
+
+
+def test_statistics_of_the_old_picture_do_not_describe_the_new_one(clip, sound, tmp_path):
+    clip(tmp_path / "p.mkv", time_base=Fraction(1, 1000))
+    run(
+        "-i",
+        tmp_path / "p.mkv",
+        "-c",
+        "copy",
+        "-metadata:s:v:0",
+        "BPS=5000000",
+        "-metadata:s:v:0",
+        "title=Take 3",
+        tmp_path / "a.mkv",
+    )
+    _, changed, _ = dubbed(tmp_path / "a.mkv", sound(tmp_path / "d.wav"), tmp_path / "out.mkv")
+    with av.open(str(tmp_path / "out.mkv")) as made:
+        tags = {key.lower(): value for key, value in made.streams[0].metadata.items()}
+    assert "bps" not in tags and tags["title"] == "Take 3"
+    assert changed == ["picture: tag BPS"]
