@@ -407,3 +407,20 @@ def load_audio_encoder(
     """`load_bound` for an audio encoder."""
     network, config = load_bound(name, "audio", config, device)
     return cast("TrackEncoder", network), config
+
+
+def load_features(name_or_path: str) -> nn.Module:
+    """The frozen backbone of the perceptual loss: VGG-16 (torchvision's layout), or VGG-19 up to conv3_1.
+
+    Raises:
+        WeightsError: absent, or neither of the two.
+    """
+    from lipdub.models.vgg import Vgg16, Vgg19Conv31
+
+    state, _ = load_state(locate(name_or_path))
+    for network in (Vgg16, Vgg19Conv31):
+        try:
+            return network(state)
+        except WeightsError:
+            continue
+    raise WeightsError(f"{name_or_path} holds neither VGG-16 nor VGG-19 features", "see `lipdub weights list`")

@@ -15,7 +15,7 @@ from lipdub.evaluation.teachers import FaceRecognizer
 from lipdub.models.expert import Expert
 from lipdub.models.syncnet import SyncNet
 from lipdub.models.vgg import Lpips
-from lipdub.weights import load_model, locate, sha256_of
+from lipdub.weights import load_features, load_model, locate, sha256_of
 
 BACKBONES = {"Vgg16": "VGG-16", "Vgg19Conv31": "VGG-19 to conv3_1"}
 
@@ -98,8 +98,4 @@ def file_of(weights: str) -> str:
 
 
 def _features(name: str | None) -> nn.Module | None:
-    if name is None:
-        return None
-    from lipdub.training.stages import load_features  # pulls the training engine in, which few calls need
-
-    return load_features(name)
+    return None if name is None else load_features(name)
