@@ -377,7 +377,7 @@ def load_tables(name: str) -> dict[str, Any]:
         names = sorted(p.relative_to(PRESETS).with_suffix("").as_posix() for p in PRESETS.rglob("*.toml"))
         raise InputError(f"no preset {name!r}", f"there are: {', '.join(names)}; or give a .toml file") from error
     except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read preset {path}: {error}", "mend it, or take one of lipdub's own") from error
+        raise InputError(f"cannot read preset {path}: {error}", "fix it, or use one of lipdub's presets") from error
 
 
 def _parse(text: str) -> Any:

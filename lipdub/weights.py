@@ -189,7 +189,7 @@ def pull(name: str, *, progress: bool = False) -> Path:
         path = _from_url(entry, progress) if entry.url else _from_hub(entry, progress)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise ResourceError(f"no space left for {entry.filename}", "free some, then pull again") from error
+            raise ResourceError(f"no space left for {entry.filename}", "free some space, then pull again") from error
         raise _unreachable(entry, error) from error
     if (digest := sha256_of(path)) != entry.sha256:
         blob = path.resolve()  # the hub's cache holds links
@@ -298,7 +298,7 @@ def save_state(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str,
         temporary.replace(path)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise ResourceError(f"no space left for {path}", "make room, or choose another folder") from error
+            raise ResourceError(f"no space left for {path}", "free some space, or choose another folder") from error
         raise OutputError(f"cannot write {path}: {error.strerror}", "choose another folder") from error
     finally:
         temporary.unlink(missing_ok=True)

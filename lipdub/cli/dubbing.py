@@ -110,7 +110,7 @@ def _judge(page: Path, done: SyncReport, options: SyncOptions, config: Config, *
         return
     write_page(page, quality_page(quality, done), overwrite=options.overwrite)
     if quality.report.lost:
-        console.warn(f"{quality.report.lost} stretches were dubbed in which no face is found any more")
+        console.warn(f"{quality.report.lost} segments were dubbed in which no face is found any more")
     for segment in quality.report.segments:
         for fault in segment.faults:
             console.warn(f"{clock(segment.first_s)} to {clock(segment.last_s)}, face {segment.face}: {fault}")

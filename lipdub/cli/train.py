@@ -54,7 +54,9 @@ def train(
     minutes: Annotated[
         float | None, typer.Option(min=0.0, help="End after this time, annealed, if steps are left.")
     ] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, any number of config.py.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value, any setting of config.py.")
+    ] = None,
     labels: Annotated[Path | None, typer.Option(help="Faces only: what scripts/label_faces.py wrote.")] = None,
     features: Annotated[
         str | None,

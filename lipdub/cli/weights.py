@@ -72,7 +72,7 @@ def verify(names: Names = None) -> None:
             wrong.append(name)
     if wrong:
         raise WeightsError(
-            f"{len(wrong)} not as in weights.toml: {', '.join(wrong)}", "each line above says what mends it"
+            f"{len(wrong)} not as in weights.toml: {', '.join(wrong)}", "each line above names its remedy"
         )
 
 

@@ -163,7 +163,7 @@ def speaker_table(path: Path) -> dict[str, str]:
             return {row["path"]: row["speaker"] for row in csv.DictReader(file, delimiter="\t")}
     except (OSError, KeyError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path} is no table of path and speaker", "separate columns by tabs, name them first"
+            f"{path} is not a table of path and speaker", "separate columns by tabs; the first line names them"
         ) from error
 
 
@@ -270,8 +270,8 @@ class Preparer:
             for path in paths:
                 path.unlink()
             raise InputError(
-                "the sound fits the mouth at no offset: somebody else is heard",
-                "give footage in which who is seen speaks, or --expert none",
+                "the audio matches the mouth at no offset: another person is speaking",
+                "use footage of the person who speaks, or --expert none",
             )
         return told
 

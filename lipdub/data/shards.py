@@ -104,7 +104,7 @@ def unpacked(folder: Path, entries: Sequence[ClipEntry]) -> Iterator[Path]:
             except OSError as error:
                 if error.errno != errno.ENOSPC:
                     raise
-                raise ResourceError(f"no room for {shard} in {name}", "set TMPDIR to a larger disc") from error
+                raise ResourceError(f"no room for {shard} in {name}", "set TMPDIR to a larger disk") from error
         n_missing = sum(not (clips / f"{entry.id}.npz").is_file() for entry in entries)  # a clip's last file
         if n_missing:
             what = f"shards of {folder} lack {n_missing} of {len(entries)} clips of split {entries[0].split!r}"

@@ -167,7 +167,7 @@ def _refuse_two_sounds(jobs: list[FaceJob], found: FaceTracks) -> None:
         if (mine & others).any():
             at_s = found.starts_s[job.track.first + int((mine & others).argmax())]
             raise InputError(
-                f"two sounds want face {job.track.person} at {at_s:.2f} s", "give turns that do not overlap"
+                f"overlapping turns for face {job.track.person} at {at_s:.2f} s", "give turns that do not overlap"
             )
         others |= mine
 

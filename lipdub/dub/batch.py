@@ -167,7 +167,8 @@ def run_batch(
     on_event(Done(report))
     if report.failed:
         raise BatchError(
-            f"{report.failed} of {report.items} dubs failed; see {state}", "mend the cause, then --retry-failed"
+            f"{report.failed} of {report.items} dubs failed; see {state}",
+            "fix the cause, then run again with --retry-failed",
         )
     return report
 
@@ -202,7 +203,7 @@ def read_state(path: Path) -> dict[str, BatchResult]:
         except (ValueError, TypeError, AttributeError) as error:
             if number == len(lines) - 1:
                 continue
-            raise InputError(f"{path}, line {number + 1}, is no result of a batch", "give another --state") from error
+            raise InputError(f"{path}, line {number + 1}: invalid batch result", "give another --state") from error
         results[result.key] = result
     return results
 

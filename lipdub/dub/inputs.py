@@ -99,11 +99,11 @@ class Inputs:
         apart_s = abs(self.speech.duration_s - self.dub_s)
         longer_s = self.dub_s - self.video.duration_s if self.length == "video" else 0.0  # else it is as was asked
         if longer_s > OTHER_LENGTH_S:
-            said.append(("length", f"the dub is {longer_s:.2f} s longer than the video; its end is cut"))
+            said.append(("length", f"the audio is {longer_s:.2f} s longer than the video; its end is cut"))
         elif longer_s < -OTHER_LENGTH_S:
-            said.append(("length", f"the dub is {-longer_s:.2f} s shorter than the video; the mouth rests then"))
+            said.append(("length", f"the audio is {-longer_s:.2f} s shorter than the video; the mouth then rests"))
         if apart_s > OTHER_LENGTH_S:
-            differ = f"the voice that drives the lips and the dub differ by {apart_s:.2f} s in length"
+            differ = f"the driving audio and the speech track differ by {apart_s:.2f} s in length"
             said.append(("drive", f"{differ}; both count from the video's start"))
         return said
 
@@ -139,7 +139,9 @@ def read_inputs(video: Path, audio: Path, options: SyncOptions, config: Config) 
         generator, config = load_network(options.generator, config, device)
         backend = face_backend(options.detector, config.face, device)
     if isinstance(generator, Wav2Lip) and any(one.sound is not None for one in options.speakers):
-        raise SetupError("Wav2Lip takes one sound only", "leave the sounds out of --speakers, or use --model lipdub")
+        raise SetupError(
+            "Wav2Lip supports a single driving audio", "leave the audio files out of --speakers, or use --model lipdub"
+        )
     with shared_cores():
         ear = _ear(generator, config, device)
         speech = ear.load_driving_audio(options.drive_audio or audio)

@@ -85,7 +85,7 @@ def render(
         queue.flush()
     on_frame(queue.frames)
     if queue.lost and not queue.dubbed:
-        raise WeightsError(f"the generator made no finite picture of {queue.lost} faces", "use other weights")
+        raise WeightsError(f"the generator returned NaN or infinity for all {queue.lost} faces", "use other weights")
     return Rendered(queue.frames, queue.dubbed, queue.lost, queue.added)
 
 

@@ -292,7 +292,7 @@ def _run(argv: list[str], config: MediaConfig) -> None:
     lines = said.splitlines()[-config.error_lines :]
     words = "\n".join(lines) or f"exit code {process.returncode}"
     if "No space left on device" in words:
-        raise ResourceError("the disc is full", "make room, or write to another disc")
+        raise ResourceError("the disk is full", "free some space, or write to another disk")
     raise OutputError(f"FFmpeg could not write the output:\n{words}", "try another container, such as .mkv")
 
 

@@ -76,5 +76,5 @@ def _run(path: Path, *arguments: str) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SetupError(f"cannot run {path}: {error}", "install another ffmpeg, or take it off PATH") from error
     if not done.stdout:
-        raise SetupError(f"{path} gives no answer (exit code {done.returncode})", "install another ffmpeg")
+        raise SetupError(f"{path} failed with exit code {done.returncode}", "install another ffmpeg")
     return done.stdout
