@@ -1,4 +1,4 @@
-"""Every number of lipdub, on one page: frozen sections, defaults, and how presets and `--set` change them.
+"""All settings: frozen sections with their defaults, and how files, presets and `--set` change them.
 
 Defaults are the thesis' values where it gives one (its section in brackets) and design decisions otherwise.
 `load_config`: defaults <- settings files <- TOML presets <- `--set section.key=value`. Unknown keys are errors.

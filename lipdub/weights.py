@@ -1,4 +1,4 @@
-"""From a name in weights.toml to a verified file, and from a file to a network.
+"""Weights: from a name in weights.toml to a verified file, and from a file to a network.
 
     manifest() -> locate(name) -> load_state(path) -> load_model(name, kind)        sync, train, eval: no network access
     pull(name)                                                                      the only function that downloads

@@ -1,4 +1,4 @@
-"""`lipdub batch`: a list of dubs, on this machine, on a cluster, or a share of it."""
+"""`lipdub batch`: many dubs, on this machine, on a cluster, or one shard of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every command of `lipdub` has: options in groups, settings files and environment, and a log."""
+"""Base class of all commands: option groups, settings files, environment variables, log."""
 
 from __future__ import annotations
 

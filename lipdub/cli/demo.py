@@ -1,4 +1,4 @@
-"""`lipdub demo`: a first dubbed video without any input."""
+"""`lipdub demo`: a dubbed video without any input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lipdub doctor`: is everything here that a job needs?"""
+"""`lipdub doctor`: checks of the installation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lipdub eval`: weights, judged on real clips."""
+"""`lipdub eval`: evaluation of weights on real clips, and of single finished videos."""
 
 from __future__ import annotations
 

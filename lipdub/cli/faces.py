@@ -1,4 +1,4 @@
-"""`lipdub faces`: who is in a video?"""
+"""`lipdub faces`: the faces in a video."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lipdub inspect`: did lipdub alter this file, and what is in it?"""
+"""`lipdub inspect`: disclosure tags, signature and streams of a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lipdub prepare`: footage -> a data set to train on."""
+"""`lipdub prepare`: from footage to a data set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`-`: sound from stdin, a film to stdout."""
+"""`-` as a file: audio from stdin, video to stdout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lipdub train`: the model package, trained."""
+"""`lipdub train`: training of every network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lipdub weights`: what there is, where it lies, and how more comes in."""
+"""`lipdub weights`: listing, download, import and export of weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The offset between sound and lips: of a source by the expert, where it is sure, else of its folder by loudness."""
+"""Offset between audio and lips of footage: per source by the expert, else per folder by loudness."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A prepared data set as WebDataset tar shards: a few large files in place of many small ones, to be taken elsewhere.
+"""WebDataset tar shards of a data set: a few large files to copy to other machines.
 
     SHARDS/manifest.json, clips.jsonl    as in the data set, see store.py
     SHARDS/<split>-000000.tar ...        of each clip <id>.json, its line of clips.jsonl, <id>.mp4 and <id>.npz

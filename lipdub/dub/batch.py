@@ -1,4 +1,4 @@
-"""Many dubs: what is left to do, done one by one or on a Ray cluster, remembered line by line.
+"""Batches of dubs: run one by one or on a Ray cluster, with a state file to resume from.
 
 An item is a video, a sound, an output and its options. Results are appended to a state file as they come, so that a
 batch that was stopped, or whose machine died, goes on where it was; an item is only ever counted once. Shard i of N

@@ -1,4 +1,4 @@
-"""What a job reads before its long work: both files, the dub as the lips hear it, the device, the networks."""
+"""Inputs of a dub: probed files, driving audio, device, networks."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Ear:
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What a job reads before its long work."""
+    """Inputs of a dub."""
 
     source: MediaInfo  # its picture with the ending that the options ask for
     dub_s: float  # length of the sound that will be heard

@@ -1,4 +1,4 @@
-"""`--preview`: the job on a few seconds of the film, cut out without loss."""
+"""`--preview`: the job on a few seconds of the video, cut losslessly."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from lipdub.threads import BackgroundWorker
 
 @dataclass(frozen=True)
 class Rendered:
-    """What pass 2 did."""
+    """Counts of pass 2."""
 
     frames: int  # written
     dubbed: int  # frames with at least one new mouth
@@ -39,7 +39,7 @@ class Rendered:
 
 @dataclass(frozen=True)
 class Pasted:
-    """A mouth that was painted into a frame."""
+    """A generated mouth, blended into a frame."""
 
     track: int
     alpha: NDArray[np.float32]  # (H, W) its opacity

@@ -1,4 +1,4 @@
-"""Whom to dub, with which sound, and when: what `--face` and `--speakers` say.
+"""Face selection: the syntax of `--face` and of `--speakers` files.
 
     [[speaker]]                    a table for each, in a TOML file
     face = "id:0,4"                as --face takes it; default: speaking

@@ -1,4 +1,4 @@
-"""What a call of `lipdub train` would do, told without doing it."""
+"""`lipdub train --dry-run`: settings, parameters, FLOPs and memory of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a request to a trained network: what `lipdub train` calls."""
+"""Training stages: from the request of `lipdub train` to a trained network."""
 
 from __future__ import annotations
 
