@@ -35,7 +35,7 @@ from lipdub.media.audio import load_audio
 from lipdub.mel import log_mel, mel_windows
 from lipdub.metrics import agreement, pearson
 from lipdub.models.layers import AudioEncoder
-from lipdub.weights import load_generator
+from lipdub.weights import load_audio_encoder, load_generator
 
 WIDTH = 32  # mel steps, 400 ms
 PENALTIES = (1e2, 1e3, 1e4, 1e5)
@@ -43,6 +43,7 @@ STEPS, BATCH, RATE_OF_LEARNING, LOOK_EVERY = 1500, 256, 1e-3, 100
 SUFFIXES = (".mp4", ".mpg", ".mkv", ".mov")
 
 Reader = Callable[[NDArray[np.float32]], NDArray[np.float64]]  # windows (N, 80, WIDTH) -> openings (N,)
+TrackReader = Callable[[NDArray[np.float32], NDArray[np.float64]], NDArray[np.float64]]  # mel, times (N,) -> openings
 
 
 def examples(folder: Path, split: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -97,20 +98,31 @@ def small_network(train: tuple[NDArray, NDArray], held: tuple[NDArray, NDArray])
     return read
 
 
-def hearing(name: str) -> Reader:
-    """What a generator with a shape code hears: the mean of the three inner openings."""
-    network, config = load_generator(name, Config())
-    if config.generator.window != WIDTH or not config.generator.shape_code:
-        raise SystemExit(f"{name} does not read a mouth shape off {WIDTH} columns of mel")
+def by_windows(read: Reader) -> TrackReader:
+    """A reader of windows as one of a whole track."""
+    return lambda mel, times: read(mel_windows(mel, times, MelConfig(), WIDTH))
 
-    def read(windows: NDArray[np.float32]) -> NDArray[np.float64]:
-        openings = []
+
+def predicted(name: str) -> TrackReader:
+    """What a generator's audio encoder, or the bundled one, predicts: the mean of the three inner openings."""
+    network, config = load_generator(name, Config())
+    encoder = (
+        load_audio_encoder(config.sync.audio_encoder, config)[0] if network.config.audio_context == "track" else None
+    )
+
+    def read(mel: NDArray[np.float32], times: NDArray[np.float64]) -> NDArray[np.float64]:
+        if encoder is not None:
+            openings = encoder.read_track(mel, torch.device("cpu"))[:, OPENINGS].mean(1)
+            columns = times * config.mel.sample_rate / config.mel.hop
+            return np.interp(columns, np.arange(len(openings)), openings)
+        parts = []
         with torch.inference_mode():
+            windows = mel_windows(mel, times, config.mel, network.config.window)
             for part in torch.from_numpy(windows).split(256):
                 shape = network.encode_audio(part).shape
                 assert shape is not None  # shape_code
-                openings.append(shape[:, OPENINGS].mean(1))
-        return torch.cat(openings).double().numpy()
+                parts.append(shape[:, OPENINGS].mean(1))
+        return torch.cat(parts).double().numpy()
 
     return read
 
@@ -127,8 +139,8 @@ def main() -> None:
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     train, held = examples(args.dataset, "train"), examples(args.dataset, "val")
-    readers = {"ridge": ridge(train, held), "network": small_network(train, held)}
-    readers |= {Path(name).stem: hearing(name) for name in args.weights}
+    readers = {"ridge": by_windows(ridge(train, held)), "network": by_windows(small_network(train, held))}
+    readers |= {Path(name).stem: predicted(name) for name in args.weights}
     judge, rows = MeshLandmarkTracker(args.yunet, args.mesh), []
     for path in sorted(path for path in args.clips.rglob("*") if path.suffix in SUFFIXES):
         try:
@@ -138,10 +150,9 @@ def main() -> None:
             print(f"{path}: {error.what}", flush=True)
             continue
         middles = seen.times_s + 0.5 / float(seen.info.average_rate)
-        windows = mel_windows(mel, middles, MelConfig(), WIDTH)
         row: dict[str, object] = {"clip": path.relative_to(args.clips).as_posix(), "kind": path.parent.name}
         for name, read in readers.items():
-            row[f"{name}_r"], row[f"{name}_z"] = agreement(read(windows), seen.openings)
+            row[f"{name}_r"], row[f"{name}_z"] = agreement(read(mel, middles), seen.openings)
         rows.append(row)
     with (args.output / "baselines.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from lipdub.faces.choose import face_backend
 from lipdub.faces.crop import OPENINGS, shape_code
 from lipdub.media.audio import load_audio
 from lipdub.media.probe import probe, require_video
-from lipdub.weights import load_generator
+from lipdub.weights import load_audio_encoder, load_generator
 
 SUFFIXES = (".mp4", ".mpg", ".mkv", ".mov")
 
@@ -39,12 +40,14 @@ def main() -> None:
     config, cpu = Config(), torch.device("cpu")
     names = args.weights or ["generator"]
     generators = [load_generator(name, config)[0] for name in names]
+    encoder = load_audio_encoder(config.sync.audio_encoder, config)[0]  # of the generators that have none
     backend = face_backend("builtin", config.face, cpu)
     found: dict[str, list[tuple[float, ...]]] = defaultdict(list)  # kind -> seen, posture seen; of each: heard, posture
     for path in sorted(path for path in args.clips.rglob("*") if path.suffix in SUFFIXES):
         try:
             seen = track_faces(path, require_video(probe(path)), backend, config, end_s=args.seconds)
-            speech = analyze_audio(load_audio(path), config.mel, config.sync)
+            waveform = load_audio(path)
+            by_track = analyze_audio(waveform, config.mel, config.sync, encoder=encoder)
         except LipdubError as error:
             print(f"{path}: {error.what}", flush=True)
             continue
@@ -54,6 +57,8 @@ def main() -> None:
         mouth = measure_style([smooth_shapes(shape_code(longest.landmarks), rate, config.sync.smooth_s)], rate)
         values = [mouth.movement, float(mouth.posture[OPENINGS].mean())]
         for generator in generators:
+            windows = generator.config.audio_context == "window"
+            speech = replace(by_track, shapes=None) if windows else by_track
             heard = predict_mouth_shapes(generator, speech, seen.times_s, config.mel, config.sync, cpu)
             assert heard is not None  # a shape code
             values += [heard.measure_style.movement, float(heard.measure_style.posture[OPENINGS].mean())]

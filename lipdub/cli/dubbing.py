@@ -74,13 +74,14 @@ def dub(
         StrictError: there were warnings, and they count.
         LipdubError: see `sync_video`.
     """
-    from lipdub.dub import excerpt, sync_video
+    from lipdub.dub import excerpt, filmed, sync_video
     from lipdub.media.atomic import AtomicOutput
 
     if page is not None:
         AtomicOutput(page, overwrite=options.overwrite, inputs=(video, audio, output)).check()
     with ExitStack() as stack:
         if preview_s is not None:
+            video, options = stack.enter_context(filmed(video, audio, options, config))
             video, audio, options = stack.enter_context(excerpt(video, audio, options, preview_s))
         on_event = stack.enter_context(console.progress(json_lines=show.json_, quiet=show.quiet))
         done = sync_video(video, audio, output, options, config=config, on_event=on_event)

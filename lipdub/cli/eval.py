@@ -73,7 +73,10 @@ def eval_(
     ] = None,
     features: Annotated[
         str | None,
-        typer.Option(help="VGG weights of the perceptual metric (7): vgg16, or a file. Without it it is left out."),
+        typer.Option(
+            help="VGG weights of the perceptual metric (7): vgg16, or a file. Without it our landmark network's "
+            "features measure it."
+        ),
     ] = None,
     syncnet: Annotated[
         str | None, typer.Option(help="SyncNet weights, for LSE-C and LSE-D. Without it they are left out.")
@@ -103,11 +106,18 @@ def eval_(
     ] = None,
     runs: Annotated[Path | None, typer.Option(help="Folder of runs of `lipdub train`; with --table.")] = None,
     yunet: Annotated[
-        str, typer.Option(help="The judge's face detector: a name of `lipdub weights list` or a file.")
-    ] = ("yunet"),
-    mesh: Annotated[str, typer.Option(help="The judge's landmarks: a name of `lipdub weights list` or a file.")] = (
-        "face-landmarker"
-    ),
+        str | None,
+        typer.Option(
+            help="The judge's face detector: a name of `lipdub weights list` or a file (default: yunet, if it is here)."
+        ),
+    ] = None,
+    mesh: Annotated[
+        str | None,
+        typer.Option(
+            help="The judge's landmarks: likewise (default: face-landmarker, if it is here; else our own landmarks "
+            "judge, and every column of theirs says so)."
+        ),
+    ] = None,
     seconds: Annotated[float, typer.Option(min=1.0, help="How much of each video is dubbed and judged.")] = 20.0,
     limit: Annotated[int | None, typer.Option(min=1, help="Most pictures, drawn by the seed.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the pairs.")] = 0,
@@ -135,8 +145,9 @@ def eval_(
     CLIPS are dubbed and judged by picture, lips against sound, and pauses, beside real and untouched videos. One file
     is checked by itself: offset, agreement, pauses, flicker and seam of each of its segments.
 
-    The judge of clips is MediaPipe's face mesh, not a network that dubs: pip install "lipdub[teachers]", then lipdub
-    weights pull yunet face-landmarker. A clip that cannot be dubbed or judged is counted as failed, with its reason.
+    The judge of clips should be MediaPipe's face mesh, not a network that dubs: pip install "lipdub[teachers]", then
+    lipdub weights pull yunet face-landmarker. Without these our own landmarks judge, and the table says so. A clip
+    that cannot be dubbed or judged is counted as failed, with its reason.
     """
     from lipdub.config import load_config
     from lipdub.evaluation.evaluate import EvalOptions, evaluate, list_pairs

@@ -51,13 +51,13 @@ def prepare(
     keep_offset: Annotated[
         bool, typer.Option("--keep-offset", help="Do not shift a folder's sound to where it fits the lips best.")
     ] = False,
-    expert: Annotated[
+    audio_encoder: Annotated[
         str,
         typer.Option(
-            help="Weights that hear whether a file's sound fits the lips: it is shifted to where it does, and dropped "
-            "where it never does; none for loudness alone."
+            help="Weights that predict mouths from a file's sound: it is shifted to where they fit the lips, and "
+            "dropped where they never do; none for loudness alone."
         ),
-    ] = "expert",
+    ] = "audio",
     jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Processes.")] = 1,
     shards: Annotated[
         int | None,
@@ -97,7 +97,7 @@ def prepare(
         val_share=val_share,
         test_share=test_share,
         correct_offset=not keep_offset,
-        expert=None if expert == "none" else expert,
+        audio_encoder=None if audio_encoder == "none" else audio_encoder,
         jobs=jobs,
     )
     summary = run(options, load_config(None, set_ or ()), on_line=console.say)

@@ -30,7 +30,7 @@ WEIGHTS = {Model.lipdub: "generator", Model.wav2lip: "wav2lip-gan"}  # default w
 @with_sync_options
 def sync(
     ctx: typer.Context,
-    video: Annotated[Path, typer.Argument(help="The video to dub.")],
+    video: Annotated[Path, typer.Argument(help="The video to dub, or a picture of a face.")],
     audio: Annotated[Path, typer.Argument(help="The new speech track, any format; - reads it from stdin.")],
     output: Annotated[
         Path,

@@ -1,9 +1,9 @@
 """`lipdub prepare`: footage -> aligned 25 fps clips with landmarks and sound, split by speaker.
 
 Each clip is followed by the same FaceTracker and cropped by the same function as in `lipdub sync`. The sound of a
-file is shifted to where the lip-sync expert finds that it fits the lips, and files in which somebody else is heard are
-dropped; where the expert is not sure, a folder is shifted as a whole by the lag at which mouth opening and loudness
-agree best (sources do not share one).
+file is shifted to where the mouths that the audio encoder predicts from it fit those that are seen, and files with
+somebody else's voice are dropped; where that is not sure, a folder is shifted as a whole by the lag at which mouth
+opening and loudness agree best (sources do not share one).
 
     OUTPUT/settings.json        what the folder was made with; a second call with other values is refused
     OUTPUT/done/<hash>.json     a finished source file: its clips, or why it gave none
@@ -32,20 +32,20 @@ from numpy.typing import NDArray
 
 from lipdub.config import Config, to_dict
 from lipdub.data.layouts import LAYOUTS, Footage
-from lipdub.data.offset import SourceOffset, group_offsets, offset_similarities, shift_sound, slice_mel, source_offset
+from lipdub.data.offset import SourceOffset, group_offsets, shift_correlations, shift_sound, slice_mel, source_offset
 from lipdub.data.settings import keep_settings
 from lipdub.data.store import RATE, ClipEntry, write_arrays, write_manifest
 from lipdub.errors import InputError, LipdubError, NoFaceError
 from lipdub.faces.backend import Frame
-from lipdub.faces.crop import crop_matrices, transform
+from lipdub.faces.crop import crop_matrices, shape_code, transform
 from lipdub.faces.tracker import FaceTracker, Track
 from lipdub.media.audio import load_audio
 from lipdub.media.probe import VideoInfo, probe, require_video
 from lipdub.media.video import VideoReader
 from lipdub.media.view import PictureView, write_clip
 from lipdub.mel import log_mel
-from lipdub.models.expert import Expert
-from lipdub.weights import load_expert
+from lipdub.models.audio_encoder import TrackEncoder
+from lipdub.weights import load_audio_encoder
 
 MIN_CONFIDENCE = 0.6  # mean over a track; below it the landmarks are not good enough to learn from
 LARGE_SPEAKER = 0.08  # a speaker with more of all frames than this is kept for training
@@ -68,7 +68,7 @@ class PrepareOptions:
     val_share: float = 0.06  # of the speakers
     test_share: float = 0.0
     correct_offset: bool = True
-    expert: str | None = None  # weights that judge the sound of each file; None: loudness alone
+    audio_encoder: str | None = None  # weights that judge the sound of each file; None: loudness alone
     jobs: int = 1  # processes; 1 = this one
 
 
@@ -147,9 +147,9 @@ def _quiet_worker() -> None:
 
 
 @cache
-def _expert(name: str) -> Expert:
-    """The expert, once in each process."""
-    return load_expert(name, Config())[0]
+def _encoder(name: str) -> TrackEncoder:
+    """The audio encoder, once in each process."""
+    return load_audio_encoder(name, Config())[0]
 
 
 def speaker_table(path: Path) -> dict[str, str]:
@@ -178,7 +178,7 @@ class Preparer:
     def settings(self) -> dict[str, dict[str, object]]:
         """Everything that the stored clips depend on."""
         kept = {key: getattr(self.options, key) for key in ("side", "margin", "crf", "min_s", "max_s")}
-        sound = {"expert": self.options.expert, "correct_offset": self.options.correct_offset}
+        sound = {"audio_encoder": self.options.audio_encoder, "correct_offset": self.options.correct_offset}
         return {"clip": kept, "mel": to_dict(self.config.mel), "face": to_dict(self.config.face), "sound": sound}
 
     def name(self, footage: Footage) -> str:
@@ -226,7 +226,8 @@ class Preparer:
         starts = range(0, len(rows), longest)
         pieces = [Segment(rows[at : at + longest], float(wanted[at])) for at in starts]
         pieces = [piece for piece in pieces if len(piece.rows) >= options.min_s * RATE]  # not what is left over
-        told = self._write_pictures(pieces, crops, stem, mel)
+        told = self._offset(pieces, track, mel)
+        self._write_pictures(pieces, crops, stem)
         steps, entries = mel_config.sample_rate / mel_config.hop, []
         for number, piece in enumerate(pieces):
             landmarks = np.stack([transform(track.landmarks[row], matrices[row]) for row in piece.rows])
@@ -249,31 +250,33 @@ class Preparer:
             )
         return entries
 
-    def _write_pictures(
-        self, pieces: Sequence[Segment], crops: Iterator[Frame], stem: str, mel: NDArray[np.float32]
-    ) -> SourceOffset:
-        """Write the pictures of each clip; what the expert makes of the sound, if it is asked.
+    def _offset(self, pieces: Sequence[Segment], track: Track, mel: NDArray[np.float32]) -> SourceOffset:
+        """What the audio encoder makes of the sound, if it is asked.
 
         Raises:
-            InputError: somebody else is heard; nothing is left on disc.
+            InputError: the voice is somebody else's.
         """
-        options, rows = self.options, []
-        expert = _expert(options.expert) if options.expert and options.correct_offset else None
-        paths = [options.output / "clips" / f"{stem}-{number}.mp4" for number in range(len(pieces))]
-        for path, piece in zip(paths, pieces, strict=True):
-            frames = list(islice(crops, len(piece.rows)))
-            write_clip(path, frames, RATE, options.crf)
-            if expert is not None:
-                rows.append(offset_similarities(expert, frames, options.margin, piece.start_s, mel, self.config.mel))
-        told = source_offset(rows)
+        options = self.options
+        if options.audio_encoder is None or not options.correct_offset:
+            return source_offset(())
+        predicted = _encoder(options.audio_encoder).read_track(mel, torch.device("cpu"))
+        curves = []
+        for piece in pieces:
+            shapes = shape_code(track.landmarks[piece.rows])
+            curves.append((len(shapes), shift_correlations(predicted, shapes, piece.start_s, self.config.mel)))
+        told = source_offset(curves)
         if told.foreign:
-            for path in paths:
-                path.unlink()
             raise InputError(
                 "the audio matches the mouth at no offset: another person is speaking",
-                "use footage of the person who speaks, or --expert none",
+                "give footage in which who is seen speaks, or --audio-encoder none",
             )
         return told
+
+    def _write_pictures(self, pieces: Sequence[Segment], crops: Iterator[Frame], stem: str) -> None:
+        """Write the pictures of each clip."""
+        for number, piece in enumerate(pieces):
+            path = self.options.output / "clips" / f"{stem}-{number}.mp4"
+            write_clip(path, list(islice(crops, len(piece.rows))), RATE, self.options.crf)
 
     def _follow(self, path: Path, info: VideoInfo) -> tuple[Track, NDArray[np.float64]]:
         """The largest face that is long and sure enough, and the times of all frames of the file.
@@ -364,6 +367,6 @@ def _summary(
         "minutes": round(sum(e.frames for e in entries) / RATE / 60, 2),
         "dropped": dict(Counter(r.reason for r in results if r.reason)),
         "offset_s": offsets,
-        "expert_sure": len({entry.source for entry in entries if entry.sure}),
-        "expert_shifted": len({entry.source for entry in entries if entry.sure and entry.offset_s}),
+        "offset_sure": len({entry.source for entry in entries if entry.sure}),
+        "offset_shifted": len({entry.source for entry in entries if entry.sure and entry.offset_s}),
     }

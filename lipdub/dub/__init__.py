@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lipdub.dub.plan import plan_sync
     from lipdub.dub.preview import excerpt
     from lipdub.dub.report import FacesReport, FaceSummary, SyncPlan, SyncReport
+    from lipdub.dub.still import filmed
     from lipdub.dub.sync import sync_video
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "SyncPlan",
     "SyncReport",
     "excerpt",
+    "filmed",
     "list_faces",
     "plan_sync",
     "sync_video",
@@ -29,6 +31,7 @@ __all__ = [
 _HOMES = {
     "SyncOptions": "options",
     "excerpt": "preview",
+    "filmed": "still",
     "list_faces": "face_list",
     "plan_sync": "plan",
     "sync_video": "sync",

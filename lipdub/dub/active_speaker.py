@@ -11,7 +11,7 @@ a change of speaker has its price.
 Any sound fits some mouth for a while. So the same is done with the sound put at other times, SHIFTS of them: only where
 the true sound fits better than in all but CHANCE of those is the answer called sure.
 
-Measured on real footage: benchmarks/RESULTS.md, "Who speaks".
+Measured on real footage: benchmarks/journal, "Who speaks".
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
+from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
 
 from lipdub.faces.crop import OPENINGS, SHAPE_SCALE, mouth_shape
 from lipdub.faces.selection import Turn
@@ -34,6 +34,9 @@ MAX_LAG_S = 0.2  # sound and picture of footage are seldom further apart
 MIN_SCORE = 0.12  # agreement that a face must have to speak at all
 SHIFTS = 20  # other times that the sound is tried at
 CHANCE = 1  # of them may fit as well as the true one
+STILL_RANGE = 0.3  # of the opening's unit within STILL_S: a mouth that varies less does not speak
+STILL_S = 0.4  # two syllables
+REST_S = 0.6  # shortest time for which a face is left alone
 CHANGE_S = 0.25  # agreement times seconds that a new speaker has to win by
 
 
@@ -120,6 +123,33 @@ def frames_of(turns: Sequence[Turn], times_s: NDArray[np.float64]) -> NDArray[np
     for start_s, end_s in turns:
         inside |= (start_s <= times_s) & (times_s < end_s)
     return inside
+
+
+def resting(
+    shapes: NDArray[np.floating], silent: NDArray[np.bool_], rate: float
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Where a mouth need not be touched: it does not speak in the video, and its new sound is silent.
+
+    A mouth does not speak where its opening varies by less than STILL_RANGE within STILL_S; what is shorter than REST_S
+    is not left alone.
+
+    Args:
+        shapes: (T, 8) of the mouth in the video, in units of SHAPE_SCALE.
+        silent: (T,) True where the new sound is silent.
+        rate: frames a second.
+
+    Returns:
+        (T,) True = leave it as it is; and (T,) how still it is: 1 = it does not move at all, 0 = at the limit.
+    """
+    opening = np.asarray(shapes, np.float64)[:, OPENINGS].mean(1)
+    width = 2 * round(STILL_S * rate / 2) + 1
+    moves = maximum_filter1d(opening, width, mode="nearest") - minimum_filter1d(opening, width, mode="nearest")
+    stillness = np.clip(1 - moves / STILL_RANGE, 0, 1)
+    rest = silent & (moves < STILL_RANGE)
+    edges = np.flatnonzero(np.diff(rest.astype(np.int8), prepend=0, append=0))
+    for first, stop in zip(edges[::2], edges[1::2], strict=True):
+        rest[first:stop] = stop - first >= REST_S * rate
+    return rest, stillness
 
 
 def _correlation(a: NDArray[np.floating], b: NDArray[np.floating], span: float) -> NDArray[np.float64]:

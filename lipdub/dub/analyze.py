@@ -9,7 +9,7 @@ crops of each face that is in view; nothing else grows with the video. The refer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lipdub.config import Config, FaceConfig
-from lipdub.dub.active_speaker import SpeakerScores, frames_of
+from lipdub.dub.active_speaker import SpeakerScores, frames_of, resting
 from lipdub.dub.cores import shared_cores
-from lipdub.dub.report import Segment, ShotReport
+from lipdub.dub.report import Rest, Segment, ShotReport
 from lipdub.dub.speaking_style import SpeakingStyle, frame_rate_of, measure_style, smooth_shapes
 from lipdub.errors import InputError, NoFaceError
 from lipdub.faces.backend import FaceBackend
@@ -33,7 +33,7 @@ from lipdub.media.video import VideoReader
 from lipdub.media.view import PictureView
 from lipdub.threads import BackgroundWorker
 
-REASONS = ("outside the range", "no face", "other or unclear face")  # why a frame passes through
+REASONS = ("outside the range", "no face", "other or unclear face", "nobody speaks")  # why a frame passes through
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class FaceJob:
     views: NDArray[np.int64]  # (T, K) which references each frame looks at
     detail: int = 1  # D / S: how much finer than the generator's faces a warp works
     voice: int = 0  # which of the sounds it speaks with
+    rests: tuple[Rest, ...] = ()  # where nobody speaks, and it is left as it is
 
     @property
     def references(self) -> Selection:
@@ -79,6 +80,7 @@ class Analysis:
     tracks: tuple[Track, ...] = ()  # everybody, chosen or not
     segments: tuple[Segment, ...] = ()  # who is dubbed, and when
     sure: bool = True  # of who speaks, where that was asked
+    rests: tuple[Rest, ...] = ()  # faces that were left alone since nobody spoke
 
     def styles(self) -> dict[int, SpeakingStyle]:
         """How each person among the jobs moves their mouth, by `track.person`, in all frames that are dubbed."""
@@ -97,6 +99,7 @@ def choose(
     face: Face = "largest",
     speakers: Sequence[Speaker] = (),
     speaking: Callable[[FaceTracks], SpeakerScores] | None = None,
+    silent: Sequence[NDArray[np.bool_]] | None = None,
 ) -> Analysis:
     """The faces to dub among all that were found.
 
@@ -108,6 +111,7 @@ def choose(
         face: whom to dub, where there are no `speakers`.
         speakers: whom to dub with which sound; the number of each is its jobs' `voice`.
         speaking: compares mouths with the video's own sound; asked only if a face is "speaking".
+        silent: (F,) of each voice, where it is silent: there a mouth that does not speak in the video is left alone.
 
     Raises:
         InputError: two sounds want the same mouth at the same time.
@@ -119,13 +123,15 @@ def choose(
     for voice, one in enumerate(selected):
         chosen = _parts(one, found, video, (info.display_width, info.display_height), heard)
         n_chosen += len(chosen)
-        jobs += [_job(track, found, config, when, voice) for track, when in chosen]
+        hushed = None if silent is None else silent[voice]
+        jobs += [_job(track, found, config, when, voice, hushed) for track, when in chosen]
+    rests = tuple(sorted((rest for job in jobs for rest in job.rests), key=lambda rest: rest.first_s))
     jobs = sorted((job for job in jobs if job.weight.any()), key=lambda job: job.track.first)
     if not jobs:
         what = _what_was_seen(len(found.tracks), n_chosen, selected, config)
         raise NoFaceError(f"{_range_of(video, found)}: {what}", "give another --face, --start or --end")
     _refuse_two_sounds(jobs, found)
-    reasons = _reasons(jobs, found.tracks, found.in_range)
+    reasons = _reasons(jobs, found.tracks, found.in_range, found.starts_s)
     spoken = tuple(segment for job in jobs for segment in _segments(job, found, config.face))
     return Analysis(
         times_s=found.times_s,
@@ -135,6 +141,7 @@ def choose(
         tracks=tuple(found.tracks),
         segments=spoken,
         sure=heard is None or heard.sure,
+        rests=rests,
     )
 
 
@@ -312,28 +319,58 @@ def _middles(starts: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
     return middles
 
 
-def _job(track: Track, found: FaceTracks, config: Config, when: NDArray[np.bool_], voice: int) -> FaceJob:
-    """`when` (F,): the frames in which it speaks."""
+def _job(
+    track: Track,
+    found: FaceTracks,
+    config: Config,
+    when: NDArray[np.bool_],
+    voice: int,
+    silent: NDArray[np.bool_] | None,
+) -> FaceJob:
+    """`when` (F,): the frames in which it is dubbed; `silent` (F,): those in which its sound is, if that counts."""
     own_times = found.times_s[track.first : track.first + len(track.landmarks)]
     generator = config.generator
     matrices = crop_matrices(track.landmarks, own_times, config.face, generator.size, margin=generator.margin)
-    usable = usable_rows(track, config.face) & when[track.frames.start : track.frames.stop]
-    fade = edge_fade(usable, config.face.fade_frames, fade_in=not track.opens_shot, fade_out=not track.closes_shot)
+    rows = slice(track.frames.start, track.frames.stop)
+    usable = usable_rows(track, config.face) & when[rows]
     references = found.references[track.id]
-    shapes = relative_shape(mouth_shape(track.landmarks), references.rest)
-    shapes = smooth_shapes(shapes, frame_rate_of(found.times_s), config.sync.smooth_s)
+    rate = frame_rate_of(found.times_s)
+    shapes = smooth_shapes(relative_shape(mouth_shape(track.landmarks), references.rest), rate, config.sync.smooth_s)
+    rests: tuple[Rest, ...] = ()
+    if silent is not None:
+        rest, stillness = resting(shapes, silent[rows], rate)
+        rest &= usable
+        usable &= ~rest
+        rests = tuple(_rests(track, rest, stillness, found.starts_s[rows]))
+    fade = edge_fade(usable, config.face.fade_frames, fade_in=not track.opens_shot, fade_out=not track.closes_shot)
     views = nearest_poses(track.landmarks, references)
-    return FaceJob(track, matrices, fade, found.references, shapes, views, found.detail[track.id], voice)
+    return FaceJob(track, matrices, fade, found.references, shapes, views, found.detail[track.id], voice, rests)
 
 
-def _reasons(jobs: list[FaceJob], tracks: list[Track], in_range: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _rests(
+    track: Track, rest: NDArray[np.bool_], stillness: NDArray[np.float64], starts_s: NDArray[np.float64]
+) -> Iterator[Rest]:
+    rows = np.flatnonzero(rest)
+    for part in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
+        if len(part):
+            first_s, last_s = (round(float(starts_s[row]), 3) for row in (part[0], part[-1]))
+            sure = round(float(stillness[part].mean()), 2)
+            yield Rest(face=track.person, first_s=first_s, last_s=last_s, confidence=sure)
+
+
+def _reasons(
+    jobs: list[FaceJob], tracks: list[Track], in_range: NDArray[np.bool_], starts_s: NDArray[np.float64]
+) -> NDArray[np.int64]:
     """(F,) 0 where a job dubs the frame, else 1 + the place in REASONS of why it does not."""
     dubbed, seen = np.zeros(len(in_range), bool), np.zeros(len(in_range), bool)
     for track in tracks:
         seen[track.first : track.first + len(track.landmarks)] = True
+    quiet = np.zeros(len(in_range), bool)
     for job in jobs:
         dubbed[job.track.first : job.track.first + len(job.weight)] |= job.weight > 0
-    return np.select([~in_range, dubbed, ~seen], [1, 0, 2], 3)
+        for rest in job.rests:
+            quiet |= (starts_s >= rest.first_s - 1e-3) & (starts_s <= rest.last_s + 1e-3)
+    return np.select([~in_range, dubbed, quiet & seen, ~seen], [1, 0, 4, 2], 3)
 
 
 def _counts(reasons: NDArray[np.int64]) -> dict[str, int]:

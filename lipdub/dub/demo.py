@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
+from lipdub.dub.still import RATE, sway
 from lipdub.faces.backend import Frame
 from lipdub.media.audio import write_wav
 from lipdub.media.view import write_clip
 
-RATE = 25  # frames a second
 SIDE = 480  # pixels of the clip
 SAMPLE_RATE = 16_000
 # first three formants of five vowels, Hz (textbook averages of an adult voice)
@@ -28,13 +28,8 @@ def portrait_frames(seconds: float) -> list[Frame]:
     frames = []
     for index in range(round(seconds * RATE)):
         t = index / RATE
-        zoom = 1.12 + 0.03 * np.sin(2 * np.pi * t / 5.3)
-        angle = 1.6 * np.sin(2 * np.pi * t / 3.7)
-        matrix = cv2.getRotationMatrix2D((225.0, 130.0), angle, zoom)
-        matrix[:, 2] += (
-            SIDE / 2 - 225 + 5 * np.sin(2 * np.pi * t / 2.9),
-            SIDE / 2 - 190 + 4 * np.sin(2 * np.pi * t / 2.3),
-        )
+        matrix = sway(t, (225.0, 130.0), 1.12)
+        matrix[:, 2] += SIDE / 2 - 225, SIDE / 2 - 190
         seen = cv2.warpAffine(picture, matrix, (SIDE, SIDE), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
         frames.append(np.asarray(seen, np.uint8))
     return frames

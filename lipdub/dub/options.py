@@ -181,6 +181,12 @@ class SyncOptions:
         kind=Path,
         read=read_speakers,
     )
+    only_speaking: bool = _option(
+        False,
+        SELECTION,
+        "Leave a face unchanged while neither its mouth speaks in the video nor the new audio does.",
+        kind=bool,
+    )
     start_s: float | None = _option(
         None, SELECTION, "Start of the dubbed range, in seconds or [h:]mm:ss.", name="start", read=parse_time
     )
@@ -265,6 +271,13 @@ class SyncOptions:
         "With --length audio, the picture after the video's end: its last frame, the video backwards and forwards, or "
         "the video from the start; the mouth goes on speaking.",
         choices=("freeze", "bounce", "loop"),
+    )
+    motion: str = _option(
+        "none",
+        OUTPUT,
+        "Where VIDEO is a picture (JPEG, PNG, WebP, ...), which gives a film as long as AUDIO: the head rests or moves "
+        "gently.",
+        choices=("none", "gentle"),
     )
     label: str | None = _option(
         None, OUTPUT, "Caption in a corner of every frame, in your own words; see --label.", name="label-text"

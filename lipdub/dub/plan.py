@@ -15,6 +15,7 @@ from lipdub.dub.face_list import summarize
 from lipdub.dub.inputs import Inputs, read_inputs
 from lipdub.dub.options import SyncOptions, adjusted
 from lipdub.dub.report import Estimate, SyncPlan
+from lipdub.dub.still import filmed
 from lipdub.dub.sync import UNSURE, chosen, find_faces, picture_writer, signing_of
 from lipdub.dub.trial import try_out
 from lipdub.events import Event, Plan, Progress, Stage, Warning_
@@ -45,8 +46,13 @@ def plan_sync(
         LipdubError: as `sync_video` would, as far as it can be known now.
     """
     options = options or SyncOptions()
-    run = _DryRun(Path(video), Path(audio), Path(output), options, on_event)
-    plan = run.plan(adjusted(config or Config(), options))
+    config = config or Config()
+    AtomicOutput(
+        Path(output), overwrite=options.overwrite, inputs=(Path(video), Path(audio), *options.audio_files)
+    ).check()
+    with filmed(Path(video), Path(audio), options, config) as (film, options):
+        run = _DryRun(film, Path(audio), Path(output), options, on_event)
+        plan = run.plan(adjusted(config, options))
     on_event(Plan(plan))
     return plan
 
@@ -64,9 +70,6 @@ class _DryRun:
 
     def plan(self, config: Config) -> SyncPlan:
         options = self._options
-        AtomicOutput(
-            self._output, overwrite=options.overwrite, inputs=(self._video, self._audio, *options.audio_files)
-        ).check()
         with self._stage("read", None):
             given = read_inputs(self._video, self._audio, options, config)
             signing_of(options, self._output)

@@ -29,6 +29,16 @@ class Segment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rest:
+    """Frames in a row in which a face was left as it was, since nobody spoke, with --only-speaking."""
+
+    face: int  # number of the person
+    first_s: float  # when its first frame is shown
+    last_s: float  # when its last one is
+    confidence: float  # how still the mouth is there, in [0, 1]
+
+
+@dataclass(frozen=True, kw_only=True)
 class SyncReport:
     """The outcome of one `sync`."""
 
@@ -46,6 +56,7 @@ class SyncReport:
     cached: bool = False  # whether faces were taken from an earlier run of the same video
     shots: tuple[ShotReport, ...] = field(default=())
     segments: tuple[Segment, ...] = field(default=())
+    rests: tuple[Rest, ...] = field(default=())  # with --only-speaking
     warnings: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
@@ -54,6 +65,7 @@ class SyncReport:
             "warnings": list(self.warnings),
             "shots": [asdict(shot) for shot in self.shots],
             "segments": [asdict(segment) for segment in self.segments],
+            "rests": [asdict(rest) for rest in self.rests],
         }
 
 

@@ -31,8 +31,8 @@ SPAN_S = 0.7  # a syllable or three
 MOVING_SHARE = 0.25  # of the frames, those that move most
 KNOWN_S = 2.4  # seconds in view after which half of what is done comes from the person
 MIN_MOVEMENT, SPEECH_MOVEMENT = 0.1, 0.3  # of a silent mouth; from the second on it surely speaks
-TYPICAL = 1.8  # movement of a mouth over that of what the bundled weights hear, on footage that they never saw
-TYPICAL_POSTURE = 1.35  # its posture over the heard one, likewise
+TYPICAL = 1.6  # movement of a mouth over that of what the bundled weights hear, on footage that they never saw
+TYPICAL_POSTURE = 1.45  # its posture over the heard one, likewise
 MIN_GAIN, MAX_GAIN = 0.4, 2.0  # of TYPICAL: bounds of the gain
 
 

@@ -23,6 +23,7 @@ from lipdub.dub.render import Rendered, Watch, render
 from lipdub.dub.report import SyncReport
 from lipdub.dub.side_by_side import write_comparison
 from lipdub.dub.speaking_style import UNKNOWN_STYLE
+from lipdub.dub.still import filmed
 from lipdub.errors import SetupError, WeightsError
 from lipdub.events import Done, Event, Progress, Stage, Warning_
 from lipdub.faces.choose import detector_identity
@@ -125,6 +126,7 @@ def chosen(found: FaceTracks, video: Path, given: Inputs, options: SyncOptions) 
         face=options.face,
         speakers=options.speakers,
         speaking=lambda found: speaking(found, given),
+        silent=[voice.gate_at(found.times_s) == 0 for voice in given.voices] if options.only_speaking else None,
     )
 
 
@@ -140,7 +142,7 @@ def sync_video(
     """Write `output`: `video` with lips that speak `audio`, and `audio` as its sound.
 
     Args:
-        video: any file with a picture that FFmpeg reads.
+        video: any file with a picture that FFmpeg reads, or a picture: see `still.filmed`.
         audio: any file with sound.
         output: must not exist, unless options.overwrite.
         options: what to do.
@@ -162,6 +164,7 @@ def sync_video(
         )
         assert target is not None
         compare, overlay = (None if each is None else each.temporary for each in others)
+        video, options = stack.enter_context(filmed(video, audio, options, config))
         job = _Job(options, config, on_event, overlay)
         report = job.run(video, audio, target)
         if compare is not None:
@@ -311,6 +314,7 @@ class _Job:
             generator=self._options.generator,
             shots=analysis.shots,
             segments=analysis.segments,
+            rests=analysis.rests,
             warnings=tuple(self._warnings),
         )
 

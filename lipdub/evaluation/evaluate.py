@@ -30,7 +30,13 @@ from lipdub.dub.sync import sync_video
 from lipdub.dub.wav2lip import LICENCE
 from lipdub.errors import InputError, LipdubError, NoFaceError, OutputError, ResourceError
 from lipdub.evaluation.ablation import ROWS, Row, export_runs, table_4_1
-from lipdub.evaluation.landmark_track import LandmarkTrack, LandmarkTracker, MeshLandmarkTracker, track_landmarks
+from lipdub.evaluation.landmark_track import (
+    TEACHER_COMMANDS,
+    LandmarkTrack,
+    LandmarkTracker,
+    find_judge,
+    track_landmarks,
+)
 from lipdub.evaluation.measure import Real, measure
 from lipdub.evaluation.networks import file_of, load_networks
 from lipdub.evaluation.pairs import Clip, Pair, clips_of_split, draw_pairs, find_clips, write_pairs
@@ -43,7 +49,6 @@ from lipdub.html.page import table_page, write_page
 from lipdub.media.audio import load_audio
 from lipdub.metrics.sync_offset import loudness
 from lipdub.models.wav2lip import Wav2Lip
-from lipdub.weights import locate
 
 REAL, FOREIGN, UNTOUCHED = "real", "real, other sound", "source untouched"
 VERDICTS, PAIRS = "clips.jsonl", "pairs.tsv"
@@ -70,8 +75,8 @@ class EvalOptions:
     lpips: str | None = None  # VGG-16
     identity: str | None = None  # SFace
     fid: str | None = None  # Inception
-    yunet: str = "yunet"  # a name in weights.toml or a file
-    mesh: str = "face-landmarker"
+    yunet: str | None = None  # a name in weights.toml or a file; None: the one there, or our own landmarks judge
+    mesh: str | None = None
     seconds: float = 20.0  # of each video
     limit: int | None = None  # most pictures
     seed: int = 0
@@ -93,13 +98,13 @@ def evaluate(
     Args:
         options: what to do.
         config: numbers behind it.
-        judge: looks at the videos; MediaPipe's mesh if None.
+        judge: looks at the videos; if None, MediaPipe's mesh where its files are here, else our own landmarks.
         on_event: told about stages and progress.
 
     Raises:
         InputError: no clips, no pair, or clips that all fail; a data set that does not fit the clips.
         OutputError: results are there already.
-        SetupError: no such device, or the extra `teachers` is missing.
+        SetupError: no such device, or a judge was named and the extra `teachers` is missing.
         WeightsError: a network that was named cannot be had.
     """
     job = _Job(options, config or Config(), judge, on_event)
@@ -130,7 +135,7 @@ class _Job:
         networks = {row: load_network(weights, config)[0] for row, weights in self._rows.items()}
         self._terms = {row: LICENCE for row, network in networks.items() if isinstance(network, Wav2Lip)}
         self._ablation: dict[str, Row] = {}
-        resolve_device(options.device)
+        device = resolve_device(options.device)
         self._networks, self._judged_by = load_networks(
             config,
             expert=options.expert,
@@ -142,7 +147,7 @@ class _Job:
         )
         inception = self._networks.inception
         self._frechet = None if inception is None else FrechetMeter(inception, config)
-        self._judge = judge or MeshLandmarkTracker(locate(options.yunet), locate(options.mesh))
+        self._judge = judge or find_judge(options.yunet, options.mesh, config.face, device)
         self._clips = _clips(options)
         self._pairs, self._without = _draw(self._clips, options)
         self._real: dict[Clip, Real | LipdubError] = {}
@@ -159,6 +164,8 @@ class _Job:
                 self._add_runs(self._options.runs, dubs)
             for row, terms in self._terms.items():
                 self._on_event(Warning_("licence", f"{row}: {terms}"))
+            if self._judge.ours:
+                self._on_event(Warning_("judge", f"the judge is {self._judge.name}. {self._judge.caveat}"))
             self._track_clips()
             verdicts = []
             for verdict in self._verdicts(dubs):
@@ -273,6 +280,7 @@ class _Job:
             verdicts=str(self._options.output / VERDICTS),
             order=tuple(order(lines, REAL, FOREIGN, (REAL, FOREIGN, UNTOUCHED))),
             backbone=self._networks.backbone,
+            own_landmarks=self._judge.ours,
             frechet=() if self._frechet is None else self._frechet.distances(),
             ablation=tuple(table_4_1(own, self._ablation, REAL)) if self._ablation else (),
         )
@@ -284,6 +292,9 @@ class _Job:
         files |= {row: f"finished videos in {folder}" for row, folder in options.videos.items()}
         files |= {name: f"{files[name]}: {row.name}" for name, row in self._ablation.items()}
         files |= self._networks.files
+        missing = self._networks.missing()
+        if self._judge.ours:
+            missing.append(f"landmarks by a network that is not ours ({TEACHER_COMMANDS})")
         source = str(options.clips)
         return Setting(
             source=source
@@ -298,9 +309,9 @@ class _Job:
             seed=options.seed,
             seconds=options.seconds,
             size=self._config.face.size,
-            judge=self._judge.name,
+            judge=f"{self._judge.name}. {self._judge.caveat}",
             files=files,
-            missing=tuple(self._networks.missing()),
+            missing=tuple(missing),
         )
 
 

@@ -1,4 +1,7 @@
-"""Who looks at the videos: a landmark judge that is none of the networks that dub, and what it saw of a file."""
+"""Who looks at the videos: a landmark judge, and what it saw of a file.
+
+MediaPipe's mesh is none of the networks that dub; where its files are not at hand, our own landmarks judge, and say so.
+"""
 
 from __future__ import annotations
 
@@ -14,24 +17,30 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lipdub.config import FaceConfig, MediaConfig
-from lipdub.errors import InputError, NoFaceError, WeightsError
-from lipdub.evaluation.teachers import MESH_TO_IBUG, FaceMesh, YuNet
-from lipdub.faces.backend import Frame, Landmarks
+from lipdub.errors import InputError, NoFaceError, SetupError, WeightsError
+from lipdub.evaluation.teachers import MESH_TO_IBUG, TEACHERS, FaceMesh, YuNet
+from lipdub.faces.backend import FaceBackend, Frame, Landmarks
+from lipdub.faces.builtin import box_of_landmarks
+from lipdub.faces.choose import builtin_backend
 from lipdub.faces.crop import crop_matrices, mouth_mask, parted_lips, transform
 from lipdub.media.probe import VideoInfo, probe, require_video
 from lipdub.media.video import VideoReader, upright_rgb
 from lipdub.media.view import PictureView
 from lipdub.metrics import mouth_opening
+from lipdub.weights import entry_of, find, locate
 
 PRESENT = 0.5  # presence below which the mesh has lost its face
 MIN_SEEN = 0.5  # share of a video's frames in which the judge must see a face
 LIPS = slice(48, 60)  # outer lips
+TEACHER_COMMANDS = f"{TEACHERS} && lipdub weights pull yunet face-landmarker"
 
 
 class LandmarkTracker(Protocol):
     """Finds the landmarks of one person in the frames of a video, one after the other."""
 
     name: str
+    caveat: str  # what the reader of its figures must know of it
+    ours: bool  # whether it is one of the networks that `lipdub sync` works with
 
     def begin(self) -> None:
         """A new video."""
@@ -53,6 +62,8 @@ class MeshLandmarkTracker:
     """
 
     name = "MediaPipe Face Landmarker (478 points, 68 used) in YuNet's box"
+    caveat = "It runs in none of our networks, but labelled the footage that they learnt from."
+    ours = False
 
     def __init__(self, yunet: Path, mesh: Path) -> None:
         try:
@@ -75,6 +86,65 @@ class MeshLandmarkTracker:
             points, presence = self._mesh.from_box(frame, found[int(np.argmax(found[:, 2] * found[:, 3]))])
         self._points = points if presence >= PRESENT else None
         return None if self._points is None else np.asarray(self._points[MESH_TO_IBUG], np.float32)
+
+
+class BuiltinJudge:
+    """The largest face of our own detector, then our own landmarks from frame to frame; found again where it is lost.
+
+    Args:
+        backend: finds boxes and landmarks.
+    """
+
+    name = "OUR OWN landmark network (68 points) in our own detector's box"
+    caveat = (
+        "It also tells `lipdub sync` where a mouth is, so it is no independent judge: what it misreads in a source, it "
+        "misreads in the dub. MediaPipe's mesh judges after: " + TEACHER_COMMANDS + "."
+    )
+    ours = True
+
+    def __init__(self, backend: FaceBackend) -> None:
+        self._backend = backend
+        self._box: NDArray[np.float32] | None = None
+
+    def begin(self) -> None:
+        """Forget the last video's face."""
+        self._box = None
+
+    def look(self, frame: Frame) -> Landmarks | None:
+        """As `Judge` says."""
+        found = None if self._box is None else self._landmarks(frame, self._box)
+        if found is None and len(boxes := self._backend.detect([frame])[0].boxes):
+            found = self._landmarks(frame, boxes[int(np.argmax((boxes[:, 2:] - boxes[:, :2]).prod(1)))])
+        self._box = None if found is None else box_of_landmarks(found)
+        return found
+
+    def _landmarks(self, frame: Frame, box: NDArray[np.float32]) -> Landmarks | None:
+        points, confidence = self._backend.landmarks([frame], box[None])
+        return points[0] if confidence[0] >= PRESENT else None
+
+
+def find_judge(yunet: str | None, mesh: str | None, config: FaceConfig, device: torch.device) -> LandmarkTracker:
+    """MediaPipe's mesh, if its files and its package are here or were asked for; our own landmarks otherwise.
+
+    Args:
+        yunet: detector of the mesh: a name in weights.toml or a file; None: the one of weights.toml, if it is here.
+        mesh: likewise.
+        config: of our own networks.
+        device: where these run.
+
+    Raises:
+        SetupError: a file was named, and the extra `teachers` is not installed.
+        WeightsError: a file that was named is not here, or is none of these.
+    """
+    asked = yunet is not None or mesh is not None
+    detector, landmarks = yunet or "yunet", mesh or "face-landmarker"
+    if asked or all(find(entry_of(name)) is not None for name in (detector, landmarks)):
+        try:
+            return MeshLandmarkTracker(locate(detector), locate(landmarks))
+        except SetupError:
+            if asked:
+                raise
+    return BuiltinJudge(builtin_backend(config, device))
 
 
 @dataclass(frozen=True)

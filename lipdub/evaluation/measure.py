@@ -12,7 +12,18 @@ from torch import Tensor, nn
 
 from lipdub.config import Config
 from lipdub.errors import InputError
-from lipdub.evaluation.landmark_track import Geometry, LandmarkTrack
+from lipdub.evaluation.landmark_track import Geometry, LandmarkTrack, lips_mask
+from lipdub.evaluation.mouth import (
+    PARTED,
+    SECOND_CONTOUR,
+    closure_rank,
+    closures,
+    contour_profiles,
+    interior_share,
+    mouth_width,
+    opening_reach,
+    second_contour,
+)
 from lipdub.evaluation.networks import Networks
 from lipdub.evaluation.perceptual import CHUNK, EVERY, ssim_masked
 from lipdub.evaluation.teachers import FaceRecognizer
@@ -20,6 +31,7 @@ from lipdub.faces.crop import crop_matrices, transform
 from lipdub.losses import expert_loss, perceptual
 from lipdub.mel import log_mel
 from lipdub.metrics import (
+    FAR,
     PEAK,
     SHORTEST,
     agreement,
@@ -39,7 +51,7 @@ from lipdub.models.syncnet import SyncNet
 
 EXPERT_STEP = 5  # frames between two windows [4.1]
 HEAD_MARGIN = 1.4  # side of what SyncNet and SFace see over that of our crop: they were trained on whole heads
-HEAD_SIDE = 160  # pixels of what SFace sees; it aligns to 112
+HEAD_SIDE = 160  # pixels of what SFace sees, which aligns to 112, and of the crop in which chins are looked for
 
 
 @dataclass(frozen=True)
@@ -88,6 +100,7 @@ def measure(
     geometry = Geometry.of(ground.tracked, config.face, config.face.size)
     faces = geometry.faces(video, config.media)  # cutting them out means decoding the file: once
     values |= _pictures(video, ground.tracked, geometry, faces, config, networks, truth)
+    values["second_contour"] = _second_contour(video, ground.tracked, config)
     if networks.recognizer is not None and video.path != ground.tracked.path:
         values["identity"] = _identity(video, ground.tracked, config, networks.recognizer)
     if networks.expert is not None:
@@ -127,7 +140,17 @@ def _curves(video: LandmarkTrack, sound: Real, config: Config) -> dict[str, floa
     silent = silent_frames(sound.waveform, config.mel.sample_rate, video.times_s[:count])
     middles = video.times_s + 0.5 / float(video.info.average_rate)
     offset = offset_by_loudness(video.openings, middles, sound.level, config.mel)
+    curve, times_s = video.openings[:count], video.times_s[:count]
+    real = np.interp(times_s, sound.tracked.times_s, sound.tracked.openings)
+    width = np.interp(times_s, sound.tracked.times_s, mouth_width(sound.tracked.landmarks))
+    frame_s = 1 / float(video.info.average_rate)
+    closed = closures(curve, real, silent, frame_s)
     return {
+        "closures": 100 * closed.made,
+        "closures_chance": 100 * closed.chance,
+        "closure_rank": closure_rank(curve, real, silent, frame_s),
+        "width_r": agreement(mouth_width(video.landmarks)[:count], width)[0],
+        "reach": opening_reach(curve, real),
         "opening_r": r,
         "opening_z": z,
         "articulation": movement,
@@ -150,6 +173,7 @@ def _pictures(
     truth: bool,
 ) -> dict[str, float]:
     mouth, skin = geometry.masks(real, video)
+    lips = _crop_points(video, geometry)
     wanted = faces if video.path == real.path else geometry.faces(real, config.media)
     count = min(len(faces), len(mouth))
     faces, wanted, mouth, skin = faces[:count], wanted[:count], mouth[:count], skin[:count]
@@ -157,16 +181,55 @@ def _pictures(
         "sharpness": float(laplacian_variance(faces, mouth).nanmean()),
         "jitter": float(ring_jitter(faces, skin)),
         "outside": float(PEAK * ((1 - mouth) * (faces - wanted).abs()).sum() / (3 * (1 - mouth).sum())),
+        "interior": interior_share(faces.numpy(), lips[:count]),
     }
     if truth:
         values["psnr"] = float(psnr_masked(255 * faces, 255 * wanted, mouth, peak=255.0).nanmean())
         values["ssim"] = ssim_masked(faces, wanted, mouth)
+        values["lip_sharpness"] = _lip_sharpness(faces, wanted, video, real, geometry)
         if networks.features is not None:
             values["perceptual"] = _perceptual(networks.features, faces, wanted)
         if networks.lpips is not None:
             parts = zip(faces[::EVERY].split(CHUNK), wanted[::EVERY].split(CHUNK), strict=True)
             values["lpips"] = float(torch.cat([networks.lpips(a, b) for a, b in parts]).mean())
     return values
+
+
+def _crop_points(video: LandmarkTrack, geometry: Geometry) -> NDArray[np.float64]:
+    """Landmarks (N, 68, 2) in the pixels of the crops that `geometry.faces` gives."""
+    pairs = zip(video.landmarks, geometry.matrices, strict=False)
+    return np.stack([transform(points, matrix) for points, matrix in pairs])
+
+
+def _lip_sharpness(
+    faces: Tensor, wanted: Tensor, video: LandmarkTrack, real: LandmarkTrack, geometry: Geometry
+) -> float:
+    """Laplacian variance within the lips over that within the real ones, over the frames in which both are parted."""
+    both = np.flatnonzero(np.minimum(video.openings[: len(faces)], real.openings[: len(faces)]) >= PARTED)
+    if not len(both):
+        return math.nan
+    means = []
+    for tracked, pictures in ((video, faces), (real, wanted)):
+        points = _crop_points(tracked, geometry)
+        masks = torch.from_numpy(np.stack([lips_mask(points[i], geometry.size) for i in both]))[:, None]
+        means.append(float(laplacian_variance(pictures[torch.from_numpy(both)], masks).nanmean()))
+    return means[0] / means[1] if means[1] > 0 else math.nan
+
+
+def _second_contour(video: LandmarkTrack, real: LandmarkTrack, config: Config) -> float:
+    """Percent of the frames with an edge below the lips that no frame of the real video has."""
+    matrices = crop_matrices(real.landmarks, real.times_s, config.face, HEAD_SIDE, margin=HEAD_MARGIN)
+    geometry = Geometry(matrices, HEAD_SIDE)
+    theirs = _crop_points(real, geometry)
+    source = contour_profiles(geometry.faces(real, config.media).numpy(), theirs)
+    if video.path == real.path:
+        found = second_contour(source, theirs, source, theirs, apart=FAR)
+    else:
+        ours = geometry.faces(video, config.media).numpy()
+        points = _crop_points(video, geometry)[: len(ours)]
+        found = second_contour(contour_profiles(ours, points), points, source, theirs)
+    known = found[np.isfinite(found)]
+    return float(100 * (known > SECOND_CONTOUR).mean()) if len(known) else math.nan
 
 
 def _perceptual(features: nn.Module, fake: Tensor, real: Tensor) -> float:

@@ -6,18 +6,41 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from lipdub.config import Config
 from lipdub.evaluation.perceptual import load_inception, load_lpips
 from lipdub.evaluation.quality import find_expert
 from lipdub.evaluation.teachers import FaceRecognizer
 from lipdub.models.expert import Expert
+from lipdub.models.facenets import LandmarkNet
 from lipdub.models.syncnet import SyncNet
 from lipdub.models.vgg import Lpips
 from lipdub.weights import load_features, load_model, locate, sha256_of
 
-BACKBONES = {"Vgg16": "VGG-16", "Vgg19Conv31": "VGG-19 to conv3_1"}
+BACKBONES = {
+    "Vgg16": "VGG-16",
+    "Vgg19Conv31": "VGG-19 to conv3_1",
+    "LandmarkFeatures": "our landmark network",
+}
+
+
+class LandmarkFeatures(nn.Module):
+    """Features of the bundled landmark network for the perceptual metric, where no VGG is at hand.
+
+    Finest first: (N, 40, S/4, S/4) and (N, 72, S/8, S/8) of images (N, 3, S, S) in [0, 1].
+    """
+
+    def __init__(self, network: LandmarkNet) -> None:
+        super().__init__()
+        self._quarter, self._eighth = network.quarter, network.eighth
+        self.requires_grad_(False)
+        self.eval()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """As the class says."""
+        quarter: Tensor = self._quarter(images - 0.5)
+        return quarter, self._eighth(quarter)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,15 +63,15 @@ class Networks:
 
     def missing(self) -> list[str]:
         """What cannot be measured, each with what it takes."""
-        wanted = {
-            "expert loss (--expert expert)": self.expert,
-            "perceptual (--features vgg16)": self.features,
-            "LPIPS (--lpips vgg16)": self.lpips,
-            "FID (--fid inception.safetensors)": self.inception,
-            "identity (--identity sface)": self.recognizer,
-            "LSE-C and LSE-D (--syncnet syncnet.safetensors)": self.syncnet,
+        measured = {
+            "expert loss (--expert expert)": self.expert is not None,
+            "perceptual by VGG (--features vgg16)": not isinstance(self.features, LandmarkFeatures | None),
+            "LPIPS (--lpips vgg16)": self.lpips is not None,
+            "FID (--fid inception.safetensors)": self.inception is not None,
+            "identity (--identity sface)": self.recognizer is not None,
+            "LSE-C and LSE-D (--syncnet syncnet.safetensors)": self.syncnet is not None,
         }
-        return [name for name, network in wanted.items() if network is None]
+        return [name for name, here in measured.items() if not here]
 
 
 def load_networks(
@@ -61,7 +84,7 @@ def load_networks(
     identity: str | None,
     fid: str | None,
 ) -> tuple[Networks, Config]:
-    """Every network that was named, by a name in weights.toml or a file; the bundled expert where none was.
+    """Every network that was named, by a name in weights.toml or a file; the bundled expert and features else.
 
     Returns:
         The networks, and `config` with the expert's sizes.
@@ -81,7 +104,7 @@ def load_networks(
     )
     named = {
         "expert": (expert or "expert") if judge is not None else None,
-        f"perceptual by {found.backbone}": features,
+        f"perceptual by {found.backbone}": features or "faces-landmarks",
         "SyncNet": syncnet,
         "LPIPS on VGG-16": lpips,
         "identity by SFace": identity,
@@ -97,5 +120,7 @@ def file_of(weights: str) -> str:
     return f"{path.name}, sha256 {sha256_of(path)[:16]}"
 
 
-def _features(name: str | None) -> nn.Module | None:
-    return None if name is None else load_features(name)
+def _features(name: str | None) -> nn.Module:
+    if name is None:
+        return LandmarkFeatures(cast(LandmarkNet, load_model("faces-landmarks", "faces-landmarks")))
+    return load_features(name)

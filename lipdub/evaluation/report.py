@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from lipdub import __version__
 from lipdub.evaluation.ablation import HEADER
+from lipdub.evaluation.mouth import CLOSED_S, CLOSED_SHARE, OPEN_PERCENTILE, SECOND_CONTOUR
 from lipdub.evaluation.pairs import PAIRINGS
 from lipdub.evaluation.table import COLUMNS, COVERAGE, DRAWS, Column, Difference, Frechet, Interval, Line, Verdict
 from lipdub.metrics import FAR, HIGH_PASS, LAG, SILENT_DB
@@ -34,6 +35,7 @@ class EvalReport:
     verdicts: str  # the per-clip file
     order: tuple[str, ...] = ()  # where a measure of lip-sync is not in the order that it should have
     backbone: str = ""  # of the perceptual metric: figures of different ones cannot be compared
+    own_landmarks: bool = False  # whether the judge is our own landmark network, no independent one
     ablation: tuple[tuple[str, ...], ...] = ()  # lines of Table 4.1, where runs were judged
     frechet: tuple[Frechet, ...] = ()  # FID, where Inception was given
 
@@ -49,7 +51,7 @@ class Block:
 
 def blocks(report: EvalReport) -> list[Block]:
     """One block per pairing, one line of text per measure, so that it fits into a terminal; then the differences."""
-    made = [Block(ABLATION, HEADER, report.ablation)] if report.ablation else []
+    made = [Block(_ablation(report), HEADER, report.ablation)] if report.ablation else []
     for pairing, lines in _by_pairing(report.lines).items():
         columns = _used(line.cells for line in lines)
         rows = [("judged", *(judged(line) for line in lines))]
@@ -74,6 +76,11 @@ def _frechet(report: EvalReport) -> tuple[tuple[str, ...], tuple[tuple[str, ...]
     return ("", *(PAIRINGS[pairing] for pairing in pairings)), lines
 
 
+def _ablation(report: EvalReport) -> str:
+    """Title of Table 4.1, with the backbone of its perceptual column: the thesis' own is VGG-16."""
+    return ABLATION + (f", perceptual by {report.backbone}" if report.backbone else "")
+
+
 def judged(line: Line) -> str:
     """How many of a row's pairs could be judged."""
     return f"{line.n - line.failed} of {line.n}" + (f", {line.failed} FAILED" if line.failed else "")
@@ -94,14 +101,16 @@ def _difference(value: Interval | None, column: Column) -> str:
 
 
 def heading(column: Column, report: EvalReport) -> str:
-    """The head of a column, with the backbone that it depends on, and an arrow where there is a better side."""
-    backbone = f", {report.backbone}" if column.key == "perceptual" else ""
-    return column.title + backbone + ARROWS[column.better]
+    """The head of a column, with the network that it depends on, and an arrow where there is a better side."""
+    network = f", {report.backbone}" if column.key == "perceptual" else ""
+    if column.landmarks and report.own_landmarks:
+        network = " [our landmarks]"
+    return column.title + network + ARROWS[column.better]
 
 
 def markdown(report: EvalReport) -> str:
     """Tables with one line per row, as Table 4.1 has them, the failures and the protocol."""
-    parts = [f"### {ABLATION}", _grid(HEADER, report.ablation)] if report.ablation else []
+    parts = [f"### {_ablation(report)}", _grid(HEADER, report.ablation)] if report.ablation else []
     for pairing, lines in _by_pairing(report.lines).items():
         columns = _used(line.cells for line in lines)
         rows = [(line.row, judged(line), *(cell(line.cells.get(c.key), c, line) for c in columns)) for line in lines]
@@ -208,7 +217,7 @@ def protocol(setting: Setting) -> tuple[str, ...]:
         "Rows of one pairing are judged on the same pairs. real = the sound's own video (r against itself is 1 by "
         "definition); real, other sound = a third real video; source untouched = the picture before dubbing."
         + (f" {setting.no_third} pairs have no third clip." if setting.no_third else ""),
-        f"Judge: {setting.judge}. It runs in none of our networks, but labelled the footage that they learnt from.",
+        f"Judge: {setting.judge}",
         f"Mouth opening: inner lips over outer eye corners. r, z: on curves minus their mean over {HIGH_PASS} frames; "
         f"r is the best within +-{LAG} frame, z its distance from circular shifts of {FAR} frames and more.",
         "Clips are taken as they are: where a source's own sound and lips lie apart, that is not corrected.",
@@ -219,6 +228,11 @@ def protocol(setting: Setting) -> tuple[str, ...]:
         + "; opening with loudness: their correlation without a shift, less the median over all shifts.",
         "Change outside the mouth: mean difference from the source in the rest of the crop, grey levels; one encode "
         "makes about 1. " + ("" if find_spec("torchmetrics") else "SSIM is left out: torchmetrics is not installed."),
+        f"Closures: lips of the sound's own video together inside speech (opening under {100 * CLOSED_SHARE:g} % of "
+        f"its {OPEN_PERCENTILE:g}th percentile for {1000 * CLOSED_S:g} ms); made: the dub's, too, +-{LAG} frame; "
+        "by chance: the same for its curve shifted; rank: of its opening there, 0.5 = chance. Width r: as opening r.",
+        f"Second contour: an edge below the lips, {SECOND_CONTOUR:g} grey levels a pixel stronger than in the best "
+        "fitting frame of the source; 1 % of real frames have one. Interior, vL within the lips: where lips part.",
         f"Silence: {-SILENT_DB:g} dB below the loud parts; motion there is in percent of the same mouth's in speech.",
         *([f"Not measured: {', '.join(setting.missing)}."] if setting.missing else []),
         f"Cells: mean and {COVERAGE:g} % bootstrap interval ({DRAWS} draws of clips) over the clips that could be "

@@ -27,6 +27,7 @@ class Column:
     better: str  # "up", "down", or "" where nearer to the real row is better
     digits: int
     sync: bool = False  # whether it says how well lips and sound fit: no video should be better there than a real one
+    landmarks: bool = False  # whether it is read off the judge's landmarks
 
     def beats(self, mine: float, theirs: float) -> bool:
         """Whether one mean is better than another."""
@@ -40,18 +41,26 @@ COLUMNS = (
     Column("ssim", "masked SSIM", "up", 3),
     Column("lpips", "LPIPS (VGG-16)", "down", 3),
     Column("sharpness", "masked vL", "up", 1),
-    Column("lmd", "LMD, %", "down", 2),
-    Column("opening_r", "opening r", "up", 2, sync=True),
-    Column("opening_z", "opening z", "up", 2, sync=True),
-    Column("replaced_z", "z of the replaced mouth", "down", 2),
-    Column("loudness", "opening with loudness", "up", 2, sync=True),
+    Column("lmd", "LMD, %", "down", 2, landmarks=True),
+    Column("opening_r", "opening r", "up", 2, sync=True, landmarks=True),
+    Column("opening_z", "opening z", "up", 2, sync=True, landmarks=True),
+    Column("replaced_z", "z of the replaced mouth", "down", 2, landmarks=True),
+    Column("loudness", "opening with loudness", "up", 2, sync=True, landmarks=True),
     Column("expert_c", "expert confidence", "up", 3, sync=True),
     Column("lse_c", "LSE-C (SyncNet)", "up", 2, sync=True),
     Column("lse_d", "LSE-D (SyncNet)", "down", 2, sync=True),
     Column("offset", "|offset|, ms", "down", 0, sync=True),
-    Column("articulation", "articulation", "", 2),
-    Column("range", "opening range, % of the eye distance", "", 1),
-    Column("silence", "motion in silence, %", "down", 0),
+    Column("articulation", "articulation", "", 2, landmarks=True),
+    Column("range", "opening range, % of the eye distance", "", 1, landmarks=True),
+    Column("closures", "closures made, %", "up", 0, landmarks=True),
+    Column("closures_chance", "closures by chance, %", "", 0, landmarks=True),
+    Column("closure_rank", "rank at closures", "down", 2, landmarks=True),
+    Column("width_r", "width r", "up", 2, landmarks=True),
+    Column("reach", "wide opening, over the real one", "", 2, landmarks=True),
+    Column("second_contour", "second contour, % of frames", "down", 1),
+    Column("interior", "dark or teeth between the lips, %", "", 0),
+    Column("lip_sharpness", "vL within the lips, over the real one", "", 2),
+    Column("silence", "motion in silence, %", "down", 0, landmarks=True),
     Column("jitter", "skin jitter", "", 2),
     Column("outside", "change outside the mouth", "down", 2),
     Column("identity", "identity (cosine, SFace)", "up", 3),

@@ -7,7 +7,7 @@ often it holds each code:
     likeness(a, b) = sum over cells and codes of sqrt(h_a h_b) / 36        in [0, 1]
 
 That needs no network and nobody's picture but the film's own. It tells people apart under one light and from one side;
-whoever comes back in another light or seen from elsewhere counts as somebody new. Measured: benchmarks/RESULTS.md,
+whoever comes back in another light or seen from elsewhere counts as somebody new. Measured: benchmarks/journal,
 "Who is there, and who comes back".
 """
 

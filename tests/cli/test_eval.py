@@ -20,7 +20,7 @@ def run(face_clip, fake_faces, generator_file: Path, tmp_path: Path, monkeypatch
     """`lipdub eval` on two drawn clips, with a judge of squares."""
 
     class SquareLandmarkTracker:
-        name = "squares"
+        name, caveat, ours = "squares", "It reads squares.", False
 
         def __init__(self, *files: Path) -> None:
             assert all(path.is_file() for path in files)
@@ -38,7 +38,7 @@ def run(face_clip, fake_faces, generator_file: Path, tmp_path: Path, monkeypatch
             return points
 
     monkeypatch.setattr("lipdub.dub.inputs.face_backend", lambda name, config, device: fake_faces())
-    monkeypatch.setattr("lipdub.evaluation.evaluate.MeshLandmarkTracker", SquareLandmarkTracker)
+    monkeypatch.setattr("lipdub.evaluation.landmark_track.MeshLandmarkTracker", SquareLandmarkTracker)
     monkeypatch.setattr("lipdub.evaluation.quality.find", lambda entry: None)  # no bundled expert: faster
     (tmp_path / "clips").mkdir()
     for name, phase in (("a", 0), ("b", 1)):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lipdub.dub.active_speaker import frames_of, score_speakers
+from lipdub.dub.active_speaker import REST_S, frames_of, resting, score_speakers
 from lipdub.faces.crop import TEMPLATE
 from lipdub.faces.tracker import Track
 
@@ -64,3 +64,18 @@ def test_a_turn_goes_to_the_face_that_fits_best_in_each_shot() -> None:
         for one, when in score_speakers(faces, heard(sound), RATE).in_turns([turn])
     ]
     assert spoken == [(0, [25, 99]), (2, [100, 149])]
+
+
+def test_a_mouth_rests_where_neither_it_nor_its_sound_speaks() -> None:
+    shapes = np.zeros((SIZE, 8), np.float32)
+    shapes[:, :3] = 0.5  # slightly open, and held so
+    talks = slice(100, 150)
+    shapes[talks, :3] += np.sin(np.arange(50))[:, None]
+    silent = np.zeros(SIZE, bool)
+    silent[20:60] = silent[90:200] = True
+    silent[220 : 220 + int(REST_S * RATE) - 2] = True  # too short
+    rest, stillness = resting(shapes, silent, RATE)
+    assert rest[20:60].all() and not rest[:20].any() and not rest[60:90].any()  # as far as its sound is silent
+    assert not rest[100:150].any() and rest[156:200].all()  # not while it speaks in the video
+    assert not rest[200:].any()
+    assert stillness[40] == 1 and stillness[125] == 0

@@ -18,7 +18,7 @@ from lipdub.dub.inputs import resolve_device
 from lipdub.errors import InputError, NoFaceError, OutputError, SetupError, WeightsError
 from lipdub.events import Done, Progress, Stage, Warning_
 from lipdub.faces.selection import Speaker
-from lipdub.media.audio import load_audio
+from lipdub.media.audio import load_audio, write_wav
 from lipdub.media.disclosure import read_marks
 from lipdub.media.mux import ffmpeg_binary
 from lipdub.media.probe import probe
@@ -144,6 +144,21 @@ def test_frames_without_a_face_pass_through(dub, face_clip, speech, pictures) ->
     assert touched == [5 <= number < 14 or number >= 18 for number in range(26)]
     assert report.passed == {"no face": 5, "other or unclear face": 4}
     assert report.dubbed + sum(report.passed.values()) == report.frames == 26
+
+
+def test_a_face_is_left_alone_while_nobody_speaks(dub, face_clip, pictures, tmp_path: Path) -> None:
+    video = face_clip(one, n_frames=60)
+    sound = np.zeros(int(2.4 * 16_000), np.float32)
+    sound[: 16_000 * 4 // 5] = 0.3 * np.sin(np.arange(16_000 * 4 // 5) * 0.2)  # 0.8 s
+    write_wav(tmp_path / "half.wav", sound, 16_000)
+    report = dub(video, tmp_path / "half.wav", only_speaking=True)
+    touched = [not equal(a, b) for (_, a), (_, b) in zip(pictures(video), pictures(dub.output), strict=True)]
+    assert all(touched[:20]) and not any(touched[30:])
+    (rest,) = report.rests
+    assert 0.8 <= rest.first_s <= 1.2 and rest.last_s == pytest.approx(2.36) and rest.confidence > 0.9
+    assert report.passed == {"nobody speaks": 60 - sum(touched)} == report.shots[0].passed
+    everything = dub(video, tmp_path / "half.wav", overwrite=True)
+    assert (everything.dubbed, everything.rests) == (60, ())
 
 
 @pytest.mark.parametrize(

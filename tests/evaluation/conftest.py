@@ -25,7 +25,7 @@ def square_tracker(fake_faces) -> Callable[[], object]:
     """Maker of a judge that takes the width of a bright square for its mouth's opening."""
 
     class SquareLandmarkTracker:
-        name = "the width of squares"
+        name, caveat, ours = "the width of squares", "It reads squares.", False
 
         def __init__(self) -> None:
             self._finder = fake_faces()

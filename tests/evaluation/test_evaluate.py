@@ -32,9 +32,11 @@ FAST = load_config(None, ["media.preset=ultrafast", "face.size=32"])
 def run(square_tracker, generator_file: Path, tmp_path: Path) -> Callable[..., EvalReport]:
     """`evaluate` with the small generator and the judge of squares."""
 
-    def make(clips: Path, config: Config = FAST, on_event=lambda event: None, **changes: object) -> EvalReport:
+    def make(
+        clips: Path, config: Config = FAST, on_event=lambda event: None, judge=None, **changes: object
+    ) -> EvalReport:
         options = EvalOptions(clips=clips, output=tmp_path / "out", weights=(str(generator_file),), device="cpu")
-        return evaluate(replace(options, **changes), config, judge=square_tracker(), on_event=on_event)
+        return evaluate(replace(options, **changes), config, judge=judge or square_tracker(), on_event=on_event)
 
     return make
 
@@ -82,7 +84,7 @@ def test_each_row_has_the_figures_that_it_can_have(run, talking) -> None:
     assert "psnr" not in line_of(report, "own", REAL).cells and "dubbed" not in line_of(report, "own", REAL).cells
     untouched = line_of(report, "speaker", UNTOUCHED)
     assert untouched.cells["replaced_z"].mean > untouched.cells["opening_z"].mean
-    assert "expert" not in own.cells and "perceptual" not in own.cells
+    assert "expert" not in own.cells and own.cells["perceptual"].mean > 0  # by the bundled landmark network
 
 
 def test_failures_are_counted_with_their_reason(run, talking) -> None:
@@ -161,7 +163,7 @@ def test_networks_of_others_are_columns_and_what_is_absent_is_named(run, talking
     assert "### FID" in markdown(report) and ",set,tiny,,fid," in as_csv(report)
     assert "LPIPS on VGG-16: file of vgg16" in report.protocol
     assert next(line for line in report.protocol if line.startswith("Not measured")) == (
-        "Not measured: expert loss (--expert expert), perceptual (--features vgg16), "
+        "Not measured: expert loss (--expert expert), perceptual by VGG (--features vgg16), "
         "LSE-C and LSE-D (--syncnet syncnet.safetensors)."
     )
 
@@ -326,3 +328,20 @@ def test_markdown_has_rows_as_the_thesis_does_and_the_protocol(run, talking) -> 
     for line in report.protocol:
         assert f"- {line}" in text
     assert "Judge: the width of squares" in text and "seed 0" in text
+
+
+def test_our_own_landmarks_are_marked_wherever_they_judge(run, talking, square_tracker) -> None:
+    judge, events = square_tracker(), []
+    judge.ours, judge.name, judge.caveat = True, "OUR OWN squares", "No independent judge."
+    clips = talking()
+    report = run(clips, pairings=("own",), limit=1, on_event=events.append)
+    assert not report.own_landmarks and "[our landmarks]" not in markdown(report)
+    report = run(clips, pairings=("own",), limit=1, judge=judge, on_event=events.append, overwrite=True)
+    head = next(line for line in markdown(report).splitlines() if line.startswith("| row |"))
+    marked = [title for title in head.split(" | ") if "[our landmarks]" in title]
+    assert {"opening r [our landmarks] ↑", "LMD, % [our landmarks] ↓"} <= set(marked)
+    assert not {title for title in marked if "PSNR" in title or "vL" in title or "perceptual" in title}
+    assert "Judge: OUR OWN squares. No independent judge." in report.protocol
+    assert any(line.startswith("Not measured: ") and "not ours" in line for line in report.protocol)
+    assert any(event.code == "judge" for event in events if isinstance(event, Warning_))
+    assert any(line.startswith("perceptual by our landmark network: landmarks.safetensors") for line in report.protocol)

@@ -8,9 +8,9 @@ import torch
 from skimage.data import astronaut
 
 from lipdub.config import FaceConfig, MediaConfig
-from lipdub.errors import InputError, NoFaceError, WeightsError
+from lipdub.errors import InputError, NoFaceError, SetupError, WeightsError
 from lipdub.evaluation import landmark_track as module
-from lipdub.evaluation.landmark_track import Geometry, MeshLandmarkTracker, track_landmarks
+from lipdub.evaluation.landmark_track import BuiltinJudge, Geometry, MeshLandmarkTracker, find_judge, track_landmarks
 from lipdub.evaluation.teachers import MESH_TO_IBUG
 
 MEDIA = MediaConfig()
@@ -114,3 +114,30 @@ def test_mediapipe_sees_the_portrait(shared: Path) -> None:
     assert points is not None
     np.testing.assert_allclose(points[36:48].mean(0), (225, 115), atol=15)
     assert judge.look(np.zeros((64, 64, 3), np.uint8)) is None
+
+
+def test_without_the_mesh_our_own_landmarks_judge(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(module, "find", lambda entry: None)  # nothing was fetched
+    judge = find_judge(None, None, FaceConfig(), torch.device("cpu"))
+    assert isinstance(judge, BuiltinJudge) and judge.ours and "OUR OWN" in judge.name
+    picture = astronaut()[:256, 96:352]
+    judge.begin()
+    first = judge.look(picture)
+    moved = judge.look(np.roll(picture, 5, 1))
+    assert first is not None and moved is not None
+    assert np.abs(moved - first - [5, 0]).max() < 2  # follows
+    assert judge.look(np.zeros_like(picture)) is None
+    again = judge.look(picture)
+    assert again is not None and np.abs(again - first).max() < 2  # found again
+    with pytest.raises(WeightsError, match="yunet"):
+        find_judge("yunet", None, FaceConfig(), torch.device("cpu"))  # asked for: not replaced in silence
+
+    def lacking(*files: Path) -> MeshLandmarkTracker:
+        raise SetupError("needs ai-edge-litert", "install it")
+
+    monkeypatch.setattr(module, "find", lambda entry: tmp_path)
+    monkeypatch.setattr(module, "locate", Path)
+    monkeypatch.setattr(module, "MeshLandmarkTracker", lacking)
+    assert isinstance(find_judge(None, None, FaceConfig(), torch.device("cpu")), BuiltinJudge)
+    with pytest.raises(SetupError):
+        find_judge(None, "mesh.task", FaceConfig(), torch.device("cpu"))

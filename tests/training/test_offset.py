@@ -1,73 +1,71 @@
-"""What the expert makes of a source's sound, and what `prepare` does about it."""
+"""What the mouths predicted from a source's sound say of its offset, and what `prepare` does about it."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
-from lipdub.config import Config, load_config
-from lipdub.data.offset import ENOUGH_S, FOREIGN, SURE, offset_similarities, source_offset
+from lipdub.config import MelConfig
+from lipdub.data.offset import ENOUGH_S, FOREIGN, SHIFTS_S, SURE, shift_correlations, source_offset
 from lipdub.data.store import RATE
-from lipdub.models.expert import Expert
 
-SHIFTS = 31  # from -15 to 15 frames
-
-
-def rows(seconds: float, strength: float, shift: int = 0) -> np.ndarray:
-    """Similarities of a source whose best shift stands out by what gives the given strength."""
-    made = np.full((round(seconds * RATE), SHIFTS), 0.3)
-    made[:, 15 + shift] += strength / np.sqrt(seconds / 4)
-    return made
+STEPS = 80  # of mel a second
 
 
-def test_a_clear_offset_is_believed_over_all_clips_of_a_source() -> None:
-    told = source_offset([rows(2.0, 0.3, shift=3), np.zeros((0, 1)), rows(2.0, 0.3, shift=3)])
-    assert (told.offset_s, told.sure, told.foreign) == (pytest.approx(0.12), True, False)
+def curve(strength: float, seconds: float, shift_s: float = 0.0) -> tuple[int, np.ndarray]:
+    """Frames and correlations of a clip whose best shift has what gives the strength."""
+    made = np.full(len(SHIFTS_S), -0.5)
+    made[np.abs(SHIFTS_S - shift_s).argmin()] = strength / np.sqrt(seconds / 4)
+    return round(seconds * RATE), made
 
 
-@pytest.mark.parametrize("shift", [-1, 0, 1])
-def test_a_frame_is_within_what_the_expert_can_tell(shift: int) -> None:
-    told = source_offset([rows(ENOUGH_S, 0.3, shift)])
-    assert (told.offset_s, told.sure) == (0.0, True)
+def mouths(times: np.ndarray, seed: int) -> np.ndarray:
+    """Shapes (T, 8) of a mouth that moves at random, at any times."""
+    rng = np.random.default_rng(seed)
+    knots = np.arange(-2, 20, 0.1)
+    return np.stack([np.interp(times, knots, rng.uniform(0, 2, len(knots))) for _ in range(8)], 1).astype(np.float32)
 
 
-def test_an_unclear_one_is_not() -> None:
-    told = source_offset([rows(ENOUGH_S, 0.9 * SURE, shift=3)])
+@pytest.mark.parametrize("late_s", [-0.12, 0.0, 0.08])
+def test_the_shift_at_which_predicted_and_seen_mouths_agree_is_found(late_s: float) -> None:
+    start_s = 3.0
+    predicted = mouths(np.arange(12 * STEPS) / STEPS, seed=1)
+    seen = mouths(start_s + (np.arange(150) + 0.5) / RATE - late_s, seed=1)  # lips behind the sound
+    found = shift_correlations(predicted, seen, start_s, MelConfig())
+    assert found.shape == SHIFTS_S.shape and found.max() > 0.99
+    told = source_offset([(150, found)])
+    assert (told.offset_s, told.sure, told.foreign) == (pytest.approx(late_s), True, False)
+
+
+def test_another_voice_fits_at_no_shift() -> None:
+    predicted = mouths(np.arange(12 * STEPS) / STEPS, seed=2)
+    seen = mouths((np.arange(250) + 0.5) / RATE, seed=3)
+    assert source_offset([(250, shift_correlations(predicted, seen, 0.0, MelConfig()))]).foreign
+
+
+def test_clips_of_a_source_are_judged_together() -> None:
+    half = ENOUGH_S / 2
+    count, one = curve(0.7 * SURE, half, 0.06)  # over twice the time the same correlation is 1.4 times as strong
+    told = source_offset([(count, one), (count, one)])
+    assert (told.offset_s, told.sure) == (0.0, False)
+    count, one = curve(0.75 * SURE, half, 0.06)
+    told = source_offset([(count, one), (count, one)])
+    assert (told.offset_s, told.sure) == (pytest.approx(0.06), True)
+
+
+def test_an_unclear_offset_is_not_believed() -> None:
+    told = source_offset([curve(0.9 * SURE, ENOUGH_S, 0.1)])
     assert (told.offset_s, told.sure, told.foreign) == (0.0, False, False)
 
 
-def test_a_short_source_is_never_sure() -> None:
-    told = source_offset([rows(ENOUGH_S - 1, 3 * SURE, shift=3)])
+def test_a_short_source_is_never_sure_nor_foreign() -> None:
+    told = source_offset([curve(1.5 * SURE, ENOUGH_S - 1, 0.1)])
     assert (told.offset_s, told.sure, told.foreign) == (0.0, False, False)
-
-
-def test_a_sound_that_never_fits_is_foreign_once_there_is_enough_of_it() -> None:
-    assert source_offset([rows(ENOUGH_S + 1, 0.9 * FOREIGN)]).foreign
-    assert not source_offset([rows(ENOUGH_S - 1, 0.9 * FOREIGN)]).foreign
-    assert not source_offset([rows(ENOUGH_S + 1, 1.1 * FOREIGN)]).foreign
+    assert not source_offset([curve(0.5 * FOREIGN, ENOUGH_S - 1)]).foreign
+    assert source_offset([curve(0.9 * FOREIGN, ENOUGH_S + 1)]).foreign
+    assert not source_offset([curve(1.1 * FOREIGN, ENOUGH_S + 1)]).foreign
 
 
 def test_nothing_to_judge_is_no_verdict() -> None:
     told = source_offset([])
     assert (told.offset_s, told.sure, told.foreign) == (0.0, False, False)
-
-
-def test_every_window_of_a_clip_is_judged_with_the_faces_that_training_sees() -> None:
-    config = load_config("debug")
-    torch.manual_seed(0)
-    expert = Expert(config.expert).eval()
-    seen: list[torch.Tensor] = []
-    embed = expert.embed_faces
-    expert.embed_faces = lambda faces: seen.append(faces) or embed(faces)  # type: ignore[method-assign]
-    crops = [np.full((40, 40, 3), 10 * number, np.uint8) for number in range(12)]
-    for crop in crops:
-        crop[18:22, 18:22] = 255  # stays in the middle
-    mel = np.zeros((80, 400), np.float32)
-    judged = offset_similarities(expert, crops, 1.25, 0.8, mel, Config().mel)
-    assert judged.shape == (12 - 4, SHIFTS)
-    assert seen[0].shape == (8, 15, 16, 32)
-    first = seen[0][0].view(5, 3, 16, 32)[:, 0]
-    assert float(first[1, -1, 0]) == pytest.approx(10 / 255)
-    assert torch.equal(first[0, 0, 15:17], torch.ones(2))  # the top of the lower half is the middle of the face
-    assert offset_similarities(expert, crops[:3], 1.25, 0.0, mel, Config().mel).shape == (0, 1)

@@ -13,7 +13,7 @@ import pytest
 
 from lipdub.config import Config, load_config
 from lipdub.data.layouts import Footage
-from lipdub.data.offset import group_offsets, shift_sound, slice_mel
+from lipdub.data.offset import SourceOffset, group_offsets, shift_sound, slice_mel
 from lipdub.data.prepare import PrepareOptions, Preparer, prepare, speaker_table, split_speakers
 from lipdub.data.store import ClipEntry, read_arrays, read_clip, read_manifest, stored_offset, write_arrays
 from lipdub.errors import InputError
@@ -383,26 +383,39 @@ def test_a_slice_beyond_the_sound_is_silence() -> None:
     assert slice_mel(mel, 20, 22)[0].tolist() == [-1, -1]
 
 
+class Silent:
+    """An audio encoder that predicts mouths which never move."""
+
+    def read_track(self, mel: np.ndarray, device: object) -> np.ndarray:
+        return np.zeros((mel.shape[1], 8), np.float32)
+
+
+def judged_as(monkeypatch: pytest.MonkeyPatch, *verdicts: SourceOffset) -> None:
+    """What the audio encoder says of one file after another."""
+    said = iter(verdicts)
+    monkeypatch.setattr("lipdub.data.prepare._encoder", lambda name: Silent())
+    monkeypatch.setattr("lipdub.data.prepare.source_offset", lambda curves: next(said) if curves else UNSURE)
+
+
+UNSURE = SourceOffset(0.0, sure=False, foreign=False)
+
+
 @pytest.mark.parametrize("kept", [False, True])
-def test_the_expert_shifts_a_file_whose_offset_it_is_sure_of(
+def test_a_file_is_shifted_where_its_offset_is_sure(
     backend: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
 ) -> None:
     for name in ("anna", "ben"):
         film(tmp_path / "source" / name / "a.mkv", 1.0)
-    late = np.full((120, 31), 0.2)
-    late[:, 17] = 0.9  # the lips come two frames after their sound
-    judged = iter([late, np.full((120, 31), 0.2)])
-    monkeypatch.setattr("lipdub.data.prepare._expert", lambda name: object())
-    monkeypatch.setattr("lipdub.data.prepare.offset_similarities", lambda *_: next(judged))
-    asked = options(tmp_path / "source", tmp_path / "data", expert="expert", correct_offset=not kept)
+    judged_as(monkeypatch, SourceOffset(0.08, sure=True, foreign=False), UNSURE)
+    asked = options(tmp_path / "source", tmp_path / "data", audio_encoder="audio", correct_offset=not kept)
     summary = prepare(asked, Config(), lambda line: None)
     plain = options(tmp_path / "source", tmp_path / "plain", correct_offset=False)
     prepare(plain, Config(), lambda line: None)
     entries = {entry.speaker: entry for entry in read_manifest(tmp_path / "data")[0]}
-    if kept:  # --keep-offset: nobody is asked
+    if kept:  # --keep-offset: nothing is judged
         assert not any(entry.sure for entry in entries.values())
         return
-    assert (summary["expert_sure"], summary["expert_shifted"]) == (1, 1)
+    assert (summary["offset_sure"], summary["offset_shifted"]) == (1, 1)
     assert (entries["anna"].sure, entries["anna"].offset_s) == (True, pytest.approx(0.08))
     assert not entries["ben"].sure
     assert stored_offset(tmp_path / "data", entries["anna"].id) == pytest.approx(0.08)
@@ -418,14 +431,11 @@ def test_files_in_which_somebody_else_is_heard_are_dropped_and_counted(
 ) -> None:
     for name in ("anna", "ben", "cora"):
         film(tmp_path / "source" / name / "a.mkv", 1.0)
-    own = np.full((150, 31), 0.2)
-    own[:, 15] = 0.9
-    judged = iter([own, np.full((150, 31), 0.2) + 1e-3 * np.eye(31)[3], own])
-    monkeypatch.setattr("lipdub.data.prepare._expert", lambda name: object())
-    monkeypatch.setattr("lipdub.data.prepare.offset_similarities", lambda *_: next(judged))
+    own = SourceOffset(0.0, sure=True, foreign=False)
+    judged_as(monkeypatch, own, SourceOffset(0.0, sure=False, foreign=True), own)
     lines: list[str] = []
-    summary = prepare(options(tmp_path / "source", tmp_path / "data", expert="expert"), Config(), lines.append)
+    summary = prepare(options(tmp_path / "source", tmp_path / "data", audio_encoder="audio"), Config(), lines.append)
     assert summary["dropped"] == {"the audio matches the mouth at no offset: another person is speaking": 1}
     assert [entry.speaker for entry in read_manifest(tmp_path / "data")[0]] == ["anna", "cora"]
     assert len(list((tmp_path / "data" / "clips").iterdir())) == 4
-    assert summary["expert_shifted"] == 0
+    assert summary["offset_shifted"] == 0

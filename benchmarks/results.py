@@ -1,0 +1,141 @@
+"""Results as data: benchmarks/results/*.json, from which RESULTS.md and figures of README and docs are made.
+
+    python benchmarks/results.py            write benchmarks/RESULTS.md anew, and every marked figure in the texts
+    python benchmarks/results.py --check    change nothing; exit 1 if one of them is stale, or a figure has no result
+
+A file has `title, command, commit, date, machine, weights` and `values`; a value has `key, metric, value`, and where
+there are any `interval` (95 %, of the mean over clips), `n` (clips), `unit`, `digits` and `bar` (what is aimed at). In
+a text `<!--r FILE.KEY-->...<!--/r-->` is a value with its interval, `<!--r FILE.KEY value-->` the value alone. A
+benchmark that is told `--record FILE` writes its file itself (`record`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "benchmarks" / "RESULTS.md"
+TEXTS = [ROOT / "README.md", ROOT / "MODEL_CARD.md", *sorted((ROOT / "docs").rglob("*.md"))]
+MARKED = re.compile(r"<!--r ([a-z_]+)\.([a-z0-9_]+)( value)?-->(.*?)<!--/r-->")
+# What README may not say without a result: figures with a unit that somebody measured.
+MEASURED = re.compile(r"\b\d[\d.,]*\s?(?:fps|dB|GB|MB|GiB|MiB|hours?|minutes?|x real time|times real time)(?!\w)")
+HEAD = """# Results
+
+Current figures only, made by `python benchmarks/results.py` from [results/](results), where each has its command,
+commit, machine and weights; what was measured before is in the [journal](journal). Mean and 95 % bootstrap interval
+over clips of speakers that no network was trained on (CLIPS, local footage that is not part of the project).
+"""
+
+
+def load() -> dict[str, dict[str, Any]]:
+    """Every file of results, by its stem."""
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
+
+
+def record(name: str, values: list[dict[str, Any]], *, title: str, weights: str, machine: str = "") -> Path:
+    """Write results/NAME.json; command, commit, date and machine are those of this run.
+
+    Args:
+        name: stem of the file.
+        values: as the module says; what an older file says of a key's metric, digits and bar stays.
+        title: of its table, unless there is one.
+        weights: names and the beginning of their sums.
+        machine: in words; the platform's by default.
+    """
+    path = RESULTS / f"{name}.json"
+    old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"values": []}
+    known = {value["key"]: value for value in old["values"]}
+    kept = ("metric", "digits", "unit", "bar")
+    new = [{**value, **{k: v for k, v in known.get(value["key"], {}).items() if k in kept}} for value in values]
+    head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = {
+        "title": old.get("title", title),
+        "command": " ".join(["python", *(Path(w).name if Path(w).is_absolute() else w for w in sys.argv)]),
+        "commit": head.stdout.strip(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine or f"{platform.machine()}, {platform.system()}",
+        "weights": weights,
+        "values": new,
+    }
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(done, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def shown(value: dict[str, Any], *, alone: bool = False) -> str:
+    """A value as text, with its interval unless it is wanted `alone`."""
+    digits, number = value.get("digits", 2), value["value"]
+    text = number if isinstance(number, str) else f"{number:.{digits}f}"
+    unit = value.get("unit", "")
+    text += unit if unit.startswith("x") else f" {unit}" if unit else ""
+    if value.get("interval") and not alone:
+        low, high = value["interval"]
+        text += f" [{low:.{digits}f}, {high:.{digits}f}]"
+    return text
+
+
+def page(results: dict[str, dict[str, Any]]) -> str:
+    """RESULTS.md."""
+    parts = [HEAD]
+    for name, one in results.items():
+        of = f"{one['date']}, commit {one['commit']}, weights {one['weights']}, {one['machine']}"
+        parts.append(f"## {one['title']}\n\n`{one['command']}` ({of}; [{name}.json](results/{name}.json))\n")
+        rows = ["| | value | aim | clips |", "|---|---|---|---|"]
+        rows += [f"| {v['metric']} | {shown(v)} | {v.get('bar', '')} | {v.get('n', '')} |" for v in one["values"]]
+        parts.append("\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def filled(text: str, results: dict[str, dict[str, Any]]) -> str:
+    """A text with every marked figure as the results have it.
+
+    Raises:
+        KeyError: a mark that names no result.
+    """
+
+    def figure(match: re.Match[str]) -> str:
+        name, key, alone = match[1], match[2], match[3]
+        found = [value for value in results.get(name, {"values": []})["values"] if value["key"] == key]
+        if not found:
+            raise KeyError(f"{name}.{key} is not in benchmarks/results")
+        return f"<!--r {name}.{key}{alone or ''}-->{shown(found[0], alone=bool(alone))}<!--/r-->"
+
+    return MARKED.sub(figure, text)
+
+
+def unmarked(text: str) -> list[str]:
+    """Measured figures of a text outside of its marks and of its blocks of code."""
+    prose = re.sub(r"^```.*?^```$", "", MARKED.sub("", text), flags=re.MULTILINE | re.DOTALL)
+    return [match[0] for match in MEASURED.finditer(re.sub(r"`[^`]*`", "", prose))]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    results = load()
+    wanted = {PAGE: page(results)} | {text: filled(text.read_text(encoding="utf-8"), results) for text in TEXTS}
+    stale = [p for p, text in wanted.items() if not p.exists() or p.read_text(encoding="utf-8") != text]
+    if not check:
+        for path in stale:
+            path.write_text(wanted[path], encoding="utf-8")
+            print(f"wrote {path.relative_to(ROOT)}")
+        stale = []
+    for path in stale:
+        print(f"{path.relative_to(ROOT)} is stale: python benchmarks/results.py")
+    loose = unmarked(wanted[ROOT / "README.md"])
+    for figure in loose:
+        print(f"README.md: {figure!r} has no result: mark it (see benchmarks/results.py) or say it without a number")
+    return 1 if stale or loose else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""A picture in place of a video: a film of it, as long as the dub, with the head at rest or gently moving."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lipdub.config import Config
+from lipdub.dub.options import SyncOptions
+from lipdub.errors import InputError
+from lipdub.faces.backend import Frame
+from lipdub.faces.selection import Face
+from lipdub.media.audio import load_audio
+from lipdub.media.probe import probe, require_video
+from lipdub.media.video import VideoReader, upright_rgb
+from lipdub.media.view import write_clip
+
+PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"})
+MOTIONS = ("none", "gentle")
+RATE = 25  # frames a second of the film
+CRF = 10  # of the film that is dubbed: hardly to be told from the picture
+LARGEST = 3840  # pixels of its longer side
+UNIT = 480  # pixels of the shorter side for which the shifts of `sway` are meant
+ZOOM = 1.08  # of a picture that moves: room for its borders outside of the film
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is a picture, by its ending."""
+    return path.suffix.lower() in PICTURES
+
+
+def sway(t: float, centre: tuple[float, float], zoom: float, unit: float = 1.0) -> NDArray[np.float64]:
+    """A slow sway, nod and zoom about a point.
+
+    Args:
+        t: seconds.
+        centre: x, y in pixels.
+        zoom: its mean.
+        unit: pixels a pixel of a film of UNIT pixels stands for.
+
+    Returns:
+        (2, 3) picture -> frame.
+    """
+    angle = 1.6 * np.sin(2 * np.pi * t / 3.7)
+    matrix = np.asarray(cv2.getRotationMatrix2D(centre, angle, zoom + 0.03 * np.sin(2 * np.pi * t / 5.3)), np.float64)
+    matrix[:, 2] += unit * 5 * np.sin(2 * np.pi * t / 2.9), unit * 4 * np.sin(2 * np.pi * t / 2.3)
+    return matrix
+
+
+@contextmanager
+def filmed(video: Path, audio: Path, options: SyncOptions, config: Config) -> Iterator[tuple[Path, SyncOptions]]:
+    """The source of a job, with a picture turned into a film for as long as it runs.
+
+    Args:
+        video: a video, which is given back as it is, or a picture.
+        audio: the dub; the film lasts as long.
+        options: `motion` is of the film; a point on a face is one of the picture.
+        config: media and mel sections.
+
+    Yields:
+        The video, and the options with the point of a face where the film shows it.
+
+    Raises:
+        InputError: a file cannot be read, the dub is empty, or a video is told to move.
+        ValueError: an unknown motion.
+    """
+    if options.motion not in MOTIONS:
+        raise ValueError(f"motion is one of {MOTIONS}, not {options.motion!r}")
+    if not is_picture(video):
+        if options.motion != "none":
+            raise InputError(f"--motion {options.motion} moves a picture, and {video} is a video", "leave it out")
+        yield video, options
+        return
+    picture, scale = read_picture(video, config)
+    seconds = len(load_audio(audio, sample_rate=config.mel.sample_rate, config=config.media)) / config.mel.sample_rate
+    count = int(np.ceil(seconds * RATE - 1e-6))
+    if count < 1:
+        raise InputError(f"{audio} is empty: a film of {video} would be, too", "give a sound")
+    with TemporaryDirectory(prefix="lipdub-") as folder:
+        film = Path(folder) / f"{video.stem}.mp4"
+        write_clip(film, _frames(picture, count, options.motion), RATE, CRF, preset="veryfast")
+        yield film, replace(options, face=_moved(options.face, picture, scale, options.motion), motion="none")
+
+
+def read_picture(path: Path, config: Config) -> tuple[Frame, float]:
+    """A picture as people see it: turned as its EXIF tells, transparent parts white, even sides of LARGEST at most.
+
+    Returns:
+        (H, W, 3) RGB, and its pixels over those of the file.
+
+    Raises:
+        InputError: it cannot be read, or is larger than media.max_pixels.
+    """
+    try:
+        data = np.frombuffer(path.read_bytes(), np.uint8)
+        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None  # turned as EXIF tells
+    except (OSError, cv2.error) as error:
+        raise InputError(f"cannot read {path}: {error}", "give a picture, or a video") from error
+    if bgr is None:  # none, or a format that OpenCV was built without
+        picture = _first_frame(path, config)
+    else:
+        picture = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+        plain = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        if plain is not None and plain.ndim == 3 and plain.shape[2] == 4 and plain.shape[:2] == picture.shape[:2]:
+            cover = plain[..., 3:].astype(np.float32) / (65535 if plain.dtype == np.uint16 else 255)
+            picture = np.rint(picture * cover + 255 * (1 - cover)).astype(np.uint8)
+    if picture.shape[0] * picture.shape[1] > config.media.max_pixels:
+        told = f"{path} has {picture.shape[1]}x{picture.shape[0]} pixels, the limit is {config.media.max_pixels}"
+        raise InputError(told, "make it smaller, or --set media.max_pixels=...")
+    scale = min(1.0, LARGEST / max(picture.shape[:2]))
+    height, width = (max(2, round(side * scale) // 2 * 2) for side in picture.shape[:2])
+    if scale < 1:
+        return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8), scale
+    return np.ascontiguousarray(picture[:height, :width]), 1.0
+
+
+def _first_frame(path: Path, config: Config) -> Frame:
+    """What FFmpeg reads of a picture in a container that we trust, as HEIC and AVIF are."""
+    try:
+        info = require_video(probe(path, config.media))
+    except InputError as error:
+        raise InputError(f"{path} is not a picture that can be read here", "save it as JPEG or PNG") from error
+    with VideoReader(path, info, config=config.media) as reader:
+        return upright_rgb(next(iter(reader)).picture, info)
+
+
+def _frames(picture: Frame, count: int, motion: str) -> Iterator[Frame]:
+    size = picture.shape[1], picture.shape[0]
+    for index in range(count):
+        if motion == "none":
+            yield picture
+            continue
+        matrix = _sway(picture, index / RATE)
+        seen = cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+        yield np.asarray(seen, np.uint8)
+
+
+def _sway(picture: Frame, t: float) -> NDArray[np.float64]:
+    height, width = picture.shape[:2]
+    return sway(t, (width / 2, height / 2), ZOOM, min(height, width) / UNIT)
+
+
+def _moved(face: Face, picture: Frame, scale: float, motion: str) -> Face:
+    """A point on a face of the picture, where the film shows it."""
+    if not isinstance(face, tuple):
+        return face
+    x, y = scale * face[0], scale * face[1]
+    if motion != "none":
+        x, y = _sway(picture, face[2] if len(face) == 3 else 0.0) @ (x, y, 1.0)
+    return (float(x), float(y), *face[2:])

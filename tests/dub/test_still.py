@@ -1,0 +1,117 @@
+"""A picture as the source: its film's length, its size and turn, its motion, and where a chosen face is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from lipdub.config import Config, load_config
+from lipdub.dub import SyncOptions, plan_sync, sync_video
+from lipdub.dub.demo import SAMPLE_RATE, babble
+from lipdub.dub.still import LARGEST, filmed, is_picture, read_picture
+from lipdub.errors import InputError
+from lipdub.media.audio import write_wav
+
+CONFIG = Config()
+GREY = np.full((60, 80, 3), 90, np.uint8)
+GREY[10:20, 50:70] = (200, 30, 40)  # RGB: a mark at the upper right
+
+
+def written(path: Path, picture: np.ndarray = GREY) -> Path:
+    channels = [2, 1, 0, *range(3, picture.shape[2])]
+    assert cv2.imwrite(str(path), np.ascontiguousarray(picture[..., channels]))
+    return path
+
+
+@pytest.fixture
+def sound(tmp_path: Path) -> Path:
+    write_wav(tmp_path / "speech.wav", babble(1.0), SAMPLE_RATE)
+    return tmp_path / "speech.wav"
+
+
+def frames_of(path: Path) -> list[np.ndarray]:
+    with av.open(str(path)) as file:
+        return [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "JPEG", "webp", "bmp", "tif"])
+def test_pictures_of_all_kinds_are_read(tmp_path: Path, ending: str) -> None:
+    path = written(tmp_path / f"p.{ending}")
+    picture, scale = read_picture(path, CONFIG)
+    assert is_picture(path) and picture.shape == (60, 80, 3) and scale == 1
+    assert np.abs(picture[15, 60].astype(int) - GREY[15, 60]).max() < 40 and abs(int(picture[50, 10, 0]) - 90) < 4
+
+
+def test_exif_turns_a_picture(tmp_path: Path) -> None:
+    data = written(tmp_path / "p.jpg").read_bytes()
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"  # orientation 6: a quarter turn
+    turned = data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:]
+    (tmp_path / "t.jpg").write_bytes(turned)
+    picture, _ = read_picture(tmp_path / "t.jpg", CONFIG)
+    assert picture.shape == (80, 60, 3)
+    assert picture[60, 45, 0] > 150  # the upper right is the lower right now
+
+
+def test_what_shines_through_is_white_and_odd_or_huge_sides_are_made_fit(tmp_path: Path) -> None:
+    clear = np.dstack([GREY, np.where(np.arange(80) < 40, 0, 255)[None].repeat(60, 0).astype(np.uint8)])
+    picture, _ = read_picture(written(tmp_path / "c.png", clear), CONFIG)
+    assert (picture[50, 10] == 255).all() and (picture[50, 70] == 90).all()
+    assert read_picture(written(tmp_path / "odd.png", GREY[:-1, :-1]), CONFIG)[0].shape == (58, 78, 3)
+    wide = np.zeros((20, LARGEST + 1000, 3), np.uint8)
+    picture, scale = read_picture(written(tmp_path / "wide.png", wide), CONFIG)
+    assert picture.shape[1] == LARGEST and scale == LARGEST / (LARGEST + 1000)
+
+
+def test_bad_pictures_are_refused(tmp_path: Path, sound: Path) -> None:
+    for name, data in (("e.png", b""), ("t.jpg", b"no picture"), ("h.heic", b"\0\0\0\x18ftypheic")):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(InputError, match=name):
+            read_picture(tmp_path / name, CONFIG)
+    with pytest.raises(InputError, match=r"gone\.png"):
+        read_picture(tmp_path / "gone.png", CONFIG)
+    small = load_config(None, ["media.max_pixels=1000"])
+    with pytest.raises(InputError, match="80x60"):
+        read_picture(written(tmp_path / "p.png"), small)
+    with (
+        pytest.raises(InputError, match="is a video"),
+        filmed(tmp_path / "v.mp4", sound, SyncOptions(motion="gentle"), CONFIG),
+    ):
+        pass
+    with pytest.raises(ValueError, match="motion"), filmed(sound, sound, SyncOptions(motion="wild"), CONFIG):
+        pass
+
+
+def test_the_film_is_as_long_as_the_sound_and_rests_or_moves(tmp_path: Path, sound: Path) -> None:
+    path = written(tmp_path / "p.png")
+    with filmed(path, sound, SyncOptions(), CONFIG) as (film, options):
+        still = frames_of(film)
+    assert len(still) == 25 and options == SyncOptions() and not film.exists()
+    assert np.abs(still[0].astype(int) - GREY).mean() < 3 and np.abs(still[0].astype(int) - still[-1]).max() < 8
+    with filmed(path, sound, SyncOptions(motion="gentle", face=(60.0, 15.0)), CONFIG) as (film, options):
+        moving = frames_of(film)
+    assert np.abs(moving[0].astype(int) - moving[12]).mean() > 0.3
+    x, y = options.face
+    assert moving[0][round(y), round(x), 0] > 150  # the mark, where the film shows it
+    with filmed(tmp_path / "v.mp4", sound, SyncOptions(), CONFIG) as (same, _):
+        assert same == tmp_path / "v.mp4"
+
+
+def test_a_picture_is_dubbed(tmp_path: Path, sound: Path, fake_faces, generator_file: Path, monkeypatch) -> None:
+    monkeypatch.setattr("lipdub.dub.inputs.face_backend", lambda name, config, device: fake_faces())
+    face = np.full((120, 160, 3), 20, np.uint8)
+    face[20:76, 50:106] = 230  # the square that the fake backend takes for a face
+    path = written(tmp_path / "face.png", face)
+    options = SyncOptions(device="cpu", generator=str(generator_file), cache=False)
+    assert plan_sync(path, sound, tmp_path / "out.mp4", options).frames == 25
+    report = sync_video(path, sound, tmp_path / "out.mp4", options)
+    assert (report.frames, report.dubbed) == (25, 25) and not report.warnings
+    frames = frames_of(tmp_path / "out.mp4")
+    assert len(frames) == 25 and frames[0].shape == (120, 160, 3)
+    chosen = replace(options, face=(70.0, 40.0), motion="gentle", overwrite=True)
+    assert sync_video(path, sound, tmp_path / "out.mp4", chosen).dubbed == 25
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith((".", "out"))) == ["out.mp4"]
