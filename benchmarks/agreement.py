@@ -38,7 +38,7 @@ from results import record
 from lipdub import SyncOptions, sync
 from lipdub.config import Config, load_config
 from lipdub.errors import LipdubError
-from lipdub.evaluation.landmark_track import MeshLandmarkTracker, Watched, watch
+from lipdub.evaluation.landmark_track import LandmarkTrack, MeshLandmarkTracker, track_landmarks
 from lipdub.evaluation.mouth import closure_rank, closures, lip_thickness, mouth_width, opening_reach
 from lipdub.evaluation.table import interval
 from lipdub.media.audio import load_audio
@@ -83,12 +83,14 @@ METRICS = {
 SHOWN |= {"closures": 2, "chance": 2, "gain": 2, "rank": 2, "reach": 2, "thickness": 2}
 
 
-def compare(dub: Watched, own: Watched, replaced: Watched, audio: Path, config: Config) -> dict[str, float]:
+def compare(
+    dub: LandmarkTrack, own: LandmarkTrack, replaced: LandmarkTrack, audio: Path, config: Config
+) -> dict[str, float]:
     """Every measure of one pair, over the frames that all have."""
     count = int(np.searchsorted(dub.times_s, min(dub.times_s[-1], own.times_s[-1]), side="right"))
     times = dub.times_s[:count]
 
-    def at(watched: Watched, curve: NDArray[np.float64]) -> NDArray[np.float64]:
+    def at(watched: LandmarkTrack, curve: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.interp(times, watched.times_s, curve)
 
     made, real, old = dub.openings[:count], at(own, own.openings), at(replaced, replaced.openings)
@@ -109,7 +111,7 @@ def compare(dub: Watched, own: Watched, replaced: Watched, audio: Path, config: 
     return row
 
 
-def closed_source(watched: Watched, target: Path) -> Path:
+def closed_source(watched: LandmarkTrack, target: Path) -> Path:
     """The most closed CLOSED_S of a video, played forth and back until LOOPED_S are full; without sound."""
     rate = Fraction(watched.info.average_rate).limit_denominator(1001)
     length = min(len(watched.times_s), max(2, round(CLOSED_S * float(rate))))
@@ -170,11 +172,11 @@ def main() -> None:
     args.output.mkdir(parents=True, exist_ok=True)
     config = load_config(None, args.set)
     judge = MeshLandmarkTracker(args.yunet, args.mesh)
-    cache: dict[Path, Watched] = {}
+    cache: dict[Path, LandmarkTrack] = {}
 
-    def seen(path: Path) -> Watched:
+    def seen(path: Path) -> LandmarkTrack:
         if path not in cache:
-            cache[path] = watch(path, judge, SECONDS, config.media)
+            cache[path] = track_landmarks(path, judge, SECONDS, config.media)
         return cache[path]
 
     rows: list[dict[str, object]] = []
@@ -188,7 +190,7 @@ def main() -> None:
             if not (args.reuse and dub.exists()):
                 options = SyncOptions(overwrite=True, generator=args.weights, strength=args.strength)
                 sync(video, audio, dub, options, config=config)
-            values = compare(watch(dub, judge, SECONDS, config.media), seen(own), seen(video), audio, config)
+            values = compare(track_landmarks(dub, judge, SECONDS, config.media), seen(own), seen(video), audio, config)
         except (LipdubError, ValueError) as error:
             print(f"FAILED {names['video']} {names['audio']}: {error}", flush=True)
             continue

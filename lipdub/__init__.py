@@ -1,4 +1,4 @@
-"""Lip-sync dubbing: a video and a new speech track in, the same video with lips that speak it out.
+"""Lip-sync and visual dubbing: from a video and a new speech track to the same video with matching lips.
 
     report = lipdub.sync("video.mp4", "dub.wav", "out.mp4", lipdub.SyncOptions(face="all"), on_event=print)
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lipdub.dub import sync_video as sync
     from lipdub.faces.selection import Speaker, read_speakers
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Config",

@@ -1,4 +1,4 @@
-"""Every number of lipdub, on one page: frozen sections, defaults, and how presets and `--set` change them.
+"""All settings: frozen sections with their defaults, and how files, presets and `--set` change them.
 
 Defaults are the thesis' values where it gives one (its section in brackets) and design decisions otherwise.
 `load_config`: defaults <- settings files <- TOML presets <- `--set section.key=value`. Unknown keys are errors.
@@ -378,7 +378,7 @@ def load_tables(name: str) -> dict[str, Any]:
         names = sorted(p.relative_to(PRESETS).with_suffix("").as_posix() for p in PRESETS.rglob("*.toml"))
         raise InputError(f"no preset {name!r}", f"there are: {', '.join(names)}; or give a .toml file") from error
     except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read preset {path}: {error}", "mend it, or take one of lipdub's own") from error
+        raise InputError(f"cannot read preset {path}: {error}", "fix it, or use one of lipdub's presets") from error
 
 
 def _parse(text: str) -> Any:

@@ -1,4 +1,4 @@
-"""What `lipdub doctor` looks at: is everything here that a job needs, and which of it would a job use?
+"""Checks of `lipdub doctor`: Python, PyTorch and its devices, PyAV, FFmpeg, OpenCV, weights, folders.
 
 Cheap checks come first, and each imports what it looks at only when its turn comes, so that something is said at once
 and a package that cannot be imported costs one line, not the whole report.

@@ -1,4 +1,4 @@
-"""Every error that a user can cause or cure, and the exit code that each one owns.
+"""Errors that a user can cause or fix, each class with its exit code.
 
 LipdubError
 ├── InputError      3   unreadable or invalid video or audio; names the missing stream or the time of the damage

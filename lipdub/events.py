@@ -1,4 +1,4 @@
-"""What a running job tells its caller: the whole vocabulary, as plain records.
+"""Events of a running job, as plain records.
 
 A job calls `on_event(event)` in the order of time: `Stage` when a stage begins, `Progress` within it, `Warning_`
 at any moment, `Job` where there are several, one `Done` at the end, or one `Plan` where a dry run was asked for. A job

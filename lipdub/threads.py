@@ -1,4 +1,4 @@
-"""Decoding ahead, pasting and encoding behind, each in a thread of its own.
+"""Background threads: a prefetching iterator, and a worker with a bounded queue.
 
 FFmpeg, PyTorch and OpenCV let go of the interpreter while they work.
 

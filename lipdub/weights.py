@@ -1,4 +1,4 @@
-"""From a name in weights.toml to a verified file, and from a file to a network.
+"""Weights: from a name in weights.toml to a verified file, and from a file to a network.
 
     manifest() -> locate(name) -> load_state(path) -> load_model(name, kind)        sync, train, eval: no network access
     pull(name)                                                                      the only function that downloads
@@ -189,7 +189,7 @@ def pull(name: str, *, progress: bool = False) -> Path:
         path = _from_url(entry, progress) if entry.url else _from_hub(entry, progress)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise ResourceError(f"no space left for {entry.filename}", "free some, then pull again") from error
+            raise ResourceError(f"no space left for {entry.filename}", "free some space, then pull again") from error
         raise _unreachable(entry, error) from error
     if (digest := sha256_of(path)) != entry.sha256:
         blob = path.resolve()  # the hub's cache holds links
@@ -298,7 +298,7 @@ def save_state(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str,
         temporary.replace(path)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise ResourceError(f"no space left for {path}", "make room, or choose another folder") from error
+            raise ResourceError(f"no space left for {path}", "free some space, or choose another folder") from error
         raise OutputError(f"cannot write {path}: {error.strerror}", "choose another folder") from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -407,3 +407,20 @@ def load_audio_encoder(
     """`load_bound` for an audio encoder."""
     network, config = load_bound(name, "audio", config, device)
     return cast("TrackEncoder", network), config
+
+
+def load_features(name_or_path: str) -> nn.Module:
+    """The frozen backbone of the perceptual loss: VGG-16 (torchvision's layout), or VGG-19 up to conv3_1.
+
+    Raises:
+        WeightsError: absent, or neither of the two.
+    """
+    from lipdub.models.vgg import Vgg16, Vgg19Conv31
+
+    state, _ = load_state(locate(name_or_path))
+    for network in (Vgg16, Vgg19Conv31):
+        try:
+            return network(state)
+        except WeightsError:
+            continue
+    raise WeightsError(f"{name_or_path} holds neither VGG-16 nor VGG-19 features", "see `lipdub weights list`")

@@ -1,4 +1,4 @@
-"""Foreign `.pth` files to .safetensors, in a process of their own.
+"""Import of `.pth` files as .safetensors, in a separate process.
 
 A pickle can run code when it is read. So it is read by a child that has little memory, no core dump and a limit on
 time and on what it writes, and by `torch.load(weights_only=True)`, which runs none. There is no other way in: a file

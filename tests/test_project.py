@@ -99,6 +99,12 @@ def test_imports_run_downwards(name: str) -> None:
     assert not upwards, f"{name} is in layer {layer(mine)} and imports {upwards}"
 
 
+def test_training_and_evaluation_are_apart() -> None:
+    """Layers hold one direction; of the other only the ablation is left, whose rows are exported training runs."""
+    users = {name for name in MODULES if any(other.startswith("training.") for other in own_imports(name))}
+    assert {name for name in users if name.startswith(("evaluation/", "html/"))} <= {"evaluation/ablation.py"}
+
+
 def test_no_module_needs_itself() -> None:
     graph = {
         dotted(name): own_imports(name) - {dotted(name)} for name in MODULES if "/" in name or name != "__init__.py"

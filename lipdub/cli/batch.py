@@ -1,4 +1,4 @@
-"""`lipdub batch`: a list of dubs, on this machine, on a cluster, or a share of it."""
+"""`lipdub batch`: many dubs, on this machine, on a cluster, or one shard of them."""
 
 from __future__ import annotations
 
@@ -34,19 +34,22 @@ def batch(
         Path, typer.Argument(help="The list: .csv with a header, .jsonl, or .toml with [[item]] tables.")
     ],
     address: Annotated[
-        str | None, typer.Option(help="A Ray cluster, auto or host:port; without it Ray runs on this machine.")
+        str | None,
+        typer.Option(help="Address of a Ray cluster, auto or host:port; by default Ray runs on this machine."),
     ] = None,
     cpus: Annotated[
-        float | None, typer.Option(min=0.1, help="CPU cores that a dub takes (default 2, or all of a smaller machine).")
+        float | None, typer.Option(min=0.1, help="CPU cores per dub (default 2, or all of a smaller machine).")
     ] = None,
-    gpus: Annotated[float, typer.Option(min=0.0, help="GPUs that a dub takes; 0.5 lets two share one.")] = 0.0,
-    retries: Annotated[int, typer.Option(min=0, help="How often a dub is moved when its machine dies.")] = 2,
-    serial: Annotated[bool, typer.Option("--serial", help="One by one in this process, without Ray.")] = False,
+    gpus: Annotated[float, typer.Option(min=0.0, help="GPUs per dub; with 0.5 two dubs share one.")] = 0.0,
+    retries: Annotated[
+        int, typer.Option(min=0, help="Retries of an item on another machine when its machine is lost.")
+    ] = 2,
+    serial: Annotated[bool, typer.Option("--serial", help="Process items sequentially, without Ray.")] = False,
     shard: Annotated[
-        str | None, typer.Option(metavar="i/N", help="Only every N-th item, from the i-th on: for job arrays.")
+        str | None, typer.Option(metavar="i/N", help="Process every N-th item, starting at item i: for job arrays.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    weights: Annotated[str, typer.Option(help="Generator weights: a name of `lipdub weights list` or a file.")] = (
+    weights: Annotated[str, typer.Option(help="Generator weights: a name from `lipdub weights list` or a file.")] = (
         "generator"
     ),
     quality: Annotated[
@@ -57,12 +60,12 @@ def batch(
         typer.Option("--set", metavar="section.key=value", help="Change any setting of config.py; may be repeated."),
     ] = None,
     state: Annotated[
-        Path | None, typer.Option(help="Where results are remembered; by default beside MANIFEST.")
+        Path | None, typer.Option(help="File with the results so far; by default next to MANIFEST.")
     ] = None,
-    summary: Annotated[Path | None, typer.Option(help="Write the report as JSON here, too.")] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try those again that failed before.")] = False,
-    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave outputs that are there.")] = False,
-    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace outputs that are there.")] = False,
+    summary: Annotated[Path | None, typer.Option(help="Also write the report as JSON to this file.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Retry items that failed before.")] = False,
+    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Skip items whose output exists.")] = False,
+    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace existing outputs.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Events as JSON lines on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only warnings and errors.")] = False,
 ) -> None:
@@ -116,7 +119,7 @@ def parse_shard(text: str | None) -> tuple[int, int]:
         return 1, 1
     match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
-        raise typer.BadParameter(f"{text!r} is not i/N with i from 1 to N", param_hint="--shard")
+        raise typer.BadParameter(f"invalid shard {text!r}: use i/N with i from 1 to N", param_hint="--shard")
     return int(match[1]), int(match[2])
 
 

@@ -1,4 +1,4 @@
-"""`lipdub cache`: what earlier runs found in videos, kept so that the next run need not look again."""
+"""`lipdub cache`: stored face tracks of earlier runs."""
 
 from __future__ import annotations
 

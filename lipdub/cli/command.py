@@ -1,4 +1,4 @@
-"""What every command of `lipdub` has: options in groups, settings files and environment, and a log."""
+"""Base class of all commands: option groups, settings files, environment variables, log."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def _general(
     config: Annotated[
         Path | None,
         typer.Option(
-            help="A settings file, before ./lipdub.toml and your own; see `lipdub config show`.",
+            help="Settings file; has priority over ./lipdub.toml and the user's file, see `lipdub config show`.",
             callback=_load,
             is_eager=True,
             expose_value=False,
@@ -178,7 +178,7 @@ def _general(
         typer.Option(
             "-v",
             "--verbose",
-            help="Say more of what is done, on stderr.",
+            help="Log details to stderr.",
             callback=_verbose,
             expose_value=False,
             rich_help_panel=GENERAL,
@@ -187,7 +187,7 @@ def _general(
     log_file: Annotated[
         Path | None,
         typer.Option(
-            help="Append all of that, with times and tracebacks, to this file.",
+            help="Append the log, with times and tracebacks, to this file.",
             callback=_log_file,
             expose_value=False,
             rich_help_panel=GENERAL,

@@ -1,4 +1,4 @@
-"""`lipdub config`: which options and numbers hold, and where each comes from."""
+"""`lipdub config`: the options and settings in effect, and their origins."""
 
 from __future__ import annotations
 

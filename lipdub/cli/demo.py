@@ -1,4 +1,4 @@
-"""`lipdub demo`: a first dubbed video without any input."""
+"""`lipdub demo`: a dubbed video without any input."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from lipdub.cli.command import imports
 
 
 def demo(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where the dubbed clip goes.")] = Path("demo.mp4"),
+    output: Annotated[Path, typer.Option("-o", "--output", help="The dubbed clip.")] = Path("demo.mp4"),
     seconds: Annotated[float, typer.Option(min=1.0, max=60.0, help="Length of the clip.")] = 6.0,
-    device: Annotated[str, typer.Option(help="auto (the fastest there is), cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto (the fastest available), cpu, cuda, cuda:N or mps.")] = "auto",
     weights: Annotated[
-        str, typer.Option(help="Generator weights: a name of `lipdub weights list` or a file.")
+        str, typer.Option(help="Generator weights: a name from `lipdub weights list` or a file.")
     ] = "generator",
     overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")] = False,
 ) -> None:
-    """Make a small talking clip from scratch, dub it, and say where to look.
+    """Generate a short talking clip and dub it.
 
     The picture is scikit-image's portrait of an astronaut, gently moving; the voice is made by code.
     """

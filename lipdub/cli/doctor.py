@@ -1,4 +1,4 @@
-"""`lipdub doctor`: is everything here that a job needs?"""
+"""`lipdub doctor`: checks of the installation."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def doctor(
         bool, typer.Option("--json", help="One JSON object a line: a check each, then the counts.")
     ] = False,
 ) -> None:
-    """Look at this machine and say what a job would use; belongs into every bug report.
+    """Check the installation; include the output in bug reports.
 
-    Each line is OK, a warning (works, but something is amiss) or a problem. Exit code 0, or 6 with a problem.
+    Each line is OK, a warning, or a problem. Exit code 0, or 6 with a problem.
     """
     from lipdub.doctor import examine
 

@@ -1,4 +1,4 @@
-"""What `lipdub sync` does once its words are understood: plan or dub, tell of it, judge it."""
+"""Dry run, dub and report of `lipdub sync`, after its options are parsed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Show:
-    """How a job is told of, and what counts as a failure."""
+    """Output mode of a job, and what counts as a failure."""
 
     json_: bool
     quiet: bool
@@ -35,7 +35,7 @@ class Show:
 
 
 def plan(video: Path, audio: Path, output: Path, options: SyncOptions, config: Config, show: Show) -> None:
-    """Say what would be done."""
+    """Print the dry run."""
     from lipdub.dub import plan_sync
 
     with console.progress(json_lines=show.json_, quiet=show.quiet) as on_event:
@@ -58,7 +58,7 @@ def dub(
     preview_s: float | None,
     page: Path | None,
 ) -> None:
-    """Do it, or a piece of it, and tell of it.
+    """Dub, or make a preview, and print the report.
 
     Args:
         video: the source.
@@ -111,7 +111,7 @@ def _judge(page: Path, done: SyncReport, options: SyncOptions, config: Config, *
         return
     write_page(page, quality_page(quality, done), overwrite=options.overwrite)
     if quality.report.lost:
-        console.warn(f"{quality.report.lost} stretches were dubbed in which no face is found any more")
+        console.warn(f"{quality.report.lost} segments were dubbed in which no face is found any more")
     for segment in quality.report.segments:
         for fault in segment.faults:
             console.warn(f"{clock(segment.first_s)} to {clock(segment.last_s)}, face {segment.face}: {fault}")

@@ -1,4 +1,4 @@
-"""`lipdub eval`: weights, judged on real clips."""
+"""`lipdub eval`: evaluation of weights on real clips, and of single finished videos."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def eval_(
     seconds: Annotated[float, typer.Option(min=1.0, help="How much of each video is dubbed and judged.")] = 20.0,
     limit: Annotated[int | None, typer.Option(min=1, help="Most pictures, drawn by the seed.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the pairs.")] = 0,
-    device: Annotated[str, typer.Option(help="auto (the fastest there is), cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto (the fastest available), cpu, cuda, cuda:N or mps.")] = "auto",
     csv: Annotated[Path | None, typer.Option(help="Write means, intervals and differences here.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write the table and its protocol here.")] = None,
     html: Annotated[
@@ -131,7 +131,9 @@ def eval_(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit code 10 if a clip failed, or a finished video has a fault.")
     ] = False,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, any number of config.py.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value, any setting of config.py.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace existing results.")] = False,
     json_: Annotated[
         bool, typer.Option("--json", help="Events as JSON lines on stdout, the last with the table.")
@@ -251,7 +253,7 @@ def _show_file(quality: Quality, html: Path | None, *, overwrite: bool, silent: 
     if strict and quality.report.faults:
         n = quality.report.faults
         what = f"{n} segment{'s' if n > 1 else ''} of {quality.report.video} with a fault"
-        raise StrictError(what, "without --strict they are told and nothing more")
+        raise StrictError(what, "without --strict they are only reported")
 
 
 def _show(report: EvalReport) -> None:

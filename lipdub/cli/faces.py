@@ -1,4 +1,4 @@
-"""`lipdub faces`: who is in a video?"""
+"""`lipdub faces`: the faces in a video."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 
 def faces(
-    video: Annotated[Path, typer.Argument(help="The video to look through.")],
+    video: Annotated[Path, typer.Argument(help="The video to search.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Contact sheet with a picture of each, .png or .jpg.")
+        Path | None, typer.Option("-o", "--output", help="Contact sheet with a picture of each face, .png or .jpg.")
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(help="The same as a page that needs no network: pictures, ids, when each is seen.")
+        Path | None, typer.Option(help="The same as a self-contained HTML page with ids and a timeline.")
     ] = None,
-    start: Annotated[str | None, typer.Option(help="List those seen from here, seconds or [h:]mm:ss.")] = None,
-    end: Annotated[str | None, typer.Option(help="List those seen to here.")] = None,
-    device: Annotated[str, typer.Option(help="auto (the fastest there is), cpu, cuda, cuda:N or mps.")] = "auto",
+    start: Annotated[str | None, typer.Option(help="Start of the searched range, in seconds or [h:]mm:ss.")] = None,
+    end: Annotated[str | None, typer.Option(help="End of the searched range.")] = None,
+    device: Annotated[str, typer.Option(help="auto (the fastest available), cpu, cuda, cuda:N or mps.")] = "auto",
     detector: Annotated[
         str, typer.Option(help="Face detector: builtin, face-alignment, or face-alignment:DETECTOR.")
     ] = "builtin",
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="section.key=value", help="Change any number of config.py; may be repeated."),
+        typer.Option("--set", metavar="section.key=value", help="Change any setting of config.py; may be repeated."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing sheet or page.")] = False,
     json_: Annotated[

@@ -1,4 +1,4 @@
-"""`lipdub inspect`: did lipdub alter this file, and what is in it?"""
+"""`lipdub inspect`: disclosure tags, signature and streams of a file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Any video or audio file.")],
     json_: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
 ) -> None:
-    """Say whether lipdub altered FILE, read back its marks, and list its streams.
+    """Print whether lipdub altered FILE, its disclosure tags, and its streams.
 
     The marks: a comment, the IPTC digital source type, the version of lipdub and the sum of the weights. They prove
     nothing by their absence: whoever encodes a file again may drop them. Content Credentials (C2PA) are read, too,

@@ -1,4 +1,4 @@
-"""`lipdub prepare`: footage -> a data set to train on."""
+"""`lipdub prepare`: from footage to a data set."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ def prepare(
             "copy to other machines and to train from there.",
         ),
     ] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, any number of config.py.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value, any setting of config.py.")
+    ] = None,
 ) -> None:
     """Make a data set for training out of talking-face videos.
 

@@ -1,4 +1,4 @@
-"""What a job found, would do and did, as text."""
+"""Plans, reports and face lists as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options and numbers that were not typed: settings files and the environment.
+"""Settings files and environment variables.
 
     command line > LIPDUB_COMMAND_OPTION > LIPDUB_OPTION > --config > ./lipdub.toml > the user's file > default
 

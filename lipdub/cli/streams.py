@@ -1,4 +1,4 @@
-"""`-`: sound from stdin, a film to stdout."""
+"""`-` as a file: audio from stdin, video to stdout."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def sound_from(audio: Path) -> Iterator[Path]:
         with path.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
         if path.stat().st_size == 0:
-            raise InputError("stdin held no sound", "pipe a file of any audio format into lipdub")
+            raise InputError("stdin held no audio", "pipe a file of any audio format into lipdub")
         yield path
 
 

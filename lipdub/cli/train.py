@@ -1,4 +1,4 @@
-"""`lipdub train`: the model package, trained."""
+"""`lipdub train`: training of every network."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def train(
     minutes: Annotated[
         float | None, typer.Option(min=0.0, help="End after this time, annealed, if steps are left.")
     ] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, any number of config.py.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value, any setting of config.py.")
+    ] = None,
     labels: Annotated[Path | None, typer.Option(help="Faces only: what scripts/label_faces.py wrote.")] = None,
     features: Annotated[
         str | None,

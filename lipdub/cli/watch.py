@@ -1,4 +1,4 @@
-"""What a person sees of a training run.
+"""Live display of a training run.
 
     terminal            a table that is kept up to date; lines of what happens above it
     pipe, log, dumb     a line for each interval of the log

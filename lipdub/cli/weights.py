@@ -1,4 +1,4 @@
-"""`lipdub weights`: what there is, where it lies, and how more comes in."""
+"""`lipdub weights`: listing, download, import and export of weights."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def verify(names: Names = None) -> None:
             wrong.append(name)
     if wrong:
         raise WeightsError(
-            f"{len(wrong)} not as in weights.toml: {', '.join(wrong)}", "each line above says what mends it"
+            f"{len(wrong)} not as in weights.toml: {', '.join(wrong)}", "each line above names its remedy"
         )
 
 

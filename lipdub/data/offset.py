@@ -1,4 +1,4 @@
-"""The offset between sound and lips: of a source by the mouths its sound predicts, else of its folder by loudness."""
+"""Offset between audio and lips of footage: per source by the predicted mouth shapes, else per folder by loudness."""
 
 from __future__ import annotations
 

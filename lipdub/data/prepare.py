@@ -163,7 +163,7 @@ def speaker_table(path: Path) -> dict[str, str]:
             return {row["path"]: row["speaker"] for row in csv.DictReader(file, delimiter="\t")}
     except (OSError, KeyError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path} is no table of path and speaker", "separate columns by tabs, name them first"
+            f"{path} is not a table of path and speaker", "separate columns by tabs; the first line names them"
         ) from error
 
 
@@ -267,7 +267,7 @@ class Preparer:
         told = source_offset(curves)
         if told.foreign:
             raise InputError(
-                "the sound fits the mouth at no offset: somebody else is heard",
+                "the audio matches the mouth at no offset: another person is speaking",
                 "give footage in which who is seen speaks, or --audio-encoder none",
             )
         return told

@@ -1,4 +1,4 @@
-"""Settings that a folder was made with, so that a later call cannot go on with other ones unnoticed."""
+"""Settings of a folder, stored so that a later call cannot continue with different ones."""
 
 from __future__ import annotations
 

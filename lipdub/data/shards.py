@@ -1,4 +1,4 @@
-"""A prepared data set as WebDataset tar shards: a few large files in place of many small ones, to be taken elsewhere.
+"""WebDataset tar shards of a data set: a few large files to copy to other machines.
 
     SHARDS/manifest.json, clips.jsonl    as in the data set, see store.py
     SHARDS/<split>-000000.tar ...        of each clip <id>.json, its line of clips.jsonl, <id>.mp4 and <id>.npz
@@ -104,7 +104,7 @@ def unpacked(folder: Path, entries: Sequence[ClipEntry]) -> Iterator[Path]:
             except OSError as error:
                 if error.errno != errno.ENOSPC:
                     raise
-                raise ResourceError(f"no room for {shard} in {name}", "set TMPDIR to a larger disc") from error
+                raise ResourceError(f"no room for {shard} in {name}", "set TMPDIR to a larger disk") from error
         n_missing = sum(not (clips / f"{entry.id}.npz").is_file() for entry in entries)  # a clip's last file
         if n_missing:
             what = f"shards of {folder} lack {n_missing} of {len(entries)} clips of split {entries[0].split!r}"

@@ -1,4 +1,4 @@
-"""The prepared data set on disc: what `lipdub prepare` writes and training reads.
+"""Format of a data set on disk: written by `lipdub prepare`, read by training.
 
     DATASET/manifest.json            settings, counts, reasons of what was dropped
     DATASET/clips.jsonl              a line per clip: id, speaker, group, split, frames, offset_s, source

@@ -1,4 +1,4 @@
-"""Who speaks in the video itself: the face whose mouth moves as its own sound wants it.
+"""Active speaker: the face whose mouth matches the video's own audio.
 
 For each face, how far its mouth is open, o(t), is compared with how far the bundled generator hears that a mouth
 should be open, a(t), under a Gaussian of SPAN_S around each moment:

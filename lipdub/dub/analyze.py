@@ -1,4 +1,4 @@
-"""Pass 1: who is where in every frame, how each face is cropped, and which frames stand as its references.
+"""Pass 1: face tracks, crops and references of the whole video, and the choice among them.
 
 References are cut out in a thread of their own, a frame behind.
 
@@ -58,7 +58,7 @@ class FaceJob:
 
 @dataclass(frozen=True)
 class FaceTracks:
-    """Everybody who was seen in the range, before a choice is made."""
+    """All face tracks in the range, before the selection."""
 
     starts_s: NDArray[np.float64]  # (F,) when every frame is shown
     times_s: NDArray[np.float64]  # (F,) middle of every frame
@@ -72,7 +72,7 @@ class FaceTracks:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What pass 2 needs to know."""
+    """Selected faces and statistics of pass 1, for pass 2."""
 
     times_s: NDArray[np.float64]  # (F,) middle of every frame
     jobs: list[FaceJob]
@@ -179,7 +179,7 @@ def _refuse_two_sounds(jobs: list[FaceJob], found: FaceTracks) -> None:
         if (mine & others).any():
             at_s = found.starts_s[job.track.first + int((mine & others).argmax())]
             raise InputError(
-                f"two sounds want face {job.track.person} at {at_s:.2f} s", "give turns that do not overlap"
+                f"overlapping turns for face {job.track.person} at {at_s:.2f} s", "give turns that do not overlap"
             )
         others |= mine
 

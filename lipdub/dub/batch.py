@@ -1,4 +1,4 @@
-"""Many dubs: what is left to do, done one by one or on a Ray cluster, remembered line by line.
+"""Batches of dubs: run one by one or on a Ray cluster, with a state file to resume from.
 
 An item is a video, a sound, an output and its options. Results are appended to a state file as they come, so that a
 batch that was stopped, or whose machine died, goes on where it was; an item is only ever counted once. Shard i of N
@@ -172,7 +172,8 @@ def run_batch(
     on_event(Done(report))
     if report.failed:
         raise BatchError(
-            f"{report.failed} of {report.items} dubs failed; see {state}", "mend the cause, then --retry-failed"
+            f"{report.failed} of {report.items} dubs failed; see {state}",
+            "fix the cause, then run again with --retry-failed",
         )
     return report
 
@@ -207,7 +208,7 @@ def read_state(path: Path) -> dict[str, BatchResult]:
         except (ValueError, TypeError, AttributeError) as error:
             if number == len(lines) - 1:
                 continue
-            raise InputError(f"{path}, line {number + 1}, is no result of a batch", "give another --state") from error
+            raise InputError(f"{path}, line {number + 1}: invalid batch result", "give another --state") from error
         results[result.key] = result
     return results
 

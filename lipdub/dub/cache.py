@@ -1,4 +1,4 @@
-"""What pass 1 found, kept on disc, so that a second language or a second try of the same video begins with pass 2.
+"""Disk cache of face tracks: the next dub of the same video starts with pass 2.
 
 An entry is one .npz without pickles under `platformdirs`' cache folder, named by a sum over all that pass 1 depends on:
 the bytes of the video, the face networks, the settings, the range, and this version of lipdub. A dub with an entry is

@@ -1,4 +1,4 @@
-"""How the cores of a machine are shared between the networks and FFmpeg's decoder and encoder."""
+"""CPU cores, shared between the networks and FFmpeg's decoder and encoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`--debug-overlay`: the dubbed film with what the two passes saw drawn into it."""
+"""`--debug-overlay`: the dub with faces, landmarks, masks and reasons drawn in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A talking clip from nothing: scikit-image's astronaut portrait, gently moving, and speech-like sound made by code."""
+"""A generated talking clip: scikit-image's astronaut portrait in slow motion, with synthesized speech-like audio."""
 
 from __future__ import annotations
 

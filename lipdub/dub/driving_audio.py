@@ -1,4 +1,4 @@
-"""What the dub asks of the mouth, frame by frame: mel windows, the silence gate, and the mouths that are heard."""
+"""Driving audio: mel windows, silence gate and predicted mouth shapes of each frame."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHUNK = 64  # frames whose sound is read in one call; 512 took 100 MB
 
 @dataclass(frozen=True)
 class DrivingAudio:
-    """The driving sound, ready to be looked up at any time."""
+    """Driving audio, for lookup at any time."""
 
     mel: NDArray[np.float32]  # (80, M)
     gate: NDArray[np.float32]  # (L,) in [0, 1] every LEVEL_STEP_S: 0 = silence, the mouth rests
@@ -113,7 +113,7 @@ def windows_at(speech: DrivingAudio, times_s: NDArray[np.float64], mel: MelConfi
 
 @dataclass(frozen=True)
 class PredictedMouthShapes:
-    """The mouths that a generator hears in a sound, nobody's yet."""
+    """Mouth shapes predicted from audio, before per-speaker scaling."""
 
     shapes: NDArray[np.float32]  # (F, 8) of each frame, relative to a mouth at rest, in units of SHAPE_SCALE
     gate: NDArray[np.float32]  # (F,) in [0, 1]: 0 = silence, the mouth rests

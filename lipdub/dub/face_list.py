@@ -1,4 +1,4 @@
-"""Everybody in a video, as `lipdub faces` lists them and `--face id:N` takes them."""
+"""The faces of a video, as listed by `lipdub faces` and selected by `--face id:N`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What paints the new mouths: the generator, with the references of each track encoded once.
+"""Inference: the generator on batches of face crops, with the references of each track encoded once.
 
 References are encoded when their track begins and forgotten when it ends, so memory does not grow with the video.
 
@@ -38,7 +38,7 @@ GAINS = (0.02, 3.0)  # of a reference's light, at least and at most
 
 @dataclass(frozen=True)
 class FaceCrop:
-    """A face that is to get a new mouth."""
+    """A face crop to generate a new mouth for."""
 
     frame: int
     job: int  # place in Analysis.jobs
@@ -52,7 +52,7 @@ class FaceCrop:
 
 @dataclass(frozen=True)
 class GeneratedFace:
-    """What the generator made of a face."""
+    """A face as generated."""
 
     face: NDArray[np.float32]  # (D, D, 3) in [0, 255]
     mask: NDArray[np.float32]  # (S, S) in [0, 1]

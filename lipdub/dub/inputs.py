@@ -1,4 +1,4 @@
-"""What a job reads before its long work: both files, the dub as the lips hear it, the device, the networks."""
+"""Inputs of a dub: probed files, driving audio, device, networks."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Ear:
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What a job reads before its long work."""
+    """Inputs of a dub."""
 
     source: MediaInfo  # its picture with the ending that the options ask for
     dub_s: float  # length of the sound that will be heard
@@ -101,16 +101,16 @@ class Inputs:
         apart_s = abs(self.speech.duration_s - self.dub_s)
         longer_s = self.dub_s - self.video.duration_s if self.length == "video" else 0.0  # else it is as was asked
         if longer_s > OTHER_LENGTH_S:
-            said.append(("length", f"the dub is {longer_s:.2f} s longer than the video; its end is cut"))
+            said.append(("length", f"the audio is {longer_s:.2f} s longer than the video; its end is cut"))
         elif longer_s < -OTHER_LENGTH_S:
-            said.append(("length", f"the dub is {-longer_s:.2f} s shorter than the video; the mouth rests then"))
+            said.append(("length", f"the audio is {-longer_s:.2f} s shorter than the video; the mouth then rests"))
         if any(voice.silent for voice in self.voices):
-            said.append(("speech", "a sound that drives the lips is silent: the mouth stays closed"))
+            said.append(("speech", "the audio that drives the lips is silent: the mouth stays closed"))
         elif any(voice.steady for voice in self.voices):
-            steady = "a sound that drives the lips hardly changes in loudness, as no speech does"
-            said.append(("speech", f"{steady}: is it the right file?"))
+            steady = "the audio that drives the lips hardly varies in loudness, unlike speech"
+            said.append(("speech", f"{steady}; check that it is the right file"))
         if apart_s > OTHER_LENGTH_S:
-            differ = f"the voice that drives the lips and the dub differ by {apart_s:.2f} s in length"
+            differ = f"the driving audio and the speech track differ by {apart_s:.2f} s in length"
             said.append(("drive", f"{differ}; both count from the video's start"))
         return said
 
@@ -156,7 +156,9 @@ def read_inputs(
         generator, config = load_network(options.generator, config, device)
         backend = face_backend(options.detector, config.face, device)
     if isinstance(generator, Wav2Lip) and any(one.sound is not None for one in options.speakers):
-        raise SetupError("Wav2Lip takes one sound only", "leave the sounds out of --speakers, or use --model lipdub")
+        raise SetupError(
+            "Wav2Lip supports a single driving audio", "leave the audio files out of --speakers, or use --model lipdub"
+        )
     with shared_cores():
         ear = _ear(generator, config, device)
         speech = ear.load_driving_audio(options.drive_audio or audio)

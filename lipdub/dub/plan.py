@@ -1,4 +1,4 @@
-"""`lipdub sync --dry-run` as a function: everything that a job finds out before it writes, and nothing written."""
+"""`lipdub sync --dry-run` as a function: pass 1 and an estimate, nothing written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In which precision the generator works.
+"""Floating-point precision of the generator.
 
 Half precision is autocast's: products and convolutions in 16 bits, weights kept in 32. A copy of the weights in 16
 bits would save a cast of 28 MB a batch, but then nothing would be left to repeat a batch with whose picture is not

@@ -1,4 +1,4 @@
-"""`--preview`: the job on a few seconds of the film, cut out without loss."""
+"""`--preview`: the job on a few seconds of the video, cut losslessly."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def excerpt(video: Path, audio: Path, options: SyncOptions, seconds: float) -> I
     """
     for face in (options.face, *(one.face for one in options.speakers)):
         if ids_of(face):
-            raise InputError(f"a preview does not know {face}: faces are numbered over the whole film", "give x,y@t")
+            raise InputError(f"--preview cannot use {face}: face ids are numbered over the whole video", "give x,y@t")
     length_s = require_video(probe(video)).duration_s
     start_s = options.start_s if options.start_s is not None else max(0.0, (length_s - seconds) / 2)
     seconds = min(seconds, (options.end_s or length_s) - start_s)

@@ -29,7 +29,7 @@ from lipdub.threads import BackgroundWorker
 
 @dataclass(frozen=True)
 class Rendered:
-    """What pass 2 did."""
+    """Counts of pass 2."""
 
     frames: int  # written
     dubbed: int  # frames with at least one new mouth
@@ -39,7 +39,7 @@ class Rendered:
 
 @dataclass(frozen=True)
 class Pasted:
-    """A mouth that was painted into a frame."""
+    """A generated mouth, blended into a frame."""
 
     track: int
     alpha: NDArray[np.float32]  # (H, W) its opacity
@@ -85,7 +85,7 @@ def render(
         queue.flush()
     on_frame(queue.frames)
     if queue.lost and not queue.dubbed:
-        raise WeightsError(f"the generator made no finite picture of {queue.lost} faces", "use other weights")
+        raise WeightsError(f"the generator returned NaN or infinity for all {queue.lost} faces", "use other weights")
     return Rendered(queue.frames, queue.dubbed, queue.lost, queue.added)
 
 

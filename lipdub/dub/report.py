@@ -1,4 +1,4 @@
-"""What a job found, would do or did, in numbers that a person or a program can check."""
+"""Reports of a dub, of a dry run and of the faces of a video."""
 
 from __future__ import annotations
 

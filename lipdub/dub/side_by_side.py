@@ -1,4 +1,4 @@
-"""`--compare`: source and dub side by side over the dub's waveform, to be looked at."""
+"""`--compare`: source and dub side by side above the waveform."""
 
 from __future__ import annotations
 

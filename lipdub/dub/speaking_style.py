@@ -1,4 +1,4 @@
-"""How a person moves their mouth in the video, so that the dub moves it likewise: as far, and about the same posture.
+"""Speaking style: amplitude and mean of a person's mouth shapes in the video, to which a dub is scaled.
 
 A network that hears a sound answers with the mean of all mouths that fit it. That moves too little, and for everybody
 alike; people differ threefold in how far they open their mouths. What the video shows of a mouth is put in the place
@@ -38,7 +38,7 @@ MIN_GAIN, MAX_GAIN = 0.4, 2.0  # of TYPICAL: bounds of the gain
 
 @dataclass(frozen=True)
 class SpeakingStyle:
-    """How a mouth moves."""
+    """Amplitude and mean of a mouth's movement."""
 
     movement: float  # standard deviation of the opening while it moves, in units of SHAPE_SCALE
     posture: NDArray[np.float32]  # (8,) mean shape while it moves, from the mouth at rest, in units of SHAPE_SCALE

@@ -41,7 +41,7 @@ from lipdub.weights import locate, sha256_of
 
 UNSURE = (  # code and message of a warning
     "speaking",
-    "who speaks is not sure: the video's sound fits the mouths no better than at other times; look at the result, or "
+    "the active speaker is uncertain: the audio matches the mouths no better than at other offsets; check it, or "
     "name the faces with --face id:N",
 )
 TURNED = "a face at {:.2f} s lies or stands on its head and is left alone; turn the picture for it to be dubbed"
@@ -109,7 +109,7 @@ def find_faces(
         request,
         given.config,
         look,
-        lambda path: on_warning("cache", f"what was kept of an earlier run is damaged, and gone: {path}"),
+        lambda path: on_warning("cache", f"removed a damaged cache entry: {path}"),
     )
     if cached:
         on_frame(len(found.times_s))
@@ -262,7 +262,7 @@ class _Job:
                 video, info, writer, analysis, runner, config, on_frame=on_frame, watch=watch, label=given.label
             )
         if rendered.lost:
-            self._warn("generator", f"{rendered.lost} faces were left as they were: the generator gave NaN or infinity")
+            self._warn("generator", f"{rendered.lost} faces stay unchanged: the generator returned NaN or infinity")
         return rendered
 
     def compare(self, video: Path, dubbed: Path, output: Path, total: int) -> None:

@@ -1,4 +1,4 @@
-"""How long pass 2 would take and how large its picture would get: a few frames, for real, into memory."""
+"""Estimate of the time and size of pass 2, from a few rendered frames."""
 
 from __future__ import annotations
 

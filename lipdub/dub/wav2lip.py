@@ -1,4 +1,4 @@
-"""Wav2Lip in place of our generator, to compare with: its network and its sound, our crops, our paste.
+"""Wav2Lip as a second generator, for comparison: its network and mel, lipdub's crops and blending.
 
 Its weights were trained on LRS2 and are for research and personal use only, which every job that uses them says.
 """

@@ -69,7 +69,7 @@ class MeshLandmarkTracker:
         try:
             self._detector = YuNet(yunet)
         except cv2.error as error:
-            raise WeightsError(f"{yunet} is no YuNet detector", "lipdub weights pull yunet") from error
+            raise WeightsError(f"{yunet} is not a YuNet detector", "lipdub weights pull yunet") from error
         self._mesh = FaceMesh(mesh)
         self._points: NDArray[np.float32] | None = None
 

@@ -16,7 +16,7 @@ from lipdub.models.expert import Expert
 from lipdub.models.facenets import LandmarkNet
 from lipdub.models.syncnet import SyncNet
 from lipdub.models.vgg import Lpips
-from lipdub.weights import load_model, locate, sha256_of
+from lipdub.weights import load_features, load_model, locate, sha256_of
 
 BACKBONES = {
     "Vgg16": "VGG-16",
@@ -123,6 +123,4 @@ def file_of(weights: str) -> str:
 def _features(name: str | None) -> nn.Module:
     if name is None:
         return LandmarkFeatures(cast(LandmarkNet, load_model("faces-landmarks", "faces-landmarks")))
-    from lipdub.training.stages import load_features  # pulls the training engine in, which few calls need
-
     return load_features(name)

@@ -81,7 +81,7 @@ class FaceMesh:
                 model = archive.read("face_landmarks_detector.tflite")
         except (zipfile.BadZipFile, KeyError) as error:
             raise WeightsError(
-                f"{bundle} is no face landmarker bundle", "lipdub weights pull face-landmarker"
+                f"{bundle} is not a face landmarker bundle", "lipdub weights pull face-landmarker"
             ) from error
         self._net: Any = Interpreter(model_content=model, num_threads=1)
         self._net.allocate_tensors()
@@ -140,7 +140,7 @@ class FaceRecognizer:
         try:
             self._net = cv2.FaceRecognizerSF.create(str(path), "")
         except cv2.error as error:
-            raise WeightsError(f"{path} is no face recognition network", "lipdub weights pull sface") from error
+            raise WeightsError(f"{path} is not a face recognition network", "lipdub weights pull sface") from error
 
     def embed(self, face: Frame, landmarks: NDArray[np.floating]) -> NDArray[np.float32]:
         """(E,) of length 1; two people have a cosine below 0.36 or so.

@@ -1,1 +1,1 @@
-"""Faces: finding, following, cropping and choosing them, and blending new mouths in."""
+"""Faces: detection, tracking, crops, references, blending."""

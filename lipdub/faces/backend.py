@@ -1,4 +1,4 @@
-"""What a face backend can do, whoever implements it."""
+"""Interface of a face backend: detection and landmarks."""
 
 from __future__ import annotations
 

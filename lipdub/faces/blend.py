@@ -1,4 +1,4 @@
-"""How a generated mouth meets the picture: its edge, and its colours."""
+"""Blending of a generated mouth into the frame: mask edge and colour match."""
 
 from __future__ import annotations
 

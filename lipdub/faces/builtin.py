@@ -1,4 +1,4 @@
-"""The default backend: two small networks of our own that ship with the package and need no network access."""
+"""The default face backend: two small bundled networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The face backend that the user asked for, with its verified weights in it."""
+"""Construction of the face backend that `--detector` names."""
 
 from __future__ import annotations
 

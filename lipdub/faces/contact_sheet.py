@@ -1,4 +1,4 @@
-"""A contact sheet: one picture of each person, with a caption, in rows."""
+"""Contact sheet: a picture of each face, with captions, in rows."""
 
 from __future__ import annotations
 

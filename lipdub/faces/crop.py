@@ -1,4 +1,4 @@
-"""From landmarks to the face crop, and what is measured in it: the mouth mask and the mouth-shape code.
+"""Face crops: alignment from landmarks, mouth mask, mouth shape.
 
 The crop that training sees and the crop that `lipdub sync` makes come from this module. Its place follows brows,
 eyes and nose alone: a crop that moved with lips or jaw would tell the generator what the mouth does (thesis 3.6).

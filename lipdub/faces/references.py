@@ -1,4 +1,4 @@
-"""Reference faces of an identity: which few frames show the generator how this person looks (only home of sklearn).
+"""Reference crops of a person, selected by KMeans (only home of sklearn).
 
 Thesis 3.5: KMeans on the landmarks of lips and chin finds K groups of mouths; one frame stands for each. Here a few
 frames may, seen from different sides, and each frame that is dubbed takes of each group the one whose head is held most

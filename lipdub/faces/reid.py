@@ -1,4 +1,4 @@
-"""The same person in another shot: a face that comes back is told by the fine pattern of its skin and features.
+"""Re-identification: the same person in another shot, by texture patterns of the face.
 
 Each pixel of the aligned face is described by which of its eight neighbours are brighter (local binary patterns, Ahonen
 et al. 2006: the 58 codes with at most two changes round the circle, and one for the rest), each of 6 x 6 cells by how

@@ -1,4 +1,4 @@
-"""Whom to dub, with which sound, and when: what `--face` and `--speakers` say.
+"""Face selection: the syntax of `--face` and of `--speakers` files.
 
     [[speaker]]                    a table for each, in a TOML file
     face = "id:0,4"                as --face takes it; default: speaking
@@ -121,7 +121,7 @@ def read_rttm(path: Path) -> dict[str, tuple[Turn, ...]]:
             start_s, length_s = float(words[3]), float(words[4])
             turns[words[7]].append((start_s, start_s + length_s))
         except (IndexError, ValueError) as error:
-            raise InputError(f"{path}, line {number} is no RTTM: {line[:80]!r}", "see the NIST format") from error
+            raise InputError(f"{path}, line {number}: invalid RTTM: {line[:80]!r}", "see the NIST format") from error
     if not turns:
         raise InputError(f"{path} names no speaker", "give an RTTM or TOML file")
     return {name: tuple(sorted(each)) for name, each in turns.items()}
@@ -131,12 +131,14 @@ def _tables(path: Path) -> tuple[list[dict[str, Any]], str | None]:
     try:
         data = tomllib.loads(_text(path))
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"cannot read the speakers {path}: {error}", "it is no TOML; an RTTM ends in .rttm") from error
+        raise InputError(
+            f"cannot read the speakers {path}: {error}", "the file is not TOML; an RTTM file needs the suffix .rttm"
+        ) from error
     tables, named = data.pop("speaker", None), data.pop("rttm", None)
     good = isinstance(tables, list) and tables and all(isinstance(table, dict) for table in tables)
     if data or not good or not isinstance(named, str | None):
         remedy = f"take out {', '.join(data)}" if data else "see `lipdub sync --help`"
-        raise InputError(f"{path} wants [[speaker]] tables and at most one rttm = FILE", remedy)
+        raise InputError(f"{path} must hold [[speaker]] tables and at most one rttm = FILE", remedy)
     return tables, named
 
 
@@ -159,7 +161,7 @@ def _turns(value: Any) -> tuple[Turn, ...]:
         raise InputError(f"turns are [[from, to], ...], not {value!r}", "for example [[0, 5.2], [8, 12]]")
     turns = tuple((parse_time(str(a)), parse_time(str(b))) for a, b in value)
     if wrong := [turn for turn in turns if turn[1] <= turn[0]]:
-        raise InputError(f"a turn ends before it begins: {wrong[0]}", "from comes first")
+        raise InputError(f"a turn ends before it starts: {wrong[0]}", "from comes first")
     return tuple(sorted(turns))
 
 

@@ -1,4 +1,4 @@
-"""Cuts between shots, found in one pass: tracks, smoothing and references never reach over one."""
+"""Shot detection in one pass: tracks, smoothing and references end at a cut."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faces over time: the choice among tracks, zero-phase smoothing and fades. Tracks are made in tracker.py."""
+"""Operations on face tracks: selection, zero-phase smoothing, fades."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Following faces through a video in one pass: detect now and then, let the landmarks carry each face in between.
+"""Face tracking in one pass: periodic detection, landmarks in between.
 
 Every frame costs one small patch and one landmark call a face; the detector runs on every k-th frame, after a cut
 and while a face is missing. What is kept of a frame is its landmarks, so memory grows by 550 bytes a face and frame.

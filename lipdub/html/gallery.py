@@ -1,4 +1,4 @@
-"""What a page shows of the judged videos: a contact sheet, the worst clips with their curves, the offsets of all.
+"""Gallery of an evaluation: contact sheet, worst clips with their curves, offsets.
 
 Curves of every judged video are kept (a few kB each); pictures are cut out at the end, from the few that are shown.
 """

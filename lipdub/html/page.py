@@ -1,4 +1,4 @@
-"""Reports as one HTML file that needs nothing beside it: no script, no network, pictures and plots inside.
+"""Reports as self-contained HTML pages, without scripts or network.
 
 The only home of Jinja2; every text goes through its autoescape.
 """

@@ -1,4 +1,4 @@
-"""Small plots as inline SVG, for pages that need no network and no script.
+"""Plots as inline SVG.
 
 Colours are those of Okabe and Ito, which colour-blind readers tell apart; text is the page's own.
 """

@@ -142,7 +142,7 @@ class AtomicOutput:
             self._lock = os.open(self.temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         except OSError as error:
             if error.errno == errno.ENOSPC:
-                raise ResourceError(f"the disc is full: {self._target.parent}", "make room") from error
+                raise ResourceError(f"the disk is full: {self._target.parent}", "make room") from error
             raise OutputError(
                 f"cannot write into {self._target.parent}: {error.strerror}", "check the folder's permissions"
             ) from error
@@ -155,7 +155,7 @@ class AtomicOutput:
         if not self.temporary.exists() or self.temporary.stat().st_size == 0:
             raise OutputError(f"nothing was written for {self.path}", "run with --debug and report it")
         if self._target.exists() and not self._overwrite:
-            raise OutputError(f"{self.path} was made by somebody else meanwhile", "choose another name")
+            raise OutputError(f"{self.path} was created by another process meanwhile", "choose another name")
         try:
             _sync(self.temporary)
             os.replace(self.temporary, self._target)

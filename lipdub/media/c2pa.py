@@ -204,7 +204,7 @@ def _algorithm(path: Path, pem: bytes) -> str:
     try:
         key = load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise SetupError(f"{path} is no private key that can be read: {error}", f"give {_KEYS}") from error
+        raise SetupError(f"invalid private key {path}: {error}", f"give {_KEYS}") from error
     if isinstance(key, ec.EllipticCurvePrivateKey) and key.key_size in (256, 384, 521):
         return {256: "es256", 384: "es384", 521: "es512"}[key.key_size]
     if isinstance(key, ed25519.Ed25519PrivateKey):

@@ -65,7 +65,7 @@ def check_label(text: str) -> None:
             the font does not have; names it.
     """
     if not text.strip() or len(text) > MOST or not text.isprintable() or any(mark in text for mark in ";|"):
-        raise InputError(f"{text!r} is no label", f"give one line of at most {MOST} characters, without ; and |")
+        raise InputError(f"invalid caption {text!r}", f"give one line of at most {MOST} characters, without ; and |")
     unknown = _drawn("?", 24)
     for letter in dict.fromkeys(text):
         joined = unicodedata.bidirectional(letter) not in _PLAIN

@@ -48,7 +48,7 @@ def language_code(tag: str) -> str:
     word = _FORMER.get(word, word)
     code = _LONG.get(word, "") if len(word) == 2 else _TO_T.get(word, word)
     if not code:
-        raise InputError(f"{tag!r} is no language", "give a code such as uk, en or pt-BR")
+        raise InputError(f"invalid language tag {tag!r}", "use a code such as uk, en or pt-BR")
     return code
 
 

@@ -204,5 +204,5 @@ class VideoWriter:
 
 def _refused(path: Path, error: Exception) -> OutputError | ResourceError:
     if getattr(error, "errno", None) == errno.ENOSPC:
-        return ResourceError(f"the disc is full: {path.parent}", "make room, or write to another disc")
+        return ResourceError(f"the disk is full: {path.parent}", "free some space, or write to another disk")
     return OutputError(f"cannot write {path}: {error}", "check the folder and the chosen codec")

@@ -1,4 +1,4 @@
-"""How far lips and sound of one video lie apart, and how surely: by loudness, or by the lip-sync expert.
+"""Offset between lips and audio of a video, with a confidence: by loudness, or by the lip-sync expert.
 
 s(k)       how well lips at time t and sound at time t - k agree, for each shift k from -REACH_S to REACH_S
 offset     the k with the largest s: positive where the lips come after their sound

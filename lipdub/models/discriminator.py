@@ -1,4 +1,4 @@
-"""The multi-frame discriminator [3.7]: are these five mouths filmed or generated?
+"""The multi-frame discriminator [3.7]: real or generated, from five mouths.
 
     (B, T, 3, 96, 96) -> lower halves (B, 15, 48, 96), the upper half is never seen
       4 x 4x4 conv, stride 2, LeakyReLU     (B, 32, 24, 48) ... (B, 256, 3, 6)

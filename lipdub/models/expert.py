@@ -1,4 +1,4 @@
-"""The lip-sync expert [3.3]: do these five mouths and this sound belong together?
+"""The lip-sync expert [3.3]: whether five mouths and a mel window match.
 
 faces (N, 3 T_v, S/2, S)          lower halves of T_v = 5 frames, 48 x 96
   stem 7x7, stride (1, 2)         (N, 32, 48, 48)

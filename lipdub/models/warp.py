@@ -1,4 +1,4 @@
-"""A mouth put together from pieces of the references, each bent into place [4.3, "future work"].
+"""Mouths composed of warped references [4.3, "future work"].
 
 The thesis' decoder makes every pixel anew, and what it makes is as soft as its training was short. Skin, beard and
 teeth are in the references already. For each pair of face and reference this decoder predicts a field that says where

@@ -1,4 +1,4 @@
-"""From footage to weights: data sets, and the training of every network.
+"""Training of every network.
 
 prepare, offset, store      footage -> aligned clips on disc, in sync, split by speaker
 data, loader                clips -> batches, made ahead of the step

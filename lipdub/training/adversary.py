@@ -1,4 +1,4 @@
-"""Stage 2's opponent [3.7]: the discriminator, its optimizer, its penalty, and what clips go through before it."""
+"""Adversarial training of stage 2 [3.7]: discriminator, its optimizer, R1 penalty, augmentation."""
 
 from __future__ import annotations
 

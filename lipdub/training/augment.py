@@ -1,4 +1,4 @@
-"""How a face might look to another camera, in another light, or on somebody else: what trainings on few people vary."""
+"""Augmentation of faces: lens distortion, proportions, side light."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prepared clips in memory, and the batches that the expert and the generator are trained on [3.5, 3.6].
+"""Prepared clips in memory, and training batches for the expert and the generator [3.5, 3.6].
 
 A sample is T consecutive faces, their sound, and K references of the same clip that are no neighbours of the target.
 Target and references are cropped with independent jitter, so that their frames never agree to the pixel.

@@ -1,4 +1,4 @@
-"""How a step is computed: accelerate's devices, processes, precision, accumulation and compilation.
+"""Training step on any hardware, by accelerate: devices, processes, precision, accumulation, compilation.
 
     python -m lipdub train ...                                     one process
     accelerate launch --num-processes N -m lipdub train ...        N of them, a GPU each

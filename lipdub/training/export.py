@@ -1,4 +1,4 @@
-"""From a run folder to shippable weights: the averaged network in half precision, with the sections it is bound to.
+"""Export of a run: averaged weights in half precision, with the settings they depend on.
 
 A run that ended, or was stopped, has them as RUN/weights.safetensors, so that its folder can be given as weights.
 """

@@ -1,4 +1,4 @@
-"""Stages 1 and 2: the generator learns to paint the hidden mouth (15), in stage 2 against an adversary, too.
+"""Stages 1 and 2: training of the generator (15), in stage 2 with an adversary.
 
 Stage 1: L1 1, perceptual .5, expert 0 then .01, mask 1. Stage 2: expert .1, adversarial .01.
 

@@ -1,4 +1,4 @@
-"""Samples of the coming steps, made in threads while a step is computed.
+"""Background threads that make the samples of coming steps.
 
 Sample `part` of `step` depends on the seed and these two numbers only. A continued run, one with other threads, and
 several processes that share a step's parts therefore see the same samples, and a checkpoint needs no more than a step.

@@ -1,4 +1,4 @@
-"""The loop that trains any stage, so that a stopped run continues exactly."""
+"""The training loop of all stages; a stopped run resumes exactly."""
 
 from __future__ import annotations
 

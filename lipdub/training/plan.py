@@ -1,4 +1,4 @@
-"""What a call of `lipdub train` would do, told without doing it."""
+"""`lipdub train --dry-run`: settings, parameters, FLOPs and memory of a run."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from lipdub.config import Config
+from lipdub.config import Config, GeneratorConfig
 from lipdub.data.store import read_manifest
 from lipdub.errors import InputError
 from lipdub.models.discriminator import Discriminator
 from lipdub.models.expert import Expert
 from lipdub.models.facenets import LANDMARK_SIDE, FaceDetector, LandmarkNet
-from lipdub.models.generator import Generator
+from lipdub.models.generator import Audio, Generator
 from lipdub.models.layers import n_parameters
 from lipdub.training.faces import DETECTOR_CANVAS
 from lipdub.training.stages import second_stage
@@ -127,25 +127,32 @@ def _training(stage: str, config: Config) -> tuple[nn.Module, Callable[[], objec
         return expert, lambda: (expert.embed_faces(lower), expert.embed_audio(mel))
     size, generator, code = config.generator.size, Generator(config.generator), config.generator.shape_code
     frames, places = count * train.frames, count * train.references
-    windows = torch.zeros(frames, config.generator.n_mels, config.generator.window)
+    audio = _audio(frames, config.generator)
 
     def run() -> object:
         references = generator.encode_references(torch.zeros(places, 3, size, size), torch.zeros(places, code))
         owner = torch.ones(frames, places, dtype=torch.bool)
-        return generator(torch.zeros(frames, 3, size, size), windows, references, owner)
+        return generator(torch.zeros(frames, 3, size, size), audio, references, owner)
 
     return generator, run
+
+
+def _audio(count: int, config: GeneratorConfig) -> Tensor | Audio:
+    """Mel windows, or mouth shapes for a generator whose audio encoder is a network of its own."""
+    if config.audio_context == "window":
+        return torch.zeros(count, config.n_mels, config.window)
+    return Audio(torch.zeros(count, config.embedding), torch.zeros(count, config.shape_code))
 
 
 def _network(stage: str, config: Config) -> tuple[nn.Module, Callable[[], object], int]:
     """A network, a call of it, and how many frames that is."""
     if stage in ("1", "2"):
         size, generator = config.generator.size, Generator(config.generator)
-        windows = torch.zeros(1, config.generator.n_mels, config.generator.window)
+        audio = _audio(1, config.generator)
         count, code = config.reference.count, config.generator.shape_code
         references = generator.encode_references(torch.zeros(count, 3, size, size), torch.zeros(count, code))
         owner = torch.ones(1, count, dtype=torch.bool)
-        return generator, lambda: generator(torch.zeros(1, 3, size, size), windows, references, owner), 1
+        return generator, lambda: generator(torch.zeros(1, 3, size, size), audio, references, owner), 1
     if stage == "expert":
         section, expert = config.expert, Expert(config.expert)
         lower = torch.zeros(1, 3 * section.frames, section.size // 2, section.size)

@@ -1,4 +1,4 @@
-"""A run folder: what a training run was asked for, what it told, and all that it needs to go on.
+"""A run folder: settings, metrics, checkpoints.
 
 RUN/config.json       what the run was asked for; a second call with other values is refused
 RUN/metrics.jsonl     a line per log interval and per validation

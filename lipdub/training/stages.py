@@ -1,4 +1,4 @@
-"""From a request to a trained network: what `lipdub train` calls."""
+"""Training stages: from the request of `lipdub train` to a trained network."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from torch import nn
 
 from lipdub.config import Config, GeneratorConfig
 from lipdub.data.store import read_manifest
-from lipdub.errors import InputError, SetupError, WeightsError
+from lipdub.errors import InputError, SetupError
 from lipdub.faces.crop import SHAPE_NAMES
 from lipdub.models.audio_encoder import TrackEncoder
 from lipdub.models.expert import Expert
 from lipdub.models.generator import Generator
-from lipdub.models.vgg import Vgg16, Vgg19Conv31
 from lipdub.training.adversary import Adversary
 from lipdub.training.audio import AudioTraining
 from lipdub.training.data import ClipSet
@@ -29,7 +28,16 @@ from lipdub.training.generator import GeneratorTraining
 from lipdub.training.loop import Stage, train_steps
 from lipdub.training.run import CHECKPOINT, Run, TrainProgress, run_config
 from lipdub.training.widen import widened
-from lipdub.weights import RUN_WEIGHTS, bind, load_audio_encoder, load_expert, load_generator, load_state, locate
+from lipdub.weights import (
+    RUN_WEIGHTS,
+    bind,
+    load_audio_encoder,
+    load_expert,
+    load_features,
+    load_generator,
+    load_state,
+    locate,
+)
 
 EXPERT_2, ADVERSARIAL_2 = 0.1, 0.01  # weights of stage 2 where none are set [3.7]
 START = "start.safetensors"  # in a run's folder: what it began with, where that was another run
@@ -222,18 +230,3 @@ def _check_expert(config: Config) -> None:
             f"the expert judges {wanted[1]} faces of {wanted[0]} pixels, the run makes {mine[1]} of {mine[0]}",
             f"--set generator.size={wanted[0]} --set train.frames={wanted[1]}, or another expert",
         )
-
-
-def load_features(name_or_path: str) -> nn.Module:
-    """The frozen backbone of the perceptual loss: VGG-16 (torchvision's layout), or VGG-19 up to conv3_1.
-
-    Raises:
-        WeightsError: absent, or neither of the two.
-    """
-    state, _ = load_state(locate(name_or_path))
-    for network in (Vgg16, Vgg19Conv31):
-        try:
-            return network(state)
-        except WeightsError:
-            continue
-    raise WeightsError(f"{name_or_path} holds neither VGG-16 nor VGG-19 features", "see `lipdub weights list`")

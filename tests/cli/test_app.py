@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -48,19 +47,14 @@ def broken_command(monkeypatch: pytest.MonkeyPatch):
     return add
 
 
-def test_help_imports_nothing_heavy_and_is_quick() -> None:
+def test_help_imports_nothing_heavy() -> None:
     code = "import sys\nfrom lipdub.cli import app\ntry:\n    app.main(['--help'])\nfinally:\n    print(*sys.modules)"
     variables = os.environ | {"PYTHONPATH": str(ROOT)}
-    spent = []
-    for _ in range(3):  # the best of three: other programs run as well
-        started = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, timeout=60)
-        spent.append(time.perf_counter() - started)
+    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     text, modules = done.stdout.rsplit("\n", 2)[:2]
     assert "Usage: lipdub [OPTIONS] COMMAND" in text
     assert not HEAVY & {name.partition(".")[0] for name in modules.split()}
-    assert min(spent) < 0.5
 
 
 def test_every_command_has_help() -> None:

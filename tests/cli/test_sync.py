@@ -81,7 +81,7 @@ def test_quiet_is_silent_but_for_warnings(sync, speech, output: Path) -> None:
     assert (result.exit_code, result.output) == (0, "")
     result = sync("-q", "-y", audio=speech(0.9, "long.wav"))
     assert result.exit_code == 0
-    assert result.stderr == "warning: the dub is 0.50 s longer than the video; its end is cut\n"
+    assert result.stderr == "warning: the audio is 0.50 s longer than the video; its end is cut\n"
 
 
 def test_json_is_one_object_a_line_that_ends_with_the_report(sync, speech, output: Path) -> None:

@@ -128,7 +128,7 @@ def test_shards_are_all_and_do_not_overlap(tmp_path: Path) -> None:
 def test_a_file_that_is_no_state_is_refused(tmp_path: Path) -> None:
     state = tmp_path / "state.jsonl"
     state.write_text("something\nelse\n")
-    with pytest.raises(InputError, match="line 1, is no result"):
+    with pytest.raises(InputError, match="line 1: invalid batch result"):
         run_batch(items(tmp_path, 1), state, work=Worker())
     assert state.read_text() == "something\nelse\n"
 

@@ -53,7 +53,7 @@ def test_it_says_what_would_be_done(plan, face_clip, speech) -> None:
     assert (found.encoder, found.pix_fmt, found.container) == ("libx264", "yuv420p", "mp4")
     assert (found.dub, found.dub_encoder) == ("pcm_s16le 16000 Hz mono", "aac")
     assert found.kept == ("audio stream 1 (aac): copy",)
-    assert found.warnings == ("the dub is 0.50 s longer than the video; its end is cut",)
+    assert found.warnings == ("the audio is 0.50 s longer than the video; its end is cut",)
     assert (found.dubbed, found.passed, found.shots) == (10, {}, (0.0,))
     (face,) = found.faces
     assert (face.id, face.shot, face.first_s, face.last_s, face.frames, face.dubbed) == (0, 0, 0.0, 0.4, 10, 10)
@@ -129,7 +129,7 @@ def test_what_a_run_would_refuse_is_refused(plan, face_clip, speech, tmp_path: P
         ("a.avi", OutputError, "does not take vp9", {"codec": "vp9"}),
         ("a.mp4", SetupError, "mpeg3", {"codec": "mpeg3"}),
         ("a.mp4", SetupError, "tpu", {"device": "tpu"}),
-        ("a.mp4", InputError, "is no language", {"language": "klingon"}),
+        ("a.mp4", InputError, "invalid language tag", {"language": "klingon"}),
         ("a.mp4", InputError, "has no frame between", {"start_s": 9.0}),
         ("a.mp4", NoFaceError, "fits --face 1,1", {"face": (1.0, 1.0)}),
     ]:

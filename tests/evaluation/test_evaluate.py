@@ -130,7 +130,7 @@ def test_the_backbone_gives_the_perceptual_metric(run, talking, monkeypatch) -> 
         def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
             return (images,)
 
-    monkeypatch.setattr("lipdub.training.stages.load_features", lambda name: Features())
+    monkeypatch.setattr("lipdub.evaluation.networks.load_features", lambda name: Features())
     monkeypatch.setattr("lipdub.evaluation.networks.file_of", lambda name: name)
     report = run(talking(), pairings=("own",), features="backbone")
     assert line_of(report, "own", "tiny").cells["perceptual"].n == 3

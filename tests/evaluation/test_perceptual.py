@@ -146,7 +146,7 @@ def test_a_face_is_aligned_and_embedded_as_rgb(tmp_path: Path) -> None:
 
 def test_what_is_no_recogniser_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"no network")
-    with pytest.raises(WeightsError, match="no face recognition network"):
+    with pytest.raises(WeightsError, match="is not a face recognition network"):
         FaceRecognizer(tmp_path / "x.onnx")
 
 

@@ -48,13 +48,13 @@ def test_a_diarization_alone_looks_for_the_faces(tmp_path: Path) -> None:
     ("name", "text", "words"),
     [
         ("m.toml", "x = [", "no TOML|cannot read"),
-        ("m.toml", "", "wants"),
+        ("m.toml", "", "must hold"),
         ("m.toml", "[[speaker]]\nvoice = 'a.wav'\n", "unknown key voice"),
         ("m.toml", "[[speaker]]\nname = 'carl'\n", "no turns of 'carl'"),
         ("m.toml", "[[speaker]]\nturns = [[2, 1]]\n", "ends before"),
         ("m.toml", "[[speaker]]\nturns = [1, 2]\n", "turns are"),
         ("m.toml", "[[speaker]]\nface = 'anybody'\n", "none of"),
-        ("m.rttm", "SPEAKER talk 1 now 2 x x anna\n", "line 1 is no RTTM"),
+        ("m.rttm", "SPEAKER talk 1 now 2 x x anna\n", "line 1: invalid RTTM"),
         ("m.rttm", "\n", "names no speaker"),
     ],
 )

@@ -435,7 +435,7 @@ def test_files_in_which_somebody_else_is_heard_are_dropped_and_counted(
     judged_as(monkeypatch, own, SourceOffset(0.0, sure=False, foreign=True), own)
     lines: list[str] = []
     summary = prepare(options(tmp_path / "source", tmp_path / "data", audio_encoder="audio"), Config(), lines.append)
-    assert summary["dropped"] == {"the sound fits the mouth at no offset: somebody else is heard": 1}
+    assert summary["dropped"] == {"the audio matches the mouth at no offset: another person is speaking": 1}
     assert [entry.speaker for entry in read_manifest(tmp_path / "data")[0]] == ["anna", "cora"]
     assert len(list((tmp_path / "data" / "clips").iterdir())) == 4
     assert summary["offset_shifted"] == 0

@@ -27,8 +27,8 @@ from lipdub.training.export import export, export_run, manifest_entry
 from lipdub.training.generator import GeneratorTraining
 from lipdub.training.loop import train_steps
 from lipdub.training.run import Run
-from lipdub.training.stages import RunRequest, load_features, run_stage
-from lipdub.weights import load_expert, load_generator, load_state, save_state, sha256_of
+from lipdub.training.stages import RunRequest, run_stage
+from lipdub.weights import load_expert, load_features, load_generator, load_state, save_state, sha256_of
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""How public corpora lie on disc: a small reader each, which says what is to be prepared, who speaks, in which split.
+"""Readers of public corpora: what to prepare, its speakers, its splits.
 
 A corpus is added by a file here and a line in LAYOUTS. Readers look at names and at the corpus' own lists, never into
 videos.

@@ -1,4 +1,4 @@
-"""What a layout finds."""
+"""Footage: one video of a corpus with its speaker, split and audio."""
 
 from __future__ import annotations
 
