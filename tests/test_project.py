@@ -20,8 +20,8 @@ PACKAGE = ROOT / "lipdub"
 
 # design: imports run downwards only. Units of one layer may use each other as long as no module needs itself.
 LAYERS = (
-    {"cast", "config", "errors", "events", "process"},
-    {"models", "mel", "losses", "metrics"},
+    {"config", "errors", "events", "process", "threads"},
+    {"models", "mel", "losses"},
     {"faces", "media", "weights", "weights_import"},
     {"metrics"},
     {"data"},

@@ -156,6 +156,7 @@ class _Trial:
 
         Raises:
             OutputError: there is none.
+            InputError: nothing was read, whatever the encoder.
         """
         said: OutputError | None = None
         lossless = [self._container.lossless] if self._container.lossless else []
@@ -166,8 +167,10 @@ class _Trial:
                     return encoder
             except OutputError as error:
                 said = said or error
-        assert said is not None
-        raise said
+        if said is not None:
+            raise said
+        what = f"{self._dub} has audio that cannot be read in its first {_TRIAL_S:g} s"
+        raise InputError(what, "get the file again, or convert it to WAV first")
 
     def lossless(self, item: Item, container: Container) -> list[str]:
         """Encoders that keep every sample of a sound."""
@@ -214,8 +217,11 @@ class _Trial:
         with tempfile.TemporaryDirectory(prefix="lipdub-") as folder:
             path = Path(folder) / "trial"
             run([*argv, "-f", self._container.muxer, file_url(path)], self._config)
-            with av.open(str(path), metadata_errors="replace") as made:
-                return [(kind_of(stream), codec_of(stream)) for stream in made.streams]
+            try:
+                with av.open(str(path), metadata_errors="replace") as made:
+                    return [(kind_of(stream), codec_of(stream)) for stream in made.streams]
+            except av.FFmpegError:  # nothing came through: FFmpeg wrote an empty file
+                return []
 
 
 def _same(item: Item, made: tuple[str, str]) -> bool:

@@ -18,7 +18,7 @@ from lipdub.faces.crop import TEMPLATE, crop_matrix
 from lipdub.faces.references import Selection
 from lipdub.faces.tracker import Track
 from lipdub.models.generator import Generator
-from lipdub.weights import load_generator
+from lipdub.weights import load_audio_encoder, load_generator
 
 SIZE, CPU = 32, torch.device("cpu")
 
@@ -243,7 +243,9 @@ def bundled_runner(precision: str, device: torch.device = CPU) -> tuple[Generato
     views = np.tile(each, (8, 1))
     faced = FaceJob(track, np.zeros((8, 2, 3)), np.ones(8, np.float32), {0: chosen}, shapes, views, detail=2)
     analysis = Analysis((np.arange(8) + 0.5) / 25, [faced], {})
-    speech = analyze_audio(np.random.default_rng(4).normal(0, 0.1, 16000).astype(np.float32), config.mel, config.sync)
+    noise = np.random.default_rng(4).normal(0, 0.1, 16000).astype(np.float32)
+    encoder, _ = load_audio_encoder("audio", config)
+    speech = analyze_audio(noise, config.mel, config.sync, encoder=encoder)
     config = replace(config, sync=replace(config.sync, precision=precision))
     faces = [FaceCrop(row, 0, row, picture) for row, picture in enumerate(smooth_faces(8, 2 * size, 2))]
     return GeneratorRunner(network, analysis, [speech], config, device), faces

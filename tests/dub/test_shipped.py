@@ -16,7 +16,7 @@ import torch
 from lipdub import SyncOptions, sync
 from lipdub.config import Config
 from lipdub.dub.demo import RATE, SAMPLE_RATE, babble, make_demo_inputs
-from lipdub.evaluation.landmark_track import BuiltinJudge, watch
+from lipdub.evaluation.landmark_track import BuiltinJudge, track_landmarks
 from lipdub.faces.choose import builtin_backend
 from lipdub.media.audio import load_audio, write_wav
 from lipdub.metrics import agreement
@@ -36,7 +36,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def follows(video: Path, audio: Path) -> float:
     """r of the mouth's opening with the loudness of the voice."""
     backend = builtin_backend(CONFIG.face, torch.device("cpu"))
-    seen = watch(video, BuiltinJudge(backend), SECONDS, CONFIG.media)
+    seen = track_landmarks(video, BuiltinJudge(backend), SECONDS, CONFIG.media)
     level = loudness(load_audio(audio), CONFIG.mel)
     return agreement(seen.openings, level_at(level, seen.times_s + 0.5 / RATE, CONFIG.mel))[0]
 
