@@ -55,11 +55,12 @@ def record(name: str, values: list[dict[str, Any]], *, title: str, weights: str,
     known = {value["key"]: value for value in old["values"]}
     kept = ("metric", "digits", "unit", "bar")
     new = [{**value, **{k: v for k, v in known.get(value["key"], {}).items() if k in kept}} for value in values]
-    head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+    argv = ["git", "rev-parse", "--short", "HEAD"]
+    head = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
     done = {
         "title": old.get("title", title),
         "command": " ".join(["python", *(Path(w).name if Path(w).is_absolute() else w for w in sys.argv)]),
-        "commit": head.stdout.strip(),
+        "commit": head.stdout.strip() or "unknown",  # a copy of the sources has no history
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine or f"{platform.machine()}, {platform.system()}",
         "weights": weights,
