@@ -53,6 +53,7 @@ LIPS_DILATION = 5 / 96  # kernel side over crop side of `parted_lips`
 MOST_OPEN_REST = 0.045  # inner opening in eye distances; three quarters of the training clips rest more closed
 # change of each number of the code with the inner opening's: slopes over the training footage, rounded
 WITH_OPENING: NDArray[np.float32] = np.array([1, 1, 1, 1.15, 0, 0, 0.9, 0], np.float32)
+JUMP_SIDES, JUMP_SCALE = 0.25, 0.2  # move and log of scale from one frame to the next that no head makes
 REST_SHARE = 0.2  # the calmest share of a clip's frames stands for the mouth at rest
 MASK_DILATION = 11 / 96  # kernel side over crop side: 11 pixels at S = 96 [3.5]
 
@@ -126,9 +127,22 @@ def crop_matrices(
     turn, shift = _fit(landmarks)
     centre = (complex(0.5, 0.5) - shift) / turn
     path = np.stack([np.log(np.abs(turn)), np.unwrap(np.angle(turn)), centre.real, centre.imag], 1)
-    log_scale, angle, x, y = smooth(path, config.smooth_s, times_s).T
+    parts = np.split(np.arange(len(path)), np.flatnonzero(_jumps(path)) + 1)
+    log_scale, angle, x, y = np.concatenate([smooth(path[part], config.smooth_s, times_s[part]) for part in parts]).T
     turn = np.exp(log_scale + 1j * angle)
     return _matrices(turn, complex(0.5, 0.5) - turn * (x + 1j * y), size, margin)
+
+
+def _jumps(path: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(T - 1,) whether a face is elsewhere a frame later: a cut between two framings of one shot.
+
+    Args:
+        path: (T, 4) log scale (crop sides a pixel), angle, and centre x, y in pixels, as `crop_matrices` has them.
+    """
+    step = np.abs(np.diff(path, axis=0))
+    away = np.hypot(step[:, 2], step[:, 3]) * np.exp(path[1:, 0])  # in crop sides
+    jumps: NDArray[np.bool_] = (away > JUMP_SIDES) | (step[:, 0] > JUMP_SCALE)
+    return jumps
 
 
 def finer(matrix: NDArray[np.floating], times: int) -> NDArray[np.float64]:

@@ -228,3 +228,12 @@ def test_a_margin_leaves_the_mask_as_large_as_the_face() -> None:
     plain = mouth_mask((TEMPLATE * 96).astype(np.float32), 96)
     wide = mouth_mask((TEMPLATE * 96 + 16).astype(np.float32), 128, margin=4 / 3)
     assert (wide[16:112, 16:112] == plain).all()
+
+
+def test_a_jump_cut_is_not_smoothed_over() -> None:
+    near = TEMPLATE * 150 + 40
+    far = TEMPLATE * 110 + (60, 95)
+    landmarks = np.concatenate([np.repeat(near[None], 12, 0), np.repeat(far[None], 12, 0)])
+    matrices = crop_matrices(landmarks, np.arange(24) / 30, FaceConfig(), 96)
+    for frame in (0, 11, 12, 23):
+        np.testing.assert_allclose(transform(landmarks[frame], matrices[frame]), TEMPLATE * 96, atol=0.05)
