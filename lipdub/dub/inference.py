@@ -132,6 +132,7 @@ class GeneratorRunner(Runner):
         self._styles = analysis.styles()
         self._encoded: dict[int, References] = {}
         self._pictures: dict[int, Tensor] = {}  # (K, 3, D, D) of the same jobs
+        self._lights: dict[int, Tensor] = {}  # (K, 3) their light
 
     def _run(self, targets: Sequence[FaceCrop]) -> list[GeneratedFace | None]:
         if self._half is not None:
@@ -202,7 +203,7 @@ class GeneratorRunner(Runner):
             self._config.sync.blend_power,
         )
         frames = self._tensor(np.stack([target.picture for target in targets]))
-        gains = (_light(frames)[:, None] / _light(pictures)[warp.indices]).clamp(*GAINS)
+        gains = (_light(frames)[:, None] / self._lights[job][warp.indices]).clamp(*GAINS)
         return compose(warp, painted, pictures, frames, gains=gains, fine=True)
 
     def _old_jaws(self, targets: Sequence[FaceCrop]) -> NDArray[np.float32]:
@@ -261,7 +262,7 @@ class GeneratorRunner(Runner):
         """
         jobs = sorted({target.job for target in targets})
         for job in [job for job in self._encoded if self._analysis.jobs[job].track.frames.stop <= targets[0].frame]:
-            del self._encoded[job], self._pictures[job]
+            del self._encoded[job], self._pictures[job], self._lights[job]
         for job in jobs:
             if job not in self._encoded:
                 self._encode(job)
@@ -276,6 +277,7 @@ class GeneratorRunner(Runner):
     def _encode(self, job: int) -> None:
         given, config = self._analysis.jobs[job].references, self._generator.config
         self._pictures[job] = self._tensor(given.crops)
+        self._lights[job] = _light(self._pictures[job])
         crops = self._tensor(np.stack([_shrunk(crop, config.size) for crop in given.crops]))
         if not config.whole_references:
             crops[:, :, : config.size // 2] = 0  # lower halves only, as in training
