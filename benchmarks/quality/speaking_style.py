@@ -1,6 +1,6 @@
-"""Movement of real mouths over the predicted one: TYPICAL of lipdub/dub/speaking_style.py.
+"""Movement of real mouths over the predicted one (good: the median is TYPICAL of lipdub/dub/speaking_style.py).
 
-    python benchmarks/manner.py CLIPS [--weights NAME]... [--seconds 8]
+    python -m benchmarks speaking_style CLIPS [--weights NAME]... [--seconds 8]
 
 The mouth of the longest track of each clip is read by the builtin landmark network, its sound by each generator; both
 are smoothed and measured as `lipdub sync` does. The ratio of the two movements is printed for each kind of footage,
@@ -61,7 +61,7 @@ def main() -> None:
             speech = replace(by_track, shapes=None) if windows else by_track
             heard = predict_mouth_shapes(generator, speech, seen.times_s, config.mel, config.sync, cpu)
             assert heard is not None  # a shape code
-            values += [heard.measure_style.movement, float(heard.measure_style.posture[OPENINGS].mean())]
+            values += [heard.style.movement, float(heard.style.posture[OPENINGS].mean())]
         if min(values[0], *values[2::2]) > MIN_MOVEMENT / 2:
             found[path.parent.name].append(tuple(values))
     for number, name in enumerate(names):
@@ -74,7 +74,3 @@ def main() -> None:
             cells = [table[:, 0], table[:, column], ratio, table[:, 1], table[:, column + 1]]
             print(f"| {kind} | {len(rows)} | " + " | ".join(f"{cell.mean():.2f}" for cell in cells) + " |")
         print(f"| median of all | {len(ratios)} | | | {np.median(ratios):.2f} | | |")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
-"""Which column of `lipdub eval` catches which cheat? Real clips get mouths that must not pass.
+"""Which column of `lipdub eval` catches which faulty mouth (good: at least one, in bold, for each).
 
-    python benchmarks/cheats.py CLIP... -o OUT --yunet YUNET.onnx --mesh face_landmarker.task [--seconds 5]
+    python -m benchmarks cheats CLIP... -o OUT --yunet YUNET.onnx --mesh face_landmarker.task [--seconds 5]
 
 Each clip keeps its own sound and its own picture; only what is inside the mouth mask is made anew (once something
 outside of it is): a mouth that never opens, one that flaps, one that shakes, the right one at the wrong time, that of
@@ -251,7 +251,3 @@ def main() -> None:
                 file.write(json.dumps({"clip": one.path.name, "row": row} | values) + "\n")
                 print(one.path.name, row, flush=True)
     print("\n".join(table(found)))
-
-
-if __name__ == "__main__":
-    main()
