@@ -13,7 +13,7 @@ from typing import TypeVar
 from lipdub import __version__
 from lipdub.evaluation.ablation import HEADER
 from lipdub.evaluation.mouth import CLOSED_S, CLOSED_SHARE, OPEN_PERCENTILE, SECOND_CONTOUR
-from lipdub.evaluation.pairs import PAIRINGS
+from lipdub.evaluation.pairs import GIVEN, TITLES
 from lipdub.evaluation.table import COLUMNS, COVERAGE, DRAWS, Column, Difference, Frechet, Interval, Line, Verdict
 from lipdub.metrics import FAR, HIGH_PASS, LAG, SILENT_DB
 from lipdub.metrics.sync_offset import REACH
@@ -56,12 +56,12 @@ def blocks(report: EvalReport) -> list[Block]:
         columns = _used(line.cells for line in lines)
         rows = [("judged", *(judged(line) for line in lines))]
         rows += [(heading(c, report), *(cell(line.cells.get(c.key), c, line) for line in lines)) for c in columns]
-        made.append(Block(PAIRINGS[pairing], ("", *(line.row for line in lines)), tuple(rows)))
+        made.append(Block(TITLES[pairing], ("", *(line.row for line in lines)), tuple(rows)))
     for pairing, differences in _by_pairing(report.differences).items():
         columns = _used(d.cells for d in differences)
         rows = [(heading(c, report), *(_difference(d.cells.get(c.key), c) for d in differences)) for c in columns]
         header = ("", *(f"{d.row} - {d.against}" for d in differences))
-        made.append(Block(f"{PAIRINGS[pairing]}: paired differences (* = not chance)", header, tuple(rows)))
+        made.append(Block(f"{TITLES[pairing]}: paired differences (* = not chance)", header, tuple(rows)))
     if report.frechet:
         made.append(Block(FRECHET, *_frechet(report)))
     return made
@@ -73,7 +73,7 @@ def _frechet(report: EvalReport) -> tuple[tuple[str, ...], tuple[tuple[str, ...]
     pairings = list(dict.fromkeys(one.pairing for one in report.frechet))
     rows = dict.fromkeys(one.row for one in report.frechet)
     lines = tuple((row, *(found.get((row, pairing), NONE) for pairing in pairings)) for row in rows)
-    return ("", *(PAIRINGS[pairing] for pairing in pairings)), lines
+    return ("", *(TITLES[pairing] for pairing in pairings)), lines
 
 
 def _ablation(report: EvalReport) -> str:
@@ -114,14 +114,14 @@ def markdown(report: EvalReport) -> str:
     for pairing, lines in _by_pairing(report.lines).items():
         columns = _used(line.cells for line in lines)
         rows = [(line.row, judged(line), *(cell(line.cells.get(c.key), c, line) for c in columns)) for line in lines]
-        parts += [f"### {PAIRINGS[pairing]}", _grid(("row", "judged", *(heading(c, report) for c in columns)), rows)]
+        parts += [f"### {TITLES[pairing]}", _grid(("row", "judged", *(heading(c, report) for c in columns)), rows)]
     for pairing, differences in _by_pairing(report.differences).items():
         columns = _used(d.cells for d in differences)
         found = [
             (f"{d.row} - {d.against}", *(_difference(d.cells.get(c.key), c) for c in columns)) for d in differences
         ]
         parts += [
-            f"### {PAIRINGS[pairing]}: paired differences (* = interval without 0)",
+            f"### {TITLES[pairing]}: paired differences (* = interval without 0)",
             _grid(("rows", *(heading(c, report) for c in columns)), found),
         ]
     if report.frechet:
@@ -135,6 +135,8 @@ def markdown(report: EvalReport) -> str:
 
 def order_of(report: EvalReport) -> list[str]:
     """Whether real videos are the best and wrong sounds the worst in every column of lip-sync, in sentences."""
+    if all(line.pairing == GIVEN for line in report.lines):
+        return ["No order is known: the audio has no real video that could be the ceiling."]
     if not report.order:
         return ["In every column of lip-sync real videos are best, and each dub is better than a wrong sound."]
     warning = (
