@@ -330,7 +330,7 @@ class _Job:
             speakers=len({clip.speaker for clip in self._clips}),
             pairs=dict(Counter(pair.pairing for pair in self._pairs)),
             without=self._without,
-            no_third=sum(pair.foreign is None for pair in self._pairs),
+            no_third=0 if self._given else sum(pair.foreign is None for pair in self._pairs),
             seed=options.seed,
             seconds=options.seconds,
             size=self._config.face.size,
