@@ -11,6 +11,8 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from lipdub.errors import LipdubError
+
 FOLDERS = ("speed", "quality", "robustness")
 
 
@@ -40,7 +42,11 @@ def main(words: list[str]) -> int:
         print(f"no benchmark {name!r}; there are {', '.join(known)}", file=sys.stderr)
         return 2
     sys.argv = [f"python -m benchmarks {name}", *words[1:]]  # argparse's `prog`, and the command that is recorded
-    return import_module(f"benchmarks.{known[name].parent.name}.{name}").main() or 0
+    try:
+        return import_module(f"benchmarks.{known[name].parent.name}.{name}").main() or 0
+    except LipdubError as error:
+        print(f"error: {error.what}\n{error.remedy}", file=sys.stderr)
+        return error.exit_code
 
 
 if __name__ == "__main__":

@@ -42,7 +42,9 @@ def main() -> None:
     generators = [load_generator(name, config)[0] for name in names]
     encoder = load_audio_encoder(config.sync.audio_encoder, config)[0]  # of the generators that have none
     backend = face_backend("builtin", config.face, cpu)
-    found: dict[str, list[tuple[float, ...]]] = defaultdict(list)  # kind -> seen, posture seen; of each: heard, posture
+    found: dict[str, list[tuple[float, ...]]] = defaultdict(
+        list
+    )  # kind -> seen, posture seen; of each: predicted, posture
     for path in sorted(path for path in args.clips.rglob("*") if path.suffix in SUFFIXES):
         try:
             seen = track_faces(path, require_video(probe(path)), backend, config, end_s=args.seconds)
@@ -65,7 +67,8 @@ def main() -> None:
         if min(values[0], *values[2::2]) > MIN_MOVEMENT / 2:
             found[path.parent.name].append(tuple(values))
     for number, name in enumerate(names):
-        print(f"\n{name}\n\n| footage | clips | movement seen | heard | ratio | posture seen | heard |\n{'|---' * 7}|")
+        print(f"\n{name}\n\n| footage | clips | movement seen | predicted | ratio | posture seen | predicted |")
+        print("|---" * 7 + "|")
         column, ratios = 2 + 2 * number, []
         for kind, rows in found.items():
             table = np.array(rows)

@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TextIO
 
@@ -317,6 +318,8 @@ class _Job:
         missing = self._networks.missing()
         if self._judge.ours:
             missing.append(f"landmarks by a network that is not ours ({TEACHER_COMMANDS})")
+        if not find_spec("torchmetrics"):
+            missing.append('masked SSIM (pip install "lipdub[teachers]")')
         source = str(options.clips)
         if options.audio is not None:
             source += f" with the audio {options.audio}"

@@ -7,7 +7,6 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from typing import TypeVar
 
 from lipdub import __version__
@@ -229,7 +228,7 @@ def protocol(setting: Setting) -> tuple[str, ...]:
         + ("by the lip-sync expert" if setting.by_expert else "by mouth opening and loudness")
         + "; opening with loudness: their correlation without a shift, less the median over all shifts.",
         "Change outside the mouth: mean difference from the source in the rest of the crop, grey levels; one encode "
-        "makes about 1. " + ("" if find_spec("torchmetrics") else "SSIM is left out: torchmetrics is not installed."),
+        "makes about 1.",
         f"Closures: lips of the sound's own video together inside speech (opening under {100 * CLOSED_SHARE:g} % of "
         f"its {OPEN_PERCENTILE:g}th percentile for {1000 * CLOSED_S:g} ms); made: the dub's, too, +-{LAG} frame; "
         "by chance: the same for its curve shifted; rank: of its opening there, 0.5 = chance. Width r: as opening r.",
