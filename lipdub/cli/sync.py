@@ -52,7 +52,8 @@ def sync(
     model: Annotated[
         Model,
         typer.Option(
-            help="lipdub, or wav2lip for comparison; its weights prohibit commercial use.", rich_help_panel=GENERATION
+            help="lipdub, or wav2lip to compare with: untested with its real weights, which prohibit commercial use.",
+            rich_help_panel=GENERATION,
         ),
     ] = Model.lipdub,
     set_: Annotated[
