@@ -31,7 +31,7 @@ from lipdub.evaluation.networks import Networks
 from lipdub.evaluation.quality import find_expert, seam
 from lipdub.faces.crop import mouth_mask, transform
 from lipdub.media.audio import load_audio
-from lipdub.media.video import VideoReader, upright_rgb
+from lipdub.media.video import VideoReader
 from lipdub.metrics.sync_offset import loudness
 
 SIZE = 192  # of the crops in which mouths are exchanged
@@ -66,7 +66,7 @@ class Subject:
         self.real = Real(tracked, sound, loudness(sound, config.mel))
         self.matrices = Geometry.of(tracked, config.face, SIZE).matrices
         with VideoReader(path, tracked.info) as reader:
-            self.frames = [upright_rgb(f.picture, tracked.info) for f in reader if f.time_s < seconds]
+            self.frames = [f.upright() for f in reader if f.time_s < seconds]
         self.crops = [cv2.warpAffine(f, m, (SIZE, SIZE)) for f, m in zip(self.frames, self.matrices, strict=True)]
         self.masks = []
         for points, matrix in zip(tracked.landmarks, self.matrices, strict=True):

@@ -40,9 +40,9 @@ from lipdub.faces.backend import Frame
 from lipdub.faces.crop import crop_matrices, shape_code, transform
 from lipdub.faces.tracker import FaceTracker, Track
 from lipdub.media.audio import load_audio
+from lipdub.media.clip import write_clip
 from lipdub.media.probe import VideoInfo, probe, require_video
 from lipdub.media.video import VideoReader
-from lipdub.media.view import PictureView, write_clip
 from lipdub.mel import log_mel
 from lipdub.models.audio_encoder import TrackEncoder
 from lipdub.weights import load_audio_encoder
@@ -291,7 +291,7 @@ class Preparer:
         times = []
         with VideoReader(path, info) as reader:
             for frame in reader:
-                follower.push(frame.index, PictureView(frame.picture, info))
+                follower.push(frame.index, frame)
                 times.append(frame.time_s)
         tracks = follower.finish()
         if not tracks:
@@ -314,7 +314,7 @@ def _crops(
     with VideoReader(path, info) as reader:
         for frame in reader:
             if count := times[frame.index]:
-                crop = PictureView(frame.picture, info).patch(matrices[frame.index - first], side)
+                crop = frame.patch(matrices[frame.index - first], side)
                 yield from [crop] * count
 
 

@@ -47,7 +47,7 @@ class SpeakerScores:
     tracks: tuple[Track, ...]
     scores: NDArray[np.float32]  # (N, F), minus infinity where a face is not there
     rate: float  # frames a second
-    sure: bool = True  # whether the sound fits better where it is than at other times
+    certain: bool = True  # whether the audio fits better where it is than at other times
 
     def in_turns(self, turns: Sequence[NDArray[np.bool_]] | None) -> list[tuple[Track, NDArray[np.bool_]]]:
         """Who speaks, and in which frames (F,).

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lipdub.config import Config
-from lipdub.dub.analyze import Analysis
+from lipdub.dub.analyze import DubPlan
 from lipdub.dub.driving_audio import DrivingAudio, predict_mouth_shapes, windows_at
 from lipdub.dub.precision import half_precision
 from lipdub.errors import ResourceError, out_of_memory
@@ -41,7 +41,7 @@ class FaceCrop:
     """A face crop to generate a new mouth for."""
 
     frame: int
-    job: int  # place in Analysis.jobs
+    job: int  # place in DubPlan.jobs
     row: int  # of the job's arrays
     picture: NDArray[np.uint8]  # (D, D, 3), D = detail S: the crop as fine as a warp works
 
@@ -113,7 +113,7 @@ class GeneratorRunner(Runner):
     def __init__(
         self,
         generator: Generator,
-        analysis: Analysis,
+        analysis: DubPlan,
         voices: Sequence[DrivingAudio],
         config: Config,
         device: torch.device,

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from lipdub.config import Config
-from lipdub.dub.analyze import Analysis
+from lipdub.dub.analyze import DubPlan
 from lipdub.dub.driving_audio import DrivingAudio, windows_at
 from lipdub.dub.inference import FaceCrop, GeneratedFace, Runner
 from lipdub.models.wav2lip import FACE_SIDE, MEL_STEPS, Wav2Lip
@@ -39,7 +39,7 @@ class Wav2LipRunner(Runner):
     """
 
     def __init__(
-        self, network: Wav2Lip, analysis: Analysis, speech: DrivingAudio, config: Config, device: torch.device
+        self, network: Wav2Lip, analysis: DubPlan, speech: DrivingAudio, config: Config, device: torch.device
     ) -> None:
         super().__init__(config.sync.batch_size)
         self._network, self._analysis, self._speech = network, analysis, speech

@@ -15,7 +15,7 @@ from typing import Self
 import av
 
 from lipdub.errors import InputError, OutputError, ResourceError
-from lipdub.media.probe import MediaInfo, is_timeline, open_input, probe, require_video
+from lipdub.media.probe import Ending, MediaInfo, is_timeline, open_input, probe, require_video
 from lipdub.process import leave, received
 
 try:
@@ -164,13 +164,14 @@ class AtomicOutput:
             raise OutputError(f"cannot put {self.path} in place: {error.strerror}", "check the folder") from error
 
 
-def verify(output: Path, source_info: MediaInfo, n_frames: int) -> None:
+def verify(output: Path, source_info: MediaInfo, n_frames: int, ending: Ending | None = None) -> None:
     """Read the finished file as a stranger would.
 
     Args:
         output: the file, usually still under its temporary name.
         source_info: of the source video.
         n_frames: pictures that were encoded.
+        ending: of the output, where it is not the source's.
 
     Raises:
         OutputError: it cannot be read, a picture is missing, the shape differs, a picture is shown half a frame or
@@ -194,8 +195,8 @@ def verify(output: Path, source_info: MediaInfo, n_frames: int) -> None:
     if not info.audio:
         raise OutputError("the output has no sound", "choose another container for the output")
     wanted = _times(source_info.path, source.index, source.origin_s)
-    if source.ending is not None:  # then the first picture is where it was, and the last one begins inside
-        last_s = min(times[-1], source.ending.end_s)
+    if ending is not None:  # then the first picture is where it was, and the last one begins inside
+        last_s = min(times[-1], ending.end_s)
         wanted, times = [wanted[0], last_s], [times[0], times[-1]]
     if len(wanted) != len(times) or "avi" in (info.format, source_info.format):
         return  # pictures without a timestamp of their own: there is nothing to hold to

@@ -83,17 +83,11 @@ class VideoInfo:
     content_light: tuple[int, int] | None  # HDR: most light of a pixel, of a frame's average, in cd/m2
     dynamic_hdr: str  # HDR metadata of each picture: its kind, or ""
     alpha: bool  # transparency, also where the decoder leaves it out
-    ending: Ending | None = None  # never of `probe`: VideoReader gives fewer or more pictures than there are
 
     @property
     def start_s(self) -> float:
         """When the first picture is shown, on the file's timeline."""
         return float(self.start_pts * self.time_base) - self.origin_s
-
-    @property
-    def lasts_s(self) -> float:
-        """From the first picture to where the last one ends; with an ending, within half a picture."""
-        return self.duration_s if self.ending is None else max(0.0, self.ending.end_s - self.start_s)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from lipdub.dub import sync as sync_module
 from lipdub.dub.analyze import FaceTracks, track_faces
 from lipdub.dub.cache import AnalysisCache, FaceTracksRequest, cached_tracks
 from lipdub.faces.references import Selection
-from lipdub.media.probe import probe, require_video
+from lipdub.media.source import open_source
 
 
 def one(number: int) -> list[tuple[float, float, float]]:
@@ -23,7 +23,8 @@ def one(number: int) -> list[tuple[float, float, float]]:
 @pytest.fixture
 def found(face_clip, fake_faces) -> FaceTracks:
     two = face_clip(lambda n: [(20 + n, 30, 50), (120, 40, 44)] if n < 8 else [(20 + n, 30, 50)], n_frames=12)
-    return track_faces(two, require_video(probe(two)), fake_faces(), load_config("debug"))
+    config = load_config("debug")
+    return track_faces(open_source(two, config.media), fake_faces(), config)
 
 
 @pytest.fixture

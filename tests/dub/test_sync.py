@@ -14,7 +14,8 @@ from lipdub.config import SyncConfig
 from lipdub.dub import SyncOptions, excerpt
 from lipdub.dub.active_speaker import SpeakerScores
 from lipdub.dub.analyze import FaceTracks
-from lipdub.dub.inputs import resolve_device
+from lipdub.dub.job import Job
+from lipdub.dub.networks import resolve_device
 from lipdub.errors import InputError, NoFaceError, OutputError, SetupError, WeightsError
 from lipdub.events import Done, Progress, Stage, Warning_
 from lipdub.faces.selection import Speaker
@@ -425,17 +426,17 @@ def test_who_speaks_needs_the_sound_of_the_video(dub, face_clip, speech) -> None
         dub(face_clip(one), speech(), face="speaking")
 
 
-@pytest.mark.parametrize("sure", [True, False])
+@pytest.mark.parametrize("certain", [True, False])
 def test_it_is_told_where_who_speaks_is_not_sure(
-    dub, face_clip, speech, monkeypatch: pytest.MonkeyPatch, sure: bool
+    dub, face_clip, speech, monkeypatch: pytest.MonkeyPatch, certain: bool
 ) -> None:
-    def speaking(found: FaceTracks, given: object) -> SpeakerScores:
-        return SpeakerScores(tuple(found.tracks), np.full((len(found.tracks), len(found.times_s)), 0.5), 25.0, sure)
+    def speaker_scores(job: Job, faces: FaceTracks) -> SpeakerScores:
+        return SpeakerScores(tuple(faces.tracks), np.full((len(faces.tracks), len(faces.times_s)), 0.5), 25.0, certain)
 
-    monkeypatch.setattr("lipdub.dub.sync.speaking", speaking)
+    monkeypatch.setattr(Job, "speaker_scores", speaker_scores)
     report = dub(face_clip(one), speech(), face="speaking")
     told = [event.code for event in dub.events if isinstance(event, Warning_)]
-    assert report.dubbed == 10 and told == ([] if sure else ["speaking"])
+    assert report.dubbed == 10 and told == ([] if certain else ["speaking"])
 
 
 def test_comparison_and_overlay_have_every_picture(dub, face_clip, speech, tmp_path: Path) -> None:
