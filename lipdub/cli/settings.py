@@ -158,8 +158,8 @@ class Quality(StrEnum):
         return f"quality/{self.value}"
 
     @property
-    def told(self) -> str:
-        """The options that it stands for, as they would be typed."""
+    def overrides(self) -> str:
+        """The settings that it changes, as --set takes them."""
         tables = load_tables(self.preset).items()
         return " ".join(f"--set {section}.{key}={value}" for section, table in tables for key, value in table.items())
 

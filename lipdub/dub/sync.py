@@ -69,7 +69,7 @@ def _takes(
 
 
 @_takes(SyncRequest)
-def sync_video(*args: Any, **kwargs: Any) -> SyncReport:
+def sync_video(*args: Any, **kwargs: Any) -> SyncReport:  # noqa: D417  # its parameters are those of the request
     """Write `output`: `video` with lips that speak `audio`, and `audio` as its first audio track.
 
     Args:
