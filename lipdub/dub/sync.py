@@ -44,7 +44,16 @@ Report = TypeVar("Report")
 
 @dataclass(frozen=True)
 class SyncRequest:
-    """The parameters of `sync_video`, which describes them, and of `plan_sync`."""
+    """The parameters of `sync_video` and `plan_sync`.
+
+    Args:
+        video: any file with a picture that FFmpeg reads, or a picture: see `still.filmed`.
+        audio: any file with audio.
+        output: must not exist, unless options.overwrite.
+        options: what to do; None: the defaults.
+        config: settings; sizes come from the generator's weights.
+        on_event: told about stages, progress and warnings.
+    """
 
     video: str | Path
     audio: str | Path
@@ -69,16 +78,10 @@ def _takes(
 
 
 @_takes(SyncRequest)
-def sync_video(*args: Any, **kwargs: Any) -> SyncReport:  # noqa: D417  # its parameters are those of the request
+def sync_video(*args: Any, **kwargs: Any) -> SyncReport:
     """Write `output`: `video` with lips that speak `audio`, and `audio` as its first audio track.
 
-    Args:
-        video: any file with a picture that FFmpeg reads, or a picture: see `still.filmed`.
-        audio: any file with audio.
-        output: must not exist, unless options.overwrite.
-        options: what to do.
-        config: settings; sizes come from the generator's weights.
-        on_event: told about stages, progress and warnings.
+    The parameters are those of `SyncRequest`.
 
     Raises:
         LipdubError: one of its kinds, see errors.py; the output is then as it was before.
