@@ -59,38 +59,44 @@ class GeneratedFace:
 
 
 class Runner(ABC):
-    """Paints mouths, so many at a time; what a network of its own needs is in its subclass.
+    """Generates faces, so many at a time; what one network needs is in its subclass.
 
     Args:
-        batch_size: most faces at once.
+        batch_size: faces at once, at most.
+        device: where the network runs.
+        half: 16-bit type that it runs in first; None: float32 alone.
     """
 
-    def __init__(self, batch_size: int) -> None:
-        self._most = batch_size
+    def __init__(self, batch_size: int, device: torch.device, half: torch.dtype | None = None) -> None:
+        self._batch_size, self._device, self._half = batch_size, device, half
 
     def run(self, targets: Sequence[FaceCrop]) -> list[GeneratedFace | None]:
         """New faces of all targets, in order, `batch_size` at a time; None where the picture is not finite.
 
-        Out of memory, the batch is halved, and stays so.
+        Out of memory, the batch is halved, and stays so. What half precision cannot hold is generated in float32.
 
         Raises:
             ResourceError: out of memory with a single face.
         """
-        painted: list[GeneratedFace | None] = []
-        while len(painted) < len(targets):
-            batch = targets[len(painted) : len(painted) + self._most]
+        done: list[GeneratedFace | None] = []
+        while len(done) < len(targets):
+            batch = targets[len(done) : len(done) + self._batch_size]
             try:
-                painted += self._run(batch)
+                with torch.autocast(self._device.type, self._half, enabled=self._half is not None):
+                    faces = self._generate(batch)
+                if self._half is not None and any(face is None for face in faces):
+                    faces = self._generate(batch)
+                done += faces
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
                 if len(batch) == 1:
                     raise ResourceError("out of memory with one face at a time", "try --device cpu") from error
-                self._most = len(batch) // 2
-        return painted
+                self._batch_size = len(batch) // 2
+        return done
 
     @abstractmethod
-    def _run(self, targets: Sequence[FaceCrop]) -> list[GeneratedFace | None]:
+    def _generate(self, targets: Sequence[FaceCrop]) -> list[GeneratedFace | None]:
         """The same for one batch."""
 
 
@@ -120,29 +126,20 @@ class GeneratorRunner(Runner):
         *,
         together: bool | None = None,
     ) -> None:
-        super().__init__(config.sync.batch_size)
+        super().__init__(config.sync.batch_size, device, half_precision(config.sync.precision, device))
         self._together = device.type != "cpu" if together is None else together
         self._generator, self._analysis, self._voices = generator, analysis, voices
-        self._config, self._device = config, device
+        self._config = config
         self._predicted = [
             predict_mouth_shapes(generator, voice, analysis.times_s, config.mel, config.sync, device)
             for voice in voices
         ]
-        self._half = half_precision(config.sync.precision, device)
         self._styles = analysis.styles()
         self._encoded: dict[int, References] = {}
         self._pictures: dict[int, Tensor] = {}  # (K, 3, D, D) of the same jobs
         self._lights: dict[int, Tensor] = {}  # (K, 3) their light
 
-    def _run(self, targets: Sequence[FaceCrop]) -> list[GeneratedFace | None]:
-        if self._half is not None:
-            with torch.autocast(self._device.type, self._half):
-                painted = self._painted(targets)
-            if all(one is not None for one in painted):
-                return painted
-        return self._painted(targets)  # also what half precision could not hold
-
-    def _painted(self, targets: Sequence[FaceCrop]) -> list[GeneratedFace | None]:
+    def _generate(self, targets: Sequence[FaceCrop]) -> list[GeneratedFace | None]:
         size = self._generator.config.size
         real = self._tensor(np.stack([target.crop(size) for target in targets]))
         with torch.inference_mode():

@@ -41,11 +41,11 @@ class Wav2LipRunner(Runner):
     def __init__(
         self, network: Wav2Lip, analysis: DubPlan, speech: DrivingAudio, config: Config, device: torch.device
     ) -> None:
-        super().__init__(config.sync.batch_size)
+        super().__init__(config.sync.batch_size, device)
         self._network, self._analysis, self._speech = network, analysis, speech
-        self._config, self._device = config, device
+        self._config = config
 
-    def _run(self, targets: Sequence[FaceCrop]) -> list[GeneratedFace | None]:
+    def _generate(self, targets: Sequence[FaceCrop]) -> list[GeneratedFace | None]:
         shown = np.stack([_shown(target.picture) for target in targets])
         faces = torch.from_numpy(shown).to(self._device).permute(0, 3, 1, 2).flip(1).float() / 255  # BGR
         masked = faces.clone()
