@@ -23,7 +23,7 @@ NAMES = {  # Python names, anywhere
     *("hear", "is_time", "lend_skin", "listen", "list_file", "mouths_heard", "nearest_views", "places_of"),
     *("rate_of", "relit", "some_of", "spoken_by", "steadied", "stretches", "survey", "surveyed", "taught"),
 }
-FOLDERS = ("pipeline", "training/layouts")
+FOLDERS = ("pipeline", "training/layouts", "data/layouts")
 MODULES = {  # below lipdub/
     *("cast", "faces/align", "faces/alignment", "faces/follow", "faces/people", "faces/sheet", "media/credentials"),
     *("media/ending", "media/label", "media/lanes", "media/listing", "media/marks", "media/output", "media/reel"),

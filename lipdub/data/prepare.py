@@ -31,7 +31,7 @@ import torch
 from numpy.typing import NDArray
 
 from lipdub.config import Config, to_dict
-from lipdub.data.layouts import LAYOUTS, Footage
+from lipdub.data.corpora import LAYOUTS, Footage
 from lipdub.data.offset import SourceOffset, group_offsets, shift_correlations, shift_sound, slice_mel, source_offset
 from lipdub.data.settings import keep_settings
 from lipdub.data.store import RATE, ClipEntry, write_arrays, write_manifest
@@ -58,7 +58,7 @@ class PrepareOptions:
 
     source: Path
     output: Path
-    layout: str = "folder"  # a key of layouts.LAYOUTS
+    layout: str = "folder"  # a key of corpora.LAYOUTS
     table: Path | None = None  # TSV with columns path and speaker
     side: int = 176  # pixels of a stored crop
     margin: float = 1.6  # stored crop over face crop
@@ -95,10 +95,10 @@ def prepare(options: PrepareOptions, config: Config, on_line: Callable[[str], No
     Raises:
         InputError: no video of the layout below the source, none of use, or an output folder of other settings.
     """
-    layout = LAYOUTS[options.layout]
-    sources = list(layout.footage(options.source))
+    read = LAYOUTS[options.layout]
+    sources = list(read(options.source))
     if not sources:
-        form = " ".join((type(layout).__doc__ or "").split())
+        form = " ".join((read.__doc__ or "").split())
         raise InputError(f"no video below {options.source} that layout {options.layout} knows", f"it is: {form}")
     preparer = Preparer(options, config, speaker_table(options.table) if options.table else {})
     (options.output / "clips").mkdir(parents=True, exist_ok=True)
@@ -215,7 +215,7 @@ class Preparer:
         """Follow the largest face, and write its clips."""
         options, mel_config, path = self.options, self.config.mel, footage.path
         info = require_video(probe(path))
-        mel = log_mel(load_audio(footage.sound or path), mel_config)
+        mel = log_mel(load_audio(footage.audio or path), mel_config)
         track, times = self._follow(path, info)
         own = times[track.first : track.first + len(track.landmarks)]
         matrices = crop_matrices(track.landmarks, own, self.config.face, options.side, margin=options.margin)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lipdub.config import Config, load_config
-from lipdub.data.layouts import Footage
+from lipdub.data.corpora import Footage
 from lipdub.data.offset import SourceOffset, group_offsets, shift_sound, slice_mel
 from lipdub.data.prepare import PrepareOptions, Preparer, prepare, speaker_table, split_speakers
 from lipdub.data.store import ClipEntry, read_arrays, read_clip, read_manifest, stored_offset, write_arrays
