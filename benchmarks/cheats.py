@@ -24,12 +24,13 @@ import cv2
 import numpy as np
 
 from lipdub import SyncOptions, sync
+from lipdub.affine import transform
 from lipdub.config import Config
 from lipdub.evaluation.landmark_track import Geometry, MeshLandmarkTracker, track_landmarks
 from lipdub.evaluation.measure import Real, measure
 from lipdub.evaluation.networks import Networks
 from lipdub.evaluation.quality import find_expert, seam
-from lipdub.faces.crop import mouth_mask, transform
+from lipdub.faces.crop import mouth_mask
 from lipdub.media.audio import load_audio
 from lipdub.media.video import VideoReader
 from lipdub.metrics.sync_offset import loudness

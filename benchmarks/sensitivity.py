@@ -20,11 +20,12 @@ import cv2
 import numpy as np
 import torch
 
+from lipdub.affine import transform
 from lipdub.config import Config
 from lipdub.evaluation.pairs import find_clips
 from lipdub.evaluation.quality import as_tensor, find_expert, seam
 from lipdub.faces.choose import builtin_backend
-from lipdub.faces.crop import crop_matrices, mouth_mask, transform
+from lipdub.faces.crop import crop_matrices, mouth_mask
 from lipdub.faces.track import choose_tracks
 from lipdub.faces.tracker import FaceTracker
 from lipdub.losses import expert_loss

@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lipdub.affine import transform
 from lipdub.config import Config, to_dict
 from lipdub.data.corpora import LAYOUTS, Footage
 from lipdub.data.offset import SourceOffset, group_offsets, shift_correlations, shift_sound, slice_mel, source_offset
@@ -37,7 +38,7 @@ from lipdub.data.settings import keep_settings
 from lipdub.data.store import RATE, ClipEntry, write_arrays, write_manifest
 from lipdub.errors import InputError, LipdubError, NoFaceError
 from lipdub.faces.backend import Frame
-from lipdub.faces.crop import crop_matrices, shape_code, transform
+from lipdub.faces.crop import crop_matrices, shape_code
 from lipdub.faces.tracker import FaceTracker, Track
 from lipdub.media.audio import load_audio
 from lipdub.media.clip import write_clip

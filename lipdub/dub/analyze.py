@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from lipdub.affine import finer, transform
 from lipdub.config import Config, FaceConfig
 from lipdub.dub.active_speaker import SpeakerScores, frames_of, resting
 from lipdub.dub.cores import shared_cores
@@ -22,7 +23,7 @@ from lipdub.dub.report import Rest, Segment, ShotReport
 from lipdub.dub.speaking_style import SpeakingStyle, frame_rate_of, measure_style, smooth_shapes
 from lipdub.errors import InputError, NoFaceError
 from lipdub.faces.backend import FaceBackend
-from lipdub.faces.crop import crop_detail, crop_matrices, crop_matrix, finer, mouth_shape, relative_shape, transform
+from lipdub.faces.crop import crop_detail, crop_matrices, crop_matrix, mouth_shape, relative_shape
 from lipdub.faces.references import ReferencePool, ReferenceStore, Selection, nearest_poses
 from lipdub.faces.selection import Face, Speaker, ids_of, written
 from lipdub.faces.track import choose_tracks, edge_fade, tracks_at

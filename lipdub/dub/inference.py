@@ -21,12 +21,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lipdub.affine import transform
 from lipdub.config import Config
 from lipdub.dub.analyze import DubPlan
 from lipdub.dub.driving_audio import DrivingAudio, predict_mouth_shapes, windows_at
 from lipdub.dub.precision import half_precision
 from lipdub.errors import ResourceError, out_of_memory
-from lipdub.faces.crop import mouth_mask, relative_shape, transform
+from lipdub.faces.crop import mouth_mask, relative_shape
 from lipdub.models.generator import Audio, Drawn, Generator, References, joined
 from lipdub.models.layers import mask_lower_half
 from lipdub.models.warp import compose, select, sharpen_weights, suppress_references_outside_mouth

@@ -16,13 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lipdub.affine import transform
 from lipdub.config import FaceConfig, MediaConfig
 from lipdub.errors import InputError, NoFaceError, SetupError, WeightsError
 from lipdub.evaluation.teachers import MESH_TO_IBUG, TEACHERS, FaceMesh, YuNet
 from lipdub.faces.backend import FaceBackend, Frame, Landmarks
 from lipdub.faces.builtin import box_of_landmarks
 from lipdub.faces.choose import builtin_backend
-from lipdub.faces.crop import crop_matrices, mouth_mask, parted_lips, transform
+from lipdub.faces.crop import crop_matrices, mouth_mask, parted_lips
 from lipdub.media.probe import VideoInfo, probe, require_video
 from lipdub.media.video import VideoReader
 from lipdub.metrics import mouth_opening

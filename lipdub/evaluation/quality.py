@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lipdub.affine import finer, transform
 from lipdub.config import Config, QualityConfig
 from lipdub.dub.analyze import usable_rows
 from lipdub.dub.networks import resolve_device
@@ -33,7 +34,7 @@ from lipdub.evaluation.seam import SeamMeter
 from lipdub.events import Done, OnEvent, Progress, Stage, ignore
 from lipdub.faces.backend import Frame
 from lipdub.faces.choose import builtin_backend
-from lipdub.faces.crop import crop_matrices, finer, mouth_mask, transform
+from lipdub.faces.crop import crop_matrices, mouth_mask
 from lipdub.faces.selection import Face
 from lipdub.faces.track import choose_tracks, tracks_at
 from lipdub.faces.tracker import FaceTracker, Track

@@ -17,11 +17,12 @@ from av.container import InputContainer
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from lipdub.affine import Affine
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError
 from lipdub.faces.backend import Frame
 from lipdub.media.color import HLG, PQ, colorspace_of, full_range, to_sdr
-from lipdub.media.patch import Affine, paste_patch, read_patch
+from lipdub.media.patch import paste_patch, read_patch
 from lipdub.media.probe import Ending, VideoInfo, open_input
 from lipdub.media.timeline import DecodedFrame, Extension
 from lipdub.media.writer import VideoWriter

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lipdub.affine import transform
 from lipdub.config import Config, load_config
 from lipdub.dub.analyze import DubPlan, plan_faces, track_faces
 from lipdub.errors import NoFaceError
-from lipdub.faces.crop import TEMPLATE, transform
+from lipdub.faces.crop import TEMPLATE
 from lipdub.faces.references import ReferencePool, Selection
 from lipdub.faces.selection import ids_of
 from lipdub.media.source import open_source
