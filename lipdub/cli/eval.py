@@ -220,17 +220,17 @@ def _folder(output: Path | None, table: Table | None, runs: Path | None) -> Path
 
 def parse_videos(words: Sequence[str]) -> dict[str, Path]:
     """`NAME=FOLDER`, or a folder that gives the row its own name; usage error otherwise."""
-    found: dict[str, Path] = {}
+    videos: dict[str, Path] = {}
     for word in words:
         name, equals, folder = word.partition("=")
         path = Path(folder if equals else word)
         name = name if equals else path.resolve().name
-        if not name or name in found:
+        if not name or name in videos:
             raise typer.BadParameter(f"{word!r}: every row needs a name of its own", param_hint="--videos")
         if not path.is_dir():
             raise InputError(f"no folder {path}", "--videos NAME=FOLDER")
-        found[name] = path
-    return found
+        videos[name] = path
+    return videos
 
 
 def _check_targets(paths: Iterable[Path | None], output: Path | None, overwrite: bool) -> None:

@@ -220,22 +220,22 @@ class Preparer:
         track, times = self._follow(path, info)
         own = times[track.first : track.first + len(track.landmarks)]
         matrices = crop_matrices(track.landmarks, own, self.config.face, options.side, margin=options.margin)
-        wanted = np.arange(own[0], own[-1] + 1e-6, 1 / RATE)
-        rows = np.abs(own[:, None] - wanted).argmin(0)  # the frame nearest to each moment
+        moments = np.arange(own[0], own[-1] + 1e-6, 1 / RATE)
+        rows = np.abs(own[:, None] - moments).argmin(0)  # the frame nearest to each moment
         crops = _crops(path, info, track.first, matrices, rows, options.side)
         longest = round(options.max_s * RATE)
         starts = range(0, len(rows), longest)
-        pieces = [Segment(rows[at : at + longest], float(wanted[at])) for at in starts]
+        pieces = [Segment(rows[at : at + longest], float(moments[at])) for at in starts]
         pieces = [piece for piece in pieces if len(piece.rows) >= options.min_s * RATE]  # not what is left over
-        told = self._offset(pieces, track, mel)
+        offset = self._offset(pieces, track, mel)
         self._write_pictures(pieces, crops, stem)
         steps, entries = mel_config.sample_rate / mel_config.hop, []
         for number, piece in enumerate(pieces):
             landmarks = np.stack([transform(track.landmarks[row], matrices[row]) for row in piece.rows])
-            first = round((piece.start_s - told.offset_s) * steps)
+            first = round((piece.start_s - offset.offset_s) * steps)
             sound = slice_mel(mel, first, first + round(len(piece.rows) / RATE * steps) + 1)
             path = options.output / "clips" / f"{stem}-{number}.npz"
-            write_arrays(path, landmarks, track.confidence[piece.rows], sound, told.offset_s)
+            write_arrays(path, landmarks, track.confidence[piece.rows], sound, offset.offset_s)
             entries.append(
                 ClipEntry(
                     id=path.stem,
@@ -245,8 +245,8 @@ class Preparer:
                     frames=len(piece.rows),
                     source=name,
                     start_s=piece.start_s,
-                    offset_s=told.offset_s,
-                    sure=told.sure,
+                    offset_s=offset.offset_s,
+                    sure=offset.certain,
                 )
             )
         return entries
@@ -265,13 +265,13 @@ class Preparer:
         for piece in pieces:
             shapes = shape_code(track.landmarks[piece.rows])
             curves.append((len(shapes), shift_correlations(predicted, shapes, piece.start_s, self.config.mel)))
-        told = source_offset(curves)
-        if told.foreign:
+        offset = source_offset(curves)
+        if offset.foreign:
             raise InputError(
                 "the audio matches the mouth at no offset: another person is speaking",
                 "give footage in which who is seen speaks, or --audio-encoder none",
             )
-        return told
+        return offset
 
     def _write_pictures(self, pieces: Sequence[Segment], crops: Iterator[Frame], stem: str) -> None:
         """Write the pictures of each clip."""

@@ -165,9 +165,9 @@ def _of_windows(
     with torch.inference_mode():
         for start in range(0, len(times_s), CHUNK):
             windows = mel_windows(speech.mel, times_s[start : start + CHUNK], mel, width=generator.config.window)
-            heard = generator.encode_audio(torch.from_numpy(windows).to(device)).shape
-            assert heard is not None
-            parts.append(heard.float().cpu().numpy())
+            predicted = generator.encode_audio(torch.from_numpy(windows).to(device)).shape
+            assert predicted is not None
+            parts.append(predicted.float().cpu().numpy())
     return np.concatenate(parts)
 
 

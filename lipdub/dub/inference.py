@@ -234,9 +234,9 @@ class GeneratorRunner(Runner):
         """What the targets hear: the mouth shape, where the generator takes one, else mel windows."""
         jobs, strength = self._analysis.jobs, self._config.sync.strength
         shapes = [
-            heard.retargeted(self._styles[jobs[target.job].track.person], target.frame, strength)
+            predicted.retargeted(self._styles[jobs[target.job].track.person], target.frame, strength)
             for target in targets
-            if (heard := self._predicted[jobs[target.job].voice]) is not None
+            if (predicted := self._predicted[jobs[target.job].voice]) is not None
         ]
         if not shapes:
             times_s, width = self._analysis.times_s, self._generator.config.window
@@ -273,13 +273,13 @@ class GeneratorRunner(Runner):
         return joined(encoded), owner, firsts
 
     def _encode(self, job: int) -> None:
-        given, config = self._analysis.jobs[job].references, self._generator.config
-        self._pictures[job] = self._tensor(given.crops)
+        references, config = self._analysis.jobs[job].references, self._generator.config
+        self._pictures[job] = self._tensor(references.crops)
         self._lights[job] = _light(self._pictures[job])
-        crops = self._tensor(np.stack([_shrunk(crop, config.size) for crop in given.crops]))
+        crops = self._tensor(np.stack([_shrunk(crop, config.size) for crop in references.crops]))
         if not config.whole_references:
             crops[:, :, : config.size // 2] = 0  # lower halves only, as in training
-        shapes = self._upload(relative_shape(given.shapes, given.rest))
+        shapes = self._upload(relative_shape(references.shapes, references.rest))
         with torch.autocast(self._device.type, enabled=False):  # once a track: fit for every precision
             self._encoded[job] = self._generator.encode_references(crops, shapes)
 

@@ -88,21 +88,21 @@ def measure_style(parts: Sequence[NDArray[np.float32]], rate: float) -> Speaking
 
 
 def retarget(
-    person: SpeakingStyle, shapes: NDArray[np.float32], heard: SpeakingStyle, strength: float = 1.0
+    person: SpeakingStyle, shapes: NDArray[np.float32], audio_style: SpeakingStyle, strength: float = 1.0
 ) -> NDArray[np.float32]:
-    """Heard shapes (..., 8) as a person would make them; no opening falls below that of a closed mouth.
+    """Predicted shapes (..., 8) as a person would make them; no opening falls below that of a closed mouth.
 
     Args:
-        person: as they were seen.
-        shapes: as they were heard.
-        heard: the manner of all that was heard.
+        person: their style in the video.
+        shapes: as predicted from the audio.
+        audio_style: of all shapes that are predicted from the audio.
         strength: gain beside the person's own.
     """
-    known = person.known if heard.movement > MIN_MOVEMENT / TYPICAL else 0.0
-    ratio = person.movement / heard.movement / TYPICAL if known else 1.0
+    known = person.known if audio_style.movement > MIN_MOVEMENT / TYPICAL else 0.0
+    ratio = person.movement / audio_style.movement / TYPICAL if known else 1.0
     gain = strength * TYPICAL * float(np.clip(ratio**known, MIN_GAIN, MAX_GAIN))
-    posture = (1 - known) * TYPICAL_POSTURE * heard.posture + known * person.posture
-    moved = posture + np.float32(gain) * (shapes - heard.posture)
+    posture = (1 - known) * TYPICAL_POSTURE * audio_style.posture + known * person.posture
+    moved = posture + np.float32(gain) * (shapes - audio_style.posture)
     moved[..., OPENINGS] = np.maximum(moved[..., OPENINGS], 0)
     result: NDArray[np.float32] = moved.astype(np.float32)
     return result

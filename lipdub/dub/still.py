@@ -111,8 +111,8 @@ def read_picture(path: Path, config: Config) -> tuple[Frame, float]:
             cover = plain[..., 3:].astype(np.float32) / (65535 if plain.dtype == np.uint16 else 255)
             picture = np.rint(picture * cover + 255 * (1 - cover)).astype(np.uint8)
     if picture.shape[0] * picture.shape[1] > config.media.max_pixels:
-        told = f"{path} has {picture.shape[1]}x{picture.shape[0]} pixels, the limit is {config.media.max_pixels}"
-        raise InputError(told, "make it smaller, or --set media.max_pixels=...")
+        what = f"{path} has {picture.shape[1]}x{picture.shape[0]} pixels, the limit is {config.media.max_pixels}"
+        raise InputError(what, "make it smaller, or --set media.max_pixels=...")
     scale = min(1.0, LARGEST / max(picture.shape[:2]))
     height, width = (max(2, round(side * scale) // 2 * 2) for side in picture.shape[:2])
     if scale < 1:

@@ -21,9 +21,9 @@ _BLOCK = 1024  # samples that AAC wants at a time
 _FONT, _SHADOW = cv2.FONT_HERSHEY_SIMPLEX, (0, 0, 0)
 
 
-def fitted(info: VideoInfo, most: int) -> tuple[int, int]:
-    """Width and height of a video's upright picture, shrunk to a longest side of `most`, both even."""
-    scale = min(1.0, most / max(info.display_width, info.display_height))
+def fitted(info: VideoInfo, max_side: int) -> tuple[int, int]:
+    """Width and height of a video's upright picture, shrunk to a longest side of `max_side`, both even."""
+    scale = min(1.0, max_side / max(info.display_width, info.display_height))
     return max(2, 2 * round(info.display_width * scale / 2)), max(2, 2 * round(info.display_height * scale / 2))
 
 

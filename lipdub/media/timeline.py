@@ -92,14 +92,14 @@ class Extension:
         numbers = {self._shown[number].raw: number for number in range(first, stop)}
         start = self._shown[first - _MARGIN].raw if first > _MARGIN else None
         if start is not None and None not in numbers and len(numbers) == stop - first:
-            found = {}
+            pictures = {}
             for picture in self._decode(start):
                 if picture.pts in numbers:
-                    found[numbers[picture.pts]] = picture
+                    pictures[numbers[picture.pts]] = picture
                 if picture.pts == self._shown[stop - 1].raw:
                     break
-            if len(found) == stop - first:
-                return [found[number] for number in range(first, stop)]
+            if len(pictures) == stop - first:
+                return [pictures[number] for number in range(first, stop)]
         return self._counted(first, stop)
 
     def _counted(self, first: int, stop: int) -> list[av.VideoFrame]:

@@ -97,7 +97,7 @@ def test_the_entry_that_was_not_used_for_longest_goes_first(found: FaceTracks, t
     assert cache.recall("old") is not None  # and so becomes the newest
     size = (tmp_path / "old.npz").stat().st_size
     small = AnalysisCache(tmp_path, max_mib=1)
-    small._most = 3 * size + size // 2
+    small._max_bytes = 3 * size + size // 2
     small.keep("more", found)
     assert {path.stem for path in small.entries()} == {"more", "old", "new"}
     assert small.clear() == 3 * size
