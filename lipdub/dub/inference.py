@@ -27,7 +27,7 @@ from lipdub.dub.analyze import DubPlan
 from lipdub.dub.driving_audio import DrivingAudio, predict_mouth_shapes, windows_at
 from lipdub.dub.precision import half_precision
 from lipdub.errors import ResourceError, out_of_memory
-from lipdub.faces.crop import mouth_mask, relative_shape
+from lipdub.faces.crop import closed_openings, mouth_mask, relative_shape
 from lipdub.models.generator import Audio, Drawn, Generator, References, joined
 from lipdub.models.layers import mask_lower_half
 from lipdub.models.warp import compose, select, sharpen_weights, suppress_references_outside_mouth
@@ -139,6 +139,7 @@ class GeneratorRunner(Runner):
         self._encoded: dict[int, References] = {}
         self._pictures: dict[int, Tensor] = {}  # (K, 3, D, D) of the same jobs
         self._lights: dict[int, Tensor] = {}  # (K, 3) their light
+        self._closed: dict[int, NDArray[np.float32]] = {}  # (3,) openings of closed lips
 
     def _generate(self, targets: Sequence[FaceCrop]) -> list[GeneratedFace | None]:
         size = self._generator.config.size
@@ -234,7 +235,9 @@ class GeneratorRunner(Runner):
         """What the targets hear: the mouth shape, where the generator takes one, else mel windows."""
         jobs, strength = self._analysis.jobs, self._config.sync.strength
         shapes = [
-            predicted.retargeted(self._styles[jobs[target.job].track.person], target.frame, strength)
+            predicted.retargeted(
+                self._styles[jobs[target.job].track.person], target.frame, strength, self._closed[target.job]
+            )
             for target in targets
             if (predicted := self._predicted[jobs[target.job].voice]) is not None
         ]
@@ -260,7 +263,7 @@ class GeneratorRunner(Runner):
         """
         jobs = sorted({target.job for target in targets})
         for job in [job for job in self._encoded if self._analysis.jobs[job].track.frames.stop <= targets[0].frame]:
-            del self._encoded[job], self._pictures[job], self._lights[job]
+            del self._encoded[job], self._pictures[job], self._lights[job], self._closed[job]
         for job in jobs:
             if job not in self._encoded:
                 self._encode(job)
@@ -276,6 +279,7 @@ class GeneratorRunner(Runner):
         references, config = self._analysis.jobs[job].references, self._generator.config
         self._pictures[job] = self._tensor(references.crops)
         self._lights[job] = _light(self._pictures[job])
+        self._closed[job] = closed_openings(references.rest)
         crops = self._tensor(np.stack([_shrunk(crop, config.size) for crop in references.crops]))
         if not config.whole_references:
             crops[:, :, : config.size // 2] = 0  # lower halves only, as in training
