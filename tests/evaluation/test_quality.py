@@ -176,7 +176,7 @@ def test_a_report_looks_at_the_face_that_was_chosen(
 ) -> None:
     monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
     asked = []
-    monkeypatch.setattr("lipdub.cli.dubbing.show_report", lambda report: asked.extend(report.segments))
+    monkeypatch.setattr("lipdub.cli.sync.show_report", lambda report: asked.extend(report.segments))
     clip = face_clip(lambda t: [(20, 30, 60), (100, 30, 44)], n_frames=30, languages=("eng",))
     talk = tmp_path / "talk.toml"
     talk.write_text('[[speaker]]\nface = "120,50@0.5"\nturns = [[0.4, 0.8]]\n', encoding="utf-8")
