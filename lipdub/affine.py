@@ -27,7 +27,7 @@ def scale(matrix: NDArray[np.floating]) -> float:
     return math.sqrt(abs(float(np.linalg.det(matrix[:, :2]))))
 
 
-def transform(points: NDArray[np.floating | np.integer], matrix: NDArray[np.floating]) -> NDArray[np.float32]:
+def transform(points: NDArray[np.floating], matrix: NDArray[np.floating]) -> NDArray[np.float32]:
     """Points (..., 2) through a map."""
     moved: NDArray[np.float32] = (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
     return moved

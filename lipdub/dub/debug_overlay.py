@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lipdub.affine import invert, transform
+from lipdub.affine import invert
 from lipdub.config import FaceConfig
 from lipdub.dub.render import Pasted
 from lipdub.faces.backend import Frame
@@ -70,7 +70,8 @@ class Overlay:
         return "small" if side < self._config.min_face else "not chosen"
 
 
-def _outline(pasted: Pasted) -> list[NDArray[np.float32]]:
+def _outline(pasted: Pasted) -> list[NDArray[np.float64]]:
     """Where a mouth is half opaque, as closed lines (P, 2) of display pixels."""
     lines, _ = cv2.findContours((pasted.alpha > 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    return [transform(line.reshape(-1, 2), invert(pasted.matrix)) for line in lines]
+    back = invert(pasted.matrix)
+    return [np.asarray(line.reshape(-1, 2) @ back[:, :2].T + back[:, 2], np.float64) for line in lines]
