@@ -52,7 +52,10 @@ QUALITY = _option(
     help="Speed against quality, several settings at once (default balanced); `lipdub config show --quality best` "
     "lists them. --set and other options have priority.",
 )
-MODEL = _option(panel=GENERATION, help="lipdub, or wav2lip for comparison; its weights prohibit commercial use.")
+MODEL = _option(
+    panel=GENERATION,
+    help="lipdub, or wav2lip to compare with: untested with its real weights, which prohibit commercial use.",
+)
 SET = _option(
     "--set",
     panel=GENERATION,

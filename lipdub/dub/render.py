@@ -152,6 +152,8 @@ class _Finisher:
         side = len(generated.face)
         if side != len(alpha):
             alpha = np.asarray(cv2.resize(alpha, (side, side), interpolation=cv2.INTER_LINEAR), np.float32)
+        if generated.letters is not None:
+            alpha = np.where(generated.letters, np.float32(0), alpha)
         part = extent(alpha)
         alpha = alpha[part]
         matched = match_colour(generated.face[part], crop.picture[part].astype(np.float32), alpha, side)

@@ -20,6 +20,8 @@ from lipdub.data.store import read_manifest
 from lipdub.errors import InputError
 
 PAIRINGS = {"own": "own sound", "other": "other sound of the speaker", "speaker": "sound of another speaker"}
+GIVEN = "given"  # one video and an audio file that has no video of its own
+TITLES = PAIRINGS | {GIVEN: "given audio"}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""Is everything but the mouth still there? Dubs every clip of a folder twice and compares the files.
+"""Frames, timestamps, size and streams of dubs against their sources (good: no difference).
 
-    python benchmarks/fidelity.py CLIPS_DIR -o OUT [--limit N]
+    python -m benchmarks fidelity CLIPS_DIR -o OUT [--limit N]
 
 Each clip is dubbed with its own sound and with the next clip's. Checked on the finished file: number of frames, every
 timestamp, coded size, rotation, and that each stream of the source is there, with the dub as one more audio track
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -86,7 +85,3 @@ def main() -> int:
                 print(json.dumps(row), flush=True)
     print(f"{2 * len(clips)} dubs, {bad} with differences")
     return int(bad > 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,21 +1,23 @@
-"""Export of a run: averaged weights in half precision, with the settings they depend on.
+"""Export of a training run: averaged weights in half precision, with the settings they depend on.
 
 A run that ended, or was stopped, has them as RUN/weights.safetensors, so that its folder can be given as weights.
+What a run's folder is called by is here, too: training writes it, evaluation and the command line read it.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lipdub.config import Config
+from lipdub.config import Config, from_dict
 from lipdub.errors import InputError
-from lipdub.training.run import CHECKPOINT, run_config
 from lipdub.weights import RUN_WEIGHTS, config_json, load_state, save_state, sha256_of
 
+CHECKPOINT, SETTINGS = "checkpoint.pt", "config.json"  # of a run's folder
 STAGES = {
     "detector": "faces-detector",
     "landmarks": "faces-landmarks",
@@ -32,6 +34,20 @@ KINDS = {
     "faces-detector": (),
     "faces-landmarks": (),
 }
+
+
+def run_config(folder: Path) -> Config:
+    """The configuration that a run's folder was made with; sections that training does not read are the defaults.
+
+    Raises:
+        InputError: no run there, or one of another version.
+    """
+    path = folder / SETTINGS
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {error}", "give the folder of a `lipdub train` run") from error
+    return from_dict(Config, settings)
 
 
 def export(checkpoint: Path, output: Path, kind: str, config: Config) -> Path:

@@ -1,6 +1,6 @@
-"""Which column of `lipdub eval` catches which cheat? Real clips get mouths that must not pass.
+"""Which column of `lipdub eval` catches which faulty mouth (good: at least one, in bold, for each).
 
-    python benchmarks/cheats.py CLIP... -o OUT --yunet YUNET.onnx --mesh face_landmarker.task [--seconds 5]
+    python -m benchmarks cheats CLIP... -o OUT --yunet YUNET.onnx --mesh face_landmarker.task [--seconds 5]
 
 Each clip keeps its own sound and its own picture; only what is inside the mouth mask is made anew (once something
 outside of it is): a mouth that never opens, one that flaps, one that shakes, the right one at the wrong time, that of
@@ -64,7 +64,7 @@ class Subject:
         self.path, self.seconds, self.config = path, seconds, config
         tracked = track_landmarks(path, judge, seconds, config.media)
         sound = load_audio(path, sample_rate=config.mel.sample_rate)
-        self.real = Real(tracked, sound, loudness(sound, config.mel))
+        self.real = Real(sound, loudness(sound, config.mel), tracked)
         self.matrices = Geometry.of(tracked, config.face, SIZE).matrices
         with VideoReader(path, tracked.info) as reader:
             self.frames = [f.upright() for f in reader if f.time_s < seconds]
@@ -193,8 +193,8 @@ def judged(
     """All columns; those that only say something beside the real clip's own value are over it."""
     real = one.real.tracked
     video = real if path == one.path else track_landmarks(path, judge, one.seconds, config.media)
-    values = measure(video, one.real, one.real, config, networks, truth=path != one.path)
-    own = measure(real, one.real, one.real, config, Networks()) if path != one.path else values
+    values = measure(video, real, one.real, config, networks, truth=path != one.path)
+    own = measure(real, real, one.real, config, Networks()) if path != one.path else values
     values |= {key: values[key] / own[key] for key in ("jitter", "sharpness") if key in values and key in own}
     geometry = Geometry.of(real, config.face, config.face.size)
     faces = (255 * geometry.faces(video.like(real), config.media)).round().byte().permute(0, 2, 3, 1).numpy()
@@ -252,7 +252,3 @@ def main() -> None:
                 file.write(json.dumps({"clip": one.path.name, "row": row} | values) + "\n")
                 print(one.path.name, row, flush=True)
     print("\n".join(table(found)))
-
-
-if __name__ == "__main__":
-    main()

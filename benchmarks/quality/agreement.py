@@ -1,6 +1,6 @@
-"""Does the dubbed mouth follow the new sound? Measured by MediaPipe's mesh, not by anything of ours.
+"""Whether a dub's mouth follows the new audio, by MediaPipe's mesh (good: opening r 0.61, movement 1).
 
-    python benchmarks/agreement.py CLIPS_DIR -o OUT --yunet YUNET.onnx --mesh face_landmarker.task [--pairs FILE]
+    python -m benchmarks agreement CLIPS_DIR -o OUT --yunet YUNET.onnx --mesh face_landmarker.task [--pairs FILE]
 
 A pair is a video, an audio file and the audio's own video: a line `video<TAB>audio[<TAB>own video]`, paths below
 CLIPS_DIR or absolute; without a third column the audio's file is its own video. The video is dubbed by `lipdub.sync`;
@@ -33,8 +33,8 @@ import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from results import record
 
+from benchmarks.results import record
 from lipdub import SyncOptions, sync
 from lipdub.config import Config, load_config
 from lipdub.errors import LipdubError
@@ -211,7 +211,3 @@ def main() -> None:
         print(record(args.record, values, title="Dubs with another speaker's sound", weights=weights))
     for key, digits in SHOWN.items():
         print(f"{key}: {shown([float(row[key]) for row in rows], digits)}")  # type: ignore[arg-type]
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
-"""Do the measures of `lipdub eval` see what they should? Real clips are spoilt on purpose, a little and more.
+"""Whether the measures of `lipdub eval` grow with the damage done to real clips (good: monotonic).
 
-    python benchmarks/sensitivity.py CLIPS_DIR -o OUT [--expert EXPERT.safetensors] [--limit 10] [--seconds 5]
+    python -m benchmarks sensitivity CLIPS_DIR -o OUT [--expert EXPERT.safetensors] [--limit 10] [--seconds 5]
 
 Shifted sound (frames of 25 a second), a blurred mouth (Gaussian, sigma in pixels of the crop), a seam painted along the
 border of the mouth mask (grey levels). Faces, landmarks and crops are those of `lipdub eval FILE`; every figure is a
@@ -174,7 +174,3 @@ def main() -> None:
         ("mouth brighter, grey levels", SEAMS, seamed),
     ):
         print("\n".join(table(title, steps, measured(clips, steps, spoil, file))) + "\n", flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
-"""A clip dubbed with its own sound, for every kind of footage, against the bars that the weights should reach.
+"""Clips dubbed with their own audio, by kind of footage (good: sharpness 0.8 to 1.2 of the real, PSNR 26 dB).
 
     lipdub eval CLIPS -o JUDGED --pairing own
-    python benchmarks/reconstruction.py JUDGED/clips.jsonl... -o OUT
+    python -m benchmarks reconstruction JUDGED/clips.jsonl... -o OUT
         [--clips CLIPS --silence NAME... --yunet YUNET.onnx --mesh face_landmarker.task]
 
 The kind of a clip is the folder that it lies in. LMD is in pixels of a 96-pixel face, vL and skin (the change from
@@ -127,7 +127,3 @@ def main() -> None:
         print(f"| {kind or 'all'} | {len(mine)} | {' | '.join(cells)} |")
     if args.silence:
         silence(args.clips, args.silence, MeshLandmarkTracker(args.yunet, args.mesh), args.output)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
-"""What `lipdub sync --quality fast|balanced|best` costs and gives, on one clip.
+"""Cost and fidelity of `--quality fast|balanced|best` (good: sharpness and PSNR rise from each to the next).
 
-    python benchmarks/qualities.py CLIP SOUND -o OUT [--try "--set face.detect_every=10" ...]
+    python -m benchmarks quality_presets CLIP SOUND -o OUT [--try "--set face.detect_every=10" ...]
 
 Each dubs CLIP with SOUND and, to be compared with the truth, with CLIP's own sound. Seconds are processor time of the
 first, start-up included, so that other work on the machine counts for little. Of the dub with CLIP's own sound: PSNR of
@@ -95,7 +95,3 @@ def main() -> None:
         size = other.stat().st_size / 1e6
         cells = [options, f"{seconds:.1f}", f"{size:.2f}", f"{face:.2f}", f"{sharp:.2f}", f"{rest:.2f}", *told]
         print("| " + " | ".join(cells) + " |", flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
-"""Movement of real mouths over the predicted one: TYPICAL of lipdub/dub/speaking_style.py.
+"""Movement of real mouths over the predicted one (good: the median is TYPICAL of lipdub/dub/speaking_style.py).
 
-    python benchmarks/manner.py CLIPS [--weights NAME]... [--seconds 8]
+    python -m benchmarks speaking_style CLIPS [--weights NAME]... [--seconds 8]
 
 The mouth of the longest track of each clip is read by the builtin landmark network, its sound by each generator; both
 are smoothed and measured as `lipdub sync` does. The ratio of the two movements is printed for each kind of footage,
@@ -42,7 +42,9 @@ def main() -> None:
     generators = [load_generator(name, config)[0] for name in names]
     encoder = load_audio_encoder(config.sync.audio_encoder, config)[0]  # of the generators that have none
     backend = face_backend("builtin", config.face, cpu)
-    found: dict[str, list[tuple[float, ...]]] = defaultdict(list)  # kind -> seen, posture seen; of each: heard, posture
+    found: dict[str, list[tuple[float, ...]]] = defaultdict(
+        list
+    )  # kind -> seen, posture seen; of each: predicted, posture
     for path in sorted(path for path in args.clips.rglob("*") if path.suffix in SUFFIXES):
         try:
             seen = track_faces(open_source(path, config.media), backend, config, end_s=args.seconds)
@@ -61,11 +63,12 @@ def main() -> None:
             speech = replace(by_track, shapes=None) if windows else by_track
             heard = predict_mouth_shapes(generator, speech, seen.times_s, config.mel, config.sync, cpu)
             assert heard is not None  # a shape code
-            values += [heard.measure_style.movement, float(heard.measure_style.posture[OPENINGS].mean())]
+            values += [heard.style.movement, float(heard.style.posture[OPENINGS].mean())]
         if min(values[0], *values[2::2]) > MIN_MOVEMENT / 2:
             found[path.parent.name].append(tuple(values))
     for number, name in enumerate(names):
-        print(f"\n{name}\n\n| footage | clips | movement seen | heard | ratio | posture seen | heard |\n{'|---' * 7}|")
+        print(f"\n{name}\n\n| footage | clips | movement seen | predicted | ratio | posture seen | predicted |")
+        print("|---" * 7 + "|")
         column, ratios = 2 + 2 * number, []
         for kind, rows in found.items():
             table = np.array(rows)
@@ -74,7 +77,3 @@ def main() -> None:
             cells = [table[:, 0], table[:, column], ratio, table[:, 1], table[:, column + 1]]
             print(f"| {kind} | {len(rows)} | " + " | ".join(f"{cell.mean():.2f}" for cell in cells) + " |")
         print(f"| median of all | {len(ratios)} | | | {np.median(ratios):.2f} | | |")
-
-
-if __name__ == "__main__":
-    main()

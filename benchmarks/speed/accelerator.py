@@ -1,8 +1,8 @@
-"""What a device does with lipdub: its peak, the generator, whole batches, training, and whole commands at 1080p.
+"""Speed of generator, batches and training on a device, over its own peak (good: near 100 % busy).
 
-    python benchmarks/accelerator.py [--device cuda] [--seconds 3] [--batches 1 16 64] [--presets release]
-    python benchmarks/accelerator.py --clip CLIP --sound SOUND -o OUT              whole commands, too
-    python benchmarks/accelerator.py --device cpu --seconds 0.5 --batches 2 --presets debug      a dry run
+    python -m benchmarks accelerator [--device cuda] [--seconds 3] [--batches 1 16 64] [--presets release]
+    python -m benchmarks accelerator --clip CLIP --sound SOUND -o OUT              whole commands, too
+    python -m benchmarks accelerator --device cpu --seconds 0.5 --batches 2 --presets debug      a dry run
 
 Peak: the best of products of large matrices in the same precision, in this run; float32 is TF32 where the card has
 it. FLOP are counted by PyTorch, a product and its sum as two. A CPU, which other work may share, is timed by its own
@@ -40,11 +40,12 @@ from lipdub.models.generator import Audio, Generator, joined
 from lipdub.models.layers import for_inference, mask_lower_half
 from lipdub.models.vgg import VGG16_LAYERS, WIDTHS, Vgg16
 from lipdub.models.warp import compose, sharpen_weights, suppress_references_outside_mouth
-from lipdub.weights import load_generator
+from lipdub.weights import load_audio_encoder, load_generator
 
 HALVES = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 SIDE, MARGIN, FRAMES, CLIPS = 128, 1.25, 60, 4  # of the made data set
 COUNT = 4  # references of a person
+WARM_UP = 3  # steps of training before those that count
 
 
 def main() -> None:
@@ -268,10 +269,22 @@ def a_job(detail: int, count: int) -> tuple[Any, Any, list[Any]]:
     crops = np.stack([cv2.resize(each, (side, side), interpolation=cv2.INTER_CUBIC) for each in coarse])
     landmarks = np.repeat((TEMPLATE * config.generator.size)[None], count, 0).astype(np.float32)
     shapes = rng.normal(0, 0.5, (max(count, COUNT), 8)).astype(np.float32)
-    chosen = Selection(crops[:COUNT], np.zeros((COUNT, 68, 2), np.float32), shapes[:COUNT], np.arange(COUNT), shapes[0])
+    chosen = Selection(
+        crops[:COUNT],
+        np.zeros((COUNT, 68, 2), np.float32),
+        shapes[:COUNT],
+        np.arange(COUNT),
+        np.arange(COUNT),
+        shapes[0],
+    )
     track = Track(0, 0, 0, landmarks, np.full(count, 0.9, np.float32))
-    job = FaceJob(track, np.zeros((count, 2, 3)), np.ones(count, np.float32), {0: chosen}, shapes[:count], detail)
-    speech = analyze_audio(rng.normal(0, 0.1, 16000 + 640 * count).astype(np.float32), config.mel, config.sync)
+    views = np.tile(np.arange(COUNT), (count, 1))
+    job = FaceJob(
+        track, np.zeros((count, 2, 3)), np.ones(count, np.float32), {0: chosen}, shapes[:count], views, detail
+    )
+    waveform = rng.normal(0, 0.1, 16000 + 640 * count).astype(np.float32)
+    encoder = load_audio_encoder(config.sync.audio_encoder, config)[0]
+    speech = analyze_audio(waveform, config.mel, config.sync, encoder=encoder)
     targets = [FaceCrop(n, 0, n, picture) for n, picture in enumerate(crops[COUNT:])]
     return DubPlan((np.arange(count) + 0.5) / 25, [job], {}), speech, targets
 
@@ -325,8 +338,6 @@ def random_vgg() -> Vgg16:
 
 def train(args: argparse.Namespace, preset: str, device: torch.device) -> None:
     """Stage 1 for some steps: samples a second against what the counted work would take at the device's peak."""
-    from loader import steps_of
-
     from lipdub.training.data import ClipSet
     from lipdub.training.engine import Engine
     from lipdub.training.generator import GeneratorTraining
@@ -357,6 +368,21 @@ def train(args: argparse.Namespace, preset: str, device: torch.device) -> None:
     row(precision, alone, work / 1e12, bound, 100 * alone / bound, together, 100 * wait, most)
 
 
+def steps_of(training: Any, config: Config, steps: int) -> tuple[float, float]:
+    """Clips a second of some steps of a stage's training, and the share of them that waits for samples."""
+    from lipdub.training.loop import train_steps
+    from lipdub.training.run import Run, TrainProgress
+
+    seen: list[TrainProgress] = []
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(Path(folder), config, lambda line: None, on_progress=seen.append)
+        asked = iter(range(steps + WARM_UP + 1))
+        train_steps(training, run, config.train, stopped=lambda: next(asked) == steps + WARM_UP)
+    seconds = [config.train.batch_clips / progress.clips_per_s for progress in seen[WARM_UP:]]
+    waited = sum(each * progress.wait for each, progress in zip(seconds, seen[WARM_UP:], strict=True))
+    return config.train.batch_clips * len(seconds) / sum(seconds), waited / sum(seconds)
+
+
 def whole_commands(args: argparse.Namespace) -> None:
     """`lipdub sync` at 1080p against decoding and encoding alone, and how busy NVIDIA's tool says the card is."""
     print("\nWhole commands at 1920x1080, 20 s:\n")
@@ -364,17 +390,16 @@ def whole_commands(args: argparse.Namespace) -> None:
         print("skipped: give --clip, --sound and -o")
         return
     try:
-        from jobs import HEAD, floor_s, job, line_of, looped
+        from benchmarks.speed.speed import HEAD, SIZES, dub, floor_s, line_of, looped
     except ModuleNotFoundError as error:
         print(f"skipped: {error.name} is not here")
         return
     args.output.mkdir(parents=True, exist_ok=True)
-    video = looped(args.clip, args.output / "picture.mp4", 20, "1920x1080")
-    sound = looped(args.sound, args.output / "sound.wav", 20, None)
+    video = looped(args.clip, args.output / "video.mp4", 20, SIZES["1080p"])
+    audio = looped(args.sound, args.output / "audio.wav", 20)
     with utilisation() as used:
-        report = job(video, sound, args.output / "dub.mp4", "--device", args.device)
-    print(HEAD)
-    print(f"| 20 | 1920x1080 | {line_of(report, floor_s(video, args.output / 'floor.mp4'))}")
+        report = dub(video, audio, args.output / "dub.mp4", "--device", args.device)
+    print(f"{HEAD}\n{line_of('1080p_20s', 1, report, floor_s(video, args.output / 'floor.mp4'))}")
     print(f"\nutilisation of the card while the command ran: {used()}")
 
 
@@ -393,7 +418,3 @@ def utilisation() -> Iterator[Callable[[], str]]:
     finally:
         child.terminate()
         told += [line for line in child.communicate()[0].split() if line.isdigit()]
-
-
-if __name__ == "__main__":
-    main()
