@@ -24,14 +24,15 @@ import cv2
 import numpy as np
 
 from lipdub import SyncOptions, sync
+from lipdub.affine import transform
 from lipdub.config import Config
 from lipdub.evaluation.landmark_track import Geometry, MeshLandmarkTracker, track_landmarks
 from lipdub.evaluation.measure import Real, measure
 from lipdub.evaluation.networks import Networks
 from lipdub.evaluation.quality import find_expert, seam
-from lipdub.faces.crop import mouth_mask, transform
+from lipdub.faces.crop import mouth_mask
 from lipdub.media.audio import load_audio
-from lipdub.media.video import VideoReader, upright_rgb
+from lipdub.media.video import VideoReader
 from lipdub.metrics.sync_offset import loudness
 
 SIZE = 192  # of the crops in which mouths are exchanged
@@ -66,7 +67,7 @@ class Subject:
         self.real = Real(sound, loudness(sound, config.mel), tracked)
         self.matrices = Geometry.of(tracked, config.face, SIZE).matrices
         with VideoReader(path, tracked.info) as reader:
-            self.frames = [upright_rgb(f.picture, tracked.info) for f in reader if f.time_s < seconds]
+            self.frames = [f.upright() for f in reader if f.time_s < seconds]
         self.crops = [cv2.warpAffine(f, m, (SIZE, SIZE)) for f, m in zip(self.frames, self.matrices, strict=True)]
         self.masks = []
         for points, matrix in zip(tracked.landmarks, self.matrices, strict=True):

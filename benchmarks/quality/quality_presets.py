@@ -27,7 +27,7 @@ from lipdub.dub.analyze import track_faces
 from lipdub.evaluation.quality import check
 from lipdub.faces.choose import face_backend
 from lipdub.faces.crop import crop_matrices
-from lipdub.media.probe import probe, require_video
+from lipdub.media.source import open_source
 
 SIDE = 192  # pixels of a face that is compared
 LOWER = slice(SIDE // 2, SIDE)
@@ -73,8 +73,9 @@ def main() -> None:
     parser.add_argument("--try", dest="tries", action="append", help="options of sync")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
-    config, info = Config(), require_video(probe(args.clip))
-    seen = track_faces(args.clip, info, face_backend("builtin", config.face, "cpu"), config)
+    config = Config()
+    source = open_source(args.clip, config.media)
+    seen = track_faces(source, face_backend("builtin", config.face, "cpu"), config)
     faces: dict[int, np.ndarray] = {}
     for track in seen.tracks:
         times = seen.times_s[track.frames.start : track.frames.stop]

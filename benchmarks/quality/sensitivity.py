@@ -20,18 +20,18 @@ import cv2
 import numpy as np
 import torch
 
+from lipdub.affine import transform
 from lipdub.config import Config
 from lipdub.evaluation.pairs import find_clips
 from lipdub.evaluation.quality import as_tensor, find_expert, seam
 from lipdub.faces.choose import builtin_backend
-from lipdub.faces.crop import crop_matrices, mouth_mask, transform
+from lipdub.faces.crop import crop_matrices, mouth_mask
 from lipdub.faces.track import choose_tracks
 from lipdub.faces.tracker import FaceTracker
 from lipdub.losses import expert_loss
 from lipdub.media.audio import load_audio
 from lipdub.media.probe import probe, require_video
 from lipdub.media.video import VideoReader
-from lipdub.media.view import PictureView
 from lipdub.mel import log_mel
 from lipdub.metrics import agreement, laplacian_variance, mouth_opening
 from lipdub.metrics.sync_offset import (
@@ -70,7 +70,7 @@ def read(path: Path, name: str, seconds: float, config: Config) -> Clip:
         for frame in reader:
             if frame.time_s >= seconds:
                 break
-            follower.push(frame.index, PictureView(frame.picture, info))
+            follower.push(frame.index, frame)
             times.append(frame.time_s)
     size = (info.display_width, info.display_height)
     track = max(choose_tracks(follower.finish(), "largest", size), key=lambda one: len(one.landmarks))
@@ -83,7 +83,7 @@ def read(path: Path, name: str, seconds: float, config: Config) -> Clip:
                 break
             if frame.index in track.frames:
                 matrix = matrices[frame.index - track.first]
-                faces.append(PictureView(frame.picture, info).patch(matrix, config.face.size))
+                faces.append(frame.patch(matrix, config.face.size))
     marks = np.stack([transform(points, matrix) for points, matrix in zip(track.landmarks, matrices, strict=True)])
     sound = load_audio(path, sample_rate=config.mel.sample_rate)
     return Clip(name, np.stack(faces), marks, mouth_opening(track.landmarks), starts + 0.5 / rate, sound)

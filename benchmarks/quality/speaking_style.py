@@ -25,7 +25,7 @@ from lipdub.errors import LipdubError
 from lipdub.faces.choose import face_backend
 from lipdub.faces.crop import OPENINGS, shape_code
 from lipdub.media.audio import load_audio
-from lipdub.media.probe import probe, require_video
+from lipdub.media.source import open_source
 from lipdub.weights import load_audio_encoder, load_generator
 
 SUFFIXES = (".mp4", ".mpg", ".mkv", ".mov")
@@ -47,7 +47,7 @@ def main() -> None:
     )  # kind -> seen, posture seen; of each: predicted, posture
     for path in sorted(path for path in args.clips.rglob("*") if path.suffix in SUFFIXES):
         try:
-            seen = track_faces(path, require_video(probe(path)), backend, config, end_s=args.seconds)
+            seen = track_faces(open_source(path, config.media), backend, config, end_s=args.seconds)
             waveform = load_audio(path)
             by_track = analyze_audio(waveform, config.mel, config.sync, encoder=encoder)
         except LipdubError as error:

@@ -35,7 +35,7 @@ import torch
 from lipdub import weights
 from lipdub.cli.app import main as lipdub
 from lipdub.config import load_config
-from lipdub.dub import inputs
+from lipdub.dub import networks
 from lipdub.errors import LipdubError
 from lipdub.faces.backend import Boxes, Detections, Frame, Landmarks
 from lipdub.faces.crop import TEMPLATE
@@ -283,7 +283,7 @@ def main() -> int:
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # libraries that see several cores start threads ...
     torch.set_num_threads(1)  # ... and threads do not survive a fork
     cv2.setNumThreads(1)
-    inputs.face_backend = lambda name, config, device: OneFace()
+    networks.face_backend = lambda name, config, device: OneFace()
     counts = {kind: round(args.count * share) for kind, share in SHARES.items()}
     plan = [(kind, number) for kind, count in counts.items() for number in range(count)]
     plan.sort(key=lambda each: each[1] / counts[each[0]])  # all kinds from the beginning

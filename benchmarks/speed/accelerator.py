@@ -227,7 +227,7 @@ def paint(args: argparse.Namespace, device: torch.device) -> None:
     print("\nPainted, from crops in memory to faces in memory:\n")
     try:
         from lipdub.dub.inference import GeneratorRunner
-        from lipdub.dub.inputs import load_network
+        from lipdub.dub.networks import load_network
     except ModuleNotFoundError as error:
         print(f"skipped: {error.name} is not here")
         return
@@ -257,7 +257,7 @@ def paint(args: argparse.Namespace, device: torch.device) -> None:
 
 def a_job(detail: int, count: int) -> tuple[Any, Any, list[Any]]:
     """An analysis with one face, a sound, and `count` targets; pictures are coarse noise."""
-    from lipdub.dub.analyze import Analysis, FaceJob
+    from lipdub.dub.analyze import DubPlan, FaceJob
     from lipdub.dub.driving_audio import analyze_audio
     from lipdub.dub.inference import FaceCrop
     from lipdub.faces.references import Selection
@@ -286,7 +286,7 @@ def a_job(detail: int, count: int) -> tuple[Any, Any, list[Any]]:
     encoder = load_audio_encoder(config.sync.audio_encoder, config)[0]
     speech = analyze_audio(waveform, config.mel, config.sync, encoder=encoder)
     targets = [FaceCrop(n, 0, n, picture) for n, picture in enumerate(crops[COUNT:])]
-    return Analysis((np.arange(count) + 0.5) / 25, [job], {}), speech, targets
+    return DubPlan((np.arange(count) + 0.5) / 25, [job], {}), speech, targets
 
 
 def n_waits(call: Callable[[], object], device: torch.device) -> str:

@@ -311,18 +311,18 @@ def parse_videos(words: Sequence[str], *, files: bool = False) -> dict[str, Path
     Raises:
         InputError: no such file or folder.
     """
-    found: dict[str, Path] = {}
+    videos: dict[str, Path] = {}
     for word in words:
         name, equals, rest = word.partition("=")
         path = Path(rest if equals else word)
         name = name if equals else (path.stem if files else path.resolve().name)
-        if not name or name in found:
+        if not name or name in videos:
             raise typer.BadParameter(f"{word!r}: every row needs a name of its own", param_hint="--videos")
         if not (path.is_file() if files else path.is_dir()):
             kind = "file" if files else "folder"
             raise InputError(f"no {kind} {path}", f"--videos NAME={kind.upper()}")
-        found[name] = path
-    return found
+        videos[name] = path
+    return videos
 
 
 def _check_targets(paths: Iterable[Path | None], output: Path | None, overwrite: bool) -> None:

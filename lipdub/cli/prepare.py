@@ -12,7 +12,7 @@ from lipdub.cli import console
 
 
 class LayoutName(StrEnum):
-    """Keys of training.layouts.LAYOUTS, which is not imported for the help alone, and speech that is made."""
+    """Keys of data.corpora.LAYOUTS, which is not imported for the help alone, and speech that is made."""
 
     folder = "folder"
     lrs2 = "lrs2"

@@ -100,28 +100,30 @@ def measure_style(parts: Sequence[NDArray[np.float32]], rate: float) -> Speaking
 def retarget(
     person: SpeakingStyle,
     shapes: NDArray[np.float32],
-    heard: SpeakingStyle,
+    audio_style: SpeakingStyle,
     strength: float = 1.0,
     closed: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """Heard shapes (..., 8) as a person would make them; lips meet, and no opening falls below that of a closed mouth.
+    """Predicted shapes (..., 8) as a person would make them; lips meet, and no opening is below that of closed lips.
 
     Args:
-        person: as they were seen.
-        shapes: as they were heard.
-        heard: the manner of all that was heard.
+        person: their style in the video.
+        shapes: as predicted from the audio.
+        audio_style: of all shapes that are predicted from the audio.
         strength: gain beside the person's own.
         closed: c, (3,) openings of closed lips, at most 0; None: those of the mouth at rest, 0.
     """
-    known = person.known if heard.movement > MIN_MOVEMENT / TYPICAL else 0.0
-    ratio = person.movement / heard.movement / TYPICAL if known else 1.0
+    known = person.known if audio_style.movement > MIN_MOVEMENT / TYPICAL else 0.0
+    ratio = person.movement / audio_style.movement / TYPICAL if known else 1.0
     gain = strength * TYPICAL * float(np.clip(ratio**known, MIN_GAIN, MAX_GAIN))
-    posture = (1 - known) * TYPICAL_POSTURE * heard.posture + known * person.posture
-    moved = posture + np.float32(gain) * (shapes - heard.posture)
+    posture = (1 - known) * TYPICAL_POSTURE * audio_style.posture + known * person.posture
+    moved = posture + np.float32(gain) * (shapes - audio_style.posture)
     openings, floor = moved[..., OPENINGS], np.zeros(3, np.float32) if closed is None else closed
     lowered = openings
-    if heard.low is not None and heard.median is not None:
-        low, median = (posture + gain * (level - heard.posture) for level in (heard.low, heard.median))
+    if audio_style.low is not None and audio_style.median is not None:
+        low, median = (
+            posture + gain * (level - audio_style.posture) for level in (audio_style.low, audio_style.median)
+        )
         lowered = _closing(openings, low[OPENINGS], median[OPENINGS], floor)
     fall = ((openings - lowered) * SHAPE_SCALE[OPENINGS]).mean(-1, keepdims=True)  # in eye distances
     moved = moved - fall * FOLLOWING / SHAPE_SCALE

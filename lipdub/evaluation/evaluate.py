@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import TextIO
 
 from lipdub.config import Config
-from lipdub.data.layouts import VIDEO_SUFFIXES
+from lipdub.data.corpora import VIDEO_SUFFIXES
 from lipdub.data.prepare import speaker_table
-from lipdub.dub.inputs import load_network, resolve_device
+from lipdub.dub.networks import load_network, resolve_device
 from lipdub.dub.options import SyncOptions
 from lipdub.dub.sync import sync_video
 from lipdub.dub.wav2lip import LICENCE

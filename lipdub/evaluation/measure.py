@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lipdub.affine import transform
 from lipdub.config import Config
 from lipdub.errors import InputError
 from lipdub.evaluation.landmark_track import Geometry, LandmarkTrack, lips_mask
@@ -27,7 +28,7 @@ from lipdub.evaluation.mouth import (
 from lipdub.evaluation.networks import Networks
 from lipdub.evaluation.perceptual import CHUNK, EVERY, ssim_masked
 from lipdub.evaluation.teachers import FaceRecognizer
-from lipdub.faces.crop import crop_matrices, transform
+from lipdub.faces.crop import crop_matrices
 from lipdub.losses import expert_loss, perceptual
 from lipdub.mel import log_mel
 from lipdub.metrics import (

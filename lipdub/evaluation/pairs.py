@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from lipdub.data.layouts import VIDEO_SUFFIXES
+from lipdub.data.corpora import VIDEO_SUFFIXES
 from lipdub.data.store import read_manifest
 from lipdub.errors import InputError
 

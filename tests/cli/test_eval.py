@@ -37,7 +37,7 @@ def run(face_clip, fake_faces, generator_file: Path, tmp_path: Path, monkeypatch
             points[66, 1] += side - 50
             return points
 
-    monkeypatch.setattr("lipdub.dub.inputs.face_backend", lambda name, config, device: fake_faces())
+    monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
     monkeypatch.setattr("lipdub.evaluation.landmark_track.MeshLandmarkTracker", SquareLandmarkTracker)
     monkeypatch.setattr("lipdub.evaluation.quality.find", lambda entry: None)  # no bundled expert: faster
     (tmp_path / "clips").mkdir()

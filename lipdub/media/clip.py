@@ -1,4 +1,4 @@
-"""A decoded picture as the face code wants to see it, and small clips for training."""
+"""Small clips: how training clips are stored, and how a picture becomes a video."""
 
 from __future__ import annotations
 
@@ -9,27 +9,8 @@ from pathlib import Path
 
 import av
 import numpy as np
-from numpy.typing import NDArray
 
 from lipdub.faces.backend import Frame
-from lipdub.media.probe import VideoInfo
-from lipdub.media.video import read_patch, upright_rgb
-
-
-class PictureView:
-    """One upright frame, converted only where it is looked at; the View of faces/tracker.py."""
-
-    def __init__(self, picture: av.VideoFrame, info: VideoInfo) -> None:
-        self._picture, self._info = picture, info
-
-    def whole(self, max_side: int) -> tuple[Frame, float]:
-        """The frame shrunk to `max_side`, and its scale."""
-        frame = upright_rgb(self._picture, self._info, max_side=max_side)
-        return frame, frame.shape[1] / self._info.display_width
-
-    def patch(self, matrix: NDArray[np.float64], size: int) -> Frame:
-        """(size, size, 3) seen through the affine display -> patch."""
-        return read_patch(self._picture, self._info, matrix, size)
 
 
 def write_clip(path: Path, frames: Iterable[Frame], rate: float, crf: int, *, preset: str = "medium") -> None:

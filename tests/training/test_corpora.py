@@ -11,12 +11,12 @@ import pytest
 
 from lipdub.cli.prepare import LayoutName
 from lipdub.config import Config
-from lipdub.data.layouts import LAYOUTS
+from lipdub.data.corpora import LAYOUTS
 from lipdub.data.prepare import PrepareOptions, prepare, split_speakers
 from lipdub.data.store import ClipEntry, read_manifest
 from lipdub.errors import InputError
 
-Rows = list[tuple[str, str, str, str]]  # path, speaker, split, sound
+Rows = list[tuple[str, str, str, str]]  # path, speaker, split, audio
 
 TREES: dict[str, tuple[list[str], dict[str, str], Rows]] = {
     "folder": (
@@ -134,9 +134,9 @@ def plant(root: Path, files: list[str], texts: dict[str, str]) -> None:
 
 def found(name: str, root: Path) -> Rows:
     rows = []
-    for each in LAYOUTS[name].footage(root):
-        sound = each.sound.relative_to(root).as_posix() if each.sound else ""
-        rows.append((each.path.relative_to(root).as_posix(), each.speaker, each.split, sound))
+    for each in LAYOUTS[name](root):
+        audio = each.audio.relative_to(root).as_posix() if each.audio else ""
+        rows.append((each.path.relative_to(root).as_posix(), each.speaker, each.split, audio))
     return sorted(rows)
 
 
