@@ -306,7 +306,9 @@ class _Job:
         if signing is not None:
             signing.sign(made, target.temporary, video, __version__, target.path.name)
         verify(target.temporary, source, writer.n_frames)
-        self._changes = changes(source.path, target.temporary, require_video(source).index, streams.items)
+        self._changes = changes(
+            source.path, target.temporary, require_video(source).index, streams.items, self._config.media
+        )
 
     def _warn(self, code: str, message: str) -> None:
         self._warnings.append(message)

@@ -7,7 +7,7 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError
+from lipdub.media.boxes import spatial_boxes
 from lipdub.media.clocks import Clock, clocks_in
 
 # Demuxers that may read an input. Playlists, concat scripts and device inputs are absent on purpose: an "mp4" that is
@@ -83,6 +84,8 @@ class VideoInfo:
     content_light: tuple[int, int] | None  # HDR: most light of a pixel, of a frame's average, in cd/m2
     dynamic_hdr: str  # HDR metadata of each picture: its kind, or ""
     alpha: bool  # transparency, also where the decoder leaves it out
+    field_order: int = 0  # FFmpeg's number: 0 untold, 1 progressive, 2 top first, 3 bottom first, 4 and 5 mixed
+    spatial: bytes = field(default=b"", repr=False)  # boxes that mark it as stereoscopic or spherical
     ending: Ending | None = None  # never of `probe`: VideoReader gives fewer or more pictures than there are
 
     @property
@@ -414,6 +417,8 @@ def _video_info(path: Path, container: InputContainer, stream: av.VideoStream, c
         content_light=_light(frame),
         dynamic_hdr=_dynamic_hdr(frame),
         alpha=_alpha(frame, context.codec.canonical_name) or stream.metadata.get("alpha_mode") == "1",
+        field_order=int(context.field_order),
+        spatial=spatial_boxes(frame),
     )
 
 

@@ -189,48 +189,6 @@ def test_a_dub_that_came_out_too_short_is_never_put_in_place(clip, sound, tmp_pa
         dubbed(tmp_path / "a.mp4", sound(tmp_path / "d.wav", 2.0), tmp_path / "out.mp4")
 
 
-PAIRS = [
-    "mp4 mp4",
-    "mp4 mkv",
-    "mp4 mov",
-    "mp4 ts",
-    "mov mov",
-    "mov mp4",
-    "mov mkv",
-    "mkv mkv",
-    "mkv mp4",
-    "mkv webm",
-    "ts mkv",
-]
-
-
-@pytest.mark.parametrize("pair", PAIRS)
-def test_what_is_not_as_it_was_is_said(clip, sound, subtitled, tmp_path, pair):
-    """A walk over everything that FFmpeg shows of both files, by its own words; what differs must have been told."""
-    first, second = pair.split()
-    plain = first == "ts"
-    codec = "libvpx-vp9" if second == "webm" else "libx264"
-    path = tmp_path / f"plain.{first}"
-    clip(path, codec=codec, n_audio=2, n_frames=25, chapters=not plain, title="T", n_b=0, time_base=Fraction(1, 1000))
-    source = tmp_path / f"a.{first}"
-    if plain:
-        path.rename(source)
-    else:
-        subtitled(path, source, ffmpeg_binary())
-    told, changed, _ = dubbed(source, sound(tmp_path / "d.wav", 1.0), tmp_path / f"out.{second}")
-    said = " ".join([*told, *changed])
-    with av.open(str(source)) as old, av.open(str(tmp_path / f"out.{second}")) as new:
-        kinds = [[s.type for s in container.streams if s.type != "data"] for container in (old, new)]
-        assert kinds[1].count("audio") == kinds[0].count("audio") + 1
-        assert kinds[1].count("subtitle") == kinds[0].count("subtitle") or "subtitle stream" in said
-        assert len(new.chapters()) == len(old.chapters()) or "chapters" in said
-        assert new.metadata.get("title", new.metadata.get("TITLE")) == old.metadata.get("title") or "title" in said
-        for before, after in zip(old.streams.audio[:2], list(new.streams.audio)[1:], strict=False):
-            same = before.codec_context.name == after.codec_context.name
-            assert same or f"audio stream {before.index}: " in said
-            assert (before.language or "und") == (after.language or "und") or "language" in said
-
-
 def test_statistics_of_the_old_picture_do_not_describe_the_new_one(clip, sound, tmp_path):
     clip(tmp_path / "p.mkv", time_base=Fraction(1, 1000))
     run(
@@ -248,4 +206,4 @@ def test_statistics_of_the_old_picture_do_not_describe_the_new_one(clip, sound, 
     with av.open(str(tmp_path / "out.mkv")) as made:
         tags = {key.lower(): value for key, value in made.streams[0].metadata.items()}
     assert "bps" not in tags and tags["title"] == "Take 3"
-    assert changed == ["picture: tag BPS"]
+    assert changed == ["tag BPS of the picture"]
