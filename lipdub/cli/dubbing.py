@@ -82,7 +82,7 @@ def dub(
     with ExitStack() as stack:
         if preview_s is not None:
             video, options = stack.enter_context(filmed(video, audio, options, config))
-            video, audio, options = stack.enter_context(excerpt(video, audio, options, preview_s))
+            video, audio, options = stack.enter_context(excerpt(video, audio, options, preview_s, config.media))
         on_event = stack.enter_context(console.progress(json_lines=show.json_, quiet=show.quiet))
         done = sync_video(video, audio, output, options, config=config, on_event=on_event)
         show.judge(done.warnings)

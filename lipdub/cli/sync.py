@@ -123,7 +123,7 @@ def sync(
     options = options_of(written)
     config = settings.config_of(files_of(ctx), set_ or (), quality)
     show = Show(json_=json_, quiet=quiet, strict=strict, piped=output == DASH, quality=quality)
-    with sound_from(audio) as sound, film_to(output) as film:
+    with sound_from(audio) as sound, film_to(output, config.media) as film:
         if dry_run:
             plan(video, sound, film, options, config, show)
         else:
