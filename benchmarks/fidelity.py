@@ -1,6 +1,6 @@
 """Is everything but the mouth still there, or told? Dubs every clip of a folder and compares what ffprobe says of both.
 
-    python benchmarks/fidelity.py CLIPS_DIR -o OUT [--limit N] [--seconds S] [--other-sound] [--ffprobe PATH]
+    python benchmarks/fidelity.py CLIPS_DIR -o OUT [--limit N] [--seconds S] [--sound FILE] [--ffprobe PATH]
 
 Checked on the finished file: number of frames, every timestamp, coded size, rotation; and of what `ffprobe -show_format
 -show_streams -show_chapters -show_programs` says of the source, whatever the output has not, or has otherwise, must be
@@ -154,7 +154,7 @@ def main() -> int:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--limit", type=int, default=0, help="at most so many clips of each folder")
     parser.add_argument("--seconds", type=float, help="of each clip, cut with -c copy")
-    parser.add_argument("--other-sound", action="store_true", help="dub with the next clip's sound, not the clip's own")
+    parser.add_argument("--sound", type=Path, help="dub for all clips; else each gets its own sound, where it has any")
     parser.add_argument("--ffprobe", default="ffprobe")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
@@ -164,8 +164,8 @@ def main() -> int:
         clips += own[: args.limit or len(own)]
     bad = faceless = 0
     with (args.output / "fidelity.jsonl").open("w", encoding="utf-8") as log:
-        for index, clip in enumerate(clips):
-            sound = clips[(index + 1) % len(clips)] if args.other_sound else clip
+        for clip in clips:
+            sound = args.sound or clip
             source, dub = clip, args.output / f"dub{clip.suffix if clip.suffix != '.mpg' else '.mp4'}"
             if args.seconds is not None:
                 source = args.output / f"cut{clip.suffix}"
