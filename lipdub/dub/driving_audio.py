@@ -19,6 +19,11 @@ LEVEL_STEP_S = 0.01  # resolution of the loudness curve
 NEAR_S = 1.0  # to either side
 FAINT_DB = -75.0  # of full scale; what is fainter is silence in any recording
 STEADY_S, STEADY_DB = 1.0, 2.5  # loudness of speech has a standard deviation of about 10 dB, of noise below 1
+# Phones in 4 s of sound, by the bundled audio encoder. Of 349 recordings of speech in 15 languages, also in noise, the
+# best window has a variety of at least 3.04, with the change 3.70, and a change of .25. Chords and drums have a variety
+# under 2.9; where they sound together, and in a melody with many overtones, it reaches 3.2: such music is not told.
+SPOKEN_S, SPOKEN_LEAST_S = 4.0, 3.0
+VARIETY, VARIETY_AND_CHANGE, CHANGE = 2.9, 3.4, 0.1  # nats
 CHUNK = 64  # frames whose sound is read in one call; 512 took 100 MB
 
 
@@ -31,6 +36,7 @@ class DrivingAudio:
     duration_s: float
     shapes: NDArray[np.float32] | None = None  # (M, 8) mouth shapes of an audio encoder, one a mel step
     steady: bool = False  # its loudness hardly changes, as that of a hum, a tone or noise
+    spoken: bool | None = None  # whether phones follow one another as in speech; None: not judged
 
     @property
     def silent(self) -> bool:
@@ -50,6 +56,7 @@ def analyze_audio(
     own_mel: NDArray[np.float32] | None = None,
     encoder: TrackEncoder | None = None,
     device: torch.device | None = None,
+    judge_phones: bool = False,
 ) -> DrivingAudio:
     """What drives the lips, from a mono waveform (n,) at mel.sample_rate.
 
@@ -60,13 +67,52 @@ def analyze_audio(
         own_mel: of a network that has a mel of its own.
         encoder: reads the mouth shapes off the whole track, once; None leaves them to the generator.
         device: where the encoder is; the CPU if None.
+        judge_phones: say whether it is speech; for an encoder whose phones are known to be right.
     """
+    device = device or torch.device("cpu")
     spectrum = log_mel(waveform, mel) if own_mel is None else own_mel
-    shapes = None if encoder is None else encoder.read_track(spectrum, device or torch.device("cpu"))
+    shapes = None if encoder is None else encoder.read_track(spectrum, device)
     gate = silence_gate(waveform, mel.sample_rate, sync)
+    spoken = None if encoder is None or not judge_phones else is_spoken(spectrum, gate, mel, encoder, device)
     loud = _levels(waveform, mel.sample_rate)[gate == 1]
     steady = len(loud) * LEVEL_STEP_S > STEADY_S and float(loud.std()) < STEADY_DB
-    return DrivingAudio(spectrum, gate, len(waveform) / mel.sample_rate, shapes, steady=steady)
+    return DrivingAudio(spectrum, gate, len(waveform) / mel.sample_rate, shapes, steady=steady, spoken=spoken)
+
+
+def is_spoken(
+    spectrum: NDArray[np.float32],
+    gate: NDArray[np.float32],
+    mel: MelConfig,
+    encoder: TrackEncoder,
+    device: torch.device,
+) -> bool | None:
+    """Whether some window of a sound (80, M) has phones as speech has them; None if there is too little sound.
+
+        variety = H(mean_t p_t),   change = variety - mean_t H(p_t)
+
+    with p_t the probabilities of the phones at a step, but for silence, and each step weighing what that leaves. Noise
+    has no change, for it is one vague phone; tones, chords and drums have little variety.
+    """
+    times_s = np.arange(spectrum.shape[1]) * mel.hop / mel.sample_rate
+    sounding = np.interp(times_s, np.arange(len(gate)) * LEVEL_STEP_S, gate, right=0.0) == 1
+    length, least = (round(seconds * mel.sample_rate / mel.hop) for seconds in (SPOKEN_S, SPOKEN_LEAST_S))
+    found = None
+    for start, phones in encoder.read_phones(spectrum, device):
+        heard = phones[sounding[start : start + len(phones)]]
+        for window in (heard[first : first + length] for first in range(0, len(heard) - least + 1, length)):
+            weight = np.maximum(window.sum(1), 1e-9)
+            variety = _entropy(window.sum(0) / weight.sum())
+            change = variety - float((weight * _entropy(window / weight[:, None])).sum() / weight.sum())
+            found = bool(variety > VARIETY and variety + change > VARIETY_AND_CHANGE and change > CHANGE)
+            if found:
+                return True
+    return found
+
+
+def _entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of distributions (..., P), in nats."""
+    entropy: NDArray[np.float64] = -(p * np.log(np.maximum(p, 1e-12))).sum(-1)
+    return entropy
 
 
 def silence_gate(waveform: NDArray[np.float32], sample_rate: int, sync: SyncConfig) -> NDArray[np.float32]:

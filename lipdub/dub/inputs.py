@@ -8,7 +8,7 @@ from typing import cast
 
 import torch
 
-from lipdub.config import Config, GeneratorConfig
+from lipdub.config import Config, GeneratorConfig, SyncConfig
 from lipdub.dub.analyze import Analysis
 from lipdub.dub.cores import shared_cores
 from lipdub.dub.driving_audio import DrivingAudio, analyze_audio
@@ -65,7 +65,10 @@ class Ear:
         config = self.config
         waveform = load_audio(sound, sample_rate=config.mel.sample_rate, config=config.media)
         own_mel = wav2lip_mel(waveform) if isinstance(self.generator, Wav2Lip) else None
-        return analyze_audio(waveform, config.mel, config.sync, own_mel, self.encoder, self.device)
+        bundled = config.sync.audio_encoder == SyncConfig().audio_encoder
+        return analyze_audio(
+            waveform, config.mel, config.sync, own_mel, self.encoder, self.device, judge_phones=bundled
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +112,10 @@ class Inputs:
         elif any(voice.steady for voice in self.voices):
             steady = "the audio that drives the lips hardly varies in loudness, unlike speech"
             said.append(("speech", f"{steady}; check that it is the right file"))
+        elif any(voice.spoken is False for voice in self.voices):
+            said.append(
+                ("speech", "the audio that drives the lips does not sound like speech; check that it is the right file")
+            )
         if apart_s > OTHER_LENGTH_S:
             differ = f"the driving audio and the speech track differ by {apart_s:.2f} s in length"
             said.append(("drive", f"{differ}; both count from the video's start"))

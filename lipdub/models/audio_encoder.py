@@ -14,6 +14,7 @@ Several such networks, members, that differ in their random start are averaged.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from lipdub.config import AudioConfig
 from lipdub.mel import FLOOR
 
-CHUNK = 2048  # mel steps of a call in `read_track`: 26 s, whatever the track's length
+CHUNK = 2048  # mel steps of a call: 26 s, whatever the track's length
 
 
 @dataclass(frozen=True)
@@ -71,16 +72,24 @@ class TrackEncoder(nn.Module):
         shapes, phones = zip(*(member(mel - FLOOR) for member in self.members), strict=True)
         return EncodedTrack(torch.stack(shapes), torch.stack(phones))
 
-    @torch.inference_mode()
     def read_track(self, mel: NDArray[np.float32], device: torch.device) -> NDArray[np.float32]:
         """Mouth shapes (M, C) of a whole track (n_mels, M), members averaged; a piece at a time, equal to one call."""
-        length, parts = mel.shape[1], []
+        return np.concatenate([each.shapes.float().mean(0)[0].T.cpu().numpy() for _, each in self._pieces(mel, device)])
+
+    def read_phones(self, mel: NDArray[np.float32], device: torch.device) -> Iterator[tuple[int, NDArray[np.float64]]]:
+        """First step and probabilities (n, P - 1) of the phones but the first, silence, of pieces of a track."""
+        for first, each in self._pieces(mel, device):
+            yield first, each.phones.float().softmax(2).mean(0)[0, 1:].T.cpu().numpy().astype(np.float64)
+
+    def _pieces(self, mel: NDArray[np.float32], device: torch.device) -> Iterator[tuple[int, EncodedTrack]]:
+        length = mel.shape[1]
         for first in range(0, length, CHUNK):
             start, stop = max(0, first - self.reach), min(length, first + CHUNK + self.reach)
             piece = torch.from_numpy(np.ascontiguousarray(mel[None, :, start:stop])).to(device)
-            shapes = self(piece).shapes.float().mean(0)[0, :, first - start : first - start + CHUNK]
-            parts.append(shapes.T.cpu().numpy())
-        return np.concatenate(parts)
+            with torch.inference_mode():
+                whole = self(piece)
+            inner = slice(first - start, first - start + CHUNK)
+            yield first, EncodedTrack(whole.shapes[..., inner], whole.phones[..., inner])
 
 
 class _Member(nn.Module):

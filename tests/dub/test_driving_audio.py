@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from lipdub.config import Config, MelConfig, SyncConfig
+from lipdub.dub.demo import babble
 from lipdub.dub.driving_audio import (
     LEVEL_STEP_S,
     DrivingAudio,
@@ -15,9 +17,13 @@ from lipdub.dub.driving_audio import (
     silence_gate,
     windows_at,
 )
+from lipdub.dub.inputs import read_inputs
+from lipdub.dub.options import SyncOptions
 from lipdub.dub.speaking_style import UNKNOWN_STYLE
 from lipdub.faces.crop import OPENINGS
-from lipdub.weights import load_generator
+from lipdub.media.audio import load_audio, write_wav
+from lipdub.models.audio_encoder import TrackEncoder
+from lipdub.weights import load_audio_encoder, load_generator
 
 RATE, MEL, SYNC = 16_000, MelConfig(), SyncConfig()
 
@@ -180,3 +186,84 @@ def test_silence_and_steady_sounds_are_no_speech() -> None:
     )
     spoken = analyze_audio(syllables, mel, sync)
     assert not spoken.steady and not spoken.silent
+
+
+def notes(
+    pitches: list[float], step_s: float, harmonics: int = 6, decay: float = 1.0, rate: int = 16_000
+) -> np.ndarray:
+    """Tones one after another, all but the last cut off by the next."""
+    time_s = np.arange(round(step_s * rate)) / rate
+    tones = [
+        sum(np.sin(2 * np.pi * pitch * k * time_s) / k for k in range(1, 7))
+        * np.exp(-decay * time_s)
+        * np.minimum(1, time_s / 0.01)
+        for pitch in pitches
+    ]
+    return 0.15 * np.concatenate(tones)
+
+
+def sounds() -> dict[str, np.ndarray]:
+    """Sounds of 6 s that nobody speaks."""
+    rng, rate = np.random.default_rng(0), 16_000
+    time_s = np.arange(6 * rate) / rate
+    roots = rng.choice([131.0, 147.0, 165.0, 196.0, 220.0], 6).tolist()
+    hits = np.zeros(len(time_s))
+    for number, at in enumerate(range(0, len(hits) - 4000, 3200)):  # a kick, a snare and hats, five a second
+        fade = np.arange(4000) / rate
+        kick, snare = np.sin(2 * np.pi * 55 * fade) * np.exp(-12 * fade), rng.normal(size=4000) * np.exp(-20 * fade)
+        hits[at : at + 4000] += (0.8 * kick, 0.3 * snare, 0.5 * snare, 0.3 * snare)[number % 4]
+    hum = sum(np.sin(2 * np.pi * 50 * k * time_s) / k for k in range(1, 9))
+    gusts = np.cumsum(rng.normal(size=len(time_s)))
+    gusts = gusts - np.convolve(gusts, np.ones(800) / 800, "same")
+    return {
+        "chords": sum(notes([root * ratio for root in roots], 1.0) for ratio in (1, 1.26, 1.5)),
+        "melody": notes(rng.choice([220.0, 262.0, 294.0, 330.0, 392.0], 24).tolist(), 0.25, decay=3.0),
+        "drums": hits,
+        "white noise": 0.1 * rng.normal(size=len(time_s)),
+        "wind": 0.05 * gusts * (1 + np.sin(2 * np.pi * 0.4 * time_s)),
+        "a tone": 0.3 * np.sin(2 * np.pi * 440 * time_s),
+        "mains hum": 0.1 * hum,
+    }
+
+
+@pytest.fixture(scope="module")
+def bundled() -> tuple[TrackEncoder, Config]:
+    encoder, config = load_audio_encoder(SyncConfig().audio_encoder, Config())
+    return encoder, config
+
+
+def judged(samples: np.ndarray, bundled: tuple[TrackEncoder, Config]) -> DrivingAudio:
+    encoder, config = bundled
+    return analyze_audio(samples.astype(np.float32), config.mel, config.sync, encoder=encoder, judge_phones=True)
+
+
+@pytest.mark.parametrize("name", sounds())
+def test_music_and_noise_are_not_taken_for_speech(name: str, bundled) -> None:
+    heard = judged(sounds()[name], bundled)
+    assert heard.spoken is False or (name == "melody" and heard.steady)
+
+
+def test_a_dub_without_speech_is_told(face_clip, tmp_path: Path) -> None:
+    for name, samples in (("music.wav", sounds()["drums"]), ("voice.wav", babble(6.0))):
+        write_wav(tmp_path / name, samples.astype(np.float32), 16_000)
+    options, video = SyncOptions(device="cpu"), face_clip(lambda number: [])
+    told = dict(read_inputs(video, tmp_path / "music.wav", options, Config()).warnings())
+    assert told["speech"].startswith("the audio that drives the lips does not sound like speech")
+    assert "speech" not in dict(read_inputs(video, tmp_path / "voice.wav", options, Config()).warnings())
+
+
+def test_syllables_are_taken_for_speech_and_too_little_sound_is_not_judged(bundled) -> None:
+    voice = babble(8.0)
+    assert judged(voice, bundled).spoken is True
+    music = sounds()["drums"]
+    assert judged(np.concatenate([0.5 * music, voice, 0.5 * music]), bundled).spoken is True  # somewhere is enough
+    assert judged(music[: 2 * 16_000], bundled).spoken is None
+    assert judged(np.zeros(64_000), bundled).spoken is None
+    encoder, config = bundled
+    assert analyze_audio(music.astype(np.float32), config.mel, config.sync, encoder=encoder).spoken is None
+
+
+def test_speech_of_many_speakers_is_taken_for_speech(shared: Path, bundled) -> None:
+    files = [*sorted((shared / "clips" / "speech").iterdir()), *sorted((shared / "clips/dev/natural").iterdir())]
+    found = {path.name: judged(load_audio(path)[: 20 * 16_000], bundled) for path in files}
+    assert len(found) > 20 and not [name for name, heard in found.items() if heard.spoken is False or heard.steady]
