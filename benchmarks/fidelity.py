@@ -57,7 +57,7 @@ WORDS = {  # how the report names what ffprobe names otherwise
     "field_order": "order of fields",
     "sample_aspect_ratio": "pixel aspect",
     "channel_layout": "channels",
-    "sample_rate": "hz",
+    "sample_rate": " hz",
     "service_name": "program",
     "service_provider": "program",
 }

@@ -198,7 +198,7 @@ def _stream(pair: _Pair) -> list[str]:
     facts: dict[str, Sequence[object]] = {"": (codec_of(old), codec_of(new))}
     facts["language "] = [each.language or "und" for each in (old, new)]
     if isinstance(old, av.AudioStream) and isinstance(new, av.AudioStream):
-        facts["Hz "] = (old.codec_context.sample_rate, new.codec_context.sample_rate)
+        facts["rate "] = [f"{each.codec_context.sample_rate} Hz" for each in (old, new)]
         facts["channels "] = (layout_name(old.codec_context.layout), layout_name(new.codec_context.layout))
     return [
         f"{pair.name}: {what}{was} became {now}" for what, (was, now) in facts.items() if was not in (None, "und", now)

@@ -188,8 +188,23 @@ def probe(path: Path, config: MediaConfig | None = None) -> MediaInfo:
             streams=kinds,
             chapters=len(container.chapters()),
         )
-        told = bool(container.duration)  # a recording that was streamed, or broke off, may not say how long it is
-    return info if told else measured(info, read_clocks(path))
+    if _is_streamed_avi(path):
+        info = _of_unknown_length(info)
+    # A recording that was streamed, or broke off, may not say how long it is.
+    return info if info.duration_s else measured(info, read_clocks(path))
+
+
+def _is_streamed_avi(path: Path) -> bool:
+    """Whether an AVI was written into a pipe: then its lengths are placeholders, which FFmpeg takes at their word."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    return head[:4] == b"RIFF" and head[8:] == b"AVI " and head[4:8] in (bytes(4), b"\xff\xff\xff\xff")
+
+
+def _of_unknown_length(info: MediaInfo) -> MediaInfo:
+    video = None if info.video is None else replace(info.video, duration_known=False, frames=None)
+    audio = tuple(replace(each, duration_known=False) for each in info.audio)
+    return replace(info, duration_s=0.0, video=video, audio=audio)
 
 
 def read_clocks(path: Path) -> dict[int, Clock]:

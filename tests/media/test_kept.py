@@ -182,7 +182,7 @@ def shown(path: Path) -> dict[tuple[str, ...], str]:
                 elif "[SAR" in part:
                     found[place, "aspect"] = re.search(r"\[SAR (\S+)", part)[1]
                 elif part.endswith(" Hz"):
-                    found[place, "Hz"] = part
+                    found[place, " hz"] = part
                 elif re.fullmatch(r"mono|stereo|\d channels|[\d.]+(\(side\))?", part):
                     found[place, "channels"] = part
             for flag in re.findall(r"\(([a-z ]+)\)", rest):

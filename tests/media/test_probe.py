@@ -13,6 +13,7 @@ from lipdub.config import MediaConfig
 from lipdub.errors import InputError
 from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.probe import display_geometry, probe, require_video
+from lipdub.media.video import VideoReader
 
 NAMES = [
     "with space.mp4",
@@ -207,3 +208,16 @@ def test_a_recording_without_a_length_is_measured(clip, tmp_path):
     video = require_video(info)
     assert (video.duration_s, video.frames) == (pytest.approx(1.2, abs=0.01), 30)
     assert info.audio[0].duration_s == pytest.approx(1.2, abs=0.06)
+
+
+@pytest.mark.parametrize("size", [b"\xff\xff\xff\xff", bytes(4)])
+def test_an_avi_that_was_streamed_is_measured(clip, tmp_path, size):
+    """Its header says 34 hours, or nothing."""
+    clip(tmp_path / "a.mkv", n_audio=1, n_frames=30, time_base=Fraction(1, 1000))
+    words = ["-v", "error", "-i", str(tmp_path / "a.mkv"), "-c:v", "mjpeg", "-c:a", "pcm_s16le", "-f", "avi", "pipe:1"]
+    made = subprocess.run([ffmpeg_binary(), *words], check=True, stdout=subprocess.PIPE).stdout
+    (tmp_path / "piped.avi").write_bytes(made[:4] + size + made[8:])
+    video = require_video(probe(tmp_path / "piped.avi"))
+    assert (video.duration_s, video.frames) == (pytest.approx(1.2, abs=0.01), 30)
+    with VideoReader(tmp_path / "piped.avi", video) as reader:
+        assert sum(1 for _ in reader) == 30

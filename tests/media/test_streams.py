@@ -179,6 +179,17 @@ def test_opus_takes_any_layout(clip, sound, tmp_path, layout):
     assert made.codec == "opus" and made.channels >= av.AudioLayout(layout).nb_channels
 
 
+@pytest.mark.parametrize(("layout", "suffix"), [("5.1(side)", "webm"), ("hexagonal", "webm"), ("mono", "mp4")])
+def test_a_dub_of_an_odd_layout_costs_no_old_sound(clip, sound, tmp_path, layout, suffix):
+    """The old sound is tried beside the dub, which needs another layout in Opus, or a name for its only channel."""
+    clip(tmp_path / "a.mkv", n_audio=1, n_frames=25, time_base=Fraction(1, 1000))
+    codec, name = ("tta", "d.tta") if layout == "mono" else ("flac", "d.mka")
+    dub = sound(tmp_path / name, 1.0, codec=codec, layout=layout)
+    told, _, _ = dubbed(tmp_path / "a.mkv", dub, tmp_path / f"out.{suffix}")
+    assert not [each for each in told if "left out" in each]
+    assert len(probe(tmp_path / f"out.{suffix}").audio) == 2
+
+
 def test_one_stream_that_cannot_be_written_takes_no_other_with_it(clip, sound, subtitled, tmp_path):
     """A track of a kind that FFmpeg does not know, as telephones write it."""
     clip(tmp_path / "p.mov", n_frames=25, n_audio=1, n_b=0)
