@@ -283,10 +283,12 @@ def _check_file(path: Path) -> None:
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
-        if re.match(r"[a-z][a-z0-9+.-]+:/", str(path)):  # `Path` has made one slash of two
-            address = re.sub(r"^([a-z0-9+.-]+:)/+", r"\1//", str(path))
+        if (scheme := re.match(r"([a-z][a-z0-9+.-]+):/", str(path), re.IGNORECASE)) is not None:
+            address = re.sub("^([^:]+:)/+", r"\1//", str(path))  # `Path` has made one slash of two
+            here = scheme[1].lower() == "file"
             raise InputError(
-                f"cannot open {address}: it is an address, not a file", "download it first, then give the file"
+                f"cannot open {address}: it is an address, not a file",
+                "give the path alone, without file:" if here else "download it first, then give the file",
             ) from error
         raise InputError(f"cannot open {path}: {_reason(error)}", "check the path") from error
     if stat.S_ISDIR(status.st_mode):
@@ -299,7 +301,8 @@ def _check_file(path: Path) -> None:
 
 _PICTURES = {
     b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"8BPS": "PSD",
-    b"\0\0\1\0": "icon", b"\0\0\0\x0cjP": "JPEG 2000",
+    b"\0\0\1\0": "icon", b"\0\0\0\x0cjP": "JPEG 2000", b"\0\0\0\x0cJXL": "JPEG XL", b"\xff\x0a": "JPEG XL",
+    b"\x76\x2f\x31\x01": "OpenEXR", b"SDPX": "DPX", b"XPDS": "DPX", b"P5\n": "PGM", b"P6\n": "PPM", b"qoif": "QOI",
 }  # fmt: skip
 _RAW = {b"YUV4MPEG2": "-i FILE", b"\0\0\0\1": "-r 25 -i FILE", b"\0\0\1": "-r 25 -i FILE"}
 
@@ -307,12 +310,21 @@ _RAW = {b"YUV4MPEG2": "-i FILE", b"\0\0\0\1": "-r 25 -i FILE", b"\0\0\1": "-r 25
 def _refuse_other_kinds(path: Path) -> None:
     """What FFmpeg could read, but is no film: a still picture; or one without a clock: a stream without a container."""
     with path.open("rb") as file:
-        head = file.read(32)
+        head = file.read(64)
+        rest = file.read(1 << 20) if head.startswith(b"\xff\xd8\xff") else b""
     kind = next((name for start, name in _PICTURES.items() if head.startswith(start)), "")
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         kind = "WebP"
     if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"avif"):
         kind = "HEIF"
+    if b"\xff\xd9\xff\xd8\xff" in rest:  # one JPEG behind another
+        remedy = (
+            "put it into one: ffmpeg -r 25 -f mjpeg -i FILE -c:v libx264 -crf 12 FILM.mkv; name the right rate with -r"
+        )
+        raise InputError(f"{path} is a raw stream of pictures, without a container", remedy)
+    if (kind == "PNG" and b"acTL" in head) or (kind == "WebP" and head[12:16] == b"VP8X" and head[20] & 2):
+        remedy = "make a film of it first: ffmpeg -i FILE -c:v libx264 -crf 12 -pix_fmt yuv444p FILM.mkv"
+        raise InputError(f"{path} is an animated picture ({kind}), which lipdub does not read", remedy)
     if kind:
         raise InputError(
             f"{path} is a still picture ({kind}), no film or sound",

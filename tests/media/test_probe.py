@@ -163,13 +163,24 @@ def test_a_still_picture_is_named_and_the_advice_works(tmp_path, name, kind):
     assert (video.width, video.height, video.frames) == (46, 32, 250)
 
 
-@pytest.mark.parametrize("name", ["a.y4m", "a.h264"])
+@pytest.mark.parametrize("name", ["a.y4m", "a.h264", "a.mjpeg"])
 def test_a_raw_stream_is_named_and_the_advice_works(clip, tmp_path, name):
     clip(tmp_path / "a.mp4")
     subprocess.run([ffmpeg_binary(), "-v", "error", "-i", tmp_path / "a.mp4", tmp_path / name], check=True)
     with pytest.raises(InputError, match="raw stream") as caught:
         probe(tmp_path / name)
     advised(caught.value.remedy.partition(";")[0], tmp_path / name)
+    assert len(list(av.open(str(tmp_path / "FILM.mkv")).decode(video=0))) == 10
+
+
+@pytest.mark.parametrize(("name", "codec", "kind"), [("a.png", "apng", "PNG"), ("a.webp", "libwebp_anim", "WebP")])
+def test_an_animated_picture_is_no_still_one_and_the_advice_works(clip, tmp_path, name, codec, kind):
+    clip(tmp_path / "a.mp4")
+    words = ["-v", "error", "-i", tmp_path / "a.mp4", "-c:v", codec, "-f", codec.removeprefix("lib").partition("_")[0]]
+    subprocess.run([ffmpeg_binary(), *words, tmp_path / name], check=True)
+    with pytest.raises(InputError, match=rf"animated picture \({kind}\)") as caught:
+        probe(tmp_path / name)
+    advised(caught.value.remedy, tmp_path / name)
     assert len(list(av.open(str(tmp_path / "FILM.mkv")).decode(video=0))) == 10
 
 
@@ -184,6 +195,11 @@ def test_an_address_is_named_as_it_was_written():
     with pytest.raises(InputError, match=r"https://example\.org/a\.mp4\?x=1: it is an address") as caught:
         probe(Path("https://example.org/a.mp4?x=1"))
     assert "download" in caught.value.remedy
+    with pytest.raises(InputError, match=r"HTTP://example\.org/a: it is an address"):
+        probe(Path("HTTP://example.org/a"))
+    with pytest.raises(InputError, match="it is an address") as caught:
+        probe(Path("file:///tmp/a.mp4"))
+    assert caught.value.remedy == "give the path alone, without file:"
 
 
 def test_an_opaque_gif_is_no_transparent_one(tmp_path, frame):
