@@ -156,8 +156,8 @@ def _programs(before: Listing, after: Listing) -> list[str]:
 def _picture(pair: _Pair, before: Listing, after: Listing) -> list[str]:
     old, new = cast(av.VideoStream, pair.old), cast(av.VideoStream, pair.new)
     kinds, there = _first_pictures(old), _first_pictures(new)
-    shown = before.streams.get(old.index), after.streams.get(new.index)
-    listed_too = {kind for kind, name in _LISTED.items() if shown[0] is not None and name in shown[0].side_data}
+    shown = before.of(old.index), after.of(new.index)
+    listed_too = {kind for kind, name in _LISTED.items() if name in shown[0].side_data}
     facts: dict[str, Sequence[object]] = {
         "codec": (codec_of(old), codec_of(new)),
         "pixel format": (old.codec_context.pix_fmt, new.codec_context.pix_fmt),
@@ -165,7 +165,7 @@ def _picture(pair: _Pair, before: Listing, after: Listing) -> list[str]:
         "order of fields": [_FIELDS[int(each.codec_context.field_order)] for each in (old, new)],
     }
     for what, names in (("place of chroma", CHROMA), ("range", RANGES)):
-        facts[what] = ["" if each is None else each.first_of(names) for each in shown]
+        facts[what] = [each.first_of(names) for each in shown]
     for what, name in (("primaries", "color_primaries"), ("transfer", "color_trc"), ("matrix", "colorspace")):
         one, other = (int(getattr(each.codec_context, name)) for each in (old, new))
         facts[f"colour {what}"] = ("" if one == UNSPECIFIED else one, other)
@@ -214,9 +214,7 @@ def _flags(pair: _Pair) -> list[str]:
 
 
 def _side_data(pair: _Pair, before: Listing, after: Listing) -> list[str]:
-    old, new = before.streams.get(pair.old.index), after.streams.get(pair.new.index)
-    if old is None or new is None:
-        return []
+    old, new = before.of(pair.old.index), after.of(pair.new.index)
     return [
         f"{kind} of {pair.name}: {was} became {new.side_data.get(kind, 'untold')}"
         for kind, was in old.side_data.items()

@@ -48,6 +48,10 @@ class Listing:
     streams: dict[int, ListedStream]
     programs: list[Program]
 
+    def of(self, index: int) -> ListedStream:
+        """A stream; one of which nothing is said where FFmpeg does not list it."""
+        return self.streams.get(index, ListedStream(frozenset()))
+
 
 def listed(path: Path, config: MediaConfig | None = None) -> Listing:
     """Read the head of a file.

@@ -159,7 +159,8 @@ def arguments(plan: RemuxPlan, planned: StreamPlan, items: Sequence[Item], confi
     extra += _stream_tags(plan, copied)
     if container.muxer == "mpegts" and shown.programs:
         program = shown.programs[0]
-        options["mpegts_service_id"] = str(program.number)
+        if program.number:
+            options["mpegts_service_id"] = str(program.number)
         extra += [word for key, value in program.tags.items() for word in ("-metadata", f"{key}={value}")]
     own_keys = container.tags and not (container.is_mov and any(item.kind == "picture" for item in items))
     if container.is_mov:
@@ -206,7 +207,7 @@ def _picture_options(plan: RemuxPlan, container: Container, shown: Listing, conf
         options["tag:0"] = "hvc1"  # what Apple's players insist on
     if container.is_mov and source.spatial:
         options["strict"] = "unofficial"  # else its marks are left out
-    before, after = shown.streams[source.index], listed(plan.picture, config).streams[0]
+    before, after = shown.of(source.index), listed(plan.picture, config).of(0)
     asked = []
     for names, option in ((CHROMA, "chroma_sample_loc_type"), (RANGES, "video_full_range_flag")):
         if (wanted := before.first_of(names)) not in ("", after.first_of(names)):

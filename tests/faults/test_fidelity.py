@@ -48,9 +48,9 @@ written again as `lipdub sync` writes it, with no mouth changed. Every line of t
 lines that begin with - went, with + came, with ! were told. What is not shown stayed: size, pixel format, shape of the
 pixels, colour tags, timestamps, chapters, title, languages.
 
-`tests/media/test_kept.py` compares 22 more pairs by all that `ffmpeg -i` shows of them: tags, flags, side data, order of
-fields, place of chroma, programs, tracks. What differs there is in the report's `changes`, but for what says no more than
-who wrote a file and how: `encoder`, brands, lengths, bit rates, and that the dub is the default in place of the old sound.
+`tests/media/test_kept.py` compares 22 more pairs by all that `ffmpeg -i` shows of them: tags, flags, side data, order
+of fields, place of chroma, programs, tracks. What differs there is in the report's `changes`, except for who wrote a
+file and how (`encoder`, brands, lengths, bit rates), and for the dub being the default in place of the old sound.
 `benchmarks/fidelity.py` does the same by ffprobe for a folder of clips.
 """
 
