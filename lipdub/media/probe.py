@@ -39,6 +39,7 @@ DYNAMIC_HDR = {  # metadata of each single picture
     SideDataType.DYNAMIC_HDR_PLUS: "HDR10+",
     SideDataType.DYNAMIC_HDR_VIVID: "HDR Vivid",
 }
+MOST_HZ = 6_144_000  # of a sound: twice what the fastest converters of one bit give
 UNSPECIFIED = 2  # FFmpeg's number for an untold colour primary, transfer or matrix
 
 
@@ -500,8 +501,25 @@ def layout_name(layout: av.AudioLayout) -> str:
     return {"1 channels": "mono", "2 channels": "stereo"}.get(layout.name, layout.name)
 
 
+def require_rate(path: str | Path, stream: av.AudioStream) -> None:
+    """Refuse a sound of a rate that none has: FFmpeg would compute for hours to bring it to another.
+
+    Raises:
+        InputError: it is over MOST_HZ.
+    """
+    rate = int(stream.codec_context.sample_rate or 0)
+    if rate > MOST_HZ:
+        name = str(path).removeprefix("file:")
+        raise InputError(f"{name}: the header of the sound is damaged: {rate} samples a second", "get the file again")
+
+
 def audio_info(container: InputContainer, stream: av.AudioStream) -> AudioInfo:
-    """What the header says of a sound stream that can be decoded."""
+    """What the header says of a sound stream that can be decoded.
+
+    Raises:
+        InputError: see `require_rate`.
+    """
+    require_rate(container.name, stream)
     context = stream.codec_context
     return AudioInfo(
         index=stream.index,
