@@ -12,7 +12,7 @@ from lipdub.cli import console
 
 
 class LayoutName(StrEnum):
-    """Keys of training.layouts.LAYOUTS, which is not imported for the help alone, and speech that is made."""
+    """Keys of data.corpora.LAYOUTS, which is not imported for the help alone, and speech that is made."""
 
     folder = "folder"
     lrs2 = "lrs2"
@@ -32,12 +32,14 @@ def prepare(
     layout: Annotated[
         LayoutName,
         typer.Option(
-            help="How SOURCE is arranged; a corpus' own split lists are followed. synthetic-speech: SOURCE is the word "
+            help="How SOURCE is arranged; a corpus' own split lists are followed. Readers of corpora are untested on "
+            "the real corpora: they follow the structure that each documents. synthetic-speech: SOURCE is the word "
             "random, or a list of texts, a language, a tab and a sentence on each line; espeak-ng says them, for stage "
             "phones."
         ),
     ] = LayoutName.folder,
     minutes: Annotated[float, typer.Option(min=0.1, help="Of synthetic speech.")] = 90.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the words and voices of synthetic speech.")] = 0,
     speakers: Annotated[
         Path | None,
         typer.Option(
@@ -83,7 +85,8 @@ def prepare(
     from lipdub.training.synthetic_speech import prepare_speech
 
     if layout is LayoutName.synthetic_speech:
-        summary = prepare_speech(source, output, minutes, load_config(None, set_ or ()).mel, on_line=console.say)
+        mel = load_config(None, set_ or ()).mel
+        summary = prepare_speech(source, output, minutes, mel, seed, on_line=console.say)
         console.table(("what", "count"), [(str(key), str(value)) for key, value in summary.items()])
         return
     if shards is not None:

@@ -33,14 +33,14 @@ _PATH = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
 
 def spatial_boxes(frame: av.VideoFrame) -> bytes:
     """The boxes that say what a decoded frame says of itself; empty where it is flat, or they cannot say it."""
-    found = cast(Mapping[SideDataType, bytes], frame.side_data)
+    side_data = cast(Mapping[SideDataType, bytes], frame.side_data)
     boxes = b""
-    if SideDataType.STEREO3D in found:
-        kind, flags = np.frombuffer(bytes(found[SideDataType.STEREO3D])[:8], "i4").tolist()
+    if SideDataType.STEREO3D in side_data:
+        kind, flags = np.frombuffer(bytes(side_data[SideDataType.STEREO3D])[:8], "i4").tolist()
         if kind in _STEREO and not flags & _INVERTED:
             boxes += _full_box(b"st3d", bytes([_STEREO[kind]]))
-    if SideDataType.SPHERICAL in found:
-        kind, *numbers = np.frombuffer(bytes(found[SideDataType.SPHERICAL])[:36], "u4").tolist()
+    if SideDataType.SPHERICAL in side_data:
+        kind, *numbers = np.frombuffer(bytes(side_data[SideDataType.SPHERICAL])[:36], "u4").tolist()
         turn, (left, top, right, bottom, padding) = numbers[:3], numbers[3:]
         shapes = {
             _EQUIRECTANGULAR: _full_box(b"equi", struct.pack(">4I", 0, 0, 0, 0)),
@@ -92,12 +92,12 @@ def drop_eyes(path: Path) -> None:
 
 def unusual_boxes(path: Path) -> Counter[str]:
     """How many boxes of each kind a file has, beside its tracks and tags, whose meaning FFmpeg does not know."""
-    found: Counter[str] = Counter()
+    unusual: Counter[str] = Counter()
 
     def count(kind: bytes, content: bytes) -> None:
         name = kind.decode("latin-1")
         if name not in _USUAL and not name.startswith("\xa9") and content[:16] != _SPHERICAL:
-            found[f"{name} {content[:16].hex()}" if kind == b"uuid" else name] += 1
+            unusual[f"{name} {content[:16].hex()}" if kind == b"uuid" else name] += 1
 
     def walk(data: bytes | bytearray, start: int, end: int) -> None:
         for kind, at, stop in _boxes(data, start, end):
@@ -111,7 +111,7 @@ def unusual_boxes(path: Path) -> Counter[str]:
             count(kind, file.read(16))
         index = _index(file)[1]
     walk(index, 8, len(index))
-    return found
+    return unusual
 
 
 def _top(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
@@ -137,14 +137,14 @@ def _index(file: BinaryIO) -> tuple[int, bytearray]:
 
 def _entry(index: bytearray) -> list[int]:
     """Where the first sample entry of the first track begins, after all boxes that hold it."""
-    at, end, found = 0, len(index), []
+    at, end, parents = 0, len(index), []
     for name in _PATH:
         at, end = next((each for kind, *each in _boxes(index, at, end) if kind == name), (0, 0))
         if end == 0:
             raise ValueError(f"no {name.decode()} where one should be")
-        found.append(at)
+        parents.append(at)
         at += 16 if name == b"stsd" else 8
-    return [*found, at]
+    return [*parents, at]
 
 
 def _boxes(data: bytes | bytearray, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:

@@ -16,8 +16,8 @@ from av.stream import Disposition
 from lipdub.config import MediaConfig
 from lipdub.media.boxes import unusual_boxes
 from lipdub.media.containers import Item
-from lipdub.media.listing import CHROMA, RANGES, Listing, listed
 from lipdub.media.probe import UNSPECIFIED, codec_of, is_timeline, kind_of, layout_name, open_input
+from lipdub.media.stream_details import CHROMA, RANGES, FileDetails, read_details
 
 # Who wrote the file and how long it is; a comment goes on behind ours, and a language is compared on its own.
 _OWN_TAGS = frozenset(
@@ -70,7 +70,7 @@ def changes(
         items: the other streams, in the output's order; those that stayed behind were told by whoever left them.
         config: which ffmpeg.
     """
-    before, after = listed(source, config), listed(output, config)
+    before, after = read_details(source, config), read_details(output, config)
     with open_input(source) as old, open_input(output) as new:
         pairs = [*_pairs(old, new, picture, items)]
         found = _chapters(old, new) + _programs(before, after)
@@ -142,7 +142,7 @@ def _chapters(old: InputContainer, new: InputContainer) -> list[str]:
     return ["times, titles or tags of chapters"] if before != after else []
 
 
-def _programs(before: Listing, after: Listing) -> list[str]:
+def _programs(before: FileDetails, after: FileDetails) -> list[str]:
     there = after.programs[0] if after.programs else None
     if not before.programs or (before.programs == after.programs):
         return []
@@ -153,7 +153,7 @@ def _programs(before: Listing, after: Listing) -> list[str]:
     return changed + ([f"{more} other program{'s' if more > 1 else ''}"] if more else [])
 
 
-def _picture(pair: _Pair, before: Listing, after: Listing) -> list[str]:
+def _picture(pair: _Pair, before: FileDetails, after: FileDetails) -> list[str]:
     old, new = cast(av.VideoStream, pair.old), cast(av.VideoStream, pair.new)
     kinds, there = _first_pictures(old), _first_pictures(new)
     shown = before.of(old.index), after.of(new.index)
@@ -213,7 +213,7 @@ def _flags(pair: _Pair) -> list[str]:
     return [*found, f"{pair.name}: marked as {_joined(came)} now"] if came else found
 
 
-def _side_data(pair: _Pair, before: Listing, after: Listing) -> list[str]:
+def _side_data(pair: _Pair, before: FileDetails, after: FileDetails) -> list[str]:
     old, new = before.of(pair.old.index), after.of(pair.new.index)
     return [
         f"{kind} of {pair.name}: {was} became {new.side_data.get(kind, 'untold')}"

@@ -24,7 +24,6 @@ from lipdub.media.disclosure import folded, read_marks
 from lipdub.media.ffmpeg import ffmpeg_binary, run
 from lipdub.media.kept import is_statistic
 from lipdub.media.language import code_in, language_code
-from lipdub.media.listing import CHROMA, RANGES, Listing, listed
 from lipdub.media.probe import (
     FORMATS,
     MediaInfo,
@@ -36,6 +35,7 @@ from lipdub.media.probe import (
     read_clocks,
     require_video,
 )
+from lipdub.media.stream_details import CHROMA, RANGES, FileDetails, read_details
 from lipdub.media.streams import StreamPlan, plan_streams
 
 __all__ = ["AtomicOutput", "RemuxPlan", "arguments", "ffmpeg_binary", "remux", "verify"]
@@ -69,6 +69,7 @@ class RemuxPlan:
     dub: Path
     output: Path  # its ending chooses the container
     video_duration_s: float
+    cut: bool = False  # nothing goes on behind the picture, chapters neither
     streams: StreamPlan | None = None  # None: decided when the file is written
     keep_original_audio: bool = True
     language: str | None = None  # of the dub, as `language_code` takes it; None: what its own file says
@@ -143,14 +144,14 @@ def arguments(plan: RemuxPlan, planned: StreamPlan, items: Sequence[Item], confi
     # that never matches.
     wanted = [str(item.index) for item in copied] or ["99999?"]
     streams = [picture_in["v:0"], dub_in["a:0"], *(source_in[each] for each in wanted)]
-    shown = listed(plan.source, config)
+    shown = read_details(plan.source, config)
     options = _picture_options(plan, container, shown, config) | _dub_options(
         planned, container, config, source.origin_s, end_s=end_s
     )
     if plan.language is not None:
         options["metadata:s:1"] = f"language={code_in(container.muxer, language_code(plan.language))}"
     options |= _copied_options(copied, config) | _clock(source, container)
-    if source.ending is not None:  # nothing goes on behind the picture, chapters neither
+    if plan.cut:
         options |= _cut_options(copied, source.origin_s + end_s)
     if not container.stamps and (rate := even_rate(plan.picture)) is not None:
         options["r:0"] = f"{rate.numerator}/{rate.denominator}"  # else it calls its clock's ticks pictures
@@ -198,7 +199,7 @@ def dub_encoder(streams: StreamPlan, too_long: float) -> str:
     return encoder
 
 
-def _picture_options(plan: RemuxPlan, container: Container, shown: Listing, config: MediaConfig) -> dict[str, str]:
+def _picture_options(plan: RemuxPlan, container: Container, shown: FileDetails, config: MediaConfig) -> dict[str, str]:
     source, made = require_video(plan.source_info), require_video(probe(plan.picture))
     with open_input(plan.source) as opened:
         flags = opened.streams[source.index].disposition | Disposition.default  # players would switch it off
@@ -207,7 +208,7 @@ def _picture_options(plan: RemuxPlan, container: Container, shown: Listing, conf
         options["tag:0"] = "hvc1"  # what Apple's players insist on
     if container.is_mov and source.spatial:
         options["strict"] = "unofficial"  # else its marks are left out
-    before, after = shown.of(source.index), listed(plan.picture, config).of(0)
+    before, after = shown.of(source.index), read_details(plan.picture, config).of(0)
     asked = []
     for names, option in ((CHROMA, "chroma_sample_loc_type"), (RANGES, "video_full_range_flag")):
         if (wanted := before.first_of(names)) not in ("", after.first_of(names)):
@@ -344,7 +345,7 @@ def _check_streams(plan: RemuxPlan, streams: StreamPlan, items: Sequence[Item]) 
     for item in items:
         clock = streams.clocks.get(item.index)
         if item.kind == "audio" and clock is not None:
-            stop = min(clock.end_s, end_s) if source.ending is not None else clock.end_s
+            stop = min(clock.end_s, end_s) if plan.cut else clock.end_s
             spans.append((max(0.0, clock.start_s), stop) if not clock.repeats and stop > clock.start_s else (0.0, -1.0))
     first_s = clocks[require_video(made).index].start_s
     at_picture = 0.0 if is_timeline(made.format) else source.start_s - first_s  # a free clock may start anywhere

@@ -87,17 +87,11 @@ class VideoInfo:
     alpha: bool  # transparency, also where the decoder leaves it out
     field_order: int = 0  # FFmpeg's number: 0 untold, 1 progressive, 2 top first, 3 bottom first, 4 and 5 mixed
     spatial: bytes = field(default=b"", repr=False)  # boxes that mark it as stereoscopic or spherical
-    ending: Ending | None = None  # never of `probe`: VideoReader gives fewer or more pictures than there are
 
     @property
     def start_s(self) -> float:
         """When the first picture is shown, on the file's timeline."""
         return float(self.start_pts * self.time_base) - self.origin_s
-
-    @property
-    def lasts_s(self) -> float:
-        """From the first picture to where the last one ends; with an ending, within half a picture."""
-        return self.duration_s if self.ending is None else max(0.0, self.ending.end_s - self.start_s)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +185,7 @@ def probe(path: Path, config: MediaConfig | None = None) -> MediaInfo:
         )
     if _is_streamed_avi(path):
         info = _of_unknown_length(info)
-    # A recording that was streamed, or broke off, may not say how long it is.
+    # A recording that was streamed or broke off may have no duration.
     return info if info.duration_s else measured(info, read_clocks(path))
 
 
@@ -435,9 +429,9 @@ def _video_info(path: Path, container: InputContainer, stream: av.VideoStream, c
         pix_fmt=frame.format.name,
         bit_depth=frame.format.components[0].bits,
         bit_rate=stream.bit_rate or None,
-        color_primaries=_told(int(frame.color_primaries), int(context.color_primaries)),
-        color_trc=_told(int(frame.color_trc), int(context.color_trc)),
-        colorspace=_told(int(frame.colorspace), int(context.colorspace)),
+        color_primaries=_specified(int(frame.color_primaries), int(context.color_primaries)),
+        color_trc=_specified(int(frame.color_trc), int(context.color_trc)),
+        colorspace=_specified(int(frame.colorspace), int(context.colorspace)),
         color_range=int(frame.color_range) or int(context.color_range),
         interlaced=bool(frame.interlaced_frame),
         container_matrix=matrix,
@@ -464,18 +458,18 @@ def has_alpha(pix_fmt: str) -> bool:
 
 
 def _dynamic_hdr(frame: av.VideoFrame) -> str:
-    found = cast(Mapping[SideDataType, bytes], frame.side_data)
-    return " and ".join(words for kind, words in DYNAMIC_HDR.items() if kind in found)
+    side_data = cast(Mapping[SideDataType, bytes], frame.side_data)
+    return " and ".join(words for kind, words in DYNAMIC_HDR.items() if kind in side_data)
 
 
-def _told(first: int, second: int) -> int:
+def _specified(first: int, second: int) -> int:
     return second if first == UNSPECIFIED else first
 
 
 def _side_data(frame: av.VideoFrame, kind: SideDataType, dtype: str) -> NDArray[np.int64] | None:
     # The stubs say a mapping from names; it is one from kinds, and asking for an absent one is a KeyError.
-    found = cast(Mapping[SideDataType, bytes], frame.side_data)
-    return np.frombuffer(bytes(found[kind]), dtype=dtype).astype(np.int64) if kind in found else None
+    side_data = cast(Mapping[SideDataType, bytes], frame.side_data)
+    return np.frombuffer(bytes(side_data[kind]), dtype=dtype).astype(np.int64) if kind in side_data else None
 
 
 def _matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:

@@ -26,6 +26,9 @@ from torch import Tensor, nn
 from lipdub.config import AudioConfig
 from lipdub.mel import FLOOR
 
+# By how much the numbers of a mouth shape fall where a bilabial is heard for sure, in units of SHAPE_SCALE: openings,
+# with which the lips' outer height and the chin go (faces/crop.py WITH_OPENING).
+CLOSING = (0.3, 0.3, 0.3, 0.33, 0.0, 0.0, 0.36, 0.0)
 CHUNK = 2048  # mel steps of a call: 26 s, whatever the track's length
 
 
@@ -55,6 +58,9 @@ class TrackEncoder(nn.Module):
             raise ValueError(f"kernel must be odd and members at least 1, got {config.kernel}, {config.members}")
         self.config, self.n_mels = config, n_mels
         self.members = nn.ModuleList(_Member(config, n_mels, shape_code) for _ in range(config.members))
+        # How far each phone closes the lips, in [0, 1], kept with the weights; zero until phones have been learnt.
+        self.closing: Tensor
+        self.register_buffer("closing", torch.zeros(config.members, config.n_phones))
 
     @property
     def reach(self) -> int:
@@ -72,24 +78,37 @@ class TrackEncoder(nn.Module):
         shapes, phones = zip(*(member(mel - FLOOR) for member in self.members), strict=True)
         return EncodedTrack(torch.stack(shapes), torch.stack(phones))
 
+    @torch.inference_mode()
     def read_track(self, mel: NDArray[np.float32], device: torch.device) -> NDArray[np.float32]:
-        """Mouth shapes (M, C) of a whole track (n_mels, M), members averaged; a piece at a time, equal to one call."""
-        return np.concatenate([each.shapes.float().mean(0)[0].T.cpu().numpy() for _, each in self._pieces(mel, device)])
+        """Mouth shapes (M, C) of a whole track (n_mels, M), a piece at a time, which equals one call.
 
-    def read_phones(self, mel: NDArray[np.float32], device: torch.device) -> Iterator[tuple[int, NDArray[np.float64]]]:
-        """First step and probabilities (n, P - 1) of the phones but the first, silence, of pieces of a track."""
-        for first, each in self._pieces(mel, device):
-            yield first, each.phones.float().softmax(2).mean(0)[0, 1:].T.cpu().numpy().astype(np.float64)
+        Members are averaged. Their shapes, means of all mouths that fit the sound, fall by CLOSING where a phone is
+        heard that closes the lips.
+        """
+        parts, fall = [], torch.tensor(CLOSING, device=device)[:, None]
+        for encoded in self._pieces(mel, device):
+            shapes = encoded.shapes.float().mean(0)[0]
+            closed = (self.closing[..., None] * encoded.phones[:, 0].float().softmax(1)).sum(1).mean(0)
+            parts.append((shapes - fall[: len(shapes)] * closed).T.cpu().numpy())
+        return np.concatenate(parts)
 
-    def _pieces(self, mel: NDArray[np.float32], device: torch.device) -> Iterator[tuple[int, EncodedTrack]]:
+    @torch.inference_mode()
+    def read_phones(self, mel: NDArray[np.float32], device: torch.device) -> Iterator[NDArray[np.float64]]:
+        """Probabilities of the phones (members, n, P) at the next n steps of a track (n_mels, M), piece by piece.
+
+        Number 0 is silence. What another number stands for differs from member to member.
+        """
+        for encoded in self._pieces(mel, device):
+            yield encoded.phones[:, 0].float().softmax(1).transpose(1, 2).cpu().numpy().astype(np.float64)
+
+    def _pieces(self, mel: NDArray[np.float32], device: torch.device) -> Iterator[EncodedTrack]:
+        """A track, encoded CHUNK steps at a time with the context that they need."""
         length = mel.shape[1]
         for first in range(0, length, CHUNK):
             start, stop = max(0, first - self.reach), min(length, first + CHUNK + self.reach)
-            piece = torch.from_numpy(np.ascontiguousarray(mel[None, :, start:stop])).to(device)
-            with torch.inference_mode():
-                whole = self(piece)
+            whole = self(torch.from_numpy(np.ascontiguousarray(mel[None, :, start:stop])).to(device))
             inner = slice(first - start, first - start + CHUNK)
-            yield first, EncodedTrack(whole.shapes[..., inner], whole.phones[..., inner])
+            yield EncodedTrack(whole.shapes[..., inner], whole.phones[..., inner])
 
 
 class _Member(nn.Module):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,13 @@ from lipdub.dub.driving_audio import (
     LEVEL_STEP_S,
     DrivingAudio,
     analyze_audio,
+    loudness_levels,
+    phone_variety,
     predict_mouth_shapes,
     silence_gate,
     windows_at,
 )
-from lipdub.dub.inputs import read_inputs
+from lipdub.dub.job import open_job
 from lipdub.dub.options import SyncOptions
 from lipdub.dub.speaking_style import UNKNOWN_STYLE
 from lipdub.faces.crop import OPENINGS
@@ -35,7 +38,7 @@ def sound(*parts: tuple[float, float]) -> np.ndarray:
 
 
 def gate(*parts: tuple[float, float]) -> np.ndarray:
-    return silence_gate(sound(*parts), RATE, SYNC)
+    return silence_gate(loudness_levels(sound(*parts), RATE), SYNC)
 
 
 def test_digital_silence_is_shut() -> None:
@@ -89,7 +92,7 @@ def test_one_word_in_a_long_silence_is_heard() -> None:
 
 @pytest.mark.parametrize("n_samples", [1, 100, 1600])
 def test_the_shortest_sounds_have_a_gate_of_their_length(n_samples: int) -> None:
-    values = silence_gate(np.full(n_samples, 0.3, np.float32), RATE, SYNC)
+    values = silence_gate(loudness_levels(np.full(n_samples, 0.3, np.float32), RATE), SYNC)
     assert values.shape == (-(-n_samples // 160),) and (values == 1).all()
 
 
@@ -243,13 +246,52 @@ def test_music_and_noise_are_not_taken_for_speech(name: str, bundled) -> None:
     assert heard.spoken is False or (name == "melody" and heard.steady)
 
 
-def test_a_dub_without_speech_is_told(face_clip, tmp_path: Path) -> None:
-    for name, samples in (("music.wav", sounds()["drums"]), ("voice.wav", babble(6.0))):
+def test_variety_and_change_of_phones() -> None:
+    n, kinds = 100, 4
+    steps = np.arange(n)
+    clear = np.zeros((1, n, kinds + 1))
+    clear[0, steps, 1 + steps % kinds] = 1.0  # a phone after another
+    vague = np.full((1, n, kinds + 1), 1 / kinds)  # all at once
+    vague[..., 0] = 0.0
+    single = np.zeros((1, n, kinds + 1))
+    single[..., 2] = 1.0
+    np.testing.assert_allclose(phone_variety(clear), (np.log(kinds), np.log(kinds)), atol=1e-9)
+    np.testing.assert_allclose(phone_variety(vague), (np.log(kinds), 0), atol=1e-9)
+    np.testing.assert_allclose(phone_variety(single), (0, 0), atol=1e-9)
+    np.testing.assert_allclose(
+        phone_variety(np.concatenate([clear, single])), (np.log(kinds) / 2, np.log(kinds) / 2), atol=1e-9
+    )
+
+
+def test_silence_counts_for_nothing_in_the_variety_of_phones() -> None:
+    phones = np.zeros((1, 90, 3))
+    phones[0, :45, 1] = phones[0, 45:, 2] = 1.0
+    silent = np.zeros((1, 60, 3))
+    silent[..., 0] = 1.0
+    padded = np.concatenate([phones, silent], 1)
+    np.testing.assert_allclose(phone_variety(padded), (np.log(2), np.log(2)), atol=1e-6)
+
+
+def test_what_members_call_their_phones_does_not_matter() -> None:
+    rng = np.random.default_rng(0)
+    phones = rng.dirichlet(np.full(9, 0.3), (2, 200))
+    renamed = phones.copy()
+    renamed[1, :, 1:] = phones[1][:, 1 + rng.permutation(8)]
+    np.testing.assert_allclose(phone_variety(renamed), phone_variety(phones), rtol=1e-12)
+
+
+def test_a_dub_without_speech_is_reported(face_clip, tmp_path: Path) -> None:
+    video = face_clip(lambda number: [])
+
+    def warnings(name: str, samples: np.ndarray) -> dict[str, str]:
         write_wav(tmp_path / name, samples.astype(np.float32), 16_000)
-    options, video = SyncOptions(device="cpu"), face_clip(lambda number: [])
-    told = dict(read_inputs(video, tmp_path / "music.wav", options, Config()).warnings())
-    assert told["speech"].startswith("the audio that drives the lips does not sound like speech")
-    assert "speech" not in dict(read_inputs(video, tmp_path / "voice.wav", options, Config()).warnings())
+        options = SyncOptions(device="cpu")
+        job = open_job(video, tmp_path / name, tmp_path / "dub.mp4", options, Config(), tmp_path.joinpath)
+        return dict(job.warnings(job.writer(BytesIO())))
+
+    music = warnings("music.wav", sounds()["drums"])
+    assert music["speech"].startswith("the audio that drives the lips does not sound like speech")
+    assert "speech" not in warnings("voice.wav", babble(6.0))
 
 
 def test_syllables_are_taken_for_speech_and_too_little_sound_is_not_judged(bundled) -> None:

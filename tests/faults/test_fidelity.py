@@ -51,7 +51,7 @@ pixels, colour tags, timestamps, chapters, title, languages.
 `tests/media/test_kept.py` compares 22 more pairs by all that `ffmpeg -i` shows of them: tags, flags, side data, order
 of fields, place of chroma, programs, tracks. What differs there is in the report's `changes`, except for who wrote a
 file and how (`encoder`, brands, lengths, bit rates), and for the dub being the default in place of the old sound.
-`benchmarks/fidelity.py` does the same by ffprobe for a folder of clips.
+`python -m benchmarks fidelity` does the same by ffprobe for a folder of clips.
 """
 
 
