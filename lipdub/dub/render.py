@@ -34,6 +34,7 @@ class Rendered:
     dubbed: int  # frames with at least one new mouth
     lost: int  # faces left as they were, because the generator's picture of them held NaN or infinity
     added: int = 0  # frames behind the source's own end
+    lettered: int = 0  # of `dubbed`: with letters in front of a mouth, which stay as they are
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def render(
     on_frame(finisher.frames)
     if finisher.lost and not finisher.dubbed:
         raise WeightsError(f"the generator returned NaN or infinity for all {finisher.lost} faces", "use other weights")
-    return Rendered(finisher.frames, finisher.dubbed, finisher.lost, finisher.added)
+    return Rendered(finisher.frames, finisher.dubbed, finisher.lost, finisher.added, finisher.lettered)
 
 
 def _batches(frames: Iterable[SourceFrame], jobs: Sequence[FaceJob], config: Config) -> Iterator[Batch]:
@@ -129,7 +130,7 @@ class _Finisher:
     ) -> None:
         self._writer, self._jobs, self._config = writer, jobs, config
         self._watch, self._caption = watch, caption
-        self.frames = self.dubbed = self.lost = self.added = 0
+        self.frames = self.dubbed = self.lost = self.added = self.lettered = 0
 
     def finish(self, batch: Batch, generated: Iterator[GeneratedFace | None]) -> None:
         """Write the frames of a batch; `generated` has a face, or None, for each of its crops."""
@@ -138,6 +139,7 @@ class _Finisher:
             pasted = [self._paste(frame, crop, face) for crop, face in faces if face is not None]
             self.lost += len(faces) - len(pasted)
             self.dubbed += bool(pasted)
+            self.lettered += any(face is not None and face.letters is not None for _, face in faces)
             if self._caption is not None:
                 self._caption.burn(frame.picture)
             if self._watch is not None:

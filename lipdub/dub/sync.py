@@ -264,6 +264,7 @@ def _report(
         output=str(job.output),
         frames=frames,
         added=rendered.added,
+        lettered=rendered.lettered,
         dubbed=rendered.dubbed,
         passed=plan.passed | ({"no picture from the generator": lost} if lost else {}),
         faces=len({each.track.person for each in plan.jobs}),

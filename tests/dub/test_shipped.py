@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import av
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -98,3 +100,44 @@ def test_a_spoilt_generator_does_not(
     monkeypatch.setattr(GeneratorRunner, "run", run)
     sync(dub.video, dub.audio, tmp_path / "out.mp4", SyncOptions(device="cpu"))
     assert follows(tmp_path / "out.mp4", dub.audio) < LEAST_R
+
+
+def test_a_caption_across_the_mouth_stays_to_the_bit(dub: Dub, tmp_path: Path) -> None:
+    video, places = tmp_path / "captioned.mkv", []
+    with av.open(str(dub.video)) as source, av.open(str(video), "w") as target:
+        stream = target.add_stream("ffv1", rate=round(RATE))
+        size = source.streams.video[0].codec_context
+        stream.width, stream.height, stream.pix_fmt = size.width, size.height, "yuv444p"
+        for number, frame in enumerate(source.decode(video=0)):
+            if number == round(RATE):
+                break
+            picture, place = captioned((frame.to_ndarray(format="rgb24") * 0.75).astype(np.uint8))
+            places.append(place)
+            target.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        target.mux(stream.encode(None))
+    report = sync(video, dub.audio, tmp_path / "out.mkv", SyncOptions(device="cpu", lossless=True))
+    assert report.lettered == report.dubbed == round(RATE)
+    before, after = (np.stack(luma_of(path)) for path in (video, tmp_path / "out.mkv"))
+    assert len(before) == len(after) == round(RATE)
+    letters = np.stack(places)
+    assert letters.sum() > 25 * 100
+    np.testing.assert_array_equal(before[letters], after[letters])
+    assert (np.abs(before.astype(int) - after) > 8).sum() > 1000  # around it there is a new mouth
+
+
+def captioned(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A picture of the portrait with a line of text across mouth and chin, and where its letters are on the face."""
+    backend = builtin_backend(CONFIG.face, torch.device("cpu"))
+    landmarks = backend.landmarks([picture], backend.detect([picture])[0].boxes[:1])[0][0]
+    eyes, (x, y) = float(np.linalg.norm(landmarks[36] - landmarks[45])), landmarks[57]
+    ink, place = np.zeros(picture.shape[:2], np.uint8), (round(float(x - 1.4 * eyes)), round(float(y + 0.1 * eyes)))
+    cv2.putText(ink, "AND THEN SHE", place, cv2.FONT_HERSHEY_SIMPLEX, eyes / 95, (255,), 2)
+    picture[cv2.dilate(ink, np.ones((5, 5), np.uint8)) > 0] = 0
+    picture[ink > 0] = 255
+    near = np.abs(np.arange(picture.shape[1]) - x) < 0.4 * eyes
+    return picture, (ink > 0) & near[None]
+
+
+def luma_of(path: Path) -> list[np.ndarray]:
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
