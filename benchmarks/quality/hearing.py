@@ -84,12 +84,15 @@ def main() -> None:
     with (args.output / "hearing.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([("clip", "kind", "language", "opening_r", "width_r"), *rows])
     groups = {kind.replace("-", "_"): [row for row in rows if row[1] == kind] for kind in kinds}
-    groups |= {language: [row for row in rows if row[2] == language] for language in sorted({row[2] for row in rows})}
+    for language in sorted({row[2] for row in rows} - {"", "unknown"}):
+        spoken = [row for row in rows if row[2] == language]
+        if spoken not in groups.values():  # some kinds of footage have a language of their own
+            groups[language] = spoken
     values = []
     for name, group in ({"all": rows} | groups).items():
         for place, what in ((3, "r"), (4, "width_r")):
             known = [float(row[place]) for row in group if np.isfinite(row[place])]
-            if not name or not known:
+            if not known:
                 continue
             mean, metric = interval(known), f"{name.replace('_', ' ')}, {'opening' if what == 'r' else 'width'} r"
             print(f"{metric}: {mean.mean:.2f} [{mean.low:.2f}, {mean.high:.2f}] (n = {mean.n})")
