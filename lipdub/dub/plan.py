@@ -13,9 +13,10 @@ from pathlib import Path
 from lipdub.config import Config
 from lipdub.dub.analyze import Analysis, FaceTracks
 from lipdub.dub.face_list import summarize
+from lipdub.dub.fit import on_new_times
 from lipdub.dub.inputs import Inputs, read_inputs
 from lipdub.dub.options import SyncOptions, adjusted
-from lipdub.dub.report import Estimate, SyncPlan
+from lipdub.dub.report import Estimate, Retiming, SyncPlan
 from lipdub.dub.still import filmed
 from lipdub.dub.sync import TURNED, UNSURE, chosen, find_faces, picture_writer, signing_of
 from lipdub.dub.trial import try_out
@@ -70,15 +71,20 @@ class _DryRun:
         self._on_event = on_event
         self._seconds: dict[str, float] = {}
         self._warnings: list[str] = []
+        self._retiming: Retiming | None = None
 
     def plan(self, config: Config) -> SyncPlan:
         with tempfile.TemporaryDirectory(prefix="lipdub-") as folder:
             return self._planned(config, Path(folder))
 
     def _planned(self, config: Config, folder: Path) -> SyncPlan:
-        options = self._options
         with self._stage("read", None):
             self._video, clocks, mended = on_one_clock(self._video, folder.joinpath, config.media)
+            timed = on_new_times(
+                self._video, clocks, self._audio, self._output, self._options, config.media, folder.joinpath
+            )
+            self._video, clocks, self._retiming = timed.film, timed.clocks, timed.retiming
+            options = self._options = timed.options
             keep = options.keep_original_audio
             streams = plan_streams(
                 self._video, self._audio, self._output, keep_audio=keep, config=config.media, clocks=clocks
@@ -87,7 +93,7 @@ class _DryRun:
             signing_of(options, self._output)
             writers = self._writer(given), self._writer(given)  # made now: they may refuse
             dub = probe(self._audio)
-        for code, message in given.warnings():
+        for code, message in (*timed.warnings, *given.warnings()):
             self._warn(code, message)
         for loss in writers[0].encoding.losses:
             self._warn("quality", loss)
@@ -137,7 +143,7 @@ class _DryRun:
         return SyncPlan(
             output=str(self._output),
             frames=len(analysis.times_s),
-            video_s=round(info.duration_s, 3),
+            video_s=round(info.duration_s if self._retiming is None else self._retiming.source_s - info.start_s, 3),
             output_s=round(info.lasts_s, 3),
             audio_s=round(given.dub_s, 3),
             source=f"{info.codec} {info.width}x{info.height} {info.pix_fmt}, {float(info.average_rate):.6g} fps",
@@ -156,6 +162,7 @@ class _DryRun:
             generator=self._options.generator,
             estimate=estimate,
             warnings=tuple(self._warnings),
+            retiming=self._retiming,
         )
 
     def _estimate(self, given: Inputs, writer: VideoWriter, picture: int, dub: int, dub_s: float) -> Estimate:

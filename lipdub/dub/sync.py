@@ -17,10 +17,11 @@ from lipdub.dub.analyze import Analysis, FaceTracks, choose, track_faces
 from lipdub.dub.cache import AnalysisCache, FaceTracksRequest, cached_tracks
 from lipdub.dub.debug_overlay import Overlay
 from lipdub.dub.driving_audio import predict_mouth_shapes
+from lipdub.dub.fit import on_new_times
 from lipdub.dub.inputs import Inputs, read_inputs
 from lipdub.dub.options import SyncOptions, adjusted
 from lipdub.dub.render import Rendered, Watch, render
-from lipdub.dub.report import SyncReport
+from lipdub.dub.report import Retiming, SyncReport
 from lipdub.dub.side_by_side import write_comparison
 from lipdub.dub.speaking_style import UNKNOWN_STYLE
 from lipdub.dub.still import filmed
@@ -191,12 +192,15 @@ class _Job:
         self._cached = False
         self._changes: list[str] = []
         self._ending: Ending | None = None
+        self._retiming: Retiming | None = None
         self.film = Path()  # what is read: the video, or a copy of it on one clock
         self._config = adjusted(config, options)
 
     def run(self, video: Path, audio: Path, target: AtomicOutput) -> SyncReport:
         with self._stage("read", None):
             film, clocks, mended = on_one_clock(video, target.scratch, self._config.media)
+            timed = on_new_times(film, clocks, audio, target.path, self._options, self._config.media, target.scratch)
+            film, clocks, self._options, self._retiming = timed.film, timed.clocks, timed.options, timed.retiming
             streams = plan_streams(
                 film,
                 audio,
@@ -214,7 +218,7 @@ class _Job:
             # Opened before the long work, since it refuses what this machine or the container cannot do.
             writer = picture_writer(picture, info, target.path, self._options, self._config)
         with writer:
-            for code, message in given.warnings():
+            for code, message in (*timed.warnings, *given.warnings()):
                 self._warn(code, message)
             for loss in writer.encoding.losses:
                 self._warn("quality", loss)
@@ -338,6 +342,7 @@ class _Job:
             shots=analysis.shots,
             segments=analysis.segments,
             rests=analysis.rests,
+            retiming=self._retiming,
             changes=tuple(self._changes),
             warnings=tuple(self._warnings),
         )
