@@ -298,6 +298,12 @@ class SyncOptions:
         "gently.",
         choices=("none", "gentle"),
     )
+    on_damage: str = _option(
+        "stop",
+        OUTPUT,
+        "At damaged frames: stop, or skip, which shows the frame before in their place, goes on, and reports them.",
+        choices=("stop", "skip"),
+    )
     label: str | None = _option(
         None, OUTPUT, "Caption in a corner of every frame, in your own words; see --label.", name="label-text"
     )
@@ -386,6 +392,8 @@ def adjusted(config: Config, options: SyncOptions) -> Config:
     sync, media = config.sync, config.media
     if options.preset is not None:
         media = replace(media, preset=options.preset)
+    if options.on_damage != "stop":
+        media = replace(media, on_damage=options.on_damage)
     if options.batch_size is not None:
         sync = replace(sync, batch_size=options.batch_size)
     if options.strength is not None:

@@ -21,6 +21,7 @@ from lipdub.errors import WeightsError
 from lipdub.faces.blend import extent, match_colour, paste_alpha
 from lipdub.faces.crop import finer
 from lipdub.media.caption import Caption
+from lipdub.media.damage import Damage
 from lipdub.media.probe import VideoInfo
 from lipdub.media.video import SourceFrame, VideoReader, paste_patch, read_patch
 from lipdub.media.writer import VideoWriter
@@ -35,6 +36,7 @@ class Rendered:
     dubbed: int  # frames with at least one new mouth
     lost: int  # faces left as they were, because the generator's picture of them held NaN or infinity
     added: int = 0  # frames behind the source's own end
+    damage: tuple[Damage, ...] = ()  # of the source, that was gone over
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def render(
     on_frame(queue.frames)
     if queue.lost and not queue.dubbed:
         raise WeightsError(f"the generator returned NaN or infinity for all {queue.lost} faces", "use other weights")
-    return Rendered(queue.frames, queue.dubbed, queue.lost, queue.added)
+    return Rendered(queue.frames, queue.dubbed, queue.lost, queue.added, reader.damage)
 
 
 class _FacesByFrame:

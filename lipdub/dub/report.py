@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from lipdub.media.damage import Damage
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShotReport:
@@ -78,6 +80,7 @@ class SyncReport:
     shots: tuple[ShotReport, ...] = field(default=())
     segments: tuple[Segment, ...] = field(default=())
     rests: tuple[Rest, ...] = field(default=())  # with --only-speaking
+    damage: tuple[Damage, ...] = field(default=())  # of the video, that --on-damage skip went over
     retiming: Retiming | None = None  # with --fit or --length stretch
     changes: tuple[str, ...] = field(default=())  # what of the source, but for the mouths, is not as it was
     warnings: tuple[str, ...] = field(default=())
@@ -90,6 +93,7 @@ class SyncReport:
             "shots": [asdict(shot) for shot in self.shots],
             "segments": [asdict(segment) for segment in self.segments],
             "rests": [asdict(rest) for rest in self.rests],
+            "damage": [asdict(damage) for damage in self.damage],
         }
 
 

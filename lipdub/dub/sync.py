@@ -30,6 +30,7 @@ from lipdub.events import Done, Event, Progress, Stage, Warning_
 from lipdub.faces.choose import detector_identity
 from lipdub.media.atomic import AtomicOutput, verify
 from lipdub.media.c2pa import Signing
+from lipdub.media.damage import told_of
 from lipdub.media.disclosure import disclosure_tags
 from lipdub.media.kept import changes
 from lipdub.media.mend import on_one_clock
@@ -267,6 +268,8 @@ class _Job:
             )
         if rendered.lost:
             self._warn("generator", f"{rendered.lost} faces stay unchanged: the generator returned NaN or infinity")
+        for damage in rendered.damage:
+            self._warn("damage", told_of(damage))
         return rendered
 
     def compare(self, video: Path, dubbed: Path, output: Path, total: int) -> None:
@@ -342,6 +345,7 @@ class _Job:
             shots=analysis.shots,
             segments=analysis.segments,
             rests=analysis.rests,
+            damage=rendered.damage,
             retiming=self._retiming,
             changes=tuple(self._changes),
             warnings=tuple(self._warnings),

@@ -57,7 +57,7 @@ class TimeMap:
         """When a moment of the video is shown."""
         first, last = self.source_s[0], self.source_s[-1]
         inside = float(np.interp(times_s, self.source_s, self.output_s))
-        return inside + min(0.0, times_s - first) + max(0.0, times_s - last)
+        return inside + min(0.0, times_s - float(first)) + max(0.0, times_s - float(last))
 
     @property
     def speeds(self) -> NDArray[np.float64]:
