@@ -4,8 +4,8 @@
 
 Music (chords, bass and drums, generated) and babble (four other clips) are added to the sound of each clip at 20, 10, 5
 and 0 dB below the speech. The opening that the encoder then predicts is correlated with what it predicts from the clean
-sound, and with the opening of the clip's own mouth. `rest` is the share of the pauses of the clean sound that are still
-taken for pauses, in which the mouth rests. With `--isolate COMMAND` a program that is given two WAV files, in and out,
+sound, and with the opening of the clip's own mouth. `rest` is the share of a pause of PAUSE_S, appended to each clip before
+noise is added, that is taken for a pause, in which the mouth rests. With `--isolate COMMAND` a program that is given two WAV files, in and out,
 cleans each mixture first.
 """
 
@@ -40,7 +40,7 @@ natural/0a37e7f4a4.mp4 natural/18fdf0eda1.mp4 natural/1e4e04f79a.mp4 natural/261
 natural/4b4b952110.mp4 natural/543cb0dcca.mp4 natural/6301b1d757.mp4 natural/acb2f98d29.mp4 natural/ad512e3311.mp4
 """
 LEVELS_DB = [20, 10, 5, 0]  # speech over noise
-SECONDS = 10.0  # of each clip
+SECONDS, PAUSE_S = 10.0, 2.0  # of each clip, and of the pause behind it
 RATE = 16_000
 DETECT_EVERY = 5  # frames
 
@@ -83,8 +83,8 @@ def mixed(speech: Wave, noise: Wave, db: float) -> Wave:
     return np.asarray(both / max(1.0, float(np.abs(both).max())), np.float32)
 
 
-def own_openings(video: Path, seconds: float) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Times and openings (T,) of the largest face by lipdub's own landmarks, and the frame rate."""
+def own_mouth(video: Path, seconds: float) -> tuple[NDArray[np.float64], NDArray[np.float32], float]:
+    """Times (T,) and mouth shapes (T, 8) of the largest face by lipdub's own landmarks, and the frame rate."""
     config = load_config()
     backend, info = face_backend("builtin", config.face, torch.device("cpu")), require_video(probe(video))
     times, shapes, box = [], [], None
@@ -103,8 +103,7 @@ def own_openings(video: Path, seconds: float) -> tuple[NDArray[np.float64], NDAr
                 times.append(frame.time_s)
                 shapes.append(mouth_shape(landmarks)[0])
     rate = float(info.average_rate)
-    smooth = smooth_shapes(np.array(shapes, np.float32), rate, config.sync.smooth_s)
-    return np.array(times), smooth[:, OPENINGS].mean(1).astype(np.float64), rate
+    return np.array(times), smooth_shapes(np.array(shapes, np.float32).reshape(-1, 8), rate, config.sync.smooth_s), rate
 
 
 def isolated(wave: Wave, command: str) -> Wave:
@@ -135,19 +134,20 @@ def study(
         return smooth_shapes(at.astype(np.float32)[:, None], rate, config.sync.smooth_s)[:, 0]
 
     for number, (name, wave) in enumerate(zip(names, waves, strict=True)):
-        times, own, rate = own_openings(folder / name, len(wave) / RATE)
+        times, shapes, rate = own_mouth(folder / name, len(wave) / RATE)
+        own = shapes[:, OPENINGS].mean(1)
         first = heard(wave)
-        predicted, pause = opening(first, times, rate), first.gate_at(times) < 0.5
+        predicted = opening(first, times, rate)
+        pause = len(wave) / RATE + np.arange(0.3, PAUSE_S, 0.04)  # speech and its fade are over
+        paused = np.pad(wave, (0, round(PAUSE_S * RATE)))
         rows.setdefault("clean own", []).append(float(np.corrcoef(predicted, own)[0, 1]))
-        for kind, noise in (("music", music(len(wave), rng)), ("babble", babble(waves, number, len(wave)))):
+        for kind, noise in (("music", music(len(paused), rng)), ("babble", babble(waves, number, len(paused)))):
             for db in levels:
-                audio = heard(clean(mixed(wave, noise, db)))
+                audio = heard(clean(mixed(paused, noise, db)))
                 made = opening(audio, times, rate)
                 rows.setdefault(f"{kind} {db} predicted", []).append(float(np.corrcoef(made, predicted)[0, 1]))
                 rows.setdefault(f"{kind} {db} own", []).append(float(np.corrcoef(made, own)[0, 1]))
-                if pause.any():
-                    rest = float((audio.gate_at(times)[pause] < 0.5).mean())
-                    rows.setdefault(f"{kind} {db} rest", []).append(rest)
+                rows.setdefault(f"{kind} {db} rest", []).append(float((audio.gate_at(pause) < 0.5).mean()))
         print(f"{name}: {rows['clean own'][-1]:.2f} with its own mouth", file=sys.stderr)
     return rows
 
