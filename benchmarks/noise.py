@@ -4,9 +4,9 @@
 
 Music (chords, bass and drums, generated) and babble (four other clips) are added to the sound of each clip at 20, 10, 5
 and 0 dB below the speech. The opening that the encoder then predicts is correlated with what it predicts from the clean
-sound, and with the opening of the clip's own mouth. `rest` is the share of a pause of PAUSE_S, appended to each clip before
-noise is added, that is taken for a pause, in which the mouth rests. With `--isolate COMMAND` a program that is given two WAV files, in and out,
-cleans each mixture first.
+sound, and with the opening of the clip's own mouth. `rest` is the share of a pause of PAUSE_S, appended to each clip
+before noise is added, that is taken for a pause, in which the mouth rests. With `--isolate COMMAND` a program that is
+given two WAV files, in and out, cleans each mixture first.
 """
 
 from __future__ import annotations

@@ -376,8 +376,8 @@ def load_bound(
     config = bind(config, metadata, str(path))
     try:
         network = _build(found, config)
-        counters = {k: v for k, v in network.state_dict().items() if k.endswith("num_batches_tracked")}  # optional
-        network.load_state_dict(counters | state)
+        optional = {k: v for k, v in network.state_dict().items() if k.endswith(("num_batches_tracked", "closing"))}
+        network.load_state_dict(optional | state)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise WeightsError(f"{path} does not fit its configuration: {reason}", "export or fetch it again") from error

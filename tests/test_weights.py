@@ -18,6 +18,7 @@ import torch
 from lipdub import weights
 from lipdub.config import Config, load_config
 from lipdub.errors import InputError, OutputError, WeightsError
+from lipdub.models.audio_encoder import TrackEncoder
 from lipdub.models.expert import Expert
 from lipdub.weights_import import import_weights, read_checkpoint
 
@@ -320,6 +321,18 @@ def expert_file(tmp_path: Path, tiny_config: Config) -> Path:
     config = weights.config_json(tiny_config, "expert", "mel")
     weights.save_state(path, state, {"kind": "expert", "config": config})
     return path
+
+
+def test_an_audio_encoder_from_before_closures_were_kept_still_loads(tmp_path: Path) -> None:
+    config = replace(Config(), audio=replace(Config().audio, width=8, members=1))
+    encoder = TrackEncoder(config.audio, config.mel.n_mels)
+    encoder.closing[0, 5] = 1.0
+    metadata = {"kind": "audio", "config": weights.config_json(config, "audio", "mel")}
+    weights.save_state(tmp_path / "new.safetensors", encoder.state_dict(), metadata)
+    before = {k: v for k, v in encoder.state_dict().items() if k != "closing"}
+    weights.save_state(tmp_path / "old.safetensors", before, metadata)
+    assert weights.load_audio_encoder(tmp_path / "new.safetensors", Config())[0].closing.sum() == 1
+    assert weights.load_audio_encoder(tmp_path / "old.safetensors", Config())[0].closing.sum() == 0
 
 
 def test_a_network_comes_back_with_its_configuration(expert_file: Path, tiny_config: Config) -> None:

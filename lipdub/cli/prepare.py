@@ -38,6 +38,7 @@ def prepare(
         ),
     ] = LayoutName.folder,
     minutes: Annotated[float, typer.Option(min=0.1, help="Of synthetic speech.")] = 90.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the words and voices of synthetic speech.")] = 0,
     speakers: Annotated[
         Path | None,
         typer.Option(
@@ -83,7 +84,8 @@ def prepare(
     from lipdub.training.synthetic_speech import prepare_speech
 
     if layout is LayoutName.synthetic_speech:
-        summary = prepare_speech(source, output, minutes, load_config(None, set_ or ()).mel, on_line=console.say)
+        mel = load_config(None, set_ or ()).mel
+        summary = prepare_speech(source, output, minutes, mel, seed, on_line=console.say)
         console.table(("what", "count"), [(str(key), str(value)) for key, value in summary.items()])
         return
     if shards is not None:

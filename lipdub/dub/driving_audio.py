@@ -119,15 +119,18 @@ class PredictedMouthShapes:
     gate: NDArray[np.float32]  # (F,) in [0, 1]: 0 = silence, the mouth rests
     style: SpeakingStyle  # of all that is heard while the gate is open
 
-    def retargeted(self, person: SpeakingStyle, frame: int | slice, strength: float) -> NDArray[np.float32]:
+    def retargeted(
+        self, person: SpeakingStyle, frame: int | slice, strength: float, closed: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """The mouth (8,), or mouths (T, 8), that a person should have; in silence they fade to rest, the zero code.
 
         Args:
             person: how they were seen to speak; NOBODY if they were not.
             frame: one, or several.
             strength: gain on the movement, beside the person's own.
+            closed: (3,) openings of closed lips; None: those of the mouth at rest.
         """
-        asked = retarget(person, self.shapes[frame], self.style, strength) * self.gate[frame][..., None]
+        asked = retarget(person, self.shapes[frame], self.style, strength, closed) * self.gate[frame][..., None]
         result: NDArray[np.float32] = asked.astype(np.float32)
         return result
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -26,7 +26,8 @@ from lipdub.dub.analyze import Analysis
 from lipdub.dub.driving_audio import DrivingAudio, predict_mouth_shapes, windows_at
 from lipdub.dub.precision import half_precision
 from lipdub.errors import ResourceError, out_of_memory
-from lipdub.faces.crop import mouth_mask, relative_shape, transform
+from lipdub.faces.crop import closed_openings, finer, mouth_mask, relative_shape, transform
+from lipdub.faces.overlay import find_letters, without_letters
 from lipdub.models.generator import Audio, Drawn, Generator, References, joined
 from lipdub.models.layers import mask_lower_half
 from lipdub.models.warp import compose, select, sharpen_weights, suppress_references_outside_mouth
@@ -56,6 +57,7 @@ class GeneratedFace:
 
     face: NDArray[np.float32]  # (D, D, 3) in [0, 255]
     mask: NDArray[np.float32]  # (S, S) in [0, 1]
+    letters: NDArray[np.bool_] | None = None  # (D, D) in front of the face, which stay as they are
 
 
 class Runner(ABC):
@@ -133,6 +135,7 @@ class GeneratorRunner(Runner):
         self._encoded: dict[int, References] = {}
         self._pictures: dict[int, Tensor] = {}  # (K, 3, D, D) of the same jobs
         self._lights: dict[int, Tensor] = {}  # (K, 3) their light
+        self._closed: dict[int, NDArray[np.float32]] = {}  # (3,) openings of closed lips
 
     def _run(self, targets: Sequence[FaceCrop]) -> list[GeneratedFace | None]:
         if self._half is not None:
@@ -142,8 +145,12 @@ class GeneratorRunner(Runner):
                 return painted
         return self._painted(targets)  # also what half precision could not hold
 
-    def _painted(self, targets: Sequence[FaceCrop]) -> list[GeneratedFace | None]:
+    def _painted(self, crops: Sequence[FaceCrop]) -> list[GeneratedFace | None]:
         size = self._generator.config.size
+        letters = [find_letters(crop.picture, self._landmarks(crop)) for crop in crops]
+        targets = [
+            replace(crop, picture=without_letters(crop.picture, one)) for crop, one in zip(crops, letters, strict=True)
+        ]
         real = self._tensor(np.stack([target.crop(size) for target in targets]))
         with torch.inference_mode():
             references, owner, firsts = self._references(targets)
@@ -167,7 +174,7 @@ class GeneratorRunner(Runner):
             n: half for group, part in zip(groups, fetched, strict=True) for n, half in zip(group, part, strict=True)
         }
         return [
-            GeneratedFace(_whole(made[n], target.picture), mask)
+            GeneratedFace(_whole(made[n], target.picture), mask, letters[n])
             if np.isfinite(made[n]).all() and np.isfinite(mask).all()
             else None
             for n, (target, mask) in enumerate(zip(targets, masks, strict=True))
@@ -216,6 +223,11 @@ class GeneratorRunner(Runner):
             mask[:] = mouth_mask(points, config.size, margin=config.margin)
         return masks
 
+    def _landmarks(self, target: FaceCrop) -> NDArray[np.floating]:
+        """(68, 2) in pixels of the crop."""
+        job = self._analysis.jobs[target.job]
+        return transform(job.track.landmarks[target.row], finer(job.matrices[target.row], job.detail))
+
     def _old_shapes(self, targets: Sequence[FaceCrop]) -> Tensor:
         """The mouths (N, C) that the targets show now."""
         shapes = np.stack([self._analysis.jobs[target.job].shapes[target.row] for target in targets])
@@ -236,7 +248,9 @@ class GeneratorRunner(Runner):
         """What the targets hear: the mouth shape, where the generator takes one, else mel windows."""
         jobs, strength = self._analysis.jobs, self._config.sync.strength
         shapes = [
-            heard.retargeted(self._styles[jobs[target.job].track.person], target.frame, strength)
+            heard.retargeted(
+                self._styles[jobs[target.job].track.person], target.frame, strength, self._closed[target.job]
+            )
             for target in targets
             if (heard := self._predicted[jobs[target.job].voice]) is not None
         ]
@@ -262,7 +276,7 @@ class GeneratorRunner(Runner):
         """
         jobs = sorted({target.job for target in targets})
         for job in [job for job in self._encoded if self._analysis.jobs[job].track.frames.stop <= targets[0].frame]:
-            del self._encoded[job], self._pictures[job], self._lights[job]
+            del self._encoded[job], self._pictures[job], self._lights[job], self._closed[job]
         for job in jobs:
             if job not in self._encoded:
                 self._encode(job)
@@ -276,9 +290,14 @@ class GeneratorRunner(Runner):
 
     def _encode(self, job: int) -> None:
         given, config = self._analysis.jobs[job].references, self._generator.config
-        self._pictures[job] = self._tensor(given.crops)
+        pictures = [
+            without_letters(crop, find_letters(crop, points))
+            for crop, points in zip(given.crops, given.landmarks, strict=True)
+        ]
+        self._pictures[job] = self._tensor(np.stack(pictures))
         self._lights[job] = _light(self._pictures[job])
-        crops = self._tensor(np.stack([_shrunk(crop, config.size) for crop in given.crops]))
+        self._closed[job] = closed_openings(given.rest)
+        crops = self._tensor(np.stack([_shrunk(picture, config.size) for picture in pictures]))
         if not config.whole_references:
             crops[:, :, : config.size // 2] = 0  # lower halves only, as in training
         shapes = self._upload(relative_shape(given.shapes, given.rest))

@@ -169,6 +169,8 @@ class _Queue:
         side = len(mouth.face)
         if side != len(alpha):
             alpha = np.asarray(cv2.resize(alpha, (side, side), interpolation=cv2.INTER_LINEAR), np.float32)
+        if mouth.letters is not None:
+            alpha = np.where(mouth.letters, np.float32(0), alpha)
         seen = extent(alpha)
         alpha = alpha[seen]
         matched = match_colour(mouth.face[seen], target.picture[seen].astype(np.float32), alpha, side)

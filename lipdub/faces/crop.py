@@ -71,6 +71,7 @@ OPENINGS = slice(0, 3)  # the inner openings among them
 _SHAPE_PAIRS = np.array([(62, 66), (61, 67), (63, 65), (51, 57), (48, 54), (60, 64), (8, 33), (51, 33)])
 # Root mean square of each number over the training footage, measured from the clip's mouth at rest (the mean of the
 # calmest fifth of its frames); what the code is divided by where a network predicts it.
+CLOSED_OPENING = 0.008  # opening at which the landmarks see lips that touch, in eye distances
 SHAPE_SCALE: NDArray[np.float32] = np.array([0.068, 0.065, 0.066, 0.069, 0.038, 0.038, 0.050, 0.014], np.float32)
 
 
@@ -251,6 +252,13 @@ def relative_shape(shapes: NDArray[np.floating], rest: NDArray[np.floating]) -> 
     """`mouth_shape` codes (N, 8) measured from a mouth at rest (8,), in units of SHAPE_SCALE, as networks see them."""
     code: NDArray[np.float32] = ((shapes - rest) / SHAPE_SCALE).astype(np.float32)
     return code
+
+
+def closed_openings(rest: NDArray[np.floating]) -> NDArray[np.float32]:
+    """(3,) openings of lips that touch, measured from a mouth at rest (8,), in units of SHAPE_SCALE; at most 0."""
+    away = (CLOSED_OPENING - rest[OPENINGS]) / SHAPE_SCALE[OPENINGS]
+    closed: NDArray[np.float32] = np.minimum(away, 0).astype(np.float32)
+    return closed
 
 
 def shape_code(landmarks: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -25,6 +25,9 @@ from torch import Tensor, nn
 from lipdub.config import AudioConfig
 from lipdub.mel import FLOOR
 
+# By how much the numbers of a mouth shape fall where a bilabial is heard for sure, in units of SHAPE_SCALE: openings,
+# with which the lips' outer height and the chin go (faces/crop.py WITH_OPENING).
+CLOSING = (0.3, 0.3, 0.3, 0.33, 0.0, 0.0, 0.36, 0.0)
 CHUNK = 2048  # mel steps of a call in `read_track`: 26 s, whatever the track's length
 
 
@@ -54,6 +57,9 @@ class TrackEncoder(nn.Module):
             raise ValueError(f"kernel must be odd and members at least 1, got {config.kernel}, {config.members}")
         self.config, self.n_mels = config, n_mels
         self.members = nn.ModuleList(_Member(config, n_mels, shape_code) for _ in range(config.members))
+        # How far each phone closes the lips, in [0, 1], kept with the weights; zero until phones have been learnt.
+        self.closing: Tensor
+        self.register_buffer("closing", torch.zeros(config.members, config.n_phones))
 
     @property
     def reach(self) -> int:
@@ -73,13 +79,20 @@ class TrackEncoder(nn.Module):
 
     @torch.inference_mode()
     def read_track(self, mel: NDArray[np.float32], device: torch.device) -> NDArray[np.float32]:
-        """Mouth shapes (M, C) of a whole track (n_mels, M), members averaged; a piece at a time, equal to one call."""
-        length, parts = mel.shape[1], []
+        """Mouth shapes (M, C) of a whole track (n_mels, M), a piece at a time, which equals one call.
+
+        Members are averaged. Their shapes, means of all mouths that fit the sound, fall by CLOSING where a phone is
+        heard that closes the lips.
+        """
+        length, parts, fall = mel.shape[1], [], torch.tensor(CLOSING, device=device)[:, None]
         for first in range(0, length, CHUNK):
             start, stop = max(0, first - self.reach), min(length, first + CHUNK + self.reach)
             piece = torch.from_numpy(np.ascontiguousarray(mel[None, :, start:stop])).to(device)
-            shapes = self(piece).shapes.float().mean(0)[0, :, first - start : first - start + CHUNK]
-            parts.append(shapes.T.cpu().numpy())
+            encoded = self(piece)
+            shapes = encoded.shapes.float().mean(0)[0]
+            closed = (self.closing[..., None] * encoded.phones[:, 0].float().softmax(1)).sum(1).mean(0)
+            shapes = shapes - fall[: len(shapes)] * closed
+            parts.append(shapes[:, first - start : first - start + CHUNK].T.cpu().numpy())
         return np.concatenate(parts)
 
 

@@ -24,13 +24,14 @@ from lipdub.losses import correlation_loss
 from lipdub.mel import FLOOR
 from lipdub.metrics import HIGH_PASS, high_pass, pearson
 from lipdub.models.audio_encoder import TrackEncoder
-from lipdub.training.data import MIRRORED_SHAPE, another_voice, clip_weights, hard_to_hear, noisy_sound
+from lipdub.training.data import MIRRORED_SHAPE, another_voice, clip_weights, hard_to_hear, noisy_sound, reverberant
 from lipdub.training.engine import Engine, averaged_copy, rate_at
 from lipdub.training.synthetic_speech import LIP_CLASSES, OTHER, PhoneClip, lip_classes, phone_names, read_speech
 
 RUN_S = 3.0  # seconds of a sample
 PACE = 0.08  # log of how much faster or slower a sample is heard and seen; standard deviation
 WIDTH = 4  # number of the outer width in a mouth shape
+CLOSES = {"bilabial": 1.0, "labiodental": 0.5}  # how far the phones of a class close the lips
 SILENT = -100  # phone number of padding, which the loss leaves out
 SHORTEST = 15  # frames of a clip that teaches something
 
@@ -101,6 +102,11 @@ class AudioTraining:
         encoder = engine.place(TrackEncoder(config.audio, config.mel.n_mels, config.generator.shape_code or 8))
         if start is not None:
             encoder.load_state_dict(start.state_dict())
+        if self.names:
+            classes = torch.from_numpy(lip_classes(self.names))
+            encoder.closing[:, : len(classes)] = sum(
+                share * (classes == list(LIP_CLASSES).index(name)) for name, share in CLOSES.items()
+            )
         self.averaged = averaged_copy(encoder, config.train.ema, engine.device)
         optimizer = torch.optim.AdamW(encoder.parameters(), config.train.learning_rate, weight_decay=0.01)
         self.learner, self.optimizer, self.encoder = engine.prepare(encoder, optimizer)
@@ -297,7 +303,7 @@ def _columns(mel: NDArray[np.float32], columns: NDArray[np.floating]) -> NDArray
 
 def _varied(mel: Tensor, rng: np.random.Generator) -> Tensor:
     """Mel (B, 80, M) as other people might have said it elsewhere."""
-    runs = hard_to_hear(mel[:, None], rng)
+    runs = hard_to_hear(reverberant(mel, rng)[:, None], rng)
     return noisy_sound(another_voice(runs, rng, pace=0.0), rng)[:, 0]
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from scipy.signal import lfilter
 from torch import Tensor
 
 from lipdub.config import Config
@@ -39,6 +40,8 @@ LIGHT_TURN = 0.15  # of a look's light from a side, how much it differs between 
 VOICE_PACE, VOICE_PITCH, VOICE_SPREAD = 0.06, 3.5, 0.05  # of `another_voice`: log time, mel bands, log mel axis
 BEHIND, BEHIND_DB = 0.3, (3.0, 25.0)  # of `hard_to_hear`: share of runs, how much fainter
 HIDDEN_BANDS, HIDDEN_LEVEL = 13, -0.7
+REVERB_S, REVERB_DB = (0.2, 0.9), (0.0, 18.0)  # of `reverberant`
+MEL_RATE = 80  # steps of a mel spectrogram a second
 DB_PER_UNIT = 50.0  # of a mel value (lipdub/mel.py)
 SOUND_RUN = 16  # frames, 0.64 s, that the sound -> shape side is given in a row
 SAMPLINGS = ("random", "neighbourhood", "kmeans")  # of references: Table 4.1, column 1
@@ -430,6 +433,19 @@ def hard_to_hear(mel: Tensor, rng: np.random.Generator) -> Tensor:
     row = np.arange(bands)
     hidden = (first[:, None] <= row) & (row < (first + width)[:, None])  # (B, 80)
     return mixed.masked_fill(torch.from_numpy(hidden)[:, None, :, None], HIDDEN_LEVEL)
+
+
+def reverberant(mel: Tensor, rng: np.random.Generator) -> Tensor:
+    """Mel spectrograms (B, 80, M), half of them as recorded in a room: a tail that decays behind every sound.
+
+    Powers add. The time to fall by 60 dB is drawn from REVERB_S, the level of the tail below the sound from REVERB_DB.
+    """
+    sound = 10 ** (mel.numpy() * (DB_PER_UNIT / 10))
+    for row in np.flatnonzero(rng.random(len(sound)) < 0.5):
+        decay = 10 ** (-6 / (rng.uniform(*REVERB_S) * MEL_RATE))
+        level = 10 ** (-rng.uniform(*REVERB_DB) / 10) * (1 - decay) / decay
+        sound[row] += level * lfilter([0.0, decay], [1.0, -decay], sound[row], axis=-1)
+    return torch.from_numpy(np.log10(sound) / (DB_PER_UNIT / 10)).to(mel.dtype)
 
 
 def masked_faces(real: Tensor) -> Tensor:

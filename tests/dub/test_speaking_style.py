@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from lipdub.dub.speaking_style import (
+    CLOSED_OFTEN,
     MAX_GAIN,
     MIN_GAIN,
     TYPICAL,
@@ -14,7 +17,7 @@ from lipdub.dub.speaking_style import (
     retarget,
     smooth_shapes,
 )
-from lipdub.faces.crop import OPENINGS
+from lipdub.faces.crop import OPENINGS, SHAPE_SCALE, closed_openings
 
 RATE = 25.0
 
@@ -68,6 +71,41 @@ def test_somebody_unknown_moves_as_people_do_on_average() -> None:
     assert np.std(said[:, 4]) == pytest.approx(TYPICAL * 0.2, rel=0.05)
     assert said[:, 4].mean() == pytest.approx(TYPICAL_POSTURE, abs=0.1)
     assert (said[:, OPENINGS] >= 0).all()
+
+
+def test_lips_meet_as_often_as_those_of_speakers_do_and_wide_openings_stay() -> None:
+    heard = talking(8, 0.1, posture=1.0)
+    style, person = measure_style([heard], RATE), measure_style([talking(600, 0.16, 1.45)], RATE)
+    said = retarget(person, heard, style)
+    plain = retarget(person, heard, replace(style, low=None))
+    openings, before = said[:, OPENINGS], plain[:, OPENINGS]
+    assert before.min() > 0.9  # a posture far from closed
+    assert (openings < 1e-3).mean() == pytest.approx(CLOSED_OFTEN, abs=0.04)
+    wide = before > np.median(before)
+    np.testing.assert_array_equal(openings[wide], before[wide])
+    assert (np.diff(openings[np.argsort(before[:, 0]), 0]) >= 0).all()  # in the same order
+    fall = ((before - openings) * SHAPE_SCALE[OPENINGS]).mean(1)  # eye distances; height and chin go with the openings
+    for number, slope in ((3, 1.15), (4, 0.0), (5, 0.0), (6, 0.9), (7, 0.0)):
+        expected = plain[:, number] - slope * fall / SHAPE_SCALE[number]
+        np.testing.assert_allclose(said[:, number], expected, atol=1e-4)
+
+
+def test_lips_that_rest_open_close_in_speech() -> None:
+    heard = talking(8, 0.1, posture=1.0)
+    style, person = measure_style([heard], RATE), measure_style([talking(600, 0.16, 1.45)], RATE)
+    closed = closed_openings(np.full(8, 0.04, np.float32))  # the mouth at rest is open by 0.04 eye distances
+    said = retarget(person, heard, style, closed=closed)[:, OPENINGS]
+    at_least = 0.04 + said.min(0) * SHAPE_SCALE[OPENINGS]
+    np.testing.assert_allclose(at_least, 0.008, atol=1e-4)
+    assert (closed_openings(np.zeros(8, np.float32)) == 0).all()  # closed already
+
+
+def test_a_mouth_that_closes_by_itself_is_left_as_it_is() -> None:
+    heard = talking(8, 0.6, posture=0.3)
+    style = measure_style([heard], RATE)
+    np.testing.assert_array_equal(
+        retarget(UNKNOWN_STYLE, heard, style), retarget(UNKNOWN_STYLE, heard, replace(style, low=None))
+    )
 
 
 @pytest.mark.parametrize("far", [0.25, 0.45])

@@ -91,6 +91,9 @@ def test_a_doubtful_box_counts_only_where_there_are_landmarks() -> None:
     assert len(backend(score=0.7, confidence=0.3).detect([white(100, 200)])[0].boxes) == 0
     assert len(backend(score=0.95, confidence=0.3).detect([white(100, 200)])[0].boxes) == 1
     assert len(backend(score=0.4, confidence=0.9).detect([white(100, 200)])[0].boxes) == 0  # under min_score
+    (certain,) = backend(score=0.4, confidence=0.995).detect([white(100, 200)])
+    assert len(certain.boxes) == 1 and certain.scores == pytest.approx([0.5])
+    assert len(backend(score=0.25, confidence=0.995).detect([white(100, 200)])[0].boxes) == 0
     assert backend().detect([]) == []
 
 

@@ -45,6 +45,17 @@ def test_a_track_read_in_pieces_equals_one_call(
     np.testing.assert_allclose(pieces, whole, atol=1e-5)
 
 
+def test_a_phone_that_closes_the_lips_lowers_openings_height_and_chin(encoder: TrackEncoder) -> None:
+    mel = track(60)
+    before = encoder.read_track(mel, CPU)
+    encoder.closing[:, 3] = 1.0
+    with torch.inference_mode():
+        heard = encoder(torch.from_numpy(mel)[None]).phones.softmax(2)[:, 0, 3].mean(0).numpy()
+    change = before - encoder.read_track(mel, CPU)
+    np.testing.assert_allclose(change, np.outer(heard, audio_encoder.CLOSING), atol=1e-5)
+    assert heard.std() > 0
+
+
 def test_reach_is_as_far_as_a_step_sees(encoder: TrackEncoder) -> None:
     mel = track(101)
     before = encoder.read_track(mel, CPU)

@@ -76,6 +76,7 @@ def test_phones_are_learnt_alone(speech: Path) -> None:
     assert set(losses) == {"phones"}
     scores = stage.validate()
     assert scores["val_phones"] > 0.9 and scores["val_bilabial"] > 0.9 and scores["val_open"] > 0.9
+    assert stage.encoder.closing.tolist() == [[0.0, 0.0, 1.0, 0.0]] * 2  # the weights keep that p closes the lips
 
 
 def test_both_are_learnt_together(made_data: Path, speech: Path) -> None:

@@ -25,6 +25,7 @@ from lipdub.training.data import (
     hard_to_hear,
     masked_faces,
     noisy_sound,
+    reverberant,
 )
 from lipdub.training.generator import own_references
 
@@ -304,6 +305,22 @@ def test_another_voice_keeps_the_level_and_moves_the_middle_least() -> None:
     shift = (another_voice(ramp, rng) - ramp)[:, :, 40, 8] * 40  # in bands
     assert (shift == shift[:, :1]).all()  # one speaker says the whole run
     assert 2.4 < float(shift.std()) < 4.6 and abs(float(shift.mean())) < 0.9
+
+
+def test_a_room_leaves_a_tail_behind_every_sound_of_half_the_runs() -> None:
+    mel = torch.full((200, 2, 60), -4.0)
+    mel[:, 0, 10] = 0.5
+    room = reverberant(mel, np.random.default_rng(0))
+    changed = (room[:, 0, 11] > -3).numpy()
+    assert 0.35 < changed.mean() < 0.65
+    torch.testing.assert_close(room[~changed], mel[~changed], atol=1e-5, rtol=0)
+    assert room[:, 0, :10].max() < -3.8 and room[:, 1].max() < -3.8  # nothing before it, or in another band
+    tail = 50 * room[changed, 0, 11:21].numpy()  # dB
+    falls = 60 / (-np.diff(tail, axis=1)[:, 0] * 80)  # seconds until it is 60 dB lower
+    assert 0.19 < falls.min() < 0.3 and 0.8 < falls.max() < 0.95
+    tail_power = 10 ** (tail[:, 0] / 10) / (1 - 10 ** (-6 / (falls * 80)))
+    below = 25 - 10 * np.log10(tail_power)  # all of the tail under the sound
+    assert -0.5 < below.min() < 2 and 16 < below.max() < 18.5
 
 
 def test_sound_that_is_hard_to_hear_lacks_bands_and_has_another_voice_behind_it() -> None:
