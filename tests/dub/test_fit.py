@@ -9,7 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from lipdub.dub import SyncOptions, plan_sync
+from lipdub.config import Config
+from lipdub.dub import SyncOptions, excerpt, filmed, plan_sync
 from lipdub.errors import InputError, OutputError
 from lipdub.events import Warning_
 from lipdub.faces.selection import Speaker
@@ -163,3 +164,17 @@ def test_a_dry_run_tells_the_new_times(footage, clicks, generator_file, fake_fac
     plan = plan_sync(footage(seconds=1.0), clicks([], 1.25), tmp_path / "out.mp4", options)
     assert (plan.video_s, plan.output_s, plan.frames) == (1.0, 1.25, 25)
     assert plan.retiming.slowest == pytest.approx(1.25)
+
+
+def test_a_preview_of_a_fitted_video_is_refused(footage, clicks, tmp_path: Path) -> None:
+    options = SyncOptions(fit=tmp_path / "fit.json")
+    with pytest.raises(InputError, match="--preview cannot be combined"), excerpt(footage(), clicks([], 1), options, 1):
+        pass
+
+
+def test_a_picture_has_no_sentences(clicks, tmp_path: Path) -> None:
+    portrait = tmp_path / "portrait.png"
+    portrait.write_bytes(b"x")
+    options = SyncOptions(fit=tmp_path / "fit.json")
+    with pytest.raises(InputError, match="it has no sentences"), filmed(portrait, clicks([], 1), options, Config()):
+        pass
