@@ -123,8 +123,8 @@ class Desk:
             path, start_s, end_s = _file(video, "video"), _time(start), _time(end)
             config = self.config_for(quality)
             run = self.begin(
-                lambda hear: list_faces(
-                    path, start_s=start_s, end_s=end_s, config=config, on_event=hear, on_pictures=pictures.extend
+                lambda on_event: list_faces(
+                    path, start_s=start_s, end_s=end_s, config=config, on_event=on_event, on_pictures=pictures.extend
                 )
             )
         except LipdubError as error:
@@ -151,7 +151,7 @@ class Desk:
             video, audio, output = _file(job.video, "video"), _file(job.audio, "speech"), _target(job)
             options, config = job.options(), self.config_for(job.quality)
             AtomicOutput(output, overwrite=options.overwrite, inputs=(video, audio)).check()
-            self.begin(lambda hear: sync_video(video, audio, output, options, config=config, on_event=hear))
+            self.begin(lambda on_event: sync_video(video, audio, output, options, config=config, on_event=on_event))
             self.source = video
         except OptionError as error:
             yield error_html(InputError(str(error), "correct the field")), *_no_result()

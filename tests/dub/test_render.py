@@ -35,6 +35,7 @@ class Studio:
         self.read = self.held = self.written = 0
         self.batches: list[int] = []
         self.order: list[int] = []
+        self.damage = ()
 
     def reader(self, *args: object, **kwargs: object) -> Studio:
         return self
