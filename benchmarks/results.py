@@ -4,15 +4,16 @@
     python benchmarks/results.py --check    change nothing; exit 1 if one of them is stale, or a figure has no result
 
 A file has `title, command, commit, date, machine, weights` and `values`; a value has `key, metric, value`, and where
-there are any `interval` (95 %, of the mean over clips), `n` (clips), `unit`, `digits` and `bar` (what is aimed at). In
-a text `<!--r FILE.KEY-->...<!--/r-->` is a value with its interval, `<!--r FILE.KEY value-->` the value alone. A
-benchmark that is told `--record FILE` writes its file itself (`record`).
+there are any `interval` (95 %, of the mean over clips; of speed the least and the most), `n` (clips, or runs), `unit`,
+`digits` and `bar` (what is aimed at). In a text `<!--r FILE.KEY-->...<!--/r-->` is a value with its interval,
+`<!--r FILE.KEY value-->` the value alone. A benchmark that has the option `--record` writes its file itself (`record`).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import re
 import subprocess
@@ -48,7 +49,7 @@ def record(name: str, values: list[dict[str, Any]], *, title: str, weights: str,
         values: as the module says; what an older file says of a key's metric, digits and bar stays.
         title: of its table, unless there is one.
         weights: names and the beginning of their sums.
-        machine: in words; the platform's by default.
+        machine: in words; by default the processor, its cores and the memory.
     """
     path = RESULTS / f"{name}.json"
     old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"values": []}
@@ -59,16 +60,26 @@ def record(name: str, values: list[dict[str, Any]], *, title: str, weights: str,
     head = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
     done = {
         "title": old.get("title", title),
-        "command": " ".join(["python", *(Path(w).name if Path(w).is_absolute() else w for w in sys.argv)]),
+        "command": " ".join([sys.argv[0], *(Path(w).name if Path(w).is_absolute() else w for w in sys.argv[1:])]),
         "commit": head.stdout.strip() or "unknown",  # a copy of the sources has no history
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine or f"{platform.machine()}, {platform.system()}",
+        "machine": machine or this_machine(),
         "weights": weights,
         "values": new,
     }
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(done, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
+
+
+def this_machine() -> str:
+    """Cores, processor and memory, as far as the system says."""
+    parts = [f"{os.cpu_count()} cores", platform.processor() or platform.machine()]
+    if (processors := Path("/proc/cpuinfo")).exists():
+        names = re.findall(r"^model name\s*: (.*)$", processors.read_text(encoding="utf-8"), re.MULTILINE)
+        parts[1:] = names[:1] or parts[1:]
+        parts.append(f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB")
+    return ", ".join(parts)
 
 
 def shown(value: dict[str, Any], *, alone: bool = False) -> str:
@@ -89,7 +100,7 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     for name, one in results.items():
         of = f"{one['date']}, commit {one['commit']}, weights {one['weights']}, {one['machine']}"
         parts.append(f"## {one['title']}\n\n`{one['command']}` ({of}; [{name}.json](results/{name}.json))\n")
-        rows = ["| | value | aim | clips |", "|---|---|---|---|"]
+        rows = ["| | value | aim | n |", "|---|---|---|---|"]
         rows += [f"| {v['metric']} | {shown(v)} | {v.get('bar', '')} | {v.get('n', '')} |" for v in one["values"]]
         parts.append("\n".join(rows) + "\n")
     return "\n".join(parts)

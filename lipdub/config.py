@@ -397,7 +397,7 @@ def _checked(key: str, value: Any, hint: Any) -> Any:
         return float(value)
     if isinstance(hint, type) and type(value) is hint:
         return value
-    wanted = getattr(hint, "__name__", str(hint))
+    type_name = getattr(hint, "__name__", str(hint))
     raise InputError(
-        f"setting {key!r} must be {wanted}, got {value!r}", "see `lipdub config show --all` for values that fit"
+        f"setting {key!r} must be {type_name}, got {value!r}", "see `lipdub config show --all` for values that fit"
     )

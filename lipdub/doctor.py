@@ -131,30 +131,40 @@ def _writable(folder: Path) -> bool:
 def _pyav() -> Iterator[Check]:
     from lipdub.media.versions import PLAIN_ENCODER, pyav
 
-    found = pyav()
-    status = "problem" if PLAIN_ENCODER in found.missing else "warning" if found.missing else "ok"
-    lacks = f"; lacks {', '.join(found.missing)}" if found.missing else ""
+    av = pyav()
+    status = "problem" if PLAIN_ENCODER in av.missing else "warning" if av.missing else "ok"
+    lacks = f"; lacks {', '.join(av.missing)}" if av.missing else ""
     yield Check(
         name="pyav",
         status=status,
-        text=f"{found.version} with FFmpeg {found.ffmpeg}, encoders {', '.join(found.encoders) or 'none'}{lacks}",
-        remedy="use the wheel, which has them all: pip install --force-reinstall av" if found.missing else "",
-        values={"version": found.version, "ffmpeg": found.ffmpeg, "encoders": found.encoders, "missing": found.missing},
+        text=f"{av.version} with FFmpeg {av.ffmpeg}, encoders {', '.join(av.encoders) or 'none'}{lacks}",
+        remedy="use the wheel, which has them all: pip install --force-reinstall av" if av.missing else "",
+        values={
+            "version": av.version,
+            "ffmpeg": av.ffmpeg,
+            "encoders": av.encoders,
+            "missing": av.missing,
+        },
     )
 
 
 def _ffmpeg() -> Iterator[Check]:
     from lipdub.media.versions import ffmpeg
 
-    found = ffmpeg()
-    serious = [word for word in found.missing if word == "aac" or "=" in word] + [*found.faults]
-    amiss = [f"lacks {', '.join(found.missing)}"] if found.missing else [*found.faults]
+    program = ffmpeg()
+    serious = [word for word in program.missing if word == "aac" or "=" in word] + [*program.faults]
+    amiss = [f"lacks {', '.join(program.missing)}"] if program.missing else [*program.faults]
     yield Check(
         name="ffmpeg",
-        status="problem" if serious else "warning" if found.missing else "ok",
-        text="; ".join([f"{found.version}, {found.path}", *amiss]),
+        status="problem" if serious else "warning" if program.missing else "ok",
+        text="; ".join([f"{program.version}, {program.path}", *amiss]),
         remedy="name another ffmpeg in LIPDUB_FFMPEG, or none: lipdub then uses imageio-ffmpeg's" if amiss else "",
-        values={"version": found.version, "path": str(found.path), "missing": found.missing, "faults": found.faults},
+        values={
+            "version": program.version,
+            "path": str(program.path),
+            "missing": program.missing,
+            "faults": program.faults,
+        },
     )
 
 

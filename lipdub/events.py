@@ -7,7 +7,9 @@ that fails raises; there is no event for that.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -69,3 +71,42 @@ OnEvent: TypeAlias = Callable[[Event], None]
 
 def ignore(event: Event) -> None:
     """The `OnEvent` of a caller that does not listen."""
+
+
+class Reporter:
+    """Tells the events of one job, and keeps its warnings and the seconds that its stages took.
+
+    Args:
+        on_event: told each event.
+        stages: their names, in order.
+    """
+
+    def __init__(self, on_event: OnEvent, stages: Sequence[str]) -> None:
+        self._on_event, self._stages = on_event, stages
+        self._started = time.monotonic()
+        self._total: int | None = None
+        self.warnings: list[str] = []
+        self.stage_seconds: dict[str, float] = {}
+
+    @property
+    def seconds(self) -> float:
+        """Since the job began."""
+        return time.monotonic() - self._started
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[None]:
+        """One stage; `total` is the number of its frames, None where that is unknown."""
+        self._total = total
+        self._on_event(Stage(name, self._stages.index(name) + 1, len(self._stages), total))
+        started = time.monotonic()
+        yield
+        self.stage_seconds[name] = round(time.monotonic() - started, 3)
+
+    def progress(self, done: int) -> None:
+        """Frames of the stage that are finished."""
+        self._on_event(Progress(done, self._total))
+
+    def warn(self, code: str, message: str) -> None:
+        """Something that the user should know."""
+        self.warnings.append(message)
+        self._on_event(Warning_(code, message))

@@ -223,8 +223,8 @@ def mask_bce(logits: Tensor, mask: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, mask)
 
 
-def correlation_loss(heard: Tensor, seen: Tensor) -> Tensor:
-    """How little heard mouths move with the seen ones; not in the thesis.
+def correlation_loss(predicted: Tensor, true: Tensor) -> Tensor:
+    """How little predicted mouths move with the true ones; not in the thesis.
 
         1 - sum_t a_t b_t / (sqrt(sum_t a_t^2 sum_t b_t^2) + T FAINT^2),   a, b: shapes less their mean over the run
 
@@ -232,8 +232,8 @@ def correlation_loss(heard: Tensor, seen: Tensor) -> Tensor:
     it says nothing; this asks when. Numbers that hardly move count less.
 
     Args:
-        heard: (B, T, C) mouth shapes of B runs of T frames.
-        seen: same shape.
+        predicted: (B, T, C) mouth shapes of B runs of T frames.
+        true: same shape.
 
     Returns:
         Scalar in [0, 2], the mean over runs and numbers.
@@ -241,8 +241,8 @@ def correlation_loss(heard: Tensor, seen: Tensor) -> Tensor:
     Raises:
         ValueError: shapes that differ.
     """
-    _same_shape(heard, seen)
-    a, b = (x - x.mean(1, keepdim=True) for x in (heard, seen))
+    _same_shape(predicted, true)
+    a, b = (x - x.mean(1, keepdim=True) for x in (predicted, true))
     size = (a.square().sum(1) * b.square().sum(1) + MARGIN).sqrt()  # a root has no slope at 0
     return (1 - (a * b).sum(1) / (size + a.shape[1] * FAINT**2)).mean()
 

@@ -101,7 +101,7 @@ def log_mel(waveform: NDArray[np.float32], config: MelConfig) -> NDArray[np.floa
     hann = torch.hann_window(config.n_fft)
     basis = torch.from_numpy(mel_basis(config))
     scale = 2.0 / float(hann.sum())  # a sine of amplitude 1 has magnitude 1 in its own bin
-    least = 10 ** (config.floor_db / 10)
+    floor = 10 ** (config.floor_db / 10)
     mel = np.empty((config.n_mels, n_columns), np.float32)
     for first in range(0, n_columns, CHUNK):
         last = min(first + CHUNK, n_columns)
@@ -111,7 +111,7 @@ def log_mel(waveform: NDArray[np.float32], config: MelConfig) -> NDArray[np.floa
             piece, config.n_fft, config.hop, window=hann, center=False, return_complex=True
         )  # (F, last - first)
         power = basis @ (spectrum.abs() * scale).square()
-        mel[:, first:last] = (10 * power.clamp(min=least).log10()).numpy()
+        mel[:, first:last] = (10 * power.clamp(min=floor).log10()).numpy()
     middle = np.float32(config.floor_db / 2)
     mel -= middle
     mel /= -middle

@@ -1,4 +1,4 @@
-"""Background threads: a prefetching iterator, and a worker with a bounded queue.
+"""Background threads: a prefetching iterator, and a worker with a bounded queue; how what they work on is closed.
 
 FFmpeg, PyTorch and OpenCV let go of the interpreter while they work.
 
@@ -7,6 +7,7 @@ At most so many pictures lie between two threads; an error in a thread is raised
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,29 +18,8 @@ from typing import Self, TypeVar
 Item = TypeVar("Item")
 
 
-def prefetch(items: Generator[Item], most: int) -> Generator[Item]:
-    """The same items, of which up to `most` are made in another thread before they are asked for.
-
-    Close it before what `items` reads from is closed; `items` is closed with it.
-    """
-    end = object()
-    with closing(items), ThreadPoolExecutor(1) as thread:
-        waiting = deque(thread.submit(next, items, end) for _ in range(most))
-        while (item := waiting.popleft().result()) is not end:
-            waiting.append(thread.submit(next, items, end))
-            yield item  # type: ignore[misc]  # `end` is no item
-
-
-class BackgroundWorker:
-    """Does work in order in one other thread, until `finish` or `cancel`; a context manager that calls one of them.
-
-    Args:
-        most: pieces of work that may wait; who gives another one waits, too.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._thread, self._most = ThreadPoolExecutor(1), most
-        self._waiting: deque[Future[None]] = deque()
+class ClosedOrCancelled(ABC):
+    """A context manager that is closed where its block ends well, and cancelled where it ends with an exception."""
 
     def __enter__(self) -> Self:
         return self
@@ -48,9 +28,42 @@ class BackgroundWorker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self.finish()
+            self.close()
         else:
             self.cancel()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Finish the work."""
+
+    @abstractmethod
+    def cancel(self) -> None:
+        """Give the work up."""
+
+
+def prefetch(items: Generator[Item], size: int) -> Generator[Item]:
+    """The same items, of which up to `size` are made in another thread before they are asked for.
+
+    Close it before what `items` reads from is closed; `items` is closed with it.
+    """
+    end = object()
+    with closing(items), ThreadPoolExecutor(1) as thread:
+        waiting = deque(thread.submit(next, items, end) for _ in range(size))
+        while (item := waiting.popleft().result()) is not end:
+            waiting.append(thread.submit(next, items, end))
+            yield item  # type: ignore[misc]  # `end` is no item
+
+
+class BackgroundWorker(ClosedOrCancelled):
+    """Does work in order in one other thread, until `close` or `cancel`.
+
+    Args:
+        size: pieces of work that may wait; who gives another one waits, too.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._thread, self._size = ThreadPoolExecutor(1), size
+        self._waiting: deque[Future[None]] = deque()
 
     def do(self, work: Callable[[], None]) -> None:
         """Have something done after all that was given before.
@@ -58,11 +71,11 @@ class BackgroundWorker:
         Raises:
             Exception: what an earlier piece of work raised.
         """
-        while len(self._waiting) >= self._most or (self._waiting and self._waiting[0].done()):
+        while len(self._waiting) >= self._size or (self._waiting and self._waiting[0].done()):
             self._waiting.popleft().result()
         self._waiting.append(self._thread.submit(work))
 
-    def finish(self) -> None:
+    def close(self) -> None:
         """Wait until all is done.
 
         Raises:

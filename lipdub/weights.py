@@ -157,17 +157,17 @@ def locate(name: str | Path) -> Path:
             remedy = f"`lipdub weights export {name}` writes it" if Path(name).is_dir() else "see `lipdub weights list`"
             raise WeightsError(f"no weights file {path}", remedy)
     entry = entry_of(str(name))
-    found = find(entry)
+    file = find(entry)
     again = "install lipdub again" if entry.bundled else f"run `lipdub weights pull {name}`"
-    if found is None:
+    if file is None:
         by_hand = "" if entry.bundled else f"; without network, put the file into a folder named by {FOLDER_VARIABLE}"
         raise WeightsError(f"weights {name!r} ({entry.filename}) are not on this machine", again + by_hand)
-    if (digest := sha256_of(found)) != entry.sha256:
+    if (digest := sha256_of(file)) != entry.sha256:
         raise WeightsError(
-            f"{found} is not {name!r} of weights.toml: sha256 {digest[:16]}, not {entry.sha256[:16] or 'set yet'}",
+            f"{file} is not {name!r} of weights.toml: sha256 {digest[:16]}, not {entry.sha256[:16] or 'set yet'}",
             f"delete it, then {again}",
         )
-    return found
+    return file
 
 
 def pull(name: str, *, progress: bool = False) -> Path:
@@ -370,12 +370,12 @@ def load_bound(
     """
     path, kinds = locate(name), (kind,) if isinstance(kind, str) else kind
     state, metadata = load_state(path)
-    if (found := metadata.get("kind")) not in kinds:
-        wanted = " or ".join(map(repr, kinds))
-        raise WeightsError(f"{path} holds {found!r} weights, not {wanted}", "see `lipdub weights list`")
+    if (stored_kind := metadata.get("kind")) not in kinds:
+        expected = " or ".join(map(repr, kinds))
+        raise WeightsError(f"{path} holds {stored_kind!r} weights, not {expected}", "see `lipdub weights list`")
     config = bind(config, metadata, str(path))
     try:
-        network = _build(found, config)
+        network = _build(stored_kind, config)
         optional = {k: v for k, v in network.state_dict().items() if k.endswith(("num_batches_tracked", "closing"))}
         network.load_state_dict(optional | state)
     except (RuntimeError, ValueError) as error:

@@ -30,7 +30,8 @@ class NetworkUsed(AssertionError):
 HOSTILE = """#!/bin/sh
 case "$*" in
 *-version*) echo "ffmpeg version 4.2.2 Copyright";;
-*) for last; do :; done; echo broken > "${last#file:}";;
+*) for last; do :; done
+   case "$last" in -*) ;; *) echo broken > "${last#file:}";; esac;;
 esac
 """
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from inspect import Parameter, signature
 from pathlib import Path
 
 import pytest
+
+import lipdub
 
 ROOT = Path(__file__).parents[1]
 USER = """
@@ -38,6 +41,14 @@ def dub(video: Path) -> list[str]:
     reveal_type(report)
     return [f"{report.dubbed} of {expected}", *report.warnings, *(str(face.id) for face in people.faces)]
 """
+
+
+def test_sync_and_plan_take_the_same_arguments() -> None:
+    sync, plan = signature(lipdub.sync), signature(lipdub.plan)
+    assert sync.parameters == plan.parameters
+    assert [*sync.parameters] == ["video", "audio", "output", "options", "config", "on_event"]
+    assert [p.name for p in sync.parameters.values() if p.kind is Parameter.KEYWORD_ONLY] == ["config", "on_event"]
+    assert (sync.return_annotation, plan.return_annotation) == ("SyncReport", "SyncPlan")
 
 
 @pytest.mark.slow

@@ -181,7 +181,7 @@ def test_every_command_and_option_in_the_text_exists(page: Path) -> None:
             assert name, f"`{line}`: no such command"
             assert {word for word in rest if word.startswith("-") and len(word) > 1} <= options_of(command), line
     known = options_of(COMMANDS)
-    scripts = [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "scripts").iterdir()]
+    scripts = [*(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "scripts").iterdir()]
     for script in scripts:
         known |= set(OPTION.findall(script.read_text(encoding="utf-8")))
     told = {

@@ -84,7 +84,7 @@ def test_work_is_done_in_order_and_few_pieces_wait() -> None:
     assert third.is_alive() and not done  # two pieces wait: the third one has to
     gate.set()
     third.join(5)
-    behind.finish()
+    behind.close()
     assert done == [1, 2]
 
 
@@ -101,5 +101,5 @@ def test_what_failed_is_raised_at_the_next_piece_or_at_the_end() -> None:
     behind.do(fail)
     behind._waiting.extend([behind._thread.submit(time.sleep, 0.05), behind._thread.submit(done.append, 1)])
     with pytest.raises(OSError, match="full"):
-        behind.finish()
+        behind.close()
     assert threading.active_count() == 1 and not done  # what came after it was left

@@ -85,8 +85,8 @@ for name, commands in (("weights", weights.app), ("cache", cache.app), ("config"
     app.add_typer(commands, name=name)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         console.data(f"lipdub {__version__}")
         raise typer.Exit
 

@@ -109,8 +109,8 @@ def batch(
 
 def _show(report: BatchReport) -> None:
     counts = {"done": report.done, "done before": report.before, "skipped": report.skipped, "failed": report.failed}
-    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    console.say(f"{report.items} videos in {console.duration(report.seconds)}: {told or 'nothing to do'}")
+    outcome = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    console.say(f"{report.items} videos in {console.duration(report.seconds)}: {outcome or 'nothing to do'}")
 
 
 def parse_shard(text: str | None) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from lipdub import __version__
 from lipdub.cli import console, settings
 
 GENERAL = "For every command"
-FILES_KEY, GIVEN_KEY = "lipdub.files", "lipdub.given"  # of the context's meta
+FILES_KEY, VALUES_KEY = "lipdub.files", "lipdub.values"  # of the context's meta
 
 log = logging.getLogger("lipdub")
 
@@ -60,11 +60,11 @@ class Command(TyperCommand):
 
 def commands_of(root: Any) -> dict[str, Any]:
     """All commands by name, those of a sub-application as "weights list"."""
-    found: dict[str, Any] = {}
+    commands: dict[str, Any] = {}
     for name, command in root.commands.items():
         inner = commands_of(command) if hasattr(command, "commands") else {"": command}
-        found.update({f"{name} {word}".strip(): each for word, each in inner.items()})
-    return found
+        commands.update({f"{name} {word}".strip(): each for word, each in inner.items()})
+    return commands
 
 
 def long_options(command: Any) -> dict[str, Any]:
@@ -78,10 +78,10 @@ def long_options(command: Any) -> dict[str, Any]:
     }
 
 
-def given_of(ctx: typer.Context) -> dict[str, settings.Given]:
-    """What files and environment said of the running command's options."""
-    given: dict[str, settings.Given] = ctx.meta.get(GIVEN_KEY, {})
-    return given
+def values_of(ctx: typer.Context) -> dict[str, settings.OptionValue]:
+    """The running command's options in files and environment."""
+    values: dict[str, settings.OptionValue] = ctx.meta.get(VALUES_KEY, {})
+    return values
 
 
 def files_of(ctx: typer.Context) -> list[settings.SettingsFile]:
@@ -109,9 +109,9 @@ def _load(ctx: typer.Context, param: typer.CallbackParam, value: Path | None) ->
     name = ctx.command_path.partition(" ")[2]
     options = long_options(ctx.command)
     files = settings.read_files(value, {each: [*long_options(command)] for each, command in commands.items()})
-    given = settings.options_of(name, options, files)
-    ctx.meta[FILES_KEY], ctx.meta[GIVEN_KEY] = files, given
-    ctx.default_map = {options[word].name: _as_typed(one.value, options[word]) for word, one in given.items()}
+    values = settings.options_of(name, options, files)
+    ctx.meta[FILES_KEY], ctx.meta[VALUES_KEY] = files, values
+    ctx.default_map = {options[word].name: _as_typed(one.value, options[word]) for word, one in values.items()}
 
 
 def _as_typed(value: Any, param: Any) -> Any:
@@ -158,8 +158,8 @@ def _attach(ctx: typer.Context, handler: logging.Handler, form: str) -> None:
 
     ctx.find_root().call_on_close(detach)  # which has heard of errors by then
     log.debug("lipdub %s, Python %s on %s: %s", __version__, sys.version.split()[0], sys.platform, shlex.join(sys.argv))
-    for name, given in given_of(ctx).items():
-        log.debug("--%s = %s, from %s", name, given.value, given.origin)
+    for name, option in values_of(ctx).items():
+        log.debug("--%s = %s, from %s", name, option.value, option.origin)
 
 
 def _general(

@@ -37,9 +37,10 @@ def show(
     """
     files = files_of(ctx)
     options = _options(ctx, command, files)
-    said = next((value for name, value, _ in options if name == "--quality"), None)
-    asked = quality or (settings.Quality(str(said)) if said is not None else None)
-    rows = [*options, *_numbers(files, all_, asked)]
+    preset = next((value for name, value, _ in options if name == "--quality"), None)
+    if quality is None and preset is not None:
+        quality = settings.Quality(str(preset))
+    rows = [*options, *_numbers(files, all_, quality)]
     if json_:
         for name, value, origin in rows:
             console.data(console.json_line({"name": name, "value": value, "origin": origin}, type="setting"))
@@ -54,12 +55,12 @@ def _options(ctx: typer.Context, command: str, files: list[settings.SettingsFile
     if command not in commands:
         raise InputError(f"no command {command!r}", f"there are: {', '.join(commands)}")
     params = long_options(commands[command])
-    given = settings.options_of(command, params, files)
+    values = settings.options_of(command, params, files)
     rows: list[tuple[str, object, str]] = []
     for name, param in params.items():
         if not param.hidden and name != "help":
-            one = given.get(name, settings.Given(param.default, "default"))
-            rows.append((f"--{name}", one.value, one.origin))
+            option = values.get(name, settings.OptionValue(param.default, "default"))
+            rows.append((f"--{name}", option.value, option.origin))
     return rows
 
 

@@ -322,27 +322,27 @@ class _Jobs:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self.known: dict[str, tuple[Job, float]] = {}  # and when it was told; the one told last is last
+        self.known: dict[str, tuple[Job, float]] = {}  # and the time of its last event; the latest is last
 
     def take(self, job: Job) -> None:
         self.known.pop(job.name, None)
         self.known[job.name] = job, self._clock()
 
-    def drawn(self, most: int) -> Any:
+    def drawn(self, max_rows: int) -> Any:
         """A rich table of at most so many rows."""
         from rich import box
         from rich.table import Table
         from rich.text import Text
 
-        running = [told for told in self.known.values() if told[0].state == "running"]
-        ended = [told for told in reversed(self.known.values()) if told[0].state != "running"]
+        running = [row for row in self.known.values() if row[0].state == "running"]
+        ended = [row for row in reversed(self.known.values()) if row[0].state != "running"]
         table = Table(box=box.SIMPLE_HEAD)
         table.add_column("output", overflow="ellipsis", no_wrap=True)
         table.add_column("state")
         for name in ("frames", "time", "fps"):
             table.add_column(name, justify="right")
-        for job, told in (running + ended)[:most]:
-            seconds = self._clock() - told if job.state == "running" else job.seconds
+        for job, since in (running + ended)[:max_rows]:
+            seconds = self._clock() - since if job.state == "running" else job.seconds
             rate = f"{job.frames / job.seconds:.1f}" if job.frames and job.seconds else ""
             style = {"failed": "red", "done": "green"}.get(job.state, "")
             cells = (str(job.frames or ""), duration(seconds) if seconds else "", rate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +15,8 @@ from lipdub.cli.results import show_quality
 from lipdub.errors import InputError, OutputError, StrictError
 
 if TYPE_CHECKING:
-    from lipdub.evaluation.quality import Quality
+    from lipdub.config import Config
+    from lipdub.evaluation.evaluate import EvalOptions
     from lipdub.evaluation.report import EvalReport
 
 
@@ -36,16 +38,23 @@ def eval_(
     clips: Annotated[
         Path | None,
         typer.Argument(
-            help="Folder of real talking-face videos with their own sound, or one finished video to check; by default "
-            "the footage that --dataset was prepared from."
+            help="Folder of real talking-face videos with their own sound, or one finished video to check, or with "
+            "--audio the video that was dubbed; by default the footage that --dataset was prepared from."
         ),
+    ] = None,
+    audio: Annotated[
+        Path | None,
+        typer.Option(help="The speech track of dubs of one video, which --videos and --weights name or make."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for the per-clip results, clips.jsonl.")
     ] = None,
     weights: Annotated[
         list[str] | None,
-        typer.Option(help="Generator weights to judge, one row each; may be repeated (default: generator)."),
+        typer.Option(
+            help="Generator weights to judge, one row each; may be repeated (default: generator). Those of "
+            "Wav2Lip are untested: their real file was never at hand."
+        ),
     ] = None,
     pairing: Annotated[
         list[Pairing] | None,
@@ -74,28 +83,42 @@ def eval_(
     features: Annotated[
         str | None,
         typer.Option(
-            help="VGG weights of the perceptual metric (7): vgg16, or a file. Without it our landmark network's "
-            "features measure it."
+            help="VGG weights of the perceptual metric (7): vgg16 (untested with the real file), or a file. Without it "
+            "our landmark network's features measure it."
         ),
     ] = None,
     syncnet: Annotated[
-        str | None, typer.Option(help="SyncNet weights, for LSE-C and LSE-D. Without it they are left out.")
+        str | None,
+        typer.Option(
+            help="SyncNet weights, for LSE-C and LSE-D; untested with the real file. Without it they are left out."
+        ),
     ] = None,
     lpips: Annotated[
-        str | None, typer.Option(help="VGG-16 weights, for LPIPS: vgg16, or a file. Without it it is left out.")
+        str | None,
+        typer.Option(
+            help="VGG-16 weights, for LPIPS: vgg16, or a file; untested with the real file. Without it it is left out."
+        ),
     ] = None,
     identity: Annotated[
-        str | None, typer.Option(help="SFace weights, for who is seen: sface, or a file. Without it it is left out.")
+        str | None,
+        typer.Option(
+            help="SFace weights, for who is seen: sface, or a file; untested with the real file. Without it it is left "
+            "out."
+        ),
     ] = None,
     fid: Annotated[
         str | None,
-        typer.Option(help="FID's Inception, a file of `lipdub weights import`. Without it it is left out."),
+        typer.Option(
+            help="FID's Inception, a file of `lipdub weights import`; untested with the real file. Without it it is "
+            "left out."
+        ),
     ] = None,
     videos: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="[NAME=]FOLDER",
-            help="Finished videos of another tool, one more row; named as OUTPUT/pairs.tsv says; may be repeated.",
+            metavar="[NAME=]PATH",
+            help="Finished videos of another tool, one more row: a folder, named as OUTPUT/pairs.tsv says, or with "
+            "--audio the file; may be repeated.",
         ),
     ] = None,
     pairs_only: Annotated[
@@ -127,6 +150,14 @@ def eval_(
     html: Annotated[
         Path | None, typer.Option(help="Write everything as one HTML page, with plots and pictures.")
     ] = None,
+    side_by_side: Annotated[
+        bool,
+        typer.Option(
+            "--side-by-side",
+            help="Write OUTPUT/side-by-side/index.html: source and dubs in columns at full size, frame by frame. Some "
+            "0.3 MB for each frame and column of 720p; see --limit and --seconds.",
+        ),
+    ] = False,
     keep_dubs: Annotated[bool, typer.Option("--keep-dubs", help="Keep the dubbed videos, in OUTPUT/dubs.")] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit code 10 if a clip failed, or a finished video has a fault.")
@@ -140,34 +171,37 @@ def eval_(
     ] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
 ) -> None:
-    """Judge dubs of real CLIPS, or one finished video.
+    """Judge dubs of real CLIPS, dubs of one video, or one finished video.
 
     CLIPS are dubbed and judged by picture, lips against sound, and pauses, beside real and untouched videos. One file
-    is checked by itself: offset, agreement, pauses, flicker and seam of each of its segments.
+    is checked by itself: offset, agreement, pauses, flicker and seam of each of its segments. A file with --audio is
+    the source of dubs by several tools, which are judged beside each other.
 
     The judge of clips should be MediaPipe's face mesh, not a network that dubs: pip install "lipdub[teachers]", then
     lipdub weights pull yunet face-landmarker. Without these our own landmarks judge, and the table says so. A clip
     that cannot be dubbed or judged is counted as failed, with its reason.
     """
     from lipdub.config import load_config
-    from lipdub.evaluation.evaluate import EvalOptions, evaluate, list_pairs
-    from lipdub.evaluation.quality import check
+    from lipdub.evaluation.evaluate import EvalOptions, list_pairs
 
     _check_targets((csv, markdown, html), output, overwrite)
     config = load_config(None, set_ or ())
     if clips is None:
         clips, dataset, output = _by_default(dataset, output)
-    if clips.is_file():
-        with console.progress(json_lines=json_, quiet=quiet) as on_event:
-            quality = check(clips, config, expert=expert, device=device, on_event=on_event)
-        _show_file(quality, html, overwrite=overwrite, silent=json_, strict=strict)
+    mode = Mode(json_=json_, quiet=quiet, strict=strict)
+    if clips.is_file() and audio is None:
+        if videos:
+            raise typer.BadParameter(
+                "dubs of one video are judged with --audio, their speech track", param_hint="--videos"
+            )
+        _check_video(clips, config, mode, expert=expert, device=device, html=html, overwrite=overwrite)
         return
-    output = _folder(output, table, runs)
     options = EvalOptions(
         clips=clips,
-        output=output,
+        output=_output(output, table, runs),
+        audio=_audio(audio, clips),
         weights=tuple(weights or ([] if videos or runs else ["generator"])),
-        videos=parse_videos(videos or []),
+        videos=parse_videos(videos or [], files=audio is not None),
         runs=runs,
         pairings=tuple(one.value for one in dict.fromkeys(pairing or Pairing)),
         speakers=speakers,
@@ -187,18 +221,60 @@ def eval_(
         device=device,
         keep_dubs=keep_dubs,
         html=html,
+        side_by_side=side_by_side,
         overwrite=overwrite,
     )
     if pairs_only:
         console.data(str(list_pairs(options)))
-        return
-    with console.progress(json_lines=json_, quiet=quiet) as on_event:
+    else:
+        _judge(options, config, mode, csv, markdown)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mode:
+    """How results are shown, and what counts as a failure."""
+
+    json_: bool
+    quiet: bool
+    strict: bool
+
+
+def _judge(options: EvalOptions, config: Config, mode: Mode, csv: Path | None, markdown: Path | None) -> None:
+    """Judge clips, and show and write the table."""
+    from lipdub.evaluation.evaluate import evaluate
+
+    with console.progress(json_lines=mode.json_, quiet=mode.quiet) as on_event:
         report = evaluate(options, config, on_event=on_event)
-    if not json_:
+    if not mode.json_:
         _show(report)
     _write(report, csv, markdown)
-    if strict and report.failures:
+    if mode.strict and report.failures:
         raise StrictError(f"{len(report.failures)} results failed", f"each with its reason in {report.verdicts}")
+
+
+def _check_video(
+    video: Path,
+    config: Config,
+    mode: Mode,
+    *,
+    expert: str | None,
+    device: str,
+    html: Path | None,
+    overwrite: bool,
+) -> None:
+    """Check one finished video, and show and write what was found."""
+    from lipdub.evaluation.quality import check
+    from lipdub.html.page import quality_page, write_page
+
+    with console.progress(json_lines=mode.json_, quiet=mode.quiet) as on_event:
+        quality = check(video, config, expert=expert, device=device, on_event=on_event)
+    if html is not None:
+        write_page(html, quality_page(quality), overwrite=overwrite)
+    if not mode.json_:
+        show_quality(quality.report)
+    if mode.strict and (n := quality.report.faults):
+        what = f"{n} segment{'s' if n > 1 else ''} of {quality.report.video} with a fault"
+        raise StrictError(what, "without --strict they are only reported")
 
 
 def _by_default(dataset: Path | None, output: Path | None) -> tuple[Path, Path, Path]:
@@ -209,28 +285,44 @@ def _by_default(dataset: Path | None, output: Path | None) -> tuple[Path, Path, 
     return footage_of(dataset), dataset, output or Path("judged")
 
 
-def _folder(output: Path | None, table: Table | None, runs: Path | None) -> Path:
+def _output(output: Path | None, table: Table | None, runs: Path | None) -> Path:
     """Where results go; usage error where options lack each other."""
     if (table is None) != (runs is None):
         raise typer.BadParameter("--table and --runs belong together", param_hint="--table")
     if output is None:
-        raise typer.BadParameter("a folder of clips needs one", param_hint="--output")
+        raise typer.BadParameter("the table needs a folder for its results", param_hint="--output")
     return output
 
 
-def parse_videos(words: Sequence[str]) -> dict[str, Path]:
-    """`NAME=FOLDER`, or a folder that gives the row its own name; usage error otherwise."""
-    found: dict[str, Path] = {}
+def _audio(audio: Path | None, clips: Path) -> Path | None:
+    """The speech track, which goes with one video."""
+    if audio is not None and not clips.is_file():
+        raise typer.BadParameter(f"it belongs to one video, and {clips} is not a file", param_hint="--audio")
+    return audio
+
+
+def parse_videos(words: Sequence[str], *, files: bool = False) -> dict[str, Path]:
+    """`NAME=PATH`, or a path that gives the row its own name; usage error otherwise.
+
+    Args:
+        words: as they were written.
+        files: whether a path is a file, else a folder.
+
+    Raises:
+        InputError: no such file or folder.
+    """
+    videos: dict[str, Path] = {}
     for word in words:
-        name, equals, folder = word.partition("=")
-        path = Path(folder if equals else word)
-        name = name if equals else path.resolve().name
-        if not name or name in found:
+        name, equals, rest = word.partition("=")
+        path = Path(rest if equals else word)
+        name = name if equals else (path.stem if files else path.resolve().name)
+        if not name or name in videos:
             raise typer.BadParameter(f"{word!r}: every row needs a name of its own", param_hint="--videos")
-        if not path.is_dir():
-            raise InputError(f"no folder {path}", "--videos NAME=FOLDER")
-        found[name] = path
-    return found
+        if not (path.is_file() if files else path.is_dir()):
+            kind = "file" if files else "folder"
+            raise InputError(f"no {kind} {path}", f"--videos NAME={kind.upper()}")
+        videos[name] = path
+    return videos
 
 
 def _check_targets(paths: Iterable[Path | None], output: Path | None, overwrite: bool) -> None:
@@ -240,20 +332,6 @@ def _check_targets(paths: Iterable[Path | None], output: Path | None, overwrite:
             raise OutputError(f"{path} exists", "choose another name, or -y to replace it")
         if path is not None and not path.parent.is_dir() and path.parent != output:
             raise OutputError(f"the folder {path.parent} does not exist", "create it first")
-
-
-def _show_file(quality: Quality, html: Path | None, *, overwrite: bool, silent: bool, strict: bool) -> None:
-    """What was found in one finished video."""
-    from lipdub.html.page import quality_page, write_page
-
-    if html is not None:
-        write_page(html, quality_page(quality), overwrite=overwrite)
-    if not silent:
-        show_quality(quality.report)
-    if strict and quality.report.faults:
-        n = quality.report.faults
-        what = f"{n} segment{'s' if n > 1 else ''} of {quality.report.video} with a fault"
-        raise StrictError(what, "without --strict they are only reported")
 
 
 def _show(report: EvalReport) -> None:

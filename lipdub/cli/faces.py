@@ -28,7 +28,11 @@ def faces(
     end: Annotated[str | None, typer.Option(help="End of the searched range.")] = None,
     device: Annotated[str, typer.Option(help="auto (the fastest available), cpu, cuda, cuda:N or mps.")] = "auto",
     detector: Annotated[
-        str, typer.Option(help="Face detector: builtin, face-alignment, or face-alignment:DETECTOR.")
+        str,
+        typer.Option(
+            help="Face detector: builtin, face-alignment (untested with its real landmark weights), or "
+            "face-alignment:DETECTOR."
+        ),
     ] = "builtin",
     set_: Annotated[
         list[str] | None,

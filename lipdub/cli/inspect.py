@@ -28,8 +28,8 @@ def inspect(
     from lipdub.media.inspect import inspect_file
     from lipdub.weights import manifest
 
-    found = inspect_file(file)
-    sentence, marks = verdict(found.marks), found.marks
+    report = inspect_file(file)
+    sentence, marks = verdict(report.marks), report.marks
     known = {entry.sha256: entry.name for entry in manifest().values()}
     name = known.get(marks.get("lipdub_weights", ""))
     if json_:
@@ -39,27 +39,31 @@ def inspect(
             "verdict": sentence,
             "weights": name,
         }
-        console.data(console.json_line(found, type="file", **more))
+        console.data(console.json_line(report, type="file", **more))
         return
-    console.data(f"{found.path}: {sentence}")
+    console.data(f"{report.path}: {sentence}")
     for key in KEYS:
         if key in marks:
             console.data(f"  {key:20} {marks[key]}")
         if key == "lipdub_weights" and key in marks:
             console.data(f"  {'':20} {f'the weights {name!r} of this version' if name else 'weights unknown here'}")
-    _show_credentials(found.credentials, readable())
-    chapters = f", {found.chapters} chapters" if found.chapters else ""
-    console.data(f"  {'container':20} {found.format}, {found.duration_s:.2f} s{chapters}")
-    rows = [(f"  {stream.index}", stream.kind, stream.codec, str(stream)) for stream in found.streams]
+    _show_credentials(report.credentials, readable())
+    chapters = f", {report.chapters} chapters" if report.chapters else ""
+    console.data(f"  {'container':20} {report.format}, {report.duration_s:.2f} s{chapters}")
+    rows = [(f"  {stream.index}", stream.kind, stream.codec, str(stream)) for stream in report.streams]
     console.table(("  STREAM", "KIND", "CODEC", ""), rows)
 
 
-def _show_credentials(found: Credentials | None, readable: bool) -> None:
+def _show_credentials(credentials: Credentials | None, readable: bool) -> None:
     """What the signed manifest says."""
-    if found is None:
+    if credentials is None:
         absent = "none" if readable else 'not looked for: pip install "lipdub[c2pa]"'
         console.data(f"  {'credentials':20} {absent}")
         return
-    console.data(f"  {'credentials':20} {found.verdict}")
-    for line in (f"by {found.generator}", *found.actions, *(f"made from {title}" for title in found.parents)):
+    console.data(f"  {'credentials':20} {credentials.verdict}")
+    for line in (
+        f"by {credentials.generator}",
+        *credentials.actions,
+        *(f"made from {title}" for title in credentials.parents),
+    ):
         console.data(f"  {'':20} {line}")

@@ -12,7 +12,7 @@ from lipdub.cli import console
 
 
 class LayoutName(StrEnum):
-    """Keys of training.layouts.LAYOUTS, which is not imported for the help alone, and speech that is made."""
+    """Keys of data.corpora.LAYOUTS, which is not imported for the help alone, and speech that is made."""
 
     folder = "folder"
     lrs2 = "lrs2"
@@ -32,7 +32,8 @@ def prepare(
     layout: Annotated[
         LayoutName,
         typer.Option(
-            help="How SOURCE is arranged; a corpus' own split lists are followed. synthetic-speech: SOURCE is the word "
+            help="How SOURCE is arranged; a corpus' own split lists are followed. Readers of corpora are untested on "
+            "the real corpora: they follow the structure that each documents. synthetic-speech: SOURCE is the word "
             "random, or a list of texts, a language, a tab and a sentence on each line; espeak-ng says them, for stage "
             "phones."
         ),

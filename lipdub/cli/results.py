@@ -52,6 +52,8 @@ def show_report(report: SyncReport) -> None:
     )
     if report.added:
         console.say(f"  {report.added} frames are behind the video's own end")
+    if report.lettered:
+        console.say(f"  {report.lettered} frames have letters in front of a mouth, which stay as they are")
     if report.retiming is not None:
         console.say(f"  {retimed(report.retiming)}")
     for reason, count in report.passed.items():

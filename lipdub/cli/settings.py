@@ -34,7 +34,7 @@ Commands = Mapping[str, Sequence[str]]  # command -> its long options, without t
 
 
 @dataclass(frozen=True)
-class Given:
+class OptionValue:
     """A value and where it comes from: a file or a variable."""
 
     value: Any
@@ -120,7 +120,7 @@ def current_option(name: str) -> str:
     return new
 
 
-def options_of(command: str, names: Iterable[str], files: Sequence[SettingsFile]) -> dict[str, Given]:
+def options_of(command: str, names: Iterable[str], files: Sequence[SettingsFile]) -> dict[str, OptionValue]:
     """What files and environment say of the options of one command.
 
     Args:
@@ -128,17 +128,17 @@ def options_of(command: str, names: Iterable[str], files: Sequence[SettingsFile]
         names: its long options, without the dashes.
         files: from `read_files`.
     """
-    given: dict[str, Given] = {}
+    values: dict[str, OptionValue] = {}
     for name in names:
         for file in files:
             for table in (file.options, file.options.get(command, {})):
                 if name in table and not isinstance(table[name], dict):
-                    given[name] = Given(table[name], str(file.path))
+                    values[name] = OptionValue(table[name], str(file.path))
         for word in (*(old for old, new in RENAMED.items() if new == name), name):
             for variable in (_variable(word), _variable(f"{command} {word}")):
                 if variable in os.environ and variable not in TAKEN:
-                    given[current_option(word)] = Given(os.environ[variable], variable)
-    return given
+                    values[current_option(word)] = OptionValue(os.environ[variable], variable)
+    return values
 
 
 def _variable(words: str) -> str:
@@ -158,8 +158,8 @@ class Quality(StrEnum):
         return f"quality/{self.value}"
 
     @property
-    def told(self) -> str:
-        """The options that it stands for, as they would be typed."""
+    def overrides(self) -> str:
+        """The settings that it changes, as --set takes them."""
         tables = load_tables(self.preset).items()
         return " ".join(f"--set {section}.{key}={value}" for section, table in tables for key, value in table.items())
 

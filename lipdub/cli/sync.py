@@ -1,20 +1,28 @@
-"""`lipdub sync`: the main job."""
+"""`lipdub sync`: the main job, its dry run, preview and page."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lipdub.cli import settings
+from lipdub.cli import console, settings
 from lipdub.cli.arguments import parse_length
 from lipdub.cli.command import files_of, imports
-from lipdub.cli.dubbing import Show, dub, plan
 from lipdub.cli.generated import options_of, with_sync_options
+from lipdub.cli.results import clock, show_plan, show_report
 from lipdub.cli.streams import DASH, film_to, sound_from
 from lipdub.dub.options import GENERATION, INSPECTION, OUTPUT, RUNTIME
+from lipdub.errors import NoFaceError, StrictError
+
+if TYPE_CHECKING:
+    from lipdub.config import Config
+    from lipdub.dub import SyncOptions, SyncReport
 
 
 class Model(StrEnum):
@@ -27,80 +35,71 @@ class Model(StrEnum):
 WEIGHTS = {Model.lipdub: "generator", Model.wav2lip: "wav2lip-gan"}  # default weights of each; their kind decides
 
 
+def _option(*names: str, panel: str, help: str, metavar: str | None = None, hidden: bool = False) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar, hidden=hidden)
+
+
+VIDEO = typer.Argument(help="The video to dub, or a picture of a face.")
+AUDIO = typer.Argument(help="The new speech track, any format; - reads it from stdin.")
+TARGET = _option(
+    "-o",
+    "--output",
+    panel=OUTPUT,
+    help="The dubbed video; its suffix chooses the container; - writes MP4 to stdout.",
+)
+QUALITY = _option(
+    panel=GENERATION,
+    help="Speed against quality, several settings at once (default balanced); `lipdub config show --quality best` "
+    "lists them. --set and other options have priority.",
+)
+MODEL = _option(
+    panel=GENERATION,
+    help="lipdub, or wav2lip to compare with: untested with its real weights, which prohibit commercial use.",
+)
+SET = _option(
+    "--set",
+    panel=GENERATION,
+    help="Change any setting of config.py; may be repeated.",
+    metavar="section.key=value",
+)
+DROP = _option("--drop-original-audio", panel=OUTPUT, help="Deprecated: --original-audio drop.", hidden=True)
+LABEL = _option("--label", panel=OUTPUT, help="Caption in a corner of every frame: AI-dubbed.")
+PREVIEW = _option(
+    panel=INSPECTION,
+    help="Dub only this much, from --start or the middle, as a short video: 5s.",
+    metavar="SECONDS",
+)
+REPORT = _option(
+    panel=INSPECTION,
+    help="Check the result and write an HTML page: what was done per shot and face, and how well it fits.",
+)
+DRY_RUN = _option(
+    "--dry-run",
+    panel=INSPECTION,
+    help="Find the faces and print what would be done, with estimates of time and size.",
+)
+STRICT = _option("--strict", panel=RUNTIME, help="Exit code 10 if there were warnings.")
+JSON = _option("--json", panel=RUNTIME, help="Events as JSON lines on stdout.")
+QUIET = _option("-q", "--quiet", panel=RUNTIME, help="Only warnings and errors.")
+
+
 @with_sync_options
 def sync(
     ctx: typer.Context,
-    video: Annotated[Path, typer.Argument(help="The video to dub, or a picture of a face.")],
-    audio: Annotated[Path, typer.Argument(help="The new speech track, any format; - reads it from stdin.")],
-    output: Annotated[
-        Path,
-        typer.Option(
-            "-o",
-            "--output",
-            help="The dubbed video; its suffix chooses the container; - writes MP4 to stdout.",
-            rich_help_panel=OUTPUT,
-        ),
-    ],
-    quality: Annotated[
-        settings.Quality | None,
-        typer.Option(
-            help="Speed against quality, several settings at once (default balanced); `lipdub config show --quality "
-            "best` lists them. --set and other options have priority.",
-            rich_help_panel=GENERATION,
-        ),
-    ] = None,
-    model: Annotated[
-        Model,
-        typer.Option(
-            help="lipdub, or wav2lip for comparison; its weights prohibit commercial use.", rich_help_panel=GENERATION
-        ),
-    ] = Model.lipdub,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="section.key=value",
-            help="Change any setting of config.py; may be repeated.",
-            rich_help_panel=GENERATION,
-        ),
-    ] = None,
-    drop_original_audio: Annotated[bool, typer.Option("--drop-original-audio", hidden=True)] = False,
-    label: Annotated[
-        bool,
-        typer.Option("--label", help="Caption in a corner of every frame: AI-dubbed.", rich_help_panel=OUTPUT),
-    ] = False,
-    preview: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SECONDS",
-            help="Dub only this much, from --start or the middle, as a short video: 5s.",
-            rich_help_panel=INSPECTION,
-        ),
-    ] = None,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            help="Check the result and write an HTML page: what was done per shot and face, and how well it fits.",
-            rich_help_panel=INSPECTION,
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="Find the faces and print what would be done, with estimates of time and size.",
-            rich_help_panel=INSPECTION,
-        ),
-    ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit code 10 if there were warnings.", rich_help_panel=RUNTIME)
-    ] = False,
-    json_: Annotated[
-        bool, typer.Option("--json", help="Events as JSON lines on stdout.", rich_help_panel=RUNTIME)
-    ] = False,
-    quiet: Annotated[
-        bool, typer.Option("-q", "--quiet", help="Only warnings and errors.", rich_help_panel=RUNTIME)
-    ] = False,
+    video: Annotated[Path, VIDEO],
+    audio: Annotated[Path, AUDIO],
+    output: Annotated[Path, TARGET],
+    quality: Annotated[settings.Quality | None, QUALITY] = None,
+    model: Annotated[Model, MODEL] = Model.lipdub,
+    set_: Annotated[list[str] | None, SET] = None,
+    drop_original_audio: Annotated[bool, DROP] = False,
+    label: Annotated[bool, LABEL] = False,
+    preview: Annotated[str | None, PREVIEW] = None,
+    report: Annotated[Path | None, REPORT] = None,
+    dry_run: Annotated[bool, DRY_RUN] = False,
+    strict: Annotated[bool, STRICT] = False,
+    json_: Annotated[bool, JSON] = False,
+    quiet: Annotated[bool, QUIET] = False,
     **written: Any,
 ) -> None:
     """Dub VIDEO with AUDIO: the same frames and streams, with new lips.
@@ -116,18 +115,36 @@ def sync(
     if drop_original_audio:
         written["original_audio"] = "drop"
     with imports():
+        from lipdub.dub import SyncPlan, plan_sync, sync_video
+        from lipdub.media.atomic import AtomicOutput
         from lipdub.media.caption import CAPTION
 
     written["label_text"] = written["label_text"] or (CAPTION if label else None)
     written["weights"] = written["weights"] or WEIGHTS[model]
     options = options_of(written)
     config = settings.config_of(files_of(ctx), set_ or (), quality)
-    show = Show(json_=json_, quiet=quiet, strict=strict, piped=output == DASH, quality=quality)
-    with sound_from(audio) as sound, film_to(output) as film:
-        if dry_run:
-            plan(video, sound, film, options, config, show)
-        else:
-            dub(video, sound, film, options, config, show, preview_s=preview_s, page=report)
+    with sound_from(audio) as speech, film_to(output) as target:
+        if report is not None:
+            AtomicOutput(report, overwrite=options.overwrite, inputs=(video, speech, target)).check()
+        with (
+            _excerpt(video, speech, options, config, preview_s) as (source, speech, options),
+            console.progress(json_lines=json_, quiet=quiet) as on_event,
+        ):
+            run = plan_sync if dry_run else sync_video
+            done = run(source, speech, target, options, config=config, on_event=on_event)
+            if strict and done.warnings:
+                what = f"finished, but with {len(done.warnings)} warnings"
+                raise StrictError(what, f"the first: {done.warnings[0]}")
+    if isinstance(done, SyncPlan):
+        if not json_:
+            show_plan(done)
+            if quality is not None:
+                console.data(f"{'quality':8} {quality}: {quality.overrides}")
+        return
+    if not json_ and not quiet:
+        show_report(replace(done, output="stdout") if output == DASH else done)
+    if report is not None:
+        _write_page(report, done, options, config, quiet=quiet or json_)
 
 
 def _check_pipe(*, room: bool, signed: bool) -> None:
@@ -136,3 +153,41 @@ def _check_pipe(*, room: bool, signed: bool) -> None:
         raise typer.BadParameter("- cannot be combined with --json, --dry-run or --report", param_hint="--output")
     if signed:
         raise typer.BadParameter("output written to a pipe cannot be signed", param_hint="--output")
+
+
+@contextmanager
+def _excerpt(
+    video: Path, audio: Path, options: SyncOptions, config: Config, seconds: float | None
+) -> Iterator[tuple[Path, Path, SyncOptions]]:
+    """Video, speech track and options of the whole job, or of a few seconds of it."""
+    if seconds is None:
+        yield video, audio, options
+        return
+    from lipdub.dub import excerpt, filmed
+
+    with (
+        filmed(video, audio, options, config) as (film, options),
+        excerpt(film, audio, options, seconds) as piece,
+    ):
+        yield piece
+
+
+def _write_page(page: Path, report: SyncReport, options: SyncOptions, config: Config, *, quiet: bool) -> None:
+    """Check the finished dub and write the page of --report."""
+    from lipdub.evaluation.quality import check
+    from lipdub.html.page import quality_page, write_page
+
+    try:
+        with console.progress(quiet=quiet) as on_event:
+            quality = check(
+                Path(report.output), config, segments=report.segments, device=options.device, on_event=on_event
+            )
+    except NoFaceError as error:  # there was one in the source; the dub is there all the same
+        console.warn(f"{page} was not written: {error.what}")
+        return
+    write_page(page, quality_page(quality, report), overwrite=options.overwrite)
+    if quality.report.lost:
+        console.warn(f"{quality.report.lost} segments were dubbed in which no face is found any more")
+    for segment in quality.report.segments:
+        for fault in segment.faults:
+            console.warn(f"{clock(segment.first_s)} to {clock(segment.last_s)}, face {segment.face}: {fault}")

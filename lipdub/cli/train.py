@@ -9,12 +9,16 @@ from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lipdub.cli import console
 from lipdub.cli.watch import watching
+
+if TYPE_CHECKING:
+    from lipdub.config import Config
+    from lipdub.training.stages import RunRequest
 
 
 class StageName(StrEnum):
@@ -27,6 +31,14 @@ class StageName(StrEnum):
     audio = "audio"
     one = "1"
     two = "2"
+
+
+USUAL_PRESETS = {
+    StageName.detector: "faces",
+    StageName.landmarks: "faces",
+    StageName.phones: "audio",
+    StageName.audio: "audio",
+}
 
 
 def train(
@@ -48,7 +60,8 @@ def train(
         list[str] | None,
         typer.Option(
             help="A name in lipdub/presets, or a .toml file; of several the later ones win. Without it faces for the "
-            "face networks, audio for the audio encoder, else thesis."
+            "face networks, audio for the audio encoder, else thesis. release is untested: nobody has trained it "
+            "to the end."
         ),
     ] = None,
     minutes: Annotated[
@@ -60,7 +73,10 @@ def train(
     labels: Annotated[Path | None, typer.Option(help="Faces only: what scripts/label_faces.py wrote.")] = None,
     features: Annotated[
         str | None,
-        typer.Option(help="VGG weights of the perceptual loss: vgg16, or a file. Without it the term is left out."),
+        typer.Option(
+            help="VGG weights of the perceptual loss: vgg16 (untested with the real file), or a file. Without it the "
+            "term is left out."
+        ),
     ] = None,
     expert: Annotated[
         str | None, typer.Option(help="Expert weights for stages 1 and 2. Without it the term is left out.")
@@ -101,16 +117,10 @@ def train(
     An expert whose loss stays at 0.69 has learnt nothing: check that the sound belongs to the faces (prepare shifts
     each folder once), give it larger batches (--set train.batch_clips=64) and more speakers.
     """
-    from lipdub.config import load_config
     from lipdub.training.plan import plan
-    from lipdub.training.stages import RunRequest, run_stage
+    from lipdub.training.stages import RunRequest
 
-    is_faces = stage in (StageName.detector, StageName.landmarks)
-    overrides = [f"train.stage={stage.value!r}", *(set_ or ())]
-    if minutes is not None:
-        overrides.append(f"train.minutes={minutes}")
-    usual = "faces" if is_faces else "audio" if stage in (StageName.phones, StageName.audio) else "thesis"
-    config = load_config(preset or [usual], overrides)
+    config = _config(stage, preset, minutes, set_ or [])
     if dry_run:
         for line in plan(stage.value, config, data):
             console.data(line)
@@ -132,12 +142,29 @@ def train(
         seed=seed,
         trackers=_trackers(tracker),
     )
+    _train(request)
+
+
+def _config(stage: StageName, presets: list[str] | None, minutes: float | None, overrides: list[str]) -> Config:
+    """The configuration of a stage: its usual preset unless others are named, then what was set by hand."""
+    from lipdub.config import load_config
+
+    settings = [f"train.stage={stage.value!r}", *overrides]
+    if minutes is not None:
+        settings.append(f"train.minutes={minutes}")
+    return load_config(presets or [USUAL_PRESETS.get(stage, "thesis")], settings)
+
+
+def _train(request: RunRequest) -> None:
+    """Run a stage until it is finished or stopped by a signal, which is the exit code then."""
+    from lipdub.training.stages import run_stage
+
     with _signals() as received, watching() as watch:
         finished = run_stage(request, watch.say, stopped=lambda: bool(received), on_progress=watch.show)
     if not finished:
-        console.say(f"{run}: saved; the same command continues it")
+        console.say(f"{request.run}: saved; the same command continues it")
         raise typer.Exit(128 + received[0])
-    console.say(f"{run}: finished" + (f", weights in {export}" if export else ""))
+    console.say(f"{request.run}: finished" + (f", weights in {request.export}" if request.export else ""))
 
 
 def _trackers(asked: list[str] | None) -> tuple[str, ...]:

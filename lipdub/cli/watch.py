@@ -79,9 +79,9 @@ def _count(progress: TrainProgress) -> str:
 
 
 def _pace(progress: TrainProgress) -> dict[str, str]:
-    told = {"speed": f"{progress.clips_per_s:.1f} clips/s", "data": f"{100 * progress.wait:.1f} % waited"}
+    pace = {"speed": f"{progress.clips_per_s:.1f} clips/s", "data": f"{100 * progress.wait:.1f} % waited"}
     if progress.left_s is not None:
-        told["time"] = f"{console.duration(progress.left_s)} left"
+        pace["time"] = f"{console.duration(progress.left_s)} left"
     if progress.skipped:
-        told["skipped"] = f"{progress.skipped:,} steps skipped"
-    return told
+        pace["skipped"] = f"{progress.skipped:,} steps skipped"
+    return pace

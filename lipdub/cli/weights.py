@@ -95,7 +95,7 @@ def export(
     `lipdub sync --weights RUN` takes the folder of a run that has ended as it is; this is for one that runs, for a
     run of an earlier version, or for a file to pass on.
     """
-    from lipdub.training.export import export_run, manifest_entry
+    from lipdub.weights_export import export_run, manifest_entry
 
     console.data(manifest_entry(export_run(run, output), name))
 

@@ -39,8 +39,8 @@ MIN_OPENING_STD, MIN_LOUDNESS_STD = 0.005, 0.02  # below these nothing is measur
 class SourceOffset:
     """What the audio encoder makes of the sound of one source."""
 
-    offset_s: float  # by which the sound has to come later; 0 where it is not sure
-    sure: bool
+    offset_s: float  # by which the sound has to come later; 0 where it is not certain
+    certain: bool
     foreign: bool  # the sound fits the mouth at no offset
 
 
@@ -62,12 +62,12 @@ def shift_correlations(
     """
     times = start_s + (np.arange(len(shapes)) + 0.5) / RATE
     steps = np.arange(len(predicted))
-    seen = [high_pass(shapes[:, number]) for number in COMPARED]
+    true = [high_pass(shapes[:, number]) for number in COMPARED]
     curve = np.zeros(len(SHIFTS_S))
     for place, shift in enumerate(SHIFTS_S):
         columns = (times - shift) * config.sample_rate / config.hop
-        heard = [high_pass(np.interp(columns, steps, predicted[:, number])) for number in COMPARED]
-        curve[place] = np.mean([pearson(a, b) for a, b in zip(seen, heard, strict=True)])
+        curves = [high_pass(np.interp(columns, steps, predicted[:, number])) for number in COMPARED]
+        curve[place] = np.mean([pearson(a, b) for a, b in zip(true, curves, strict=True)])
     return curve
 
 
@@ -75,12 +75,12 @@ def source_offset(clips: Sequence[tuple[int, NDArray[np.float64]]]) -> SourceOff
     """What the clips of a source say together: frames and `shift_correlations` of each."""
     frames = sum(count for count, _ in clips)
     if not frames:
-        return SourceOffset(0.0, sure=False, foreign=False)
+        return SourceOffset(0.0, certain=False, foreign=False)
     mean = np.sum([count * curve for count, curve in clips], axis=0) / frames
     strength, enough = float(mean.max()) * math.sqrt(frames / RATE / 4), frames / RATE >= ENOUGH_S
-    sure = enough and strength >= SURE
-    shift_s = round(float(SHIFTS_S[mean.argmax()]), 3) if sure else 0.0
-    return SourceOffset(shift_s, sure=sure, foreign=enough and strength < FOREIGN)
+    certain = enough and strength >= SURE
+    shift_s = round(float(SHIFTS_S[mean.argmax()]), 3) if certain else 0.0
+    return SourceOffset(shift_s, certain=certain, foreign=enough and strength < FOREIGN)
 
 
 def group_offsets(folder: Path, entries: Sequence[ClipEntry], config: MelConfig) -> dict[str, float]:
@@ -123,9 +123,9 @@ def _agreement(folder: Path, entry: ClipEntry, stored_s: float, config: MelConfi
     curve = np.zeros(len(LAGS_S))
     for i, lag in enumerate(LAGS_S):
         columns = (times - lag + stored_s) * config.sample_rate / config.hop
-        heard = np.interp(columns, np.arange(mel.shape[1]), loudness)  # beyond the ends: the last value
-        if opening.std() > MIN_OPENING_STD and heard.std() > MIN_LOUDNESS_STD:
-            curve[i] = np.corrcoef(opening, heard)[0, 1]
+        delayed = np.interp(columns, np.arange(mel.shape[1]), loudness)  # beyond the ends: the last value
+        if opening.std() > MIN_OPENING_STD and delayed.std() > MIN_LOUDNESS_STD:
+            curve[i] = np.corrcoef(opening, delayed)[0, 1]
     return curve
 
 

@@ -30,19 +30,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lipdub.affine import transform
 from lipdub.config import Config, to_dict
-from lipdub.data.layouts import LAYOUTS, Footage
+from lipdub.data.corpora import LAYOUTS, Footage
 from lipdub.data.offset import SourceOffset, group_offsets, shift_correlations, shift_sound, slice_mel, source_offset
 from lipdub.data.settings import keep_settings
 from lipdub.data.store import RATE, ClipEntry, write_arrays, write_manifest
 from lipdub.errors import InputError, LipdubError, NoFaceError
 from lipdub.faces.backend import Frame
-from lipdub.faces.crop import crop_matrices, shape_code, transform
+from lipdub.faces.crop import crop_matrices, shape_code
 from lipdub.faces.tracker import FaceTracker, Track
 from lipdub.media.audio import load_audio
+from lipdub.media.clip import write_clip
 from lipdub.media.probe import VideoInfo, probe, require_video
 from lipdub.media.video import VideoReader
-from lipdub.media.view import PictureView, write_clip
 from lipdub.mel import log_mel
 from lipdub.models.audio_encoder import TrackEncoder
 from lipdub.weights import load_audio_encoder
@@ -58,7 +59,7 @@ class PrepareOptions:
 
     source: Path
     output: Path
-    layout: str = "folder"  # a key of layouts.LAYOUTS
+    layout: str = "folder"  # a key of corpora.LAYOUTS
     table: Path | None = None  # TSV with columns path and speaker
     side: int = 176  # pixels of a stored crop
     margin: float = 1.6  # stored crop over face crop
@@ -95,10 +96,10 @@ def prepare(options: PrepareOptions, config: Config, on_line: Callable[[str], No
     Raises:
         InputError: no video of the layout below the source, none of use, or an output folder of other settings.
     """
-    layout = LAYOUTS[options.layout]
-    sources = list(layout.footage(options.source))
+    read = LAYOUTS[options.layout]
+    sources = list(read(options.source))
     if not sources:
-        form = " ".join((type(layout).__doc__ or "").split())
+        form = " ".join((read.__doc__ or "").split())
         raise InputError(f"no video below {options.source} that layout {options.layout} knows", f"it is: {form}")
     preparer = Preparer(options, config, speaker_table(options.table) if options.table else {})
     (options.output / "clips").mkdir(parents=True, exist_ok=True)
@@ -215,26 +216,26 @@ class Preparer:
         """Follow the largest face, and write its clips."""
         options, mel_config, path = self.options, self.config.mel, footage.path
         info = require_video(probe(path))
-        mel = log_mel(load_audio(footage.sound or path), mel_config)
+        mel = log_mel(load_audio(footage.audio or path), mel_config)
         track, times = self._follow(path, info)
         own = times[track.first : track.first + len(track.landmarks)]
         matrices = crop_matrices(track.landmarks, own, self.config.face, options.side, margin=options.margin)
-        wanted = np.arange(own[0], own[-1] + 1e-6, 1 / RATE)
-        rows = np.abs(own[:, None] - wanted).argmin(0)  # the frame nearest to each moment
+        moments = np.arange(own[0], own[-1] + 1e-6, 1 / RATE)
+        rows = np.abs(own[:, None] - moments).argmin(0)  # the frame nearest to each moment
         crops = _crops(path, info, track.first, matrices, rows, options.side)
         longest = round(options.max_s * RATE)
         starts = range(0, len(rows), longest)
-        pieces = [Segment(rows[at : at + longest], float(wanted[at])) for at in starts]
+        pieces = [Segment(rows[at : at + longest], float(moments[at])) for at in starts]
         pieces = [piece for piece in pieces if len(piece.rows) >= options.min_s * RATE]  # not what is left over
-        told = self._offset(pieces, track, mel)
+        offset = self._offset(pieces, track, mel)
         self._write_pictures(pieces, crops, stem)
         steps, entries = mel_config.sample_rate / mel_config.hop, []
         for number, piece in enumerate(pieces):
             landmarks = np.stack([transform(track.landmarks[row], matrices[row]) for row in piece.rows])
-            first = round((piece.start_s - told.offset_s) * steps)
+            first = round((piece.start_s - offset.offset_s) * steps)
             sound = slice_mel(mel, first, first + round(len(piece.rows) / RATE * steps) + 1)
             path = options.output / "clips" / f"{stem}-{number}.npz"
-            write_arrays(path, landmarks, track.confidence[piece.rows], sound, told.offset_s)
+            write_arrays(path, landmarks, track.confidence[piece.rows], sound, offset.offset_s)
             entries.append(
                 ClipEntry(
                     id=path.stem,
@@ -244,8 +245,8 @@ class Preparer:
                     frames=len(piece.rows),
                     source=name,
                     start_s=piece.start_s,
-                    offset_s=told.offset_s,
-                    sure=told.sure,
+                    offset_s=offset.offset_s,
+                    sure=offset.certain,
                 )
             )
         return entries
@@ -264,13 +265,13 @@ class Preparer:
         for piece in pieces:
             shapes = shape_code(track.landmarks[piece.rows])
             curves.append((len(shapes), shift_correlations(predicted, shapes, piece.start_s, self.config.mel)))
-        told = source_offset(curves)
-        if told.foreign:
+        offset = source_offset(curves)
+        if offset.foreign:
             raise InputError(
                 "the audio matches the mouth at no offset: another person is speaking",
                 "give footage in which who is seen speaks, or --audio-encoder none",
             )
-        return told
+        return offset
 
     def _write_pictures(self, pieces: Sequence[Segment], crops: Iterator[Frame], stem: str) -> None:
         """Write the pictures of each clip."""
@@ -291,7 +292,7 @@ class Preparer:
         times = []
         with VideoReader(path, info) as reader:
             for frame in reader:
-                follower.push(frame.index, PictureView(frame.picture, info))
+                follower.push(frame.index, frame)
                 times.append(frame.time_s)
         tracks = follower.finish()
         if not tracks:
@@ -314,7 +315,7 @@ def _crops(
     with VideoReader(path, info) as reader:
         for frame in reader:
             if count := times[frame.index]:
-                crop = PictureView(frame.picture, info).patch(matrices[frame.index - first], side)
+                crop = frame.patch(matrices[frame.index - first], side)
                 yield from [crop] * count
 
 

@@ -27,14 +27,14 @@ def keep_settings(
     Raises:
         InputError: another value, or a file that cannot be read.
     """
-    wanted = json.loads(json.dumps(settings))  # tuples become lists, as in the file
+    expected = json.loads(json.dumps(settings))  # tuples become lists, as in the file
     if path.exists():
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
             old = {section: current_names(section, values) for section, values in stored.items()}
         except (OSError, ValueError, AttributeError) as error:
             raise InputError(f"cannot read {path}: {error}", f"give another {option} folder") from error
-        for section, values in wanted.items():
+        for section, values in expected.items():
             for key, value in values.items():
                 was = old.get(section, {}).get(key, value)
                 if was != value and f"{section}.{key}" not in free:
@@ -42,4 +42,4 @@ def keep_settings(
                         f"{path.parent} was made with {section}.{key} = {was!r}, not {value!r}",
                         f"give the same settings to continue, or another {option} folder",
                     )
-    path.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+    path.write_text(json.dumps(expected, indent=1), encoding="utf-8")

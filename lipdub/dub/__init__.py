@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lipdub.dub.face_list import list_faces
     from lipdub.dub.options import SyncOptions
-    from lipdub.dub.plan import plan_sync
     from lipdub.dub.preview import excerpt
     from lipdub.dub.report import FacesReport, FaceSummary, SyncPlan, SyncReport
     from lipdub.dub.still import filmed
-    from lipdub.dub.sync import sync_video
+    from lipdub.dub.sync import plan_sync, sync_video
 
 __all__ = [
     "FaceSummary",
@@ -33,7 +32,7 @@ _HOMES = {
     "excerpt": "preview",
     "filmed": "still",
     "list_faces": "face_list",
-    "plan_sync": "plan",
+    "plan_sync": "sync",
     "sync_video": "sync",
 }  # else report
 

@@ -47,7 +47,7 @@ class SpeakerScores:
     tracks: tuple[Track, ...]
     scores: NDArray[np.float32]  # (N, F), minus infinity where a face is not there
     rate: float  # frames a second
-    sure: bool = True  # whether the sound fits better where it is than at other times
+    certain: bool = True  # whether the audio fits better where it is than at other times
 
     def in_turns(self, turns: Sequence[NDArray[np.bool_]] | None) -> list[tuple[Track, NDArray[np.bool_]]]:
         """Who speaks, and in which frames (F,).
@@ -79,32 +79,32 @@ class SpeakerScores:
             spoken[number, first:stop] = best == place
 
 
-def score_speakers(tracks: Sequence[Track], heard: NDArray[np.float32], rate: float) -> SpeakerScores:
+def score_speakers(tracks: Sequence[Track], predicted: NDArray[np.float32], rate: float) -> SpeakerScores:
     """Compare all mouths of a video with its own sound.
 
     Args:
         tracks: everybody.
-        heard: (F, 8) mouth shapes that the sound asks for, of `predict_mouth_shapes`.
+        predicted: (F, 8) mouth shapes that the sound asks for, of `predict_mouth_shapes`.
         rate: frames a second.
     """
-    wanted = heard[:, OPENINGS].mean(1)
+    target = predicted[:, OPENINGS].mean(1)
     openings = [(mouth_shape(track.landmarks)[:, OPENINGS] / SHAPE_SCALE[OPENINGS]).mean(1) for track in tracks]
-    scores, total = _at_best_lag(tracks, openings, wanted, rate)
-    shifts = [len(wanted) * number // (SHIFTS + 1) for number in range(1, SHIFTS + 1)]
-    others = [_at_best_lag(tracks, openings, np.roll(wanted, shift), rate)[1] for shift in shifts]
+    scores, total = _at_best_lag(tracks, openings, target, rate)
+    shifts = [len(target) * number // (SHIFTS + 1) for number in range(1, SHIFTS + 1)]
+    others = [_at_best_lag(tracks, openings, np.roll(target, shift), rate)[1] for shift in shifts]
     return SpeakerScores(tuple(tracks), scores, rate, sum(other >= total for other in others) <= CHANCE)
 
 
 def _at_best_lag(
-    tracks: Sequence[Track], openings: Sequence[NDArray[np.float32]], wanted: NDArray[np.float32], rate: float
+    tracks: Sequence[Track], openings: Sequence[NDArray[np.float32]], target: NDArray[np.float32], rate: float
 ) -> tuple[NDArray[np.float32], float]:
     """Scores (N, F) at the lag that suits the whole video, and how much fits in all."""
-    most = round(MAX_LAG_S * rate)
-    best = np.full((len(tracks), len(wanted)), -np.inf, np.float32)
+    max_lag = round(MAX_LAG_S * rate)
+    best = np.full((len(tracks), len(target)), -np.inf, np.float32)
     best_total = -np.inf
-    for lag in range(-most, most + 1):
+    for lag in range(-max_lag, max_lag + 1):
         scores = np.full_like(best, -np.inf)
-        moved = wanted[np.clip(np.arange(len(wanted)) - lag, 0, len(wanted) - 1)]
+        moved = target[np.clip(np.arange(len(target)) - lag, 0, len(target) - 1)]
         for number, (track, opening) in enumerate(zip(tracks, openings, strict=True)):
             scores[number, track.frames.start : track.frames.stop] = _correlation(
                 opening, moved[track.frames.start : track.frames.stop], SPAN_S * rate

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lipdub.affine import finer, transform
 from lipdub.config import Config, FaceConfig
 from lipdub.dub.active_speaker import SpeakerScores, frames_of, resting
 from lipdub.dub.cores import shared_cores
@@ -23,14 +23,13 @@ from lipdub.dub.report import Rest, Segment, ShotReport
 from lipdub.dub.speaking_style import SpeakingStyle, frame_rate_of, measure_style, smooth_shapes
 from lipdub.errors import InputError, NoFaceError
 from lipdub.faces.backend import FaceBackend
-from lipdub.faces.crop import crop_detail, crop_matrices, crop_matrix, finer, mouth_shape, relative_shape, transform
+from lipdub.faces.crop import crop_detail, crop_matrices, crop_matrix, mouth_shape, relative_shape
 from lipdub.faces.references import ReferencePool, ReferenceStore, Selection, nearest_poses
 from lipdub.faces.selection import Face, Speaker, ids_of, written
 from lipdub.faces.track import choose_tracks, edge_fade, tracks_at
 from lipdub.faces.tracker import FaceTracker, Track, TrackedFace
-from lipdub.media.probe import VideoInfo
-from lipdub.media.video import VideoReader
-from lipdub.media.view import PictureView
+from lipdub.media.source import Source
+from lipdub.media.video import SourceFrame
 from lipdub.threads import BackgroundWorker
 
 REASONS = ("outside the range", "no face", "other or unclear face", "nobody speaks")  # why a frame passes through
@@ -38,7 +37,7 @@ REASONS = ("outside the range", "no face", "other or unclear face", "nobody spea
 
 @dataclass(frozen=True)
 class FaceJob:
-    """One face to dub: a row for every frame from `first` on."""
+    """One track to dub: a row for every frame from its first on."""
 
     track: Track
     matrices: NDArray[np.float64]  # (T, 2, 3) display -> face crop, smoothed
@@ -47,13 +46,17 @@ class FaceJob:
     shapes: NDArray[np.float32]  # (T, 8) the old mouths from `references.rest`, in units of SHAPE_SCALE; smoothed
     views: NDArray[np.int64]  # (T, K) which references each frame looks at
     detail: int = 1  # D / S: how much finer than the generator's faces a warp works
-    voice: int = 0  # which of the sounds it speaks with
+    voice: int = 0  # number of the driving audio
     rests: tuple[Rest, ...] = ()  # where nobody speaks, and it is left as it is
 
     @property
     def references(self) -> Selection:
-        """How this face looks; read afresh each time."""
+        """Crops of the same person; read from disk each time."""
         return self.stored[self.track.id]
+
+    def crop_matrix(self, row: int) -> NDArray[np.float64]:
+        """(2, 3) display pixel -> pixel of the crop of side D."""
+        return finer(self.matrices[row], self.detail)
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,8 @@ class FaceTracks:
 
 
 @dataclass(frozen=True)
-class Analysis:
-    """Selected faces and statistics of pass 1, for pass 2."""
+class DubPlan:
+    """Which faces are dubbed in which frames, with all that is needed to generate them."""
 
     times_s: NDArray[np.float64]  # (F,) middle of every frame
     jobs: list[FaceJob]
@@ -80,7 +83,7 @@ class Analysis:
     shots: tuple[ShotReport, ...] = ()  # the same for each shot
     tracks: tuple[Track, ...] = ()  # everybody, chosen or not
     segments: tuple[Segment, ...] = ()  # who is dubbed, and when
-    sure: bool = True  # of who speaks, where that was asked
+    speakers_certain: bool = True  # of who speaks, where that was asked
     rests: tuple[Rest, ...] = ()  # faces that were left alone since nobody spoke
 
     def styles(self) -> dict[int, SpeakingStyle]:
@@ -91,93 +94,93 @@ class Analysis:
         return {person: measure_style(shapes, frame_rate_of(self.times_s)) for person, shapes in parts.items()}
 
 
-def choose(
-    found: FaceTracks,
-    video: Path,
-    info: VideoInfo,
+def plan_faces(
+    source: Source,
+    faces: FaceTracks,
     config: Config,
     *,
     face: Face = "largest",
     speakers: Sequence[Speaker] = (),
-    speaking: Callable[[FaceTracks], SpeakerScores] | None = None,
+    score_speakers: Callable[[FaceTracks], SpeakerScores] | None = None,
     silent: Sequence[NDArray[np.bool_]] | None = None,
-) -> Analysis:
-    """The faces to dub among all that were found.
+) -> DubPlan:
+    """The faces to dub among all that were tracked.
 
     Args:
-        found: by `survey`.
-        video: its path, for messages.
-        info: its picture stream.
+        source: the video.
+        faces: everybody in it.
         config: section face.
         face: whom to dub, where there are no `speakers`.
-        speakers: whom to dub with which sound; the number of each is its jobs' `voice`.
-        speaking: compares mouths with the video's own sound; asked only if a face is "speaking".
+        speakers: whom to dub with which audio; the number of each is its jobs' `voice`.
+        score_speakers: compares mouths with the video's own audio; called only if a face is "speaking".
         silent: (F,) of each voice, where it is silent: there a mouth that does not speak in the video is left alone.
 
     Raises:
-        InputError: two sounds want the same mouth at the same time.
-        NoFaceError: none of them is asked for and usable, or a number that is asked for is not among them.
+        InputError: overlapping turns of one face.
+        NoFaceError: no usable face is selected, or there is none of an id.
     """
     selected = tuple(speakers) or (Speaker(face=face),)
-    heard = speaking(found) if speaking is not None and any(one.face == "speaking" for one in selected) else None
-    jobs, n_chosen = [], 0
+    scores = None
+    if score_speakers is not None and any(one.face == "speaking" for one in selected):
+        scores = score_speakers(faces)
+    jobs, n_selected = [], 0
     for voice, one in enumerate(selected):
-        chosen = _parts(one, found, video, (info.display_width, info.display_height), heard)
-        n_chosen += len(chosen)
-        hushed = None if silent is None else silent[voice]
-        jobs += [_job(track, found, config, when, voice, hushed) for track, when in chosen]
+        parts = _parts(one, faces, source, scores)
+        n_selected += len(parts)
+        voice_silent = None if silent is None else silent[voice]
+        jobs += [_job(track, faces, config, when, voice, voice_silent) for track, when in parts]
     rests = tuple(sorted((rest for job in jobs for rest in job.rests), key=lambda rest: rest.first_s))
     jobs = sorted((job for job in jobs if job.weight.any()), key=lambda job: job.track.first)
     if not jobs:
-        what = _what_was_seen(len(found.tracks), n_chosen, selected, config)
+        what = _what_was_seen(len(faces.tracks), n_selected, selected, config)
         remedy = "give another --face, --start or --end"
-        if found.turned_s is not None:
-            what += f"; the face at {found.turned_s:.2f} s lies or stands on its head"
+        if faces.turned_s is not None:
+            what += f"; the face at {faces.turned_s:.2f} s lies or stands on its head"
             remedy = "turn the picture first: ffmpeg -i FILE -vf transpose=1 -c:a copy TURNED.mkv (=2: to the left)"
-        raise NoFaceError(f"{_range_of(video, found)}: {what}", remedy)
-    _refuse_two_sounds(jobs, found)
-    reasons = _reasons(jobs, found.tracks, found.in_range, found.starts_s)
-    spoken = tuple(segment for job in jobs for segment in _segments(job, found, config.face))
-    return Analysis(
-        times_s=found.times_s,
+        raise NoFaceError(f"{_range_of(source, faces)}: {what}", remedy)
+    _refuse_overlaps(jobs, faces)
+    reasons = _reasons(jobs, faces.tracks, faces.in_range, faces.starts_s)
+    return DubPlan(
+        times_s=faces.times_s,
         jobs=jobs,
         passed=_counts(reasons),
-        shots=_shots(found, reasons),
-        tracks=tuple(found.tracks),
-        segments=spoken,
-        sure=heard is None or heard.sure,
+        shots=_shots(faces, reasons),
+        tracks=tuple(faces.tracks),
+        segments=tuple(segment for job in jobs for segment in _segments(job, faces, config.face)),
+        speakers_certain=scores is None or scores.certain,
         rests=rests,
     )
 
 
 def _parts(
-    one: Speaker, found: FaceTracks, video: Path, size: tuple[int, int], heard: SpeakerScores | None
+    speaker: Speaker, faces: FaceTracks, source: Source, scores: SpeakerScores | None
 ) -> list[tuple[Track, NDArray[np.bool_]]]:
     """The tracks of one speaker, and in which frames of the video each speaks."""
-    when = frames_of(one.turns, found.times_s)
-    if one.face == "speaking":
-        if heard is None:
-            raise ValueError("choose needs `speaking` to find out who speaks")
-        return heard.in_turns([frames_of([turn], found.times_s) for turn in one.turns] or None)
-    if absent := (ids_of(one.face) or frozenset()) - (people := {track.person for track in found.tracks}):
+    if speaker.face == "speaking":
+        if scores is None:
+            raise ValueError("plan_faces needs `score_speakers` to find out who speaks")
+        return scores.in_turns([frames_of([turn], faces.times_s) for turn in speaker.turns] or None)
+    if absent := (ids_of(speaker.face) or frozenset()) - (people := {track.person for track in faces.tracks}):
         there = ", ".join(map(str, sorted(people))) or "none"
         what = f"no face with id {', '.join(map(str, sorted(absent)))} (there are: {there})"
-        raise NoFaceError(f"{_range_of(video, found)}: {what}", "list them with `lipdub faces`")
-    if isinstance(one.face, tuple) and len(one.face) == 3:
-        x, y, time_s = one.face
-        chosen = tracks_at(found.tracks, (x, y), int(np.searchsorted(found.starts_s, time_s, "right")) - 1)
+        raise NoFaceError(f"{_range_of(source, faces)}: {what}", "list them with `lipdub faces`")
+    if isinstance(speaker.face, tuple) and len(speaker.face) == 3:
+        x, y, time_s = speaker.face
+        chosen = tracks_at(faces.tracks, (x, y), int(np.searchsorted(faces.starts_s, time_s, "right")) - 1)
     else:
-        chosen = choose_tracks(found.tracks, one.face, size)
+        size = source.video.display_width, source.video.display_height
+        chosen = choose_tracks(faces.tracks, speaker.face, size)
+    when = frames_of(speaker.turns, faces.times_s)
     return [(track, when) for track in chosen]
 
 
-def _refuse_two_sounds(jobs: list[FaceJob], found: FaceTracks) -> None:
-    """A mouth speaks with one sound at a time."""
+def _refuse_overlaps(jobs: list[FaceJob], faces: FaceTracks) -> None:
+    """A mouth speaks with one voice at a time."""
     taken: dict[int, NDArray[np.bool_]] = {}  # by track
     for job in jobs:
         mine, others = job.weight > 0, taken.setdefault(job.track.id, np.zeros(len(job.weight), bool))
         if (mine & others).any():
-            at_s = found.starts_s[job.track.first + int((mine & others).argmax())]
+            at_s = faces.starts_s[job.track.first + int((mine & others).argmax())]
             raise InputError(
                 f"overlapping turns for face {job.track.person} at {at_s:.2f} s", "give turns that do not overlap"
             )
@@ -185,8 +188,7 @@ def _refuse_two_sounds(jobs: list[FaceJob], found: FaceTracks) -> None:
 
 
 def track_faces(
-    video: Path,
-    info: VideoInfo,
+    source: Source,
     backend: FaceBackend,
     config: Config,
     *,
@@ -198,10 +200,9 @@ def track_faces(
     """Find everybody in the range; frames outside of it are decoded, since only that tells their number.
 
     Args:
-        video: the file.
-        info: its picture stream.
-        backend: finds the faces.
-        config: sections face, reference, generator and media.
+        source: the video.
+        backend: detects faces and their landmarks.
+        config: sections face, reference and generator.
         start_s: where the range begins ...
         end_s: ... and ends.
         numbered: look at what lies before the range, too, so that ids and shots have the numbers that they have in
@@ -211,28 +212,29 @@ def track_faces(
     Raises:
         InputError: damaged video, or a range that holds no frame.
     """
-    starts, wanted = [], []
-    with (
-        shared_cores(),
-        VideoReader(video, info, start_s=start_s, end_s=end_s, config=config.media) as reader,
-        BackgroundWorker(1) as behind,
-    ):
-        watcher = _FaceCollector(backend, config, float(info.average_rate), behind)
-        for frame in reader:
-            starts.append(frame.time_s)
-            wanted.append(frame.wanted)
-            if frame.wanted or (numbered and start_s is not None and frame.time_s < start_s):
-                watcher.look(frame.index, PictureView(frame.picture, info), still=frame.still)
+    starts: list[tuple[float, bool]] = []
+    with shared_cores(), source.frames(start_s, end_s) as frames, BackgroundWorker(1) as worker:
+        collector = _FaceCollector(backend, config, source.rate, worker)
+        for frame in frames:
+            starts.append((frame.time_s, frame.in_range))
+            if frame.in_range or (numbered and start_s is not None and frame.time_s < start_s):
+                collector.add(frame)
             on_frame(frame.index + 1)
-    starts_s, in_range = np.array(starts), np.array(wanted, bool)
+    starts_s, in_range = np.array([start for start, _ in starts]), np.array([inside for _, inside in starts], bool)
     if not in_range.any():
-        raise InputError(f"{video} has no frame between {start_s} s and {end_s} s", "check --start and --end")
-    tracks = watcher.finish(shot_over=bool(in_range[-1]))
-    times_s = _middles(starts_s, float(info.average_rate))
+        raise InputError(f"{source.path} has no frame between {start_s} s and {end_s} s", "check --start and --end")
+    tracks = collector.finish(shot_over=bool(in_range[-1]))
     first = int(in_range.argmax())
-    tracks = [_cut(track, first) for track in tracks if track.frames.stop > first]
-    turned_s = next((float(starts_s[index]) for index in watcher.turned if index >= first), None)
-    return FaceTracks(starts_s, times_s, in_range, tracks, watcher.references, watcher.detail, watcher.shots, turned_s)
+    return FaceTracks(
+        starts_s=starts_s,
+        times_s=_middles(starts_s, source.rate),
+        in_range=in_range,
+        tracks=[_cut(track, first) for track in tracks if track.frames.stop > first],
+        references=collector.references,
+        detail=collector.detail,
+        shots=collector.shots,
+        turned_s=next((float(starts_s[index]) for index in collector.turned if index >= first), None),
+    )
 
 
 def _cut(track: Track, first: int) -> Track:
@@ -252,45 +254,43 @@ def usable_rows(track: Track, config: FaceConfig) -> NDArray[np.bool_]:
     return usable
 
 
-def _range_of(video: Path, found: FaceTracks) -> str:
-    first, last = np.flatnonzero(found.in_range)[[0, -1]]
-    return f"{video}, frames {first} to {last}"
+def _range_of(source: Source, faces: FaceTracks) -> str:
+    first, last = np.flatnonzero(faces.in_range)[[0, -1]]
+    return f"{source.path}, frames {first} to {last}"
 
 
 class _FaceCollector:
-    """Follows faces and collects their references, `behind`; of a track that has ended only the chosen crops are kept.
+    """Tracks faces and collects their references in the worker; of a track that has ended only the best are kept.
 
-    `detail` and `references` are whole once what is done behind is done, and `finish` was called.
+    `detail` and `references` are complete once the worker has finished, and `finish` was called.
     """
 
-    def __init__(self, backend: FaceBackend, config: Config, rate: float, behind: BackgroundWorker) -> None:
-        self._tracker, self._behind = FaceTracker(backend, config.face, rate), behind
+    def __init__(self, backend: FaceBackend, config: Config, rate: float, worker: BackgroundWorker) -> None:
+        self._tracker, self._worker = FaceTracker(backend, config.face, rate), worker
         self._config, self._size, self._margin = config.reference, config.generator.size, config.generator.margin
-        self._most = config.sync.detail if config.generator.warp else 1
+        self._max_detail = config.sync.detail if config.generator.warp else 1
         self._views = config.sync.references_per_cluster
         self.detail: dict[int, int] = {}  # by track
         self._pools: dict[int, ReferencePool] = {}
         self.references = ReferenceStore()  # by track
 
-    def look(self, index: int, view: PictureView, *, still: bool = False) -> None:
-        """Take the next frame; a still one has nothing new to offer to those who were seen before."""
-        tracked_faces, following = self._tracker.push(index, view), self._tracker.following
-        self._behind.do(lambda: self._collect(tracked_faces, following, view, still))
+    def add(self, frame: SourceFrame) -> None:
+        """Search the next frame."""
+        tracked_faces, following = self._tracker.push(frame.index, frame), self._tracker.following
+        self._worker.do(lambda: self._collect(tracked_faces, following, frame))
 
-    def _collect(
-        self, tracked_faces: Sequence[TrackedFace], following: set[int], view: PictureView, still: bool
-    ) -> None:
-        """Offer the faces of a frame as references, once those who are not followed any more have got theirs."""
+    def _collect(self, tracked_faces: Sequence[TrackedFace], following: set[int], frame: SourceFrame) -> None:
+        """Offer the faces of a frame as references; a still frame has nothing new for tracks that have some."""
         self._settle(following)
         for seen in tracked_faces:
             matrix = crop_matrix(seen.landmarks, self._size, margin=self._margin)
             if seen.track not in self._pools:
                 self._pools[seen.track] = ReferencePool(self._config)
-                self.detail[seen.track] = crop_detail(matrix, self._most)
+                self.detail[seen.track] = crop_detail(matrix, self._max_detail)
             pool, detail = self._pools[seen.track], self.detail[seen.track]
-            if not (still and len(pool)) and pool.wants():
+            if not (frame.still and len(pool)) and pool.wants():
                 matrix = finer(matrix, detail)
-                pool.push(view.patch(matrix, self._size * detail), transform(seen.landmarks, matrix))
+                pool.push(frame.patch(matrix, self._size * detail), transform(seen.landmarks, matrix))
 
     @property
     def shots(self) -> list[int]:
@@ -332,30 +332,30 @@ def _middles(starts: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
 
 def _job(
     track: Track,
-    found: FaceTracks,
+    faces: FaceTracks,
     config: Config,
     when: NDArray[np.bool_],
     voice: int,
     silent: NDArray[np.bool_] | None,
 ) -> FaceJob:
     """`when` (F,): the frames in which it is dubbed; `silent` (F,): those in which its sound is, if that counts."""
-    own_times = found.times_s[track.first : track.first + len(track.landmarks)]
+    own_times = faces.times_s[track.first : track.first + len(track.landmarks)]
     generator = config.generator
     matrices = crop_matrices(track.landmarks, own_times, config.face, generator.size, margin=generator.margin)
     rows = slice(track.frames.start, track.frames.stop)
     usable = usable_rows(track, config.face) & when[rows]
-    references = found.references[track.id]
-    rate = frame_rate_of(found.times_s)
+    references = faces.references[track.id]
+    rate = frame_rate_of(faces.times_s)
     shapes = smooth_shapes(relative_shape(mouth_shape(track.landmarks), references.rest), rate, config.sync.smooth_s)
     rests: tuple[Rest, ...] = ()
     if silent is not None:
         rest, stillness = resting(shapes, silent[rows], rate)
         rest &= usable
         usable &= ~rest
-        rests = tuple(_rests(track, rest, stillness, found.starts_s[rows]))
+        rests = tuple(_rests(track, rest, stillness, faces.starts_s[rows]))
     fade = edge_fade(usable, config.face.fade_frames, fade_in=not track.opens_shot, fade_out=not track.closes_shot)
     views = nearest_poses(track.landmarks, references)
-    return FaceJob(track, matrices, fade, found.references, shapes, views, found.detail[track.id], voice, rests)
+    return FaceJob(track, matrices, fade, faces.references, shapes, views, faces.detail[track.id], voice, rests)
 
 
 def _rests(
@@ -365,8 +365,8 @@ def _rests(
     for part in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
         if len(part):
             first_s, last_s = (round(float(starts_s[row]), 3) for row in (part[0], part[-1]))
-            sure = round(float(stillness[part].mean()), 2)
-            yield Rest(face=track.person, first_s=first_s, last_s=last_s, confidence=sure)
+            confidence = round(float(stillness[part].mean()), 2)
+            yield Rest(face=track.person, first_s=first_s, last_s=last_s, confidence=confidence)
 
 
 def _reasons(
@@ -389,12 +389,12 @@ def _counts(reasons: NDArray[np.int64]) -> dict[str, int]:
     return {reason: count for reason, count in zip(REASONS, counts, strict=True) if count}
 
 
-def _shots(found: FaceTracks, reasons: NDArray[np.int64]) -> tuple[ShotReport, ...]:
+def _shots(faces: FaceTracks, reasons: NDArray[np.int64]) -> tuple[ShotReport, ...]:
     """What becomes of each shot; frames before the first that was looked at count as one."""
-    starts = sorted({0, *found.shots})
+    starts = sorted({0, *faces.shots})
     return tuple(
         ShotReport(
-            first_s=round(float(found.starts_s[first]), 3),
+            first_s=round(float(faces.starts_s[first]), 3),
             frames=last - first,
             dubbed=int((reasons[first:last] == 0).sum()),
             passed=_counts(reasons[first:last]),
@@ -403,10 +403,10 @@ def _shots(found: FaceTracks, reasons: NDArray[np.int64]) -> tuple[ShotReport, .
     )
 
 
-def _segments(job: FaceJob, found: FaceTracks, config: FaceConfig) -> list[Segment]:
+def _segments(job: FaceJob, faces: FaceTracks, config: FaceConfig) -> list[Segment]:
     """Where one job dubs; gaps that a track may have do not part two stretches."""
     rows = np.flatnonzero(job.weight > 0)
-    starts = found.starts_s[job.track.first :]
+    starts = faces.starts_s[job.track.first :]
     parted = np.flatnonzero(np.diff(starts[rows]) > config.max_gap_s) + 1
     made = []
     for part in np.split(rows, parted):
@@ -419,12 +419,12 @@ def _segments(job: FaceJob, found: FaceTracks, config: FaceConfig) -> list[Segme
     return made
 
 
-def _what_was_seen(n_tracks: int, n_chosen: int, selected: Sequence[Speaker], config: Config) -> str:
-    if n_chosen:
+def _what_was_seen(n_tracks: int, n_selected: int, selected: Sequence[Speaker], config: Config) -> str:
+    if n_selected:
         return f"the face is smaller than {config.face.min_face:.0f} pixels, or never clear"
     if n_tracks:
-        wanted = ", ".join(dict.fromkeys(written(one.face) for one in selected))
-        return f"none of {n_tracks} faces fits --face {wanted}"
+        values = ", ".join(dict.fromkeys(written(one.face) for one in selected))
+        return f"none of {n_tracks} faces fits --face {values}"
     return (
         f"no face of at least {config.face.min_face:.0f} pixels for {config.face.min_track_s:g} s "
         f"(every {config.face.detect_every}th frame was searched, and the first of each shot)"

@@ -49,7 +49,7 @@ class FaceTracksRequest:
 
     def key(self, config: Config) -> str:
         """Hexadecimal; equal for requests that find the same."""
-        told = {
+        values = {
             "layout": LAYOUT,
             "lipdub": __version__,
             "video": sha256_of(self.video),
@@ -67,7 +67,7 @@ class FaceTracksRequest:
             ],
             "views": config.sync.references_per_cluster,
         }
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:40]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:40]
 
 
 class AnalysisCache:
@@ -80,14 +80,14 @@ class AnalysisCache:
 
     def __init__(self, folder: Path | None = None, max_mib: int = 1024) -> None:
         self.folder = folder or user_cache_path("lipdub") / "analysis"
-        self._most = max_mib << 20
+        self._max_bytes = max_mib << 20
 
     def recall(self, key: str, on_damage: Callable[[Path], None] = lambda path: None) -> FaceTracks | None:
         """The entry of a key; None where there is none, or a damaged one, which is then removed and told."""
         path = self._path(key)
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                found = _unpacked(arrays)
+                tracks = _unpacked(arrays)
             os.utime(path)
         except FileNotFoundError:
             return None
@@ -96,15 +96,15 @@ class AnalysisCache:
                 path.unlink(missing_ok=True)
             on_damage(path)
             return None
-        return found
+        return tracks
 
-    def keep(self, key: str, found: FaceTracks) -> bool:
+    def keep(self, key: str, tracks: FaceTracks) -> bool:
         """Write an entry, and make room; False where the disc refuses: a cache is a help, never a need."""
         temporary = self.folder / f".{key}.{os.getpid()}.part"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
-                _write(file, found)
+                _write(file, tracks)
             temporary.replace(self._path(key))
             self._make_room()
         except OSError:
@@ -147,7 +147,7 @@ class AnalysisCache:
         total = 0
         for path, size in self.entries().items():
             total += size
-            if total > self._most:
+            if total > self._max_bytes:
                 path.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
@@ -158,41 +158,41 @@ def cached_tracks(
     cache: AnalysisCache | None,
     request: FaceTracksRequest,
     config: Config,
-    look: Callable[[], FaceTracks],
+    track: Callable[[], FaceTracks],
     on_damage: Callable[[Path], None] = lambda path: None,
 ) -> tuple[FaceTracks, bool]:
     """What `look` finds, from the cache where it was found before; and whether it was."""
     if cache is None:
-        return look(), False
+        return track(), False
     key = request.key(config)
-    known = cache.recall(key, on_damage)
-    if known is not None:
-        return known, True
-    found = look()
-    cache.keep(key, found)
-    return found, False
+    kept = cache.recall(key, on_damage)
+    if kept is not None:
+        return kept, True
+    tracks = track()
+    cache.keep(key, tracks)
+    return tracks, False
 
 
-def _write(file: BinaryIO, found: FaceTracks) -> None:
+def _write(file: BinaryIO, tracks: FaceTracks) -> None:
     """What `np.savez` writes, one array after another: those of a whole film are not held at once."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as entry:
-        for name, array in _packed(found):
+        for name, array in _packed(tracks):
             with entry.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-def _packed(found: FaceTracks) -> Iterator[tuple[str, NDArray[Any]]]:
-    yield "starts_s", found.starts_s
-    yield "times_s", found.times_s
-    yield "in_range", found.in_range
-    yield "shots", np.array(found.shots, np.int64)
-    yield "turned_s", np.array([] if found.turned_s is None else [found.turned_s], np.float64)
-    rows = [(t.id, t.person, t.shot, t.first, t.opens_shot, t.closes_shot, found.detail[t.id]) for t in found.tracks]
+def _packed(faces: FaceTracks) -> Iterator[tuple[str, NDArray[Any]]]:
+    yield "starts_s", faces.starts_s
+    yield "times_s", faces.times_s
+    yield "in_range", faces.in_range
+    yield "shots", np.array(faces.shots, np.int64)
+    yield "turned_s", np.array([] if faces.turned_s is None else [faces.turned_s], np.float64)
+    rows = [(t.id, t.person, t.shot, t.first, t.opens_shot, t.closes_shot, faces.detail[t.id]) for t in faces.tracks]
     yield "tracks", np.array(rows, np.int64).reshape(-1, 7)
-    for n, track in enumerate(found.tracks):
+    for n, track in enumerate(faces.tracks):
         yield f"{n}.track.landmarks", track.landmarks
         yield f"{n}.track.confidence", track.confidence
-        chosen = found.references[track.id]
+        chosen = faces.references[track.id]
         for field in fields(Selection):
             yield f"{n}.references.{field.name}", getattr(chosen, field.name)
 

@@ -9,13 +9,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lipdub.affine import invert
 from lipdub.config import FaceConfig
 from lipdub.dub.render import Pasted
 from lipdub.faces.backend import Frame
 from lipdub.faces.tracker import Track
 from lipdub.media.preview_writer import PreviewWriter, fitted, write_text
 from lipdub.media.probe import VideoInfo
-from lipdub.media.video import SourceFrame, upright_rgb
+from lipdub.media.video import SourceFrame
 
 SIDE = 1280  # longest side of the drawn picture
 DUBBED, LEFT, MASK = (80, 220, 120), (255, 170, 60), (90, 160, 255)  # RGB
@@ -32,14 +33,14 @@ class Overlay:
     """
 
     def __init__(self, path: Path, info: VideoInfo, tracks: Sequence[Track], config: FaceConfig) -> None:
-        self._info, self._tracks, self._config = info, tracks, config
+        self._tracks, self._config = tracks, config
         self._scale = min(1.0, SIDE / max(info.display_width, info.display_height))
         self._size = fitted(info, SIDE)
         self.writer = PreviewWriter(path, self._size, info)
 
     def draw(self, frame: SourceFrame, pasted: Sequence[Pasted]) -> None:
         """Add one frame, with the mouths in it already painted."""
-        shown = cv2.resize(upright_rgb(frame.picture, self._info, max_side=SIDE), self._size)
+        shown = cv2.resize(frame.upright(SIDE), self._size)
         page: Frame = np.ascontiguousarray(shown, np.uint8)
         painted = {each.track: each for each in pasted}
         for track in self._tracks:
@@ -59,12 +60,12 @@ class Overlay:
         if pasted is not None:
             for line in _outline(pasted):
                 cv2.polylines(page, [np.rint(line * self._scale).astype(np.int32)], True, MASK, 1, cv2.LINE_AA)
-        sure, side = float(track.confidence[row]), float(max(x2 - x1, y2 - y1)) / self._scale
-        why = "" if pasted is not None else f", left: {self._reason(sure, side)}"
-        write_text(page, f"id {track.person}  {sure:.2f}{why}", (int(x1), max(12, int(y1) - 6)), colour)
+        confidence, side = float(track.confidence[row]), float(max(x2 - x1, y2 - y1)) / self._scale
+        why = "" if pasted is not None else f", left: {self._reason(confidence, side)}"
+        write_text(page, f"id {track.person}  {confidence:.2f}{why}", (int(x1), max(12, int(y1) - 6)), colour)
 
-    def _reason(self, sure: float, side: float) -> str:
-        if sure < self._config.min_confidence:
+    def _reason(self, confidence: float, side: float) -> str:
+        if confidence < self._config.min_confidence:
             return "unclear"
         return "small" if side < self._config.min_face else "not chosen"
 
@@ -72,5 +73,5 @@ class Overlay:
 def _outline(pasted: Pasted) -> list[NDArray[np.float64]]:
     """Where a mouth is half opaque, as closed lines (P, 2) of display pixels."""
     lines, _ = cv2.findContours((pasted.alpha > 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    back = np.linalg.inv(np.vstack([pasted.matrix, [0, 0, 1]]))[:2]
+    back = invert(pasted.matrix)
     return [np.asarray(line.reshape(-1, 2) @ back[:, :2].T + back[:, 2], np.float64) for line in lines]

@@ -12,7 +12,7 @@ from scipy.signal import lfilter
 from lipdub.dub.still import RATE, sway
 from lipdub.faces.backend import Frame
 from lipdub.media.audio import write_wav
-from lipdub.media.view import write_clip
+from lipdub.media.clip import write_clip
 
 SIDE = 480  # pixels of the clip
 SAMPLE_RATE = 16_000

@@ -63,27 +63,27 @@ def analyze_audio(
     """
     spectrum = log_mel(waveform, mel) if own_mel is None else own_mel
     shapes = None if encoder is None else encoder.read_track(spectrum, device or torch.device("cpu"))
-    gate = silence_gate(waveform, mel.sample_rate, sync)
-    loud = _levels(waveform, mel.sample_rate)[gate == 1]
+    level = loudness_levels(waveform, mel.sample_rate)
+    gate = silence_gate(level, sync)
+    loud = level[gate == 1]
     steady = len(loud) * LEVEL_STEP_S > STEADY_S and float(loud.std()) < STEADY_DB
     return DrivingAudio(spectrum, gate, len(waveform) / mel.sample_rate, shapes, steady=steady)
 
 
-def silence_gate(waveform: NDArray[np.float32], sample_rate: int, sync: SyncConfig) -> NDArray[np.float32]:
-    """1 where there is sound, 0 in silence, with linear fades; a value every LEVEL_STEP_S.
+def silence_gate(level: NDArray[np.float64], sync: SyncConfig) -> NDArray[np.float32]:
+    """1 where there is sound, 0 in silence, with linear fades; a value for each of the `loudness_levels` (L,).
 
     Silence is a level more than |silence_db| below the loud parts (95th percentile of what is audible at all, so that
     one sentence in an hour counts), and so is one more than |pause_db| below what is loudest within NEAR_S, a pause:
     a whisper after shouting is neither. It must last silence_hold_s; shorter dips between two sounds stay open.
     """
-    level = _levels(waveform, sample_rate)
     audible = level[level > FAINT_DB]
     if audible.size == 0:
         return np.zeros(len(level), np.float32)
     hold = max(1, round(sync.silence_hold_s / LEVEL_STEP_S))
-    least = max(float(np.percentile(audible, 95)) + sync.silence_db, FAINT_DB)
+    silence_db = max(float(np.percentile(audible, 95)) + sync.silence_db, FAINT_DB)
     near = maximum_filter1d(level, 2 * round(NEAR_S / LEVEL_STEP_S) + 1)
-    sounding = np.pad(level > np.maximum(near + sync.pause_db, least), hold)
+    sounding = np.pad(level > np.maximum(near + sync.pause_db, silence_db), hold)
     sounding = binary_closing(sounding, np.ones(hold))[hold:-hold]
     # Widened by half a fade, then averaged over a whole one: a ramp that ends where the sound begins, so that the mouth
     # is free to move by then.
@@ -93,7 +93,7 @@ def silence_gate(waveform: NDArray[np.float32], sample_rate: int, sync: SyncConf
     return gate
 
 
-def _levels(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
+def loudness_levels(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
     """Loudness (L,) in dB of full scale, every LEVEL_STEP_S."""
     step = round(LEVEL_STEP_S * sample_rate)
     whole = len(waveform) // step * step
@@ -168,9 +168,9 @@ def _of_windows(
     with torch.inference_mode():
         for start in range(0, len(times_s), CHUNK):
             windows = mel_windows(speech.mel, times_s[start : start + CHUNK], mel, width=generator.config.window)
-            heard = generator.encode_audio(torch.from_numpy(windows).to(device)).shape
-            assert heard is not None
-            parts.append(heard.float().cpu().numpy())
+            predicted = generator.encode_audio(torch.from_numpy(windows).to(device)).shape
+            assert predicted is not None
+            parts.append(predicted.float().cpu().numpy())
     return np.concatenate(parts)
 
 

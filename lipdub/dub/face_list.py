@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 
 from lipdub.config import Config, FaceConfig
 from lipdub.dub.analyze import FaceJob, FaceTracks, track_faces, usable_rows
-from lipdub.dub.inputs import resolve_device
+from lipdub.dub.networks import resolve_device
 from lipdub.dub.report import FacesReport, FaceSummary
 from lipdub.errors import NoFaceError
-from lipdub.events import Done, Event, Progress, Stage
+from lipdub.events import Done, Event, Reporter
 from lipdub.faces.backend import Frame
 from lipdub.faces.choose import face_backend
 from lipdub.faces.contact_sheet import contact_sheet, encode_picture
 from lipdub.faces.tracker import Track
 from lipdub.media.atomic import AtomicOutput
-from lipdub.media.probe import probe, require_video
+from lipdub.media.source import open_source
 
 SIDE = 192  # pixels of a picture on the contact sheet
 
@@ -64,34 +64,27 @@ def list_faces(
         if sheet is not None:
             encode_picture(np.zeros((1, 1, 3), np.uint8), Path(sheet).suffix)  # refuses before the long work
             target = stack.enter_context(AtomicOutput(Path(sheet), overwrite=overwrite, inputs=(video,)))
-        info = require_video(probe(video, config.media))
+        source = open_source(video, config.media)
         backend = face_backend(detector, config.face, resolve_device(device))
-        on_event(Stage("faces", 1, 1, info.frames))
-        found = track_faces(
-            video,
-            info,
-            backend,
-            config,
-            start_s=start_s,
-            end_s=end_s,
-            numbered=True,
-            on_frame=lambda done: on_event(Progress(done, info.frames)),
-        )
-        if not found.tracks:
+        reporter = Reporter(on_event, ("faces",))
+        with reporter.stage("faces", source.n_frames):
+            faces = track_faces(
+                source, backend, config, start_s=start_s, end_s=end_s, numbered=True, on_frame=reporter.progress
+            )
+        if not faces.tracks:
             raise NoFaceError(f"{video}: no face that can be followed", "give another --start or --end")
-        rate = float(info.average_rate)
-        faces = summarize(found, config.face, rate)
-        pictures = [found.references[track.id].crops[0] for track in found.tracks]
+        summaries = summarize(faces, config.face, source.rate)
+        pictures = [faces.references[track.id].crops[0] for track in faces.tracks]
         on_pictures(pictures)
         if target is not None:
-            page = contact_sheet(pictures, [_caption(face) for face in faces])
+            page = contact_sheet(pictures, [_caption(face) for face in summaries])
             target.temporary.write_bytes(encode_picture(page, Path(sheet or "").suffix))
     report = FacesReport(
         video=str(video),
-        frames=len(found.times_s),
-        seconds=round(float(_edges(found, rate)[-1]), 3),
-        shots=tuple(round(float(found.starts_s[first]), 3) for first in found.shots),
-        faces=tuple(faces),
+        frames=len(faces.times_s),
+        seconds=round(float(_edges(faces, source.rate)[-1]), 3),
+        shots=tuple(round(float(faces.starts_s[first]), 3) for first in faces.shots),
+        faces=tuple(summaries),
         sheet=None if sheet is None else str(sheet),
     )
     on_event(Done(report))
@@ -113,12 +106,12 @@ def _caption(face: FaceSummary) -> tuple[str, str]:
 
 
 def summarize(
-    found: FaceTracks, config: FaceConfig, rate: float, jobs: list[FaceJob] | None = None
+    faces: FaceTracks, config: FaceConfig, rate: float, jobs: list[FaceJob] | None = None
 ) -> list[FaceSummary]:
     """A summary of each track, in order of appearance.
 
     Args:
-        found: who was seen.
+        faces: everybody.
         config: thresholds of what is usable.
         rate: frames a second; the last frame lasts as long as the average one.
         jobs: what was chosen to be dubbed.
@@ -126,13 +119,13 @@ def summarize(
     dubbed = Counter[int]()
     for job in jobs or ():
         dubbed[job.track.id] += int((job.weight > 0).sum())
-    edges_s = _edges(found, rate)
-    return [_summary(track, config, edges_s, dubbed[track.id]) for track in found.tracks]
+    edges_s = _edges(faces, rate)
+    return [_summary(track, config, edges_s, dubbed[track.id]) for track in faces.tracks]
 
 
-def _edges(found: FaceTracks, rate: float) -> NDArray[np.float64]:
+def _edges(faces: FaceTracks, rate: float) -> NDArray[np.float64]:
     """(F + 1,) when each frame begins, and when the last one ends."""
-    return np.append(found.starts_s, found.starts_s[-1] + 1 / rate)
+    return np.append(faces.starts_s, faces.starts_s[-1] + 1 / rate)
 
 
 def _summary(track: Track, config: FaceConfig, edges_s: NDArray[np.float64], dubbed: int) -> FaceSummary:

@@ -6,49 +6,43 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lipdub.config import MediaConfig
 from lipdub.dub.options import SyncOptions
 from lipdub.dub.report import FittedSentence, Retiming
 from lipdub.errors import InputError, OutputError
-from lipdub.media.clocks import Clock
 from lipdub.media.containers import container_of
-from lipdub.media.probe import measured, probe, read_clocks, require_video
+from lipdub.media.probe import measured, probe, read_clocks
 from lipdub.media.retime import Sentence, TimeMap, copy_retimed, fitted, read_sentences
+from lipdub.media.source import Source
 
 OFF_S = 0.04  # from which on a sentence counts as off: a frame at 25 frames a second
-_SAID = 3  # sentences that a warning names
+_NAMED = 3  # sentences that a warning names
 
 
 @dataclass(frozen=True, kw_only=True)
 class Retimed:
     """A video on the times that the options ask for."""
 
-    film: Path
-    clocks: dict[int, Clock]  # of its streams
+    source: Source
     options: SyncOptions  # with what is left to do
     retiming: Retiming | None = None  # None: its times are as they were
     warnings: tuple[tuple[str, str], ...] = ()  # codes and sentences
 
 
 def on_new_times(
-    film: Path,
-    clocks: dict[int, Clock],
+    source: Source,
     audio: Path,
     output: Path,
     options: SyncOptions,
-    config: MediaConfig,
-    place: Callable[[str], Path],
+    scratch: Callable[[str], Path],
 ) -> Retimed:
     """The video, or a copy of it whose frames are shown when the dub's sentences are spoken.
 
     Args:
-        film: the video; its clock only goes forward.
-        clocks: of its streams.
+        source: the video; its clock only goes forward.
         audio: the dub.
         output: its suffix chooses a container, which must take frames of any length.
         options: fit, fit_source, stretch_max, length and face.
-        config: limits.
-        place: gives the path of a file that may be written, for a name.
+        scratch: the path of a temporary file, for a name.
 
     Raises:
         InputError: the sentences or the lengths do not fit this video, or its own audio is asked for.
@@ -57,9 +51,9 @@ def on_new_times(
     if options.fit_source is not None and options.fit is None:
         raise InputError("--fit-source belongs to --fit", "give --fit, too: subtitles of the dub")
     if options.fit is None and options.length != "stretch":
-        return Retimed(film=film, clocks=clocks, options=options)
+        return Retimed(source=source, options=options)
     _check(options, output)
-    info = require_video(measured(probe(film, config), clocks))
+    info, config = source.video, source.config
     start_s, end_s = info.start_s, info.start_s + info.duration_s
     sentences = () if options.fit is None else read_sentences(options.fit, options.fit_source)
     length_s = None
@@ -72,17 +66,17 @@ def on_new_times(
                 "raise --stretch-max, or use --length audio",
             )
     times = fitted(sentences, start_s, end_s, options.stretch_max, length_s)
-    target = place("retimed")
-    left = copy_retimed(film, target, times, config)
+    target = scratch("retimed")
+    left = copy_retimed(source.path, target, times, config)
     retiming = _retiming(times, sentences)
     left_out = replace(options, fit=None, fit_source=None, length="video" if length_s is not None else options.length)
     warnings = [("stream", each) for each in left] + _off(retiming, options.stretch_max)
     if length_s is not None and abs(retiming.output_s - length_s) > OFF_S:
         off = f"the picture ends at {retiming.output_s:.2f} s, the audio at {length_s:.2f} s"
         warnings.append(("fit", f"{off}: the sentences allow no more"))
-    return Retimed(
-        film=target, clocks=read_clocks(target), options=left_out, retiming=retiming, warnings=tuple(warnings)
-    )
+    clocks = read_clocks(target)
+    source = replace(source, media=measured(probe(target, config), clocks), clocks=clocks)
+    return Retimed(source=source, options=left_out, retiming=retiming, warnings=tuple(warnings))
 
 
 def _check(options: SyncOptions, output: Path) -> None:
@@ -124,8 +118,8 @@ def _off(retiming: Retiming, limit: float) -> list[tuple[str, str]]:
     off = sorted((each for each in retiming.sentences if abs(each.off_s) > OFF_S), key=lambda each: -abs(each.off_s))
     if not off:
         return []
-    named = ", ".join(f"{each.off_s:+.2f} s at {each.target_s[0]:.2f} s" for each in off[:_SAID])
-    more = f" and {len(off) - _SAID} more" if len(off) > _SAID else ""
+    named = ", ".join(f"{each.off_s:+.2f} s at {each.target_s[0]:.2f} s" for each in off[:_NAMED])
+    more = f" and {len(off) - _NAMED} more" if len(off) > _NAMED else ""
     count = f"{len(off)} of {len(retiming.sentences)} sentences"
-    told = f"{count} begin where the picture is more than {OFF_S:g} s off ({named}{more})"
-    return [("fit", f"{told}: --stretch-max {limit:g} allows no more")]
+    message = f"{count} begin where the picture is more than {OFF_S:g} s off ({named}{more})"
+    return [("fit", f"{message}: --stretch-max {limit:g} allows no more")]

@@ -21,12 +21,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lipdub.affine import finer, transform
 from lipdub.config import Config
-from lipdub.dub.analyze import Analysis
+from lipdub.dub.analyze import DubPlan
 from lipdub.dub.driving_audio import DrivingAudio, predict_mouth_shapes, windows_at
 from lipdub.dub.precision import half_precision
 from lipdub.errors import ResourceError, out_of_memory
-from lipdub.faces.crop import closed_openings, finer, mouth_mask, relative_shape, transform
+from lipdub.faces.crop import closed_openings, mouth_mask, relative_shape
 from lipdub.faces.overlay import find_letters, without_letters
 from lipdub.models.generator import Audio, Drawn, Generator, References, joined
 from lipdub.models.layers import mask_lower_half
@@ -42,7 +43,7 @@ class FaceCrop:
     """A face crop to generate a new mouth for."""
 
     frame: int
-    job: int  # place in Analysis.jobs
+    job: int  # place in DubPlan.jobs
     row: int  # of the job's arrays
     picture: NDArray[np.uint8]  # (D, D, 3), D = detail S: the crop as fine as a warp works
 
@@ -61,38 +62,44 @@ class GeneratedFace:
 
 
 class Runner(ABC):
-    """Paints mouths, so many at a time; what a network of its own needs is in its subclass.
+    """Generates faces, so many at a time; what one network needs is in its subclass.
 
     Args:
-        batch_size: most faces at once.
+        batch_size: faces at once, at most.
+        device: where the network runs.
+        half: 16-bit type that it runs in first; None: float32 alone.
     """
 
-    def __init__(self, batch_size: int) -> None:
-        self._most = batch_size
+    def __init__(self, batch_size: int, device: torch.device, half: torch.dtype | None = None) -> None:
+        self._batch_size, self._device, self._half = batch_size, device, half
 
     def run(self, targets: Sequence[FaceCrop]) -> list[GeneratedFace | None]:
         """New faces of all targets, in order, `batch_size` at a time; None where the picture is not finite.
 
-        Out of memory, the batch is halved, and stays so.
+        Out of memory, the batch is halved, and stays so. What half precision cannot hold is generated in float32.
 
         Raises:
             ResourceError: out of memory with a single face.
         """
-        painted: list[GeneratedFace | None] = []
-        while len(painted) < len(targets):
-            batch = targets[len(painted) : len(painted) + self._most]
+        done: list[GeneratedFace | None] = []
+        while len(done) < len(targets):
+            batch = targets[len(done) : len(done) + self._batch_size]
             try:
-                painted += self._run(batch)
+                with torch.autocast(self._device.type, self._half, enabled=self._half is not None):
+                    faces = self._generate(batch)
+                if self._half is not None and any(face is None for face in faces):
+                    faces = self._generate(batch)
+                done += faces
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
                 if len(batch) == 1:
                     raise ResourceError("out of memory with one face at a time", "try --device cpu") from error
-                self._most = len(batch) // 2
-        return painted
+                self._batch_size = len(batch) // 2
+        return done
 
     @abstractmethod
-    def _run(self, targets: Sequence[FaceCrop]) -> list[GeneratedFace | None]:
+    def _generate(self, targets: Sequence[FaceCrop]) -> list[GeneratedFace | None]:
         """The same for one batch."""
 
 
@@ -115,37 +122,28 @@ class GeneratorRunner(Runner):
     def __init__(
         self,
         generator: Generator,
-        analysis: Analysis,
+        analysis: DubPlan,
         voices: Sequence[DrivingAudio],
         config: Config,
         device: torch.device,
         *,
         together: bool | None = None,
     ) -> None:
-        super().__init__(config.sync.batch_size)
+        super().__init__(config.sync.batch_size, device, half_precision(config.sync.precision, device))
         self._together = device.type != "cpu" if together is None else together
         self._generator, self._analysis, self._voices = generator, analysis, voices
-        self._config, self._device = config, device
+        self._config = config
         self._predicted = [
             predict_mouth_shapes(generator, voice, analysis.times_s, config.mel, config.sync, device)
             for voice in voices
         ]
-        self._half = half_precision(config.sync.precision, device)
         self._styles = analysis.styles()
         self._encoded: dict[int, References] = {}
         self._pictures: dict[int, Tensor] = {}  # (K, 3, D, D) of the same jobs
         self._lights: dict[int, Tensor] = {}  # (K, 3) their light
         self._closed: dict[int, NDArray[np.float32]] = {}  # (3,) openings of closed lips
 
-    def _run(self, targets: Sequence[FaceCrop]) -> list[GeneratedFace | None]:
-        if self._half is not None:
-            with torch.autocast(self._device.type, self._half):
-                painted = self._painted(targets)
-            if all(one is not None for one in painted):
-                return painted
-        return self._painted(targets)  # also what half precision could not hold
-
-    def _painted(self, crops: Sequence[FaceCrop]) -> list[GeneratedFace | None]:
+    def _generate(self, crops: Sequence[FaceCrop]) -> list[GeneratedFace | None]:
         size = self._generator.config.size
         letters = [find_letters(crop.picture, self._landmarks(crop)) for crop in crops]
         targets = [
@@ -248,11 +246,11 @@ class GeneratorRunner(Runner):
         """What the targets hear: the mouth shape, where the generator takes one, else mel windows."""
         jobs, strength = self._analysis.jobs, self._config.sync.strength
         shapes = [
-            heard.retargeted(
+            predicted.retargeted(
                 self._styles[jobs[target.job].track.person], target.frame, strength, self._closed[target.job]
             )
             for target in targets
-            if (heard := self._predicted[jobs[target.job].voice]) is not None
+            if (predicted := self._predicted[jobs[target.job].voice]) is not None
         ]
         if not shapes:
             times_s, width = self._analysis.times_s, self._generator.config.window
@@ -289,18 +287,18 @@ class GeneratorRunner(Runner):
         return joined(encoded), owner, firsts
 
     def _encode(self, job: int) -> None:
-        given, config = self._analysis.jobs[job].references, self._generator.config
+        references, config = self._analysis.jobs[job].references, self._generator.config
         pictures = [
             without_letters(crop, find_letters(crop, points))
-            for crop, points in zip(given.crops, given.landmarks, strict=True)
+            for crop, points in zip(references.crops, references.landmarks, strict=True)
         ]
         self._pictures[job] = self._tensor(np.stack(pictures))
         self._lights[job] = _light(self._pictures[job])
-        self._closed[job] = closed_openings(given.rest)
+        self._closed[job] = closed_openings(references.rest)
         crops = self._tensor(np.stack([_shrunk(picture, config.size) for picture in pictures]))
         if not config.whole_references:
             crops[:, :, : config.size // 2] = 0  # lower halves only, as in training
-        shapes = self._upload(relative_shape(given.shapes, given.rest))
+        shapes = self._upload(relative_shape(references.shapes, references.rest))
         with torch.autocast(self._device.type, enabled=False):  # once a track: fit for every precision
             self._encoded[job] = self._generator.encode_references(crops, shapes)
 

@@ -211,7 +211,9 @@ class SyncOptions:
         maximum=0.3,
     )
     detector: str = _option(
-        "builtin", GENERATION, "Face detector: builtin, face-alignment, or face-alignment:DETECTOR."
+        "builtin",
+        GENERATION,
+        "Face detector: builtin, face-alignment (untested with its real landmark weights), or face-alignment:DETECTOR.",
     )
     generator: str = _option(
         "generator",

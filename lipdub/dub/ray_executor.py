@@ -58,23 +58,25 @@ class RayExecutor:
             waiting = {task.remote(item): item for item in items}
             while waiting:
                 (stream,), _ = ray.wait(list(waiting), num_returns=1)
-                said = _heard(stream, waiting[stream])
-                if said is None:
+                answer = _next_answer(stream, waiting[stream])
+                if answer is None:
                     yield waiting[stream]
                 else:
                     del waiting[stream]
-                    yield said
+                    yield answer
         finally:
             if started_here:
                 ray.shutdown()
 
     def _check_room(self, nodes: list[dict[str, dict[str, float]]]) -> None:
         """Ray would wait for ever for a node that does not exist."""
-        for name, wanted in (("CPU", self.cpus), ("GPU", self.gpus)):
-            most = max((node.get("Resources", {}).get(name, 0.0) for node in nodes if node.get("Alive")), default=0.0)
-            if wanted > most:
+        for name, needed in (("CPU", self.cpus), ("GPU", self.gpus)):
+            largest = max(
+                (node.get("Resources", {}).get(name, 0.0) for node in nodes if node.get("Alive")), default=0.0
+            )
+            if needed > largest:
                 option = f"--{name.lower()}s"
-                raise SetupError(f"{option} {wanted:g}: the largest node has {most:g} {name}s", f"lower {option}")
+                raise SetupError(f"{option} {needed:g}: the largest node has {largest:g} {name}s", f"lower {option}")
 
 
 def _telling(work: Work) -> Callable[[BatchItem], Iterator[BatchResult | None]]:
@@ -87,16 +89,16 @@ def _telling(work: Work) -> Callable[[BatchItem], Iterator[BatchResult | None]]:
     return begin_and_work
 
 
-def _heard(stream: Any, item: BatchItem) -> BatchResult | None:
+def _next_answer(stream: Any, item: BatchItem) -> BatchResult | None:
     """What a task says next; a task that failed has failed for good."""
     import ray
 
     try:
-        said: BatchResult | None = ray.get(next(stream))
-        return said
+        answer: BatchResult | None = ray.get(next(stream))
+        return answer
     except ray.exceptions.RayTaskError as error:
-        told = f"unexpected {type(error.cause).__name__}: {error.cause}"
-        return failure(item, BUG, told, "report it with what `lipdub doctor` prints", 0.0)
+        reason = f"unexpected {type(error.cause).__name__}: {error.cause}"
+        return failure(item, BUG, reason, "report it with what `lipdub doctor` prints", 0.0)
     except ray.exceptions.RayError as error:
-        told = " ".join(str(error).split())[:300]
-        return failure(item, LOST, f"the worker was lost: {told}", "--retry-failed tries again", 0.0)
+        reason = " ".join(str(error).split())[:300]
+        return failure(item, LOST, f"the worker was lost: {reason}", "--retry-failed tries again", 0.0)

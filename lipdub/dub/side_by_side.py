@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lipdub.config import MediaConfig
 from lipdub.errors import InputError
 from lipdub.faces.backend import Frame
 from lipdub.media.audio import Waveform, load_audio
 from lipdub.media.preview_writer import SAMPLE_RATE, PreviewWriter, fitted, write_text
-from lipdub.media.probe import Ending, probe, require_video
-from lipdub.media.video import VideoReader, upright_rgb
+from lipdub.media.source import Source, open_source
 
 SIDE = 720  # longest side of a panel in pixels
 WAVE = 96  # height of the waveform in pixels
@@ -25,11 +22,9 @@ PAPER, INK, NOW = (24, 24, 24), (120, 200, 255), (255, 90, 60)  # RGB
 
 
 def write_comparison(
-    source: Path,
+    source: Source,
     dubbed: Path,
     output: Path,
-    config: MediaConfig,
-    ending: Ending | None = None,
     *,
     on_frame: Callable[[int], None] = lambda done: None,
 ) -> None:
@@ -37,37 +32,33 @@ def write_comparison(
 
     Args:
         source: the video as it was.
-        dubbed: what `sync_video` made of it: as many pictures.
+        dubbed: what `sync_video` made of it: as many frames.
         output: replaced if it exists.
-        config: limits.
-        ending: of the dubbed video, where it is not the source's.
-        on_frame: told how many pictures are done.
+        on_frame: told how many frames are done.
 
     Raises:
-        InputError: a file cannot be read, or they do not have as many pictures.
+        InputError: a file cannot be read, or they do not have as many frames.
         OutputError: the output cannot be written.
     """
-    before, after = require_video(probe(source, config)), require_video(probe(dubbed, config))
-    before = replace(before, ending=ending)
-    sound = load_audio(dubbed, sample_rate=SAMPLE_RATE, config=config)
-    wave = _Wave(sound)
-    wide, high = fitted(before, SIDE)
+    audio = load_audio(dubbed, sample_rate=SAMPLE_RATE, config=source.config)
+    wave = _Wave(audio)
+    wide, high = fitted(source.video, SIDE)
     size = (2 * wide, high + WAVE)
     with (
-        PreviewWriter(output, size, before, sound) as reel,
-        VideoReader(source, before, config=config) as old,
-        VideoReader(dubbed, after, config=config) as new,
+        PreviewWriter(output, size, source.video, audio) as writer,
+        source.frames() as old,
+        open_source(dubbed, source.config).frames() as new,
     ):
-        made = iter(new)
+        dubbed_frames = iter(new)
         for frame in old:
-            other = next(made, None)
+            other = next(dubbed_frames, None)
             if other is None:
-                raise InputError(f"{dubbed} has fewer pictures than {source}", "compare a video with its own dub")
+                raise InputError(f"{dubbed} has fewer frames than {source.path}", "compare a video with its own dub")
             page = np.empty((high + WAVE, 2 * wide, 3), np.uint8)
-            page[:high, :wide] = titled(upright_rgb(frame.picture, before, max_side=SIDE), (wide, high), "source")
-            page[:high, wide:] = titled(upright_rgb(other.picture, after, max_side=SIDE), (wide, high), "dubbed")
+            page[:high, :wide] = titled(frame.upright(SIDE), (wide, high), "source")
+            page[:high, wide:] = titled(other.upright(SIDE), (wide, high), "dubbed")
             page[high:] = wave.strip(frame.time_s, 2 * wide)
-            reel.write(page, frame.pts)
+            writer.write(page, frame.pts)
             on_frame(frame.index + 1)
 
 

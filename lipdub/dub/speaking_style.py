@@ -13,7 +13,7 @@ that quarter, since nobody speaks all the time. A shape s that is heard then bec
 
 w, in [0, 1), is how much is known of the person: t / (t + KNOWN_S) for t seconds in view, less for a mouth that hardly
 moves, which may be that of a listener. A portrait has w = 0 and moves as people do on average. The two TYPICAL numbers
-belong to the bundled weights: benchmarks/manner.py measures them.
+belong to the bundled weights: `python -m benchmarks speaking_style` measures them.
 
 A mean of mouths never closes, but lips do meet in speech, and viewers notice. The lower half of the openings is
 stretched until those of CLOSED_OFTEN of the time with speech are c, closed, which a mouth at rest need not be:
@@ -36,8 +36,8 @@ SPAN_S = 0.7  # a syllable or three
 MOVING_SHARE = 0.25  # of the frames, those that move most
 KNOWN_S = 2.4  # seconds in view after which half of what is done comes from the person
 MIN_MOVEMENT, SPEECH_MOVEMENT = 0.1, 0.3  # of a silent mouth; from the second on it surely speaks
-TYPICAL = 1.6  # movement of a mouth over that of what the bundled weights hear, on footage that they never saw
-TYPICAL_POSTURE = 1.45  # its posture over the heard one, likewise
+TYPICAL = 1.35  # movement of a mouth over the predicted one: 1.22 on dev, of which rendering passes on 0.9
+TYPICAL_POSTURE = 1.25  # its posture over the predicted one, likewise
 CLOSED_OFTEN = 0.1  # of the time with speech the lips are together; real speakers of clips/dev: 0.08 to 0.25
 FOLLOWING = np.where(np.arange(len(WITH_OPENING)) < OPENINGS.stop, 0, WITH_OPENING)  # what falls with the openings
 MIN_GAIN, MAX_GAIN = 0.4, 2.0  # of TYPICAL: bounds of the gain
@@ -100,28 +100,30 @@ def measure_style(parts: Sequence[NDArray[np.float32]], rate: float) -> Speaking
 def retarget(
     person: SpeakingStyle,
     shapes: NDArray[np.float32],
-    heard: SpeakingStyle,
+    audio_style: SpeakingStyle,
     strength: float = 1.0,
     closed: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """Heard shapes (..., 8) as a person would make them; lips meet, and no opening falls below that of a closed mouth.
+    """Predicted shapes (..., 8) as a person would make them; lips meet, and no opening is below that of closed lips.
 
     Args:
-        person: as they were seen.
-        shapes: as they were heard.
-        heard: the manner of all that was heard.
+        person: their style in the video.
+        shapes: as predicted from the audio.
+        audio_style: of all shapes that are predicted from the audio.
         strength: gain beside the person's own.
         closed: c, (3,) openings of closed lips, at most 0; None: those of the mouth at rest, 0.
     """
-    known = person.known if heard.movement > MIN_MOVEMENT / TYPICAL else 0.0
-    ratio = person.movement / heard.movement / TYPICAL if known else 1.0
+    known = person.known if audio_style.movement > MIN_MOVEMENT / TYPICAL else 0.0
+    ratio = person.movement / audio_style.movement / TYPICAL if known else 1.0
     gain = strength * TYPICAL * float(np.clip(ratio**known, MIN_GAIN, MAX_GAIN))
-    posture = (1 - known) * TYPICAL_POSTURE * heard.posture + known * person.posture
-    moved = posture + np.float32(gain) * (shapes - heard.posture)
+    posture = (1 - known) * TYPICAL_POSTURE * audio_style.posture + known * person.posture
+    moved = posture + np.float32(gain) * (shapes - audio_style.posture)
     openings, floor = moved[..., OPENINGS], np.zeros(3, np.float32) if closed is None else closed
     lowered = openings
-    if heard.low is not None and heard.median is not None:
-        low, median = (posture + gain * (level - heard.posture) for level in (heard.low, heard.median))
+    if audio_style.low is not None and audio_style.median is not None:
+        low, median = (
+            posture + gain * (level - audio_style.posture) for level in (audio_style.low, audio_style.median)
+        )
         lowered = _closing(openings, low[OPENINGS], median[OPENINGS], floor)
     fall = ((openings - lowered) * SHAPE_SCALE[OPENINGS]).mean(-1, keepdims=True)  # in eye distances
     moved = moved - fall * FOLLOWING / SHAPE_SCALE

@@ -17,10 +17,9 @@ from lipdub.dub.options import SyncOptions
 from lipdub.errors import InputError
 from lipdub.faces.backend import Frame
 from lipdub.faces.selection import Face
-from lipdub.media.audio import load_audio
-from lipdub.media.probe import probe, require_video
-from lipdub.media.video import VideoReader, upright_rgb
-from lipdub.media.view import write_clip
+from lipdub.media.audio import audio_duration
+from lipdub.media.clip import write_clip
+from lipdub.media.source import open_source
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"})
 MOTIONS = ("none", "gentle")
@@ -81,7 +80,7 @@ def filmed(video: Path, audio: Path, options: SyncOptions, config: Config) -> It
     if options.fit is not None:
         raise InputError(f"{video} is a picture: it has no sentences for --fit", "leave it out")
     picture, scale = read_picture(video, config)
-    seconds = len(load_audio(audio, sample_rate=config.mel.sample_rate, config=config.media)) / config.mel.sample_rate
+    seconds = audio_duration(audio, sample_rate=config.mel.sample_rate, config=config.media)
     count = int(np.ceil(seconds * RATE - 1e-6))
     if count < 1:
         raise InputError(f"{audio} is empty: a film of {video} would be, too", "give a sound")
@@ -114,8 +113,8 @@ def read_picture(path: Path, config: Config) -> tuple[Frame, float]:
             cover = plain[..., 3:].astype(np.float32) / (65535 if plain.dtype == np.uint16 else 255)
             picture = np.rint(picture * cover + 255 * (1 - cover)).astype(np.uint8)
     if picture.shape[0] * picture.shape[1] > config.media.max_pixels:
-        told = f"{path} has {picture.shape[1]}x{picture.shape[0]} pixels, the limit is {config.media.max_pixels}"
-        raise InputError(told, "make it smaller, or --set media.max_pixels=...")
+        what = f"{path} has {picture.shape[1]}x{picture.shape[0]} pixels, the limit is {config.media.max_pixels}"
+        raise InputError(what, "make it smaller, or --set media.max_pixels=...")
     scale = min(1.0, LARGEST / max(picture.shape[:2]))
     height, width = (max(2, round(side * scale) // 2 * 2) for side in picture.shape[:2])
     if scale < 1:
@@ -126,11 +125,11 @@ def read_picture(path: Path, config: Config) -> tuple[Frame, float]:
 def _first_frame(path: Path, config: Config) -> Frame:
     """What FFmpeg reads of a picture in a container that we trust, as HEIC and AVIF are."""
     try:
-        info = require_video(probe(path, config.media))
+        source = open_source(path, config.media)
     except InputError as error:
         raise InputError(f"{path} is not a picture that can be read here", "save it as JPEG or PNG") from error
-    with VideoReader(path, info, config=config.media) as reader:
-        return upright_rgb(next(iter(reader)).picture, info)
+    with source.frames() as frames:
+        return next(iter(frames)).upright()
 
 
 def _frames(picture: Frame, count: int, motion: str) -> Iterator[Frame]:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from lipdub.config import Config
-from lipdub.dub.analyze import Analysis
+from lipdub.dub.analyze import DubPlan
 from lipdub.dub.driving_audio import DrivingAudio, windows_at
 from lipdub.dub.inference import FaceCrop, GeneratedFace, Runner
 from lipdub.models.wav2lip import FACE_SIDE, MEL_STEPS, Wav2Lip
@@ -39,13 +39,13 @@ class Wav2LipRunner(Runner):
     """
 
     def __init__(
-        self, network: Wav2Lip, analysis: Analysis, speech: DrivingAudio, config: Config, device: torch.device
+        self, network: Wav2Lip, analysis: DubPlan, speech: DrivingAudio, config: Config, device: torch.device
     ) -> None:
-        super().__init__(config.sync.batch_size)
+        super().__init__(config.sync.batch_size, device)
         self._network, self._analysis, self._speech = network, analysis, speech
-        self._config, self._device = config, device
+        self._config = config
 
-    def _run(self, targets: Sequence[FaceCrop]) -> list[GeneratedFace | None]:
+    def _generate(self, targets: Sequence[FaceCrop]) -> list[GeneratedFace | None]:
         shown = np.stack([_shown(target.picture) for target in targets])
         faces = torch.from_numpy(shown).to(self._device).permute(0, 3, 1, 2).flip(1).float() / 255  # BGR
         masked = faces.clone()

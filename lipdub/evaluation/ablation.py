@@ -6,19 +6,15 @@ later one in the order of names is taken.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from lipdub.config import Config, from_dict
+from lipdub.config import Config
 from lipdub.errors import InputError
 from lipdub.evaluation.table import Line
-from lipdub.training.export import export
-from lipdub.training.run import CHECKPOINT
+from lipdub.weights_export import CHECKPOINT, SETTINGS, export, run_config
 
-CONFIG = "config.json"
 COLUMNS = ("expert", "perceptual", "psnr", "sharpness")
 HEADER = ("Refs.", "ResNet", "Attn.", "Audio skips", "Mask", "GAN", "Expert", "Perc.", "PSNR", "vL")
 
@@ -85,24 +81,16 @@ def export_runs(runs: Path, folder: Path) -> dict[Row, Path]:
         InputError: no such run.
     """
     found = {}
-    for path in sorted(runs.glob(f"*/{CONFIG}")):
-        config = _read(path)
+    for run in sorted(path.parent for path in runs.glob(f"*/{SETTINGS}")):
+        config = run_config(run)
         row = row_of(config)
-        if row is None or not (path.parent / CHECKPOINT).is_file():
+        if row is None or not (run / CHECKPOINT).is_file():
             continue
-        target = folder / f"row{ROWS.index(row) + 1}-{path.parent.name}.safetensors"
-        found[row] = export(path.parent / CHECKPOINT, target, "generator", config)
+        target = folder / f"row{ROWS.index(row) + 1}-{run.name}.safetensors"
+        found[row] = export(run / CHECKPOINT, target, "generator", config)
     if not found:
         raise InputError(f"no run below {runs} is a row of Table 4.1", "train them with the presets ablation/*")
     return {row: found[row] for row in ROWS if row in found}
-
-
-def _read(path: Path) -> Config:
-    try:
-        sections: Mapping[str, Mapping[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        return from_dict(Config, sections)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}", "it is written by lipdub train") from error
 
 
 def table_4_1(lines: Sequence[Line], measured: Mapping[str, Row], real: str) -> list[tuple[str, ...]]:

@@ -8,6 +8,9 @@ Rows, all on the same pairs of picture and sound:
     WEIGHTS             the picture, dubbed
     VIDEOS              the picture, as another tool has dubbed it: files named as OUTPUT/pairs.tsv says
 
+One video and an audio file can be given in place of clips. Without a video of that audio there are no real rows, and
+what compares mouths with it is not measured.
+
 A pair that cannot be dubbed or judged is a failure of that row, with its reason; it is never left out.
 """
 
@@ -18,13 +21,14 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TextIO
 
 from lipdub.config import Config
-from lipdub.data.layouts import VIDEO_SUFFIXES
+from lipdub.data.corpora import VIDEO_SUFFIXES
 from lipdub.data.prepare import speaker_table
-from lipdub.dub.inputs import load_network, resolve_device
+from lipdub.dub.networks import load_network, resolve_device
 from lipdub.dub.options import SyncOptions
 from lipdub.dub.sync import sync_video
 from lipdub.dub.wav2lip import LICENCE
@@ -37,22 +41,23 @@ from lipdub.evaluation.landmark_track import (
     find_judge,
     track_landmarks,
 )
-from lipdub.evaluation.measure import Real, measure
+from lipdub.evaluation.measure import Audio, Real, measure
 from lipdub.evaluation.networks import file_of, load_networks
-from lipdub.evaluation.pairs import Clip, Pair, clips_of_split, draw_pairs, find_clips, write_pairs
+from lipdub.evaluation.pairs import GIVEN, Clip, Pair, clips_of_split, draw_pairs, find_clips, write_pairs
 from lipdub.evaluation.perceptual import FrechetMeter
 from lipdub.evaluation.report import EvalReport, Setting, json_line, protocol
 from lipdub.evaluation.table import Verdict, compare, order, tabulate
 from lipdub.events import Done, OnEvent, Progress, Stage, Warning_, ignore
 from lipdub.html.gallery import Gallery
 from lipdub.html.page import table_page, write_page
+from lipdub.html.side_by_side import SideBySide
 from lipdub.media.audio import load_audio
 from lipdub.metrics.sync_offset import loudness
 from lipdub.models.wav2lip import Wav2Lip
 
 REAL, FOREIGN, UNTOUCHED = "real", "real, other sound", "source untouched"
 VERDICTS, PAIRS = "clips.jsonl", "pairs.tsv"
-DUBS = "dubs"
+DUBS, SIDE_BY_SIDE = "dubs", "side-by-side"
 OF_THE_CLIP = (InputError, NoFaceError, ResourceError)  # failures that another clip need not have
 
 
@@ -60,10 +65,11 @@ OF_THE_CLIP = (InputError, NoFaceError, ResourceError)  # failures that another 
 class EvalOptions:
     """Everything that `lipdub eval` can be told."""
 
-    clips: Path
+    clips: Path  # folder of real clips; with `audio` the one video that was dubbed
     output: Path  # folder: clips.jsonl, and the dubs if they are kept
+    audio: Path | None = None  # the speech track of that video's dubs
     weights: tuple[str, ...] = ("generator",)
-    videos: Mapping[str, Path] = field(default_factory=dict)  # row -> folder of finished videos
+    videos: Mapping[str, Path] = field(default_factory=dict)  # row -> folder of finished videos; with `audio` the file
     runs: Path | None = None  # folder of runs: those that are rows of Table 4.1 are judged, too
     pairings: tuple[str, ...] = ("own", "other", "speaker")
     speakers: Path | None = None  # TSV with columns path and speaker
@@ -83,6 +89,7 @@ class EvalOptions:
     device: str = "auto"
     keep_dubs: bool = False
     html: Path | None = None  # page with plots and pictures
+    side_by_side: bool = False  # whether OUTPUT/side-by-side gets every frame of source and dubs at full size
     overwrite: bool = False
 
 
@@ -148,6 +155,7 @@ class _Job:
         inception = self._networks.inception
         self._frechet = None if inception is None else FrechetMeter(inception, config)
         self._judge = judge or find_judge(options.yunet, options.mesh, config.face, device)
+        self._given = None if options.audio is None else self._load(options.audio)
         self._clips = _clips(options)
         self._pairs, self._without = _draw(self._clips, options)
         self._real: dict[Clip, Real | LipdubError] = {}
@@ -155,6 +163,7 @@ class _Job:
             None  # own sound: untouched is the real one
         )
         self._gallery = None if options.html is None else Gallery((REAL, FOREIGN, UNTOUCHED), config.media)
+        self._columns = SideBySide(options.output / SIDE_BY_SIDE, config.media) if options.side_by_side else None
 
     def run(self) -> EvalReport:
         """Watch the real clips, then every row on every pair; each verdict is written when it is known."""
@@ -181,6 +190,8 @@ class _Job:
             if self._gallery is not None and self._options.html is not None:  # while the dubs are there
                 page = table_page(report, self._gallery.exhibits())
                 write_page(self._options.html, page, overwrite=self._options.overwrite)
+            if self._columns is not None:
+                self._columns.write()
         return report
 
     def _add_runs(self, runs: Path, folder: Path) -> None:
@@ -193,7 +204,10 @@ class _Job:
 
     def _track_clips(self) -> None:
         wanted = dict.fromkeys(
-            clip for pair in self._pairs for clip in (pair.picture, pair.sound, pair.foreign) if clip is not None
+            clip
+            for pair in self._pairs
+            for clip in (pair.picture, None if self._given else pair.sound, pair.foreign)
+            if clip is not None
         )
         self._on_event(Stage("clips", 1, 2, len(wanted), "clips"))
         for done, clip in enumerate(wanted, 1):
@@ -204,13 +218,18 @@ class _Job:
             self._on_event(Progress(done))
 
     def _track_clip(self, clip: Clip) -> Real:
-        config = self._config
-        tracked = track_landmarks(clip.path, self._judge, self._options.seconds, config.media)
-        waveform = load_audio(clip.path, sample_rate=config.mel.sample_rate, config=config.media)
-        return Real(tracked, waveform, loudness(waveform, config.mel))
+        tracked = track_landmarks(clip.path, self._judge, self._options.seconds, self._config.media)
+        audio = self._given or self._load(clip.path)  # a video to be dubbed need not have any
+        return Real(audio.waveform, audio.level, tracked)
+
+    def _load(self, path: Path) -> Audio:
+        mel = self._config.mel
+        waveform = load_audio(path, sample_rate=mel.sample_rate, config=self._config.media)
+        return Audio(waveform, loudness(waveform, mel))
 
     def _verdicts(self, dubs: Path) -> Iterator[Verdict]:
-        rows = (REAL, FOREIGN, UNTOUCHED, *self._options.videos, *self._rows)
+        real = () if self._given else (REAL, FOREIGN)
+        rows = (*real, UNTOUCHED, *self._options.videos, *self._rows)
         work = [(row, pair) for pair in self._pairs for row in rows if row != FOREIGN or pair.foreign is not None]
         self._on_event(Stage("judge", 2, 2, len(work), "videos"))
         for done, (row, pair) in enumerate(work, 1):
@@ -224,7 +243,11 @@ class _Job:
             if self._frechet is not None:
                 self._frechet.add(pair.pairing, row, video, self._known(pair.picture).tracked)
         except OF_THE_CLIP as error:
+            if self._columns is not None and row not in (REAL, FOREIGN):
+                self._columns.fail(pair.key, row, error.what)
             return replace(verdict, error=error.what)
+        if self._columns is not None and row not in (REAL, FOREIGN):
+            self._columns.add(pair.key, row, video.like(self._known(pair.picture).tracked))
         verdict = replace(verdict, frames=len(video.seen), seen=float(video.seen.mean()), values=values)
         if self._gallery is not None:
             self._gallery.add(verdict, video)
@@ -233,7 +256,7 @@ class _Job:
         return verdict
 
     def _judge_pair(self, row: str, pair: Pair, dubs: Path) -> tuple[LandmarkTrack, dict[str, float]]:
-        picture, sound = self._known(pair.picture), self._known(pair.sound)
+        picture, sound = self._known(pair.picture).tracked, self._given or self._known(pair.sound)
         own = pair.pairing == "own"
         replaced = None if own else picture
         if row in self._options.videos:
@@ -246,11 +269,11 @@ class _Job:
             assert shown is not None  # _verdicts
             if own and row == UNTOUCHED and self._same is not None and self._same[0] is pair:
                 return self._same[1]
-            real = self._known(shown)
-            values = measure(real.tracked, real, sound, self._judged_by, self._networks, replaced=replaced)
+            real = self._known(shown).tracked
+            values = measure(real, real, sound, self._judged_by, self._networks, replaced=replaced)
             if row == REAL:
-                self._same = pair, (real.tracked, values)
-            return real.tracked, values
+                self._same = pair, (real, values)
+            return real, values
         dub = dubs / row / pair.pairing / f"{pair.stem}.mp4"
         dub.parent.mkdir(parents=True, exist_ok=True)
         wanted = SyncOptions(
@@ -295,17 +318,22 @@ class _Job:
         missing = self._networks.missing()
         if self._judge.ours:
             missing.append(f"landmarks by a network that is not ours ({TEACHER_COMMANDS})")
+        if not find_spec("torchmetrics"):
+            missing.append('masked SSIM (pip install "lipdub[teachers]")')
         source = str(options.clips)
+        if options.audio is not None:
+            source += f" with the audio {options.audio}"
+            missing.append("opening r, width r, closures, articulation (they need a video of the audio)")
+        if options.dataset is not None:
+            source += f", split {options.split} of {options.dataset} (without what prepare dropped)"
         return Setting(
-            source=source
-            if options.dataset is None
-            else f"{source}, split {options.split} of {options.dataset} (without what prepare dropped)",
+            source=source,
             by_expert=self._networks.expert is not None,
             clips=len(self._clips),
             speakers=len({clip.speaker for clip in self._clips}),
             pairs=dict(Counter(pair.pairing for pair in self._pairs)),
             without=self._without,
-            no_third=sum(pair.foreign is None for pair in self._pairs),
+            no_third=0 if self._given else sum(pair.foreign is None for pair in self._pairs),
             seed=options.seed,
             seconds=options.seconds,
             size=self._config.face.size,
@@ -340,6 +368,8 @@ def names_of(weights: Sequence[str], videos: Collection[str] = (), *, alone: boo
 
 
 def _clips(options: EvalOptions) -> list[Clip]:
+    if options.audio is not None:
+        return [Clip(options.clips, options.clips.name, options.clips.stem)]
     if options.dataset is not None:
         return clips_of_split(options.clips, options.dataset, options.split)
     return find_clips(options.clips, speaker_table(options.speakers) if options.speakers else {})
@@ -351,6 +381,8 @@ def _draw(clips: Sequence[Clip], options: EvalOptions) -> tuple[list[Pair], dict
     Raises:
         InputError: no pair at all.
     """
+    if options.audio is not None:
+        return [Pair(GIVEN, clips[0], Clip(options.audio, options.audio.name, ""), None)], {}
     pairs, without = draw_pairs(clips, options.pairings, options.seed, options.limit)
     if not pairs:
         raise InputError(
@@ -361,11 +393,13 @@ def _draw(clips: Sequence[Clip], options: EvalOptions) -> tuple[list[Pair], dict
 
 
 def finished(folder: Path, pair: Pair) -> Path:
-    """Another tool's video of a pair: PAIRING/NAME.* or NAME.* in its folder, NAME as in pairs.tsv.
+    """Another tool's video of a pair: PAIRING/NAME.* or NAME.* in its folder, NAME as in pairs.tsv; or the file itself.
 
     Raises:
         InputError: there is none.
     """
+    if folder.is_file():
+        return folder
     for place in (folder / pair.pairing, folder):
         for suffix in sorted(VIDEO_SUFFIXES):
             if (path := place / f"{pair.stem}{suffix}").is_file():

@@ -16,16 +16,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lipdub.affine import transform
 from lipdub.config import FaceConfig, MediaConfig
 from lipdub.errors import InputError, NoFaceError, SetupError, WeightsError
 from lipdub.evaluation.teachers import MESH_TO_IBUG, TEACHERS, FaceMesh, YuNet
 from lipdub.faces.backend import FaceBackend, Frame, Landmarks
 from lipdub.faces.builtin import box_of_landmarks
 from lipdub.faces.choose import builtin_backend
-from lipdub.faces.crop import crop_matrices, mouth_mask, parted_lips, transform
+from lipdub.faces.crop import crop_matrices, mouth_mask, parted_lips
 from lipdub.media.probe import VideoInfo, probe, require_video
-from lipdub.media.video import VideoReader, upright_rgb
-from lipdub.media.view import PictureView
+from lipdub.media.video import VideoReader
 from lipdub.metrics import mouth_opening
 from lipdub.weights import entry_of, find, locate
 
@@ -204,7 +204,7 @@ def track_landmarks(path: Path, judge: LandmarkTracker, end_s: float, config: Me
             if frame.time_s >= end_s:
                 break
             times.append(frame.time_s)
-            found.append(judge.look(upright_rgb(frame.picture, info)))
+            found.append(judge.look(frame.upright()))
     if not times:
         raise InputError(f"{path} has no frame before {end_s:g} s", "give a longer clip")
     seen = np.array([points is not None for points in found])
@@ -254,7 +254,7 @@ class Geometry:
                     break
                 for place in np.flatnonzero(rows == frame.index):
                     matrix = self.matrices[place] * np.array([video.scale, video.scale, 1.0])
-                    yield PictureView(frame.picture, video.info).patch(matrix, self.size)
+                    yield frame.patch(matrix, self.size)
 
 
 def lips_mask(points: NDArray[np.floating], size: int) -> NDArray[np.float32]:

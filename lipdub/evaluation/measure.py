@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lipdub.affine import transform
 from lipdub.config import Config
 from lipdub.errors import InputError
 from lipdub.evaluation.landmark_track import Geometry, LandmarkTrack, lips_mask
@@ -27,7 +28,7 @@ from lipdub.evaluation.mouth import (
 from lipdub.evaluation.networks import Networks
 from lipdub.evaluation.perceptual import CHUNK, EVERY, ssim_masked
 from lipdub.evaluation.teachers import FaceRecognizer
-from lipdub.faces.crop import crop_matrices, transform
+from lipdub.faces.crop import crop_matrices
 from lipdub.losses import expert_loss, perceptual
 from lipdub.mel import log_mel
 from lipdub.metrics import (
@@ -55,33 +56,39 @@ HEAD_SIDE = 160  # pixels of what SFace sees, which aligns to 112, and of the cr
 
 
 @dataclass(frozen=True)
-class Real:
-    """A real clip: what the judge saw of its picture, and its sound."""
+class Audio:
+    """An audio track."""
 
-    tracked: LandmarkTrack
     waveform: NDArray[np.float32]  # (n,) mono at config.mel.sample_rate
     level: NDArray[np.float32]  # of offset.loudness
 
 
+@dataclass(frozen=True)
+class Real(Audio):
+    """A real clip: its audio, and what the judge saw of its picture."""
+
+    tracked: LandmarkTrack
+
+
 def measure(
     video: LandmarkTrack,
-    ground: Real,
-    sound: Real,
+    ground: LandmarkTrack,
+    sound: Audio,
     config: Config,
     networks: Networks,
     *,
-    replaced: Real | None = None,
+    replaced: LandmarkTrack | None = None,
     truth: bool = False,
 ) -> dict[str, float]:
     """All columns that are defined.
 
     Args:
         video: what is judged.
-        ground: the real clip whose picture it shows.
-        sound: the real clip whose sound it has.
+        ground: the real video whose picture it shows.
+        sound: the audio that it has; a real clip, so that mouths can be compared, or a speech track alone.
         config: face, mel, loss and media sections.
         networks: for the columns that need one.
-        replaced: the real clip whose mouth must not be seen any more, where it is another than the sound's.
+        replaced: the real video whose mouth must not be seen any more, where it is another than the sound's.
         truth: whether `ground` shows what the video should look like.
 
     Returns:
@@ -90,26 +97,28 @@ def measure(
     Raises:
         InputError: picture and sound share too few frames to be compared.
     """
-    video = video.like(ground.tracked)
+    video = video.like(ground)
     values = _curves(video, sound, config)
+    if isinstance(sound, Real):
+        values |= _mouth(video, sound, config)
     if replaced is not None:
-        values["replaced_z"] = _against(video, replaced.tracked)[1]
+        values["replaced_z"] = _against(video, replaced)[1]
     if truth:
-        count = min(len(video.landmarks), len(ground.tracked.landmarks))
-        values["lmd"] = landmark_distance(video.landmarks[:count], ground.tracked.landmarks[:count])
-    geometry = Geometry.of(ground.tracked, config.face, config.face.size)
+        count = min(len(video.landmarks), len(ground.landmarks))
+        values["lmd"] = landmark_distance(video.landmarks[:count], ground.landmarks[:count])
+    geometry = Geometry.of(ground, config.face, config.face.size)
     faces = geometry.faces(video, config.media)  # cutting them out means decoding the file: once
-    values |= _pictures(video, ground.tracked, geometry, faces, config, networks, truth)
-    values["second_contour"] = _second_contour(video, ground.tracked, config)
-    if networks.recognizer is not None and video.path != ground.tracked.path:
-        values["identity"] = _identity(video, ground.tracked, config, networks.recognizer)
+    values |= _pictures(video, ground, geometry, faces, config, networks, truth)
+    values["second_contour"] = _second_contour(video, ground, config)
+    if networks.recognizer is not None and video.path != ground.path:
+        values["identity"] = _identity(video, ground, config, networks.recognizer)
     if networks.expert is not None:
         size = networks.expert.config.size
         if size != geometry.size:
-            faces = Geometry.of(ground.tracked, config.face, size).faces(video, config.media)
+            faces = Geometry.of(ground, config.face, size).faces(video, config.media)
         values |= _expert(video, faces, sound, config, networks.expert)
     if networks.syncnet is not None:
-        values |= _syncnet(video, ground.tracked, sound, config, networks.syncnet)
+        values |= _syncnet(video, ground, sound, config, networks.syncnet)
     return {key: value for key, value in values.items() if math.isfinite(value)}
 
 
@@ -134,13 +143,28 @@ def _against(video: LandmarkTrack, other: LandmarkTrack) -> tuple[float, float, 
     return *agreement(curve, reference), articulation(curve, reference)
 
 
-def _curves(video: LandmarkTrack, sound: Real, config: Config) -> dict[str, float]:
-    r, z, movement = _against(video, sound.tracked)
-    count = shared_frames(video, sound.tracked)
+def _curves(video: LandmarkTrack, sound: Audio, config: Config) -> dict[str, float]:
+    """What the opening and the audio say without a real video of that audio."""
+    count = shared_frames(video, *([sound.tracked] if isinstance(sound, Real) else []))
+    curve = video.openings[:count]
     silent = silent_frames(sound.waveform, config.mel.sample_rate, video.times_s[:count])
     middles = video.times_s + 0.5 / float(video.info.average_rate)
     offset = offset_by_loudness(video.openings, middles, sound.level, config.mel)
+    return {
+        "range": opening_range(curve),
+        "silence": silence_motion(curve, silent),
+        "loudness": math.nan if offset is None else offset.at_zero,
+        "offset": math.nan if offset is None else abs(offset.ms),
+        "signed_offset": math.nan if offset is None else offset.ms,
+    }
+
+
+def _mouth(video: LandmarkTrack, sound: Real, config: Config) -> dict[str, float]:
+    """The mouth against that of the audio's own video."""
+    r, z, movement = _against(video, sound.tracked)
+    count = shared_frames(video, sound.tracked)
     curve, times_s = video.openings[:count], video.times_s[:count]
+    silent = silent_frames(sound.waveform, config.mel.sample_rate, times_s)
     real = np.interp(times_s, sound.tracked.times_s, sound.tracked.openings)
     width = np.interp(times_s, sound.tracked.times_s, mouth_width(sound.tracked.landmarks))
     frame_s = 1 / float(video.info.average_rate)
@@ -154,11 +178,6 @@ def _curves(video: LandmarkTrack, sound: Real, config: Config) -> dict[str, floa
         "opening_r": r,
         "opening_z": z,
         "articulation": movement,
-        "range": opening_range(video.openings[:count]),
-        "silence": silence_motion(video.openings[:count], silent),
-        "loudness": math.nan if offset is None else offset.at_zero,
-        "offset": math.nan if offset is None else abs(offset.ms),
-        "signed_offset": math.nan if offset is None else offset.ms,
     }
 
 
@@ -257,7 +276,7 @@ def _identity(video: LandmarkTrack, real: LandmarkTrack, config: Config, recogni
 
 
 @torch.no_grad()
-def _expert(video: LandmarkTrack, faces: Tensor, sound: Real, config: Config, expert: Expert) -> dict[str, float]:
+def _expert(video: LandmarkTrack, faces: Tensor, sound: Audio, config: Config, expert: Expert) -> dict[str, float]:
     """Loss (8), mean over windows of T_v frames that begin every EXPERT_STEP frames of 25 a second; offset, confidence.
 
     The offset is then the expert's, not that of loudness.
@@ -279,7 +298,7 @@ def _expert(video: LandmarkTrack, faces: Tensor, sound: Real, config: Config, ex
 
 @torch.no_grad()
 def _syncnet(
-    video: LandmarkTrack, real: LandmarkTrack, sound: Real, config: Config, syncnet: SyncNet
+    video: LandmarkTrack, real: LandmarkTrack, sound: Audio, config: Config, syncnet: SyncNet
 ) -> dict[str, float]:
     """LSE-C and LSE-D of arXiv 2008.10010, of the frames nearest to 25 a second; nothing where there is no window."""
     size, rate = syncnet_module.SIDE, syncnet_module.RATE

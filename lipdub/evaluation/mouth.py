@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
 from scipy.stats import rankdata
 
-from lipdub.metrics import EYE_CORNERS, FAR, FLAT, LAG, LUMA, PEAK, mouth_opening
+from lipdub.metrics import FAR, FLAT, LAG, LUMA, PEAK, mouth_opening, over_eyes
 
 OPEN_PERCENTILE = 90.0  # a mouth's wide opening
 CLOSED_SHARE = 0.15  # of that opening: below it the lips are together
@@ -61,7 +61,7 @@ def mouth_width(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
     Raises:
         ValueError: another shape.
     """
-    return _over_eyes(landmarks, WIDTH_CORNERS)
+    return over_eyes(landmarks, *WIDTH_CORNERS)
 
 
 def lip_thickness(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -80,7 +80,7 @@ def lip_thickness(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
     Raises:
         ValueError: another shape.
     """
-    return _over_eyes(landmarks, OUTER_MIDDLE) - mouth_opening(landmarks)
+    return over_eyes(landmarks, *OUTER_MIDDLE) - mouth_opening(landmarks)
 
 
 def lips_closed(curve: NDArray[np.floating]) -> NDArray[np.bool_]:
@@ -315,14 +315,6 @@ def _luma(face: NDArray[np.floating]) -> NDArray[np.float64]:
 def _of_faces(faces: NDArray[np.floating], landmarks: NDArray[np.floating]) -> None:
     if np.ndim(faces) != 4 or faces.shape[1] != 3 or landmarks.shape != (len(faces), 68, 2):
         raise ValueError(f"want faces (T, 3, S, S) and landmarks (T, 68, 2), got {faces.shape} and {landmarks.shape}")
-
-
-def _over_eyes(landmarks: NDArray[np.floating], points: tuple[int, int]) -> NDArray[np.float64]:
-    if np.ndim(landmarks) != 3 or np.shape(landmarks)[1:] != (68, 2):
-        raise ValueError(f"landmarks must be (T, 68, 2), got {np.shape(landmarks)}")
-    lengths = [np.linalg.norm(landmarks[:, a] - landmarks[:, b], axis=1) for a, b in (points, EYE_CORNERS)]
-    ratio: NDArray[np.float64] = lengths[0].astype(np.float64) / lengths[1]
-    return ratio
 
 
 def _alike(curve: NDArray[np.floating], reference: NDArray[np.floating]) -> None:

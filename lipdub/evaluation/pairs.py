@@ -15,11 +15,13 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from lipdub.data.layouts import VIDEO_SUFFIXES
+from lipdub.data.corpora import VIDEO_SUFFIXES
 from lipdub.data.store import read_manifest
 from lipdub.errors import InputError
 
 PAIRINGS = {"own": "own sound", "other": "other sound of the speaker", "speaker": "sound of another speaker"}
+GIVEN = "given"  # one video and an audio file that has no video of its own
+TITLES = PAIRINGS | {GIVEN: "given audio"}
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lipdub.affine import finer, transform
 from lipdub.config import Config, QualityConfig
 from lipdub.dub.analyze import usable_rows
-from lipdub.dub.inputs import resolve_device
+from lipdub.dub.networks import resolve_device
 from lipdub.dub.report import Segment
 from lipdub.errors import NoFaceError
 from lipdub.evaluation.landmark_track import lips_mask
@@ -33,14 +34,13 @@ from lipdub.evaluation.seam import SeamMeter
 from lipdub.events import Done, OnEvent, Progress, Stage, ignore
 from lipdub.faces.backend import Frame
 from lipdub.faces.choose import builtin_backend
-from lipdub.faces.crop import crop_matrices, finer, mouth_mask, transform
+from lipdub.faces.crop import crop_matrices, mouth_mask
 from lipdub.faces.selection import Face
 from lipdub.faces.track import choose_tracks, tracks_at
 from lipdub.faces.tracker import FaceTracker, Track
 from lipdub.media.audio import load_audio
 from lipdub.media.probe import probe, require_video
-from lipdub.media.video import VideoReader
-from lipdub.media.view import PictureView
+from lipdub.media.video import SourceFrame, VideoReader
 from lipdub.mel import log_mel
 from lipdub.metrics import SHORTEST, agreement, mouth_opening, ring_jitter, silence_motion, silent_frames
 from lipdub.metrics.sync_offset import Offset, level_at, loudness, offset_by_expert, offset_by_loudness
@@ -241,7 +241,7 @@ class _Check:
         times = []
         with VideoReader(self._video, self._info, config=config.media) as reader:
             for frame in reader:
-                follower.push(frame.index, PictureView(frame.picture, self._info))
+                follower.push(frame.index, frame)
                 times.append(frame.time_s)
                 self._on_event(Progress(len(times)))
         return follower.finish(), np.array(times)
@@ -269,19 +269,18 @@ class _Check:
             for frame in reader:
                 while waiting and waiting[0].first == frame.index:
                     active.append(waiting.pop(0))
-                view = PictureView(frame.picture, self._info)
                 for part in active:
-                    self._take(part, frame.index, view)
+                    self._take(part, frame)
                 for part in [part for part in active if part.frames[-1] == frame.index]:
                     active.remove(part)
                     yield self._judge(part, times_s[part.first :][: len(part.matrices)])
                 self._on_event(Progress(frame.index + 1))
 
-    def _take(self, part: _SegmentFrames, frame: int, view: PictureView) -> None:
-        row = frame - part.first
-        part.faces.append(view.patch(part.matrices[row], self._size))
+    def _take(self, part: _SegmentFrames, frame: SourceFrame) -> None:
+        row = frame.index - part.first
+        part.faces.append(frame.patch(part.matrices[row], self._size))
         if row in np.linspace(0, len(part.matrices) - 1, N_PICTURES + 2, dtype=int)[1:-1]:
-            part.pictures.append(view.patch(finer(part.matrices[row], ZOOM), ZOOM * self._size))
+            part.pictures.append(frame.patch(finer(part.matrices[row], ZOOM), ZOOM * self._size))
 
     def _judge(self, part: _SegmentFrames, starts_s: NDArray[np.float64]) -> tuple[SegmentQuality, Trace]:
         config, sound = self._config, self._sound

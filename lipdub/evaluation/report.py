@@ -7,13 +7,12 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from typing import TypeVar
 
 from lipdub import __version__
 from lipdub.evaluation.ablation import HEADER
 from lipdub.evaluation.mouth import CLOSED_S, CLOSED_SHARE, OPEN_PERCENTILE, SECOND_CONTOUR
-from lipdub.evaluation.pairs import PAIRINGS
+from lipdub.evaluation.pairs import GIVEN, TITLES
 from lipdub.evaluation.table import COLUMNS, COVERAGE, DRAWS, Column, Difference, Frechet, Interval, Line, Verdict
 from lipdub.metrics import FAR, HIGH_PASS, LAG, SILENT_DB
 from lipdub.metrics.sync_offset import REACH
@@ -56,12 +55,12 @@ def blocks(report: EvalReport) -> list[Block]:
         columns = _used(line.cells for line in lines)
         rows = [("judged", *(judged(line) for line in lines))]
         rows += [(heading(c, report), *(cell(line.cells.get(c.key), c, line) for line in lines)) for c in columns]
-        made.append(Block(PAIRINGS[pairing], ("", *(line.row for line in lines)), tuple(rows)))
+        made.append(Block(TITLES[pairing], ("", *(line.row for line in lines)), tuple(rows)))
     for pairing, differences in _by_pairing(report.differences).items():
         columns = _used(d.cells for d in differences)
         rows = [(heading(c, report), *(_difference(d.cells.get(c.key), c) for d in differences)) for c in columns]
         header = ("", *(f"{d.row} - {d.against}" for d in differences))
-        made.append(Block(f"{PAIRINGS[pairing]}: paired differences (* = not chance)", header, tuple(rows)))
+        made.append(Block(f"{TITLES[pairing]}: paired differences (* = not chance)", header, tuple(rows)))
     if report.frechet:
         made.append(Block(FRECHET, *_frechet(report)))
     return made
@@ -73,7 +72,7 @@ def _frechet(report: EvalReport) -> tuple[tuple[str, ...], tuple[tuple[str, ...]
     pairings = list(dict.fromkeys(one.pairing for one in report.frechet))
     rows = dict.fromkeys(one.row for one in report.frechet)
     lines = tuple((row, *(found.get((row, pairing), NONE) for pairing in pairings)) for row in rows)
-    return ("", *(PAIRINGS[pairing] for pairing in pairings)), lines
+    return ("", *(TITLES[pairing] for pairing in pairings)), lines
 
 
 def _ablation(report: EvalReport) -> str:
@@ -114,14 +113,14 @@ def markdown(report: EvalReport) -> str:
     for pairing, lines in _by_pairing(report.lines).items():
         columns = _used(line.cells for line in lines)
         rows = [(line.row, judged(line), *(cell(line.cells.get(c.key), c, line) for c in columns)) for line in lines]
-        parts += [f"### {PAIRINGS[pairing]}", _grid(("row", "judged", *(heading(c, report) for c in columns)), rows)]
+        parts += [f"### {TITLES[pairing]}", _grid(("row", "judged", *(heading(c, report) for c in columns)), rows)]
     for pairing, differences in _by_pairing(report.differences).items():
         columns = _used(d.cells for d in differences)
         found = [
             (f"{d.row} - {d.against}", *(_difference(d.cells.get(c.key), c) for c in columns)) for d in differences
         ]
         parts += [
-            f"### {PAIRINGS[pairing]}: paired differences (* = interval without 0)",
+            f"### {TITLES[pairing]}: paired differences (* = interval without 0)",
             _grid(("rows", *(heading(c, report) for c in columns)), found),
         ]
     if report.frechet:
@@ -135,6 +134,8 @@ def markdown(report: EvalReport) -> str:
 
 def order_of(report: EvalReport) -> list[str]:
     """Whether real videos are the best and wrong sounds the worst in every column of lip-sync, in sentences."""
+    if all(line.pairing == GIVEN for line in report.lines):
+        return ["No order is known: the audio has no real video that could be the ceiling."]
     if not report.order:
         return ["In every column of lip-sync real videos are best, and each dub is better than a wrong sound."]
     warning = (
@@ -227,7 +228,7 @@ def protocol(setting: Setting) -> tuple[str, ...]:
         + ("by the lip-sync expert" if setting.by_expert else "by mouth opening and loudness")
         + "; opening with loudness: their correlation without a shift, less the median over all shifts.",
         "Change outside the mouth: mean difference from the source in the rest of the crop, grey levels; one encode "
-        "makes about 1. " + ("" if find_spec("torchmetrics") else "SSIM is left out: torchmetrics is not installed."),
+        "makes about 1.",
         f"Closures: lips of the sound's own video together inside speech (opening under {100 * CLOSED_SHARE:g} % of "
         f"its {OPEN_PERCENTILE:g}th percentile for {1000 * CLOSED_S:g} ms); made: the dub's, too, +-{LAG} frame; "
         "by chance: the same for its curve shifted; rank: of its opening there, 0.5 = chance. Width r: as opening r.",

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lipdub.affine import scale
 from lipdub.config import FaceConfig
 from lipdub.faces.track import smooth
 
@@ -146,26 +147,9 @@ def _jumps(path: NDArray[np.float64]) -> NDArray[np.bool_]:
     return jumps
 
 
-def finer(matrix: NDArray[np.floating], times: int) -> NDArray[np.float64]:
-    """The same crop `times` as large: each of its pixels becomes times x times that average to it.
-
-    Args:
-        matrix: (2, 3) display pixel -> crop pixel; integers are pixel centres.
-        times: whole number, at least 1.
-    """
-    return np.column_stack([times * matrix[:, :2], times * matrix[:, 2] + (times - 1) / 2])
-
-
-def crop_detail(matrix: NDArray[np.floating], most: int) -> int:
-    """How many times finer the picture is than the crop, as a whole number from 1 to `most`."""
-    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
-    return int(np.clip(round(1 / scale), 1, most))
-
-
-def transform(points: NDArray[np.floating], matrix: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Points (..., 2) through a 2x3 affine."""
-    moved: NDArray[np.float32] = (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
-    return moved
+def crop_detail(matrix: NDArray[np.floating], max_detail: int) -> int:
+    """How many times finer the picture is than the crop, as a whole number from 1 to `max_detail`."""
+    return int(np.clip(round(1 / scale(matrix)), 1, max_detail))
 
 
 def to_unit_crop(landmarks: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -309,7 +293,7 @@ def _matrices(
     turn: NDArray[np.complex128], shift: NDArray[np.complex128], size: int, margin: float
 ) -> NDArray[np.float64]:
     """(..., 2, 3) for z -> turn * z + shift, seen with a margin by `size` pixels."""
-    scale = size / margin
-    turn, shift = turn * scale, (shift - complex(0.5, 0.5)) * scale + complex(0.5, 0.5) * size
+    factor = size / margin
+    turn, shift = turn * factor, (shift - complex(0.5, 0.5)) * factor + complex(0.5, 0.5) * size
     rows = [np.stack([turn.real, -turn.imag, shift.real], -1), np.stack([turn.imag, turn.real, shift.imag], -1)]
     return np.stack(rows, -2)

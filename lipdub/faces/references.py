@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
+from lipdub.affine import transform
 from lipdub.config import ReferenceConfig
 from lipdub.errors import ResourceError
 from lipdub.faces.backend import Frame
-from lipdub.faces.crop import CHIN, closed_rest, mouth_shape, rest_shape, to_unit_crop, transform
+from lipdub.faces.crop import CHIN, closed_rest, mouth_shape, rest_shape, to_unit_crop
 
 LIPS = slice(48, 68)
 MOUTH_ROWS, MOUTH_COLUMNS = (0.5, 0.9), (0.25, 0.75)  # of the crop side; holds the mouth with a margin of 1 or 1.25

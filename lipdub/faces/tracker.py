@@ -34,8 +34,8 @@ TURNED_SCORE = 0.7  # from which on a face that only a turned picture shows is t
 class View(Protocol):
     """One upright frame that can be looked at without converting all of it."""
 
-    def whole(self, max_side: int) -> tuple[Frame, float]:
-        """The frame shrunk to `max_side`, and its scale (shrunk pixels per display pixel)."""
+    def thumbnail(self, max_side: int) -> tuple[Frame, float]:
+        """The frame shrunk to `max_side`, and its scale: pixels of it per display pixel."""
         ...
 
     def patch(self, matrix: NDArray[np.float64], size: int) -> Frame:
@@ -132,7 +132,7 @@ class FaceTracker:
 
     def push(self, index: int, view: View) -> list[TrackedFace]:
         """Look at frame `index`; returns the faces seen in it."""
-        small, scale = view.whole(self._config.detect_side)
+        small, scale = view.thumbnail(self._config.detect_side)
         if self._shots.push(small) or (self._shots.in_doubt and self._strangers(view)):
             self._end(self._active, shot_over=True)
             self._shot, self._shot_start = self._shot + 1, index

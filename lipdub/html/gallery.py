@@ -19,7 +19,6 @@ from lipdub.faces.backend import Frame
 from lipdub.faces.crop import crop_matrix
 from lipdub.html.plots import Curve, curves, histogram
 from lipdub.media.video import VideoReader
-from lipdub.media.view import PictureView
 
 MOMENTS = (0.25, 0.5, 0.75)  # of a video, of which pictures are shown
 SIDE = 128  # pixels of a picture
@@ -126,7 +125,7 @@ class Gallery:
             for frame in reader:
                 for place in np.flatnonzero(tracked.rows == frame.index):
                     matrix = crop_matrix(tracked.landmarks[place], SIDE)
-                    found.append(PictureView(frame.picture, tracked.info).patch(matrix, SIDE))
+                    found.append(frame.patch(matrix, SIDE))
                 if frame.index >= tracked.rows[-1]:
                     break
         return np.hstack(found) if found else None

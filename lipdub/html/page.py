@@ -1,4 +1,4 @@
-"""Reports as self-contained HTML pages, without scripts or network.
+"""Reports as HTML pages without network; all but the one of frames side by side are self-contained, without scripts.
 
 The only home of Jinja2; every text goes through its autoescape.
 """
@@ -6,7 +6,7 @@ The only home of Jinja2; every text goes through its autoescape.
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from lipdub import __version__
 from lipdub.dub.report import FacesReport, FaceSummary, SyncReport
-from lipdub.evaluation.pairs import PAIRINGS
+from lipdub.evaluation.pairs import TITLES
 from lipdub.evaluation.quality import Quality, Trace
 from lipdub.evaluation.report import EvalReport, blocks, failures, heading, order_of
 from lipdub.evaluation.table import COLUMNS, Column, Line
@@ -96,7 +96,7 @@ def table_page(report: EvalReport, exhibits: Exhibits) -> str:
             for c in COLUMNS
             if sum(c.key in line.cells for line in lines) > 1
         ]
-        drawn.append((PAIRINGS[pairing], plots))
+        drawn.append((TITLES[pairing], plots))
     return _page(
         "table.html",
         title="Judgement of lip-sync",
@@ -107,6 +107,15 @@ def table_page(report: EvalReport, exhibits: Exhibits) -> str:
         intervals=drawn,
         exhibits=exhibits,
     )
+
+
+def side_by_side_page(pairs: Sequence[Mapping[str, Any]]) -> str:
+    """The page of `lipdub eval --side-by-side`; its pictures lie beside it.
+
+    Args:
+        pairs: of each `name`, `times` of the source's frames in seconds, and `columns` (`side_by_side.Column`).
+    """
+    return _page("side_by_side.html", title="Side by side", pairs=pairs)
 
 
 def _intervals(lines: Sequence[Line], column: Column) -> Markup:

@@ -15,7 +15,7 @@ from typing import Self
 import av
 
 from lipdub.errors import InputError, OutputError, ResourceError
-from lipdub.media.probe import MediaInfo, is_timeline, open_input, probe, require_video
+from lipdub.media.probe import Ending, MediaInfo, is_timeline, open_input, probe, require_video
 from lipdub.process import leave, received
 
 try:
@@ -105,9 +105,9 @@ class AtomicOutput:
         """Delete what runs that were killed left of this target."""
         left: dict[str, list[Path]] = {}
         for path in self._target.parent.iterdir():
-            found = _SIBLING.fullmatch(path.name)
-            if found is not None and found[1] == self._stem(found[3]):
-                left.setdefault(found[2], []).append(path)
+            match = _SIBLING.fullmatch(path.name)
+            if match is not None and match[1] == self._stem(match[3]):
+                left.setdefault(match[2], []).append(path)
         for paths in left.values():
             if not any(_is_locked(path) for path in paths):
                 for path in paths:
@@ -164,13 +164,14 @@ class AtomicOutput:
             raise OutputError(f"cannot put {self.path} in place: {error.strerror}", "check the folder") from error
 
 
-def verify(output: Path, source_info: MediaInfo, n_frames: int) -> None:
+def verify(output: Path, source_info: MediaInfo, n_frames: int, ending: Ending | None = None) -> None:
     """Read the finished file as a stranger would.
 
     Args:
         output: the file, usually still under its temporary name.
         source_info: of the source video.
         n_frames: pictures that were encoded.
+        ending: of the output, where it is not the source's.
 
     Raises:
         OutputError: it cannot be read, a picture is missing, the shape differs, a picture is shown half a frame or
@@ -193,16 +194,16 @@ def verify(output: Path, source_info: MediaInfo, n_frames: int) -> None:
         )
     if not info.audio:
         raise OutputError("the output has no sound", "choose another container for the output")
-    wanted = _times(source_info.path, source.index, source.origin_s)
-    if source.ending is not None:  # then the first picture is where it was, and the last one begins inside
-        last_s = min(times[-1], source.ending.end_s)
-        wanted, times = [wanted[0], last_s], [times[0], times[-1]]
-    if len(wanted) != len(times) or "avi" in (info.format, source_info.format):
+    expected = _times(source_info.path, source.index, source.origin_s)
+    if ending is not None:  # then the first picture is where it was, and the last one begins inside
+        last_s = min(times[-1], ending.end_s)
+        expected, times = [expected[0], last_s], [times[0], times[-1]]
+    if len(expected) != len(times) or "avi" in (info.format, source_info.format):
         return  # pictures without a timestamp of their own: there is nothing to hold to
     if not is_timeline(info.format) or not is_timeline(source_info.format):  # a free clock may start anywhere
-        times, wanted = ([each - listed[0] for each in listed] for listed in (times, wanted))
+        times, expected = ([each - listed[0] for each in listed] for listed in (times, expected))
     limit = max(0.5 / float(source.average_rate), _MATROSKA_CLOCK)
-    worst = max((abs(a - b), b) for a, b in zip(times, wanted, strict=True))
+    worst = max((abs(a - b), b) for a, b in zip(times, expected, strict=True))
     if worst[0] >= limit:
         raise OutputError(
             f"the picture of {worst[1]:.3f} s is shown {worst[0]:.3f} s off its time", "choose another container"

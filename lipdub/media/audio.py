@@ -52,6 +52,15 @@ def load_audio(
     return mixed
 
 
+def audio_duration(path: Path, *, sample_rate: int = 16_000, config: MediaConfig | None = None) -> float:
+    """Seconds from the file's time 0 to the end of its first audio stream, decoded as `load_audio` does.
+
+    Raises:
+        InputError: see `load_audio`.
+    """
+    return len(load_audio(path, sample_rate=sample_rate, config=config)) / sample_rate
+
+
 def _read(
     path: Path,
     sample_rate: int,

@@ -92,15 +92,17 @@ class Signing:
             with c2pa.Builder(manifest, _context()) as builder, self._signer() as signer:
                 builder.set_intent(c2pa.C2paBuilderIntent.EDIT)
                 with source.open("rb") as parent:
-                    told = {"title": source.name, "relationship": "parentOf"}
-                    builder.add_ingredient(told, kind or "application/octet-stream", parent)
-                with unsigned.open("rb") as given, output.open("w+b") as made:
-                    builder.sign(signer, mime, given, made)
+                    ingredient = {"title": source.name, "relationship": "parentOf"}
+                    builder.add_ingredient(ingredient, kind or "application/octet-stream", parent)
+                with unsigned.open("rb") as plain, output.open("w+b") as made:
+                    builder.sign(signer, mime, plain, made)
         except (c2pa.C2paError, OSError) as error:
             raise OutputError(f"the output cannot be signed: {error}", "check the certificate, and the disc") from error
-        found = read_credentials(output)
-        if found is None or found.state != "intact":
-            raise OutputError(f"the output's signature does not hold: {found and found.verdict}", "report it")
+        credentials = read_credentials(output)
+        if credentials is None or credentials.state != "intact":
+            raise OutputError(
+                f"the output's signature does not hold: {credentials and credentials.verdict}", "report it"
+            )
 
     def _signer(self) -> Any:
         import c2pa
@@ -121,14 +123,16 @@ class Signing:
             with c2pa.Builder({"assertions": []}, _context()) as builder, self._signer() as signer:
                 builder.set_intent(c2pa.C2paBuilderIntent.CREATE, c2pa.C2paDigitalSourceType.DIGITAL_CREATION)
                 builder.sign(signer, "audio/wav", silence, signed)
-            found = _read_back("audio/wav", signed)
+            credentials = _read_back("audio/wav", signed)
         except c2pa.C2paError as error:
             raise SetupError(
                 f"cannot sign with {key} and {certificate}: {error}",
                 "give the key of the certificate that comes first, and that certificate's whole chain",
             ) from error
-        if found.state != "intact":
-            raise SetupError(f"a signature with {certificate} is {found.verdict}", "see what C2PA asks of certificates")
+        if credentials.state != "intact":
+            raise SetupError(
+                f"a signature with {certificate} is {credentials.verdict}", "see what C2PA asks of certificates"
+            )
 
 
 def readable() -> bool:
@@ -159,10 +163,10 @@ def _read_back(mime: str, file: Any) -> Credentials:
 
     file.seek(0)
     with c2pa.Reader(mime, file, context=_context()) as reader:
-        told = json.loads(reader.json())
-    manifest = told["manifests"][told["active_manifest"]]
+        report = json.loads(reader.json())
+    manifest = report["manifests"][report["active_manifest"]]
     signature = manifest.get("signature_info", {})
-    failures = told.get("validation_results", {}).get("activeManifest", {}).get("failure", ())
+    failures = report.get("validation_results", {}).get("activeManifest", {}).get("failure", ())
     makers = manifest.get("claim_generator_info", [{}])
     actions = [
         action
@@ -171,7 +175,7 @@ def _read_back(mime: str, file: Any) -> Credentials:
         for action in assertion["data"]["actions"]
     ]
     return Credentials(
-        state="intact" if told.get("validation_state") in ("Valid", "Trusted") else "broken",
+        state="intact" if report.get("validation_state") in ("Valid", "Trusted") else "broken",
         signer=" / ".join(signature[key] for key in ("issuer", "common_name") if signature.get(key)),
         generator=" ".join(makers[0][key] for key in ("name", "version") if makers[0].get(key)),
         actions=tuple(" ".join(filter(None, (each["action"], each.get("digitalSourceType")))) for each in actions),

@@ -21,8 +21,8 @@ class Damage:
     passed: int = 0  # pictures that follow up to the next key frame, built on damaged ones: shown as they are decoded
 
 
-def told_of(damage: Damage) -> str:
-    """One sentence for the person."""
+def damage_text(damage: Damage) -> str:
+    """One sentence for the user."""
     when = f"{damage.first_s:.3f} s"
     if damage.last_s > damage.first_s:
         when = f"{when} to {damage.last_s:.3f} s"
@@ -34,10 +34,10 @@ def told_of(damage: Damage) -> str:
     return f"damage at {when} ({damage.what}): {', '.join(parts) or 'frames are missing'}"
 
 
-def joined(found: Iterable[Damage], gap_s: float) -> tuple[Damage, ...]:
+def joined(places: Iterable[Damage], gap_s: float) -> tuple[Damage, ...]:
     """Damage with what follows within `gap_s` put together."""
     rows: list[Damage] = []
-    for each in sorted(found, key=lambda one: one.first_s):
+    for each in sorted(places, key=lambda one: one.first_s):
         before = rows[-1] if rows else None
         if before is not None and each.first_s - before.last_s <= gap_s:
             rows[-1] = Damage(

@@ -51,8 +51,8 @@ def marks_in(metadata: Mapping[str, str]) -> dict[str, str]:
     if "digital_source_type" not in tags and "digital_source_type=" in comment:
         words, *pairs = comment.partition(" | ")[0].split("; ")
         tags |= {"comment": words} | dict(pair.split("=", 1) for pair in pairs if "=" in pair)
-    if "digital_source_type" not in tags and (said := _SENTENCE.search(comment)) is not None:
-        return {"comment": comment, "lipdub_version": said[1]}
+    if "digital_source_type" not in tags and (match := _SENTENCE.search(comment)) is not None:
+        return {"comment": comment, "lipdub_version": match[1]}
     return {key: tags[key] for key in KEYS if key in tags} if "digital_source_type" in tags else {}
 
 

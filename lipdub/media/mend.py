@@ -56,6 +56,6 @@ def on_one_clock(
 
 def _joints(info: MediaInfo, clocks: dict[int, Clock]) -> dict[int, Clock]:
     """The clocks of the picture and of sounds that go back, by stream."""
-    wanted = [*([info.video.index] if info.video is not None else []), *(each.index for each in info.audio)]
-    found = {index: clocks[index] for index in wanted if index in clocks}
-    return {index: clock for index, clock in found.items() if clock.jump_s > JUMP_S}
+    indices = [*([info.video.index] if info.video is not None else []), *(each.index for each in info.audio)]
+    known = {index: clocks[index] for index in indices if index in clocks}
+    return {index: clock for index, clock in known.items() if clock.jump_s > JUMP_S}

@@ -66,6 +66,7 @@ class RemuxPlan:
     dub: Path
     output: Path  # its ending chooses the container
     video_duration_s: float
+    cut: bool = False  # nothing goes on behind the picture, chapters neither
     streams: StreamPlan | None = None  # None: decided when the file is written
     keep_original_audio: bool = True
     language: str | None = None  # of the dub, as `language_code` takes it; None: what its own file says
@@ -142,7 +143,7 @@ def arguments(plan: RemuxPlan, planned: StreamPlan, items: Sequence[Item], confi
     if plan.language is not None:
         options["metadata:s:1"] = f"language={code_in(container.muxer, language_code(plan.language))}"
     options |= _copied_options(copied, config) | _clock(source, container)
-    if source.ending is not None:  # nothing goes on behind the picture, chapters neither
+    if plan.cut:
         options |= _cut_options(copied, source.origin_s + end_s)
     if not container.stamps and (rate := even_rate(plan.picture)) is not None:
         options["r:0"] = f"{rate.numerator}/{rate.denominator}"  # else it calls its clock's ticks pictures
@@ -300,7 +301,7 @@ def _check_streams(plan: RemuxPlan, streams: StreamPlan, items: Sequence[Item]) 
     for item in items:
         clock = streams.clocks.get(item.index)
         if item.kind == "audio" and clock is not None:
-            stop = min(clock.end_s, end_s) if source.ending is not None else clock.end_s
+            stop = min(clock.end_s, end_s) if plan.cut else clock.end_s
             spans.append((max(0.0, clock.start_s), stop) if not clock.repeats and stop > clock.start_s else (0.0, -1.0))
     first_s = clocks[require_video(made).index].start_s
     at_picture = 0.0 if is_timeline(made.format) else source.start_s - first_s  # a free clock may start anywhere

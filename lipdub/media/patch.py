@@ -15,12 +15,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lipdub.affine import Affine, compose, invert, scale
 from lipdub.faces.backend import Frame
 from lipdub.media.color import Codes, codes, colorspace_of, from_sdr, full_range, to_sdr
 from lipdub.media.planes import Component, Layout, Part, components, layout
 from lipdub.media.probe import VideoInfo
-
-Affine = NDArray[np.float64]  # (2, 3)
 
 _MARGIN = 3  # samples around the crop that a cubic filter may look at
 _MOST = 16  # largest supersampling, which bounds the work for a face of thousands of pixels
@@ -42,10 +41,10 @@ def read_patch(picture: av.VideoFrame, info: VideoInfo, matrix: Affine, size: in
         InputError: a pixel format without support.
         ValueError: a matrix that is not (2, 3), finite and invertible.
     """
-    form, to_crop = layout(picture.format.name), _compose(_checked(matrix), info.display_matrix)
+    form, to_crop = layout(picture.format.name), compose(_checked(matrix), info.display_matrix)
     warped = np.empty((size, size, len(form.parts)), dtype=np.float32)
     for i, component in enumerate(components(picture)):
-        warped[..., i] = _cut(component, form, _compose(to_crop, _grid(component.part, info)), size)
+        warped[..., i] = _cut(component, form, compose(to_crop, _grid(component.part, info)), size)
     warped = np.repeat(warped, 3, axis=2) if form.kind == "gray" else warped
     rgb = _codes(form, info).decode(warped) if form.kind != "gray" else _gray_decode(form, info, warped)
     return np.clip(np.rint(to_sdr(rgb, info.color_trc)), 0, 255).astype(np.uint8)
@@ -79,26 +78,26 @@ def paste_patch(
         return
     if not (np.isfinite(face).all() and np.isfinite(alpha).all()):
         raise ValueError("face and alpha must be finite")
-    form, to_crop = layout(picture.format.name), _compose(_checked(matrix), info.display_matrix)
+    form, to_crop = layout(picture.format.name), compose(_checked(matrix), info.display_matrix)
     picture.make_writable()
     values = _codes(form, info).encode(from_sdr(np.asarray(face, dtype=np.float32), info.color_trc))
     weight = np.clip(np.asarray(alpha, dtype=np.float32), 0.0, 1.0)
     for i, component in enumerate(components(picture)):
-        _blend(component, form, _compose(to_crop, _grid(component.part, info)), values[..., i], weight)
+        _blend(component, form, compose(to_crop, _grid(component.part, info)), values[..., i], weight)
 
 
 def _cut(component: Component, form: Layout, to_crop: Affine, size: int) -> NDArray[np.float32]:
     """One component in the crop's grid; where that is coarser, it is made `times` as large and then averaged."""
-    times = min(_MOST, max(1, math.ceil(1 / _scale(to_crop) - 0.05)))
-    span = _span(_invert(to_crop), (size, size), component.samples.shape, _MARGIN)
+    times = min(_MOST, max(1, math.ceil(1 / scale(to_crop) - 0.05)))
+    span = _span(invert(to_crop), (size, size), component.samples.shape, _MARGIN)
     if span is None:  # the crop lies outside: the nearest edge goes on
-        span = _nearest(_invert(to_crop), (size, size), component.samples.shape)
+        span = _nearest(invert(to_crop), (size, size), component.samples.shape)
     x0, y0, x1, y1 = span
     source = component.samples[y0:y1, x0:x1].astype(np.float32)
     if form.shift:
         source *= np.float32(1 / (1 << form.shift))
     finer = np.array([[times, 0, (times - 1) / 2], [0, times, (times - 1) / 2]])
-    warp = _compose(_compose(finer, to_crop), np.array([[1.0, 0, x0], [0, 1.0, y0]]))
+    warp = compose(compose(finer, to_crop), np.array([[1.0, 0, x0], [0, 1.0, y0]]))
     method = cv2.INTER_CUBIC if times == 1 else cv2.INTER_LINEAR
     side = (size * times, size * times)
     large = cv2.warpAffine(source, warp, side, flags=method, borderMode=cv2.BORDER_REPLICATE)
@@ -116,19 +115,19 @@ def _blend(
     component: Component, form: Layout, to_crop: Affine, values: NDArray[np.float32], weight: NDArray[np.float32]
 ) -> None:
     size = (values.shape[1], values.shape[0])
-    times = max(1, round(_scale(to_crop)))  # > 1: crop pixels for one sample of the picture
+    times = max(1, round(scale(to_crop)))  # > 1: crop pixels for one sample of the picture
     if times > 1:
         small = (-(-size[0] // times), -(-size[1] // times))
         across, down = small[0] / size[0], small[1] / size[1]
         values, weight = _shrunk(values, small), _shrunk(weight, small)
         shrink = np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2]])
-        to_crop, size = _compose(shrink, to_crop), small
-    from_crop = _invert(to_crop)
+        to_crop, size = compose(shrink, to_crop), small
+    from_crop = invert(to_crop)
     span = _span(from_crop, size, component.samples.shape, 1)
     if span is None:
         return
     x0, y0, x1, y1 = span
-    warp = _compose(np.array([[1.0, 0, -x0], [0, 1.0, -y0]]), from_crop)
+    warp = compose(np.array([[1.0, 0, -x0], [0, 1.0, -y0]]), from_crop)
     side = (x1 - x0, y1 - y0)
     target = component.samples[y0:y1, x0:x1]
     old = (target >> form.shift).astype(np.float32) if form.shift else target.astype(np.float32)
@@ -143,22 +142,6 @@ def _checked(matrix: Affine) -> Affine:
     if matrix.shape != (2, 3) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:, :2])) < 1e-9:
         raise ValueError(f"need an invertible (2, 3) affine, got {matrix.tolist()}")
     return matrix
-
-
-def _compose(outer: Affine, inner: Affine) -> Affine:
-    """The affine that applies `inner`, then `outer`."""
-    linear = outer[:, :2] @ inner[:, :2]
-    return np.column_stack([linear, outer[:, :2] @ inner[:, 2] + outer[:, 2]])
-
-
-def _invert(matrix: Affine) -> Affine:
-    linear = np.linalg.inv(matrix[:, :2])
-    return np.column_stack([linear, -linear @ matrix[:, 2]])
-
-
-def _scale(matrix: Affine) -> float:
-    """Length in the target of one pixel of the source."""
-    return math.sqrt(abs(float(np.linalg.det(matrix[:, :2]))))
 
 
 def _grid(part: Part, info: VideoInfo) -> Affine:

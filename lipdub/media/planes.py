@@ -59,19 +59,19 @@ def layout(pix_fmt: str) -> Layout:
     Raises:
         InputError: a format that we cannot paste into (paletted, Bayer, bit-packed, float).
     """
-    found = _planar(pix_fmt) or _semi_planar(pix_fmt) or _packed(pix_fmt)
-    if found is None:
+    form = _planar(pix_fmt) or _semi_planar(pix_fmt) or _packed(pix_fmt)
+    if form is None:
         raise InputError(
             f"pictures of the kind {pix_fmt} are not supported",
             "convert the video first: ffmpeg -i FILE -c:a copy -crf 12 -pix_fmt yuv420p OUT",
         )
-    return found
+    return form
 
 
 def components(picture: av.VideoFrame) -> tuple[Component, ...]:
     """Views of a picture's components. Call `picture.make_writable()` before writing to them."""
     form = layout(picture.format.name)
-    found = []
+    parts = []
     for part in form.parts:
         plane = picture.planes[part.plane]
         stride = abs(plane.line_size) // form.dtype.itemsize
@@ -80,8 +80,8 @@ def components(picture: av.VideoFrame) -> tuple[Component, ...]:
             lines = lines[::-1]
         width = -(-picture.width // part.sub_x)
         height = -(-picture.height // part.sub_y)
-        found.append(Component(lines[:height, part.offset : part.offset + part.step * width : part.step], part))
-    return tuple(found)
+        parts.append(Component(lines[:height, part.offset : part.offset + part.step * width : part.step], part))
+    return tuple(parts)
 
 
 def _dtype(depth: int, order: str | None) -> np.dtype[Any]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import av
 import cv2
@@ -15,6 +13,7 @@ from lipdub.errors import OutputError
 from lipdub.faces.backend import Frame
 from lipdub.media.audio import Waveform
 from lipdub.media.probe import VideoInfo, file_url
+from lipdub.threads import ClosedOrCancelled
 
 CRF, PRESET = "20", "veryfast"  # seen once, and not kept
 SAMPLE_RATE = 48_000  # Hz
@@ -22,9 +21,9 @@ _BLOCK = 1024  # samples that AAC wants at a time
 _FONT, _SHADOW = cv2.FONT_HERSHEY_SIMPLEX, (0, 0, 0)
 
 
-def fitted(info: VideoInfo, most: int) -> tuple[int, int]:
-    """Width and height of a video's upright picture, shrunk to a longest side of `most`, both even."""
-    scale = min(1.0, most / max(info.display_width, info.display_height))
+def fitted(info: VideoInfo, max_side: int) -> tuple[int, int]:
+    """Width and height of a video's upright picture, shrunk to a longest side of `max_side`, both even."""
+    scale = min(1.0, max_side / max(info.display_width, info.display_height))
     return max(2, 2 * round(info.display_width * scale / 2)), max(2, 2 * round(info.display_height * scale / 2))
 
 
@@ -34,8 +33,8 @@ def write_text(page: Frame, text: str, at: tuple[int, int], colour: tuple[int, i
         cv2.putText(page, text, (at[0] + away, at[1] + away), _FONT, size, ink, 1, cv2.LINE_AA)
 
 
-class PreviewWriter:
-    """Writes pictures in order; a context manager.
+class PreviewWriter(ClosedOrCancelled):
+    """Writes pictures in order.
 
     Args:
         path: replaced if it exists; the ending .mp4.
@@ -62,21 +61,6 @@ class PreviewWriter:
         self._video.options = {"crf": CRF, "preset": PRESET}
         self._audio = self._container.add_stream("aac", rate=SAMPLE_RATE, layout="mono") if sound is not None else None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None:
-                self._container.mux(self._video.encode(None))
-                self._write_sound()
-        except (av.error.FFmpegError, OSError) as reason:
-            raise self._refused(reason) from reason
-        finally:
-            self._container.close()
-
     def write(self, picture: Frame, pts: int) -> None:
         """Add a picture (H, W, 3) of the given size, at `pts` of the clock's time base."""
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
@@ -85,6 +69,20 @@ class PreviewWriter:
             self._container.mux(self._video.encode(frame))
         except (av.error.FFmpegError, OSError) as error:
             raise self._refused(error) from error
+
+    def close(self) -> None:
+        """Flush the encoder, write the audio and finish the file."""
+        try:
+            self._container.mux(self._video.encode(None))
+            self._write_sound()
+        except (av.error.FFmpegError, OSError) as error:
+            raise self._refused(error) from error
+        finally:
+            self._container.close()
+
+    def cancel(self) -> None:
+        """Leave the file as it is."""
+        self._container.close()
 
     def _write_sound(self) -> None:
         if self._audio is None or self._sound is None:

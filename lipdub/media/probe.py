@@ -83,17 +83,11 @@ class VideoInfo:
     content_light: tuple[int, int] | None  # HDR: most light of a pixel, of a frame's average, in cd/m2
     dynamic_hdr: str  # HDR metadata of each picture: its kind, or ""
     alpha: bool  # transparency, also where the decoder leaves it out
-    ending: Ending | None = None  # never of `probe`: VideoReader gives fewer or more pictures than there are
 
     @property
     def start_s(self) -> float:
         """When the first picture is shown, on the file's timeline."""
         return float(self.start_pts * self.time_base) - self.origin_s
-
-    @property
-    def lasts_s(self) -> float:
-        """From the first picture to where the last one ends; with an ending, within half a picture."""
-        return self.duration_s if self.ending is None else max(0.0, self.ending.end_s - self.start_s)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,8 +179,8 @@ def probe(path: Path, config: MediaConfig | None = None) -> MediaInfo:
             streams=kinds,
             chapters=len(container.chapters()),
         )
-        told = bool(container.duration)  # a recording that was streamed, or broke off, may not say how long it is
-    return info if told else measured(info, read_clocks(path))
+        has_duration = bool(container.duration)  # a recording that was streamed or broke off may have none
+    return info if has_duration else measured(info, read_clocks(path))
 
 
 def read_clocks(path: Path) -> dict[int, Clock]:
@@ -404,9 +398,9 @@ def _video_info(path: Path, container: InputContainer, stream: av.VideoStream, c
         pix_fmt=frame.format.name,
         bit_depth=frame.format.components[0].bits,
         bit_rate=stream.bit_rate or None,
-        color_primaries=_told(int(frame.color_primaries), int(context.color_primaries)),
-        color_trc=_told(int(frame.color_trc), int(context.color_trc)),
-        colorspace=_told(int(frame.colorspace), int(context.colorspace)),
+        color_primaries=_specified(int(frame.color_primaries), int(context.color_primaries)),
+        color_trc=_specified(int(frame.color_trc), int(context.color_trc)),
+        colorspace=_specified(int(frame.colorspace), int(context.colorspace)),
         color_range=int(frame.color_range) or int(context.color_range),
         interlaced=bool(frame.interlaced_frame),
         container_matrix=matrix,
@@ -431,18 +425,18 @@ def has_alpha(pix_fmt: str) -> bool:
 
 
 def _dynamic_hdr(frame: av.VideoFrame) -> str:
-    found = cast(Mapping[SideDataType, bytes], frame.side_data)
-    return " and ".join(words for kind, words in DYNAMIC_HDR.items() if kind in found)
+    side_data = cast(Mapping[SideDataType, bytes], frame.side_data)
+    return " and ".join(words for kind, words in DYNAMIC_HDR.items() if kind in side_data)
 
 
-def _told(first: int, second: int) -> int:
+def _specified(first: int, second: int) -> int:
     return second if first == UNSPECIFIED else first
 
 
 def _side_data(frame: av.VideoFrame, kind: SideDataType, dtype: str) -> NDArray[np.int64] | None:
     # The stubs say a mapping from names; it is one from kinds, and asking for an absent one is a KeyError.
-    found = cast(Mapping[SideDataType, bytes], frame.side_data)
-    return np.frombuffer(bytes(found[kind]), dtype=dtype).astype(np.int64) if kind in found else None
+    side_data = cast(Mapping[SideDataType, bytes], frame.side_data)
+    return np.frombuffer(bytes(side_data[kind]), dtype=dtype).astype(np.int64) if kind in side_data else None
 
 
 def _matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:

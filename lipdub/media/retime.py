@@ -81,7 +81,7 @@ def read_sentences(path: Path, source: Path | None = None) -> tuple[Sentence, ..
     if path.suffix.lower() == ".json":
         if source is not None:
             raise InputError(f"{path} holds both times of each sentence", "leave out --fit-source")
-        found = _from_json(path)
+        sentences = _from_json(path)
     elif source is None:
         raise InputError(
             f"{path} tells only when the dub speaks", "give the subtitles of the video, too: --fit-source video.srt"
@@ -92,23 +92,23 @@ def read_sentences(path: Path, source: Path | None = None) -> tuple[Sentence, ..
             raise InputError(
                 f"{source} has {len(before)} sentences, {path} has {len(after)}", "both need one cue for each sentence"
             )
-        found = [Sentence(*both) for both in zip(before, after, strict=True)]
-    if not found:
+        sentences = [Sentence(*both) for both in zip(before, after, strict=True)]
+    if not sentences:
         raise InputError(f"{path} holds no sentence", "see `--fit` in docs/how-to.md")
-    found.sort(key=lambda each: each.source)
-    for one, other in pairwise(found):
+    sentences.sort(key=lambda each: each.source)
+    for one, other in pairwise(sentences):
         if other.target[0] < one.target[0] or other.source[0] == one.source[0]:
             where = f"the sentences at {one.source[0]:.2f} s and {other.source[0]:.2f} s of the video"
             raise InputError(f"{path}: {where} change places in the dub", "give sentences in one order in both")
-    return tuple(found)
+    return tuple(sentences)
 
 
 def _from_json(path: Path) -> list[Sentence]:
     try:
-        told = json.loads(_text(path))
+        data = json.loads(_text(path))
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is not JSON: {error}", "check the file") from error
-    rows = told.get("segments") if isinstance(told, dict) else told
+    rows = data.get("segments") if isinstance(data, dict) else data
     if not isinstance(rows, list):
         raise InputError(f"{path} is no list of sentences", 'give [{"source": [0.5, 2.0], "target": [0.7, 2.9]}, ...]')
     return [_sentence(row, f"{path}, sentence {number}") for number, row in enumerate(rows, start=1)]
@@ -147,10 +147,10 @@ def _seconds(value: Any, where: str) -> float:
 def _cues(path: Path) -> list[Span]:
     """The times of each cue of SRT or WebVTT."""
     text = _text(path)
-    found = [_span(list(cue.groups()), f"{path}, cue {n}") for n, cue in enumerate(_CUE.finditer(text), start=1)]
-    if not found:
+    spans = [_span(list(cue.groups()), f"{path}, cue {n}") for n, cue in enumerate(_CUE.finditer(text), start=1)]
+    if not spans:
         raise InputError(f"{path} holds no cue as subtitles have, `00:00:01,000 --> 00:00:02,500`", "give .srt or .vtt")
-    return sorted(found)
+    return sorted(spans)
 
 
 def _text(path: Path) -> str:
@@ -183,7 +183,7 @@ def fitted(
                 f"a sentence begins at {sentence.source[0]:.2f} s, the video ends at {end_s:.2f} s",
                 "give the sentences of this video",
             )
-    knots: list[tuple[float, float | None, float]] = [(start_s, start_s, 0.0)]  # time, wanted time, weight
+    knots: list[tuple[float, float | None, float]] = [(start_s, start_s, 0.0)]  # time, target time, weight
     for sentence, other in zip(sentences, [*sentences[1:], None], strict=False):
         knots.append((max(start_s, sentence.source[0]), sentence.target[0], _START))
         stop = end_s if other is None else other.source[0]
@@ -191,12 +191,12 @@ def fitted(
             knots.append((sentence.source[1], sentence.target[1], _END))
     knots.append((end_s, length_s, _START if length_s is not None else 0.0))
     kept: list[tuple[float, float | None, float]] = [knots[0]]
-    anchors: list[tuple[int, float, float]] = []  # knot, wanted time, weight
-    for time_s, wanted, weight in knots[1:]:
+    anchors: list[tuple[int, float, float]] = []  # knot, target time, weight
+    for time_s, target_s, weight in knots[1:]:
         if time_s - kept[-1][0] > _NEAR_S:
-            kept.append((time_s, wanted, weight))
-        if wanted is not None and weight:
-            anchors.append((len(kept) - 1, wanted + kept[-1][0] - time_s, weight))
+            kept.append((time_s, target_s, weight))
+        if target_s is not None and weight:
+            anchors.append((len(kept) - 1, target_s + kept[-1][0] - time_s, weight))
     times = np.array([time_s for time_s, _, _ in kept])
     free = [] if length_s is not None else [len(times) - 2]  # pieces that keep their speed if they can
     return TimeMap(times, _solved(times, anchors, free, limit))
@@ -221,9 +221,9 @@ def _solved(
         below([(k + 1, 1.0), (k, -1.0)], step * limit)
         below([(k + 1, -1.0), (k, 1.0)], -step / limit)
     cost = [0.0] * count
-    for k, wanted, weight in anchors:
-        below([(k, 1.0), (len(cost), -1.0)], wanted)
-        below([(k, -1.0), (len(cost), -1.0)], -wanted)
+    for k, target_s, weight in anchors:
+        below([(k, 1.0), (len(cost), -1.0)], target_s)
+        below([(k, -1.0), (len(cost), -1.0)], -target_s)
         cost.append(weight)
     for k in free:
         below([(k + 1, 1.0), (k, -1.0), (len(cost), -1.0)], float(steps[k]))
@@ -232,10 +232,10 @@ def _solved(
     line, column, value = (np.array(part) for part in zip(*rows, strict=True))
     matrix = coo_array((value, (line, column)), shape=(len(bounds), len(cost))).tocsr()
     ranges = [(float(times[0]), float(times[0])), *[(0.0, None)] * (len(cost) - 1)]
-    found = linprog(cost, A_ub=matrix, b_ub=bounds, bounds=ranges, method="highs")
-    if found.x is None:
-        raise ValueError(f"no time map: {found.message}")
-    slopes = np.clip(np.diff(found.x[:count]) / steps, 1 / limit, limit)  # to the last digit
+    solution = linprog(cost, A_ub=matrix, b_ub=bounds, bounds=ranges, method="highs")
+    if solution.x is None:
+        raise ValueError(f"no time map: {solution.message}")
+    slopes = np.clip(np.diff(solution.x[:count]) / steps, 1 / limit, limit)  # to the last digit
     output: NDArray[np.float64] = times[0] + np.concatenate([[0.0], np.cumsum(slopes * steps)])
     return output
 

@@ -14,7 +14,7 @@ import av
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError
 from lipdub.media.damage import copies_of
-from lipdub.media.probe import VideoInfo
+from lipdub.media.probe import Ending, VideoInfo
 
 _MARGIN = 30  # pictures before a wanted one at which decoding begins: those around a key frame may not come out whole
 
@@ -33,7 +33,8 @@ class Extension:
     """Pictures behind the last one, without end, each with the ticks for which it is on screen.
 
     Args:
-        info: of the source's picture; its `ending` says what is seen.
+        info: of the source's picture.
+        ending: says what is seen.
         last: the source's last picture; nobody has painted into it yet.
         shown: all pictures of the source.
         decode: reads the source again.
@@ -41,21 +42,25 @@ class Extension:
     """
 
     def __init__(
-        self, info: VideoInfo, last: av.VideoFrame, shown: Sequence[DecodedFrame], decode: Decode, config: MediaConfig
+        self,
+        info: VideoInfo,
+        ending: Ending,
+        last: av.VideoFrame,
+        shown: Sequence[DecodedFrame],
+        decode: Decode,
+        config: MediaConfig,
     ) -> None:
-        assert info.ending is not None
-        self.still = info.ending.extend == "freeze" or len(shown) == 1
-        self._info, self._shown, self._decode = info, shown, decode
+        self.still = ending.extend == "freeze" or len(shown) == 1
+        self._info, self._extend, self._shown, self._decode = info, ending.extend, shown, decode
         bytes_each = sum(plane.buffer_size for plane in last.planes)
         self._piece = max(1, (config.bounce_mib << 20) // max(1, bytes_each))
         self._copies = copies_of(last, info) if self.still else iter(())
 
     def __iter__(self) -> Iterator[tuple[av.VideoFrame, int]]:
-        assert self._info.ending is not None
         if self.still:
             yield from self._frozen()
         while True:
-            if self._info.ending.extend == "bounce":
+            if self._extend == "bounce":
                 yield from self._backwards()
                 yield from self._forwards(first=1)
             else:
@@ -88,14 +93,14 @@ class Extension:
         numbers = {self._shown[number].raw: number for number in range(first, stop)}
         start = self._shown[first - _MARGIN].raw if first > _MARGIN else None
         if start is not None and None not in numbers and len(numbers) == stop - first:
-            found = {}
+            pictures = {}
             for picture in self._decode(start):
                 if picture.pts in numbers:
-                    found[numbers[picture.pts]] = picture
+                    pictures[numbers[picture.pts]] = picture
                 if picture.pts == self._shown[stop - 1].raw:
                     break
-            if len(found) == stop - first:
-                return [found[number] for number in range(first, stop)]
+            if len(pictures) == stop - first:
+                return [pictures[number] for number in range(first, stop)]
         return self._counted(first, stop)
 
     def _counted(self, first: int, stop: int) -> list[av.VideoFrame]:

@@ -35,12 +35,12 @@ class FFmpeg:
 
 def pyav() -> PyAV:
     """Look at the installed PyAV."""
-    wanted = sorted({name for names in ENCODERS.values() for name in names})
+    encoders = sorted({name for names in ENCODERS.values() for name in names})
     return PyAV(
         version=av.__version__,
         ffmpeg=av.ffmpeg_version_info,
-        encoders=tuple(name for name in wanted if name in av.codecs_available),
-        missing=tuple(name for name in wanted if name not in av.codecs_available),
+        encoders=tuple(name for name in encoders if name in av.codecs_available),
+        missing=tuple(name for name in encoders if name not in av.codecs_available),
     )
 
 

@@ -15,7 +15,9 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.video.reformatter import Interpolation, VideoReformatter
+from numpy.typing import NDArray
 
+from lipdub.affine import Affine
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError
 from lipdub.faces.backend import Frame
@@ -34,15 +36,36 @@ _LOCAL = threading.local()  # one scaler a thread: it caches its filters, and is
 
 @dataclass(frozen=True)
 class SourceFrame:
-    """One picture of the source."""
+    """One frame of a video, which knows how it is shown; only what is looked at is converted.
+
+    Matrices are (2, 3), from upright display pixels to those of a crop.
+    """
 
     index: int  # counts from 0 over the whole file
     pts: int  # in the stream's time base
     time_s: float  # on the file's timeline: what the player shows as the position
     picture: av.VideoFrame
-    wanted: bool = True  # inside [start_s, end_s)
+    info: VideoInfo  # of its stream
+    in_range: bool = True  # inside [start_s, end_s)
     added: bool = False  # behind the source's end
     still: bool = False  # the picture before, shown on
+
+    def upright(self, max_side: int | None = None) -> Frame:
+        """The whole frame (H, W, 3) as it is shown, its longest side at most `max_side`; see `upright_rgb`."""
+        return upright_rgb(self.picture, self.info, max_side=max_side)
+
+    def thumbnail(self, max_side: int) -> tuple[Frame, float]:
+        """The frame shrunk to `max_side`, and its scale: pixels of it per display pixel."""
+        frame = self.upright(max_side)
+        return frame, frame.shape[1] / self.info.display_width
+
+    def patch(self, matrix: Affine, size: int) -> Frame:
+        """The crop (size, size, 3) that a matrix cuts out; see `read_patch`."""
+        return read_patch(self.picture, self.info, matrix, size)
+
+    def paste(self, matrix: Affine, face: NDArray[np.float32], alpha: NDArray[np.float32]) -> None:
+        """Blend a crop (H, W, 3) with its opacity (H, W) into the frame, in place; see `paste_patch`."""
+        paste_patch(self.picture, self.info, matrix, face, alpha)
 
 
 class VideoReader:
@@ -50,14 +73,15 @@ class VideoReader:
 
     Up to `config.queue` of them are decoded ahead, in a thread.
 
-    Where `info.ending` says so, they end earlier, within half a picture, or go on behind the source's end; the clock
-    runs on, and each picture is on screen for as long as it was.
+    With an `ending` they end earlier, within half a picture, or go on behind the source's end; the clock runs on, and
+    each picture is on screen for as long as it was.
 
     Args:
         path: the file.
-        info: what `probe` said of its picture stream, and perhaps an ending.
-        start_s: pictures before this time are given with `wanted=False`.
+        info: what `probe` said of its picture stream.
+        start_s: pictures before this time have `in_range=False`.
         end_s: likewise from this time on.
+        ending: where the pictures end, if not where those of the file do.
         config: limits.
 
     Raises:
@@ -73,10 +97,12 @@ class VideoReader:
         *,
         start_s: float | None = None,
         end_s: float | None = None,
+        ending: Ending | None = None,
         config: MediaConfig | None = None,
     ) -> None:
         self.path = Path(path)
         self.video = info
+        self._ending = ending
         self._start = float("-inf") if start_s is None else start_s
         self._end = float("inf") if end_s is None else end_s
         self._config = config or MediaConfig()
@@ -84,7 +110,7 @@ class VideoReader:
         self._container: InputContainer | None = None
         self._position = 0  # pts up to which pictures came out whole
         self._skips = self._config.on_damage == "skip"
-        self._found: list[Damage] = []
+        self._damage: list[Damage] = []
 
     def __enter__(self) -> Self:
         self._container = self._stack.enter_context(open_input(self.path))
@@ -99,14 +125,14 @@ class VideoReader:
     def __iter__(self) -> Iterator[SourceFrame]:
         if self._container is None:
             raise ValueError("VideoReader is used outside its with block")
-        ending = self.video.ending
+        ending = self._ending
         pictures = self._frames(self._container) if ending is None else self._until(ending, self._container)
         return self._stack.enter_context(closing(prefetch(pictures, self._config.queue)))
 
     @property
     def damage(self) -> tuple[Damage, ...]:
         """What was gone over so far."""
-        return joined(self._found, 1.5 / float(self.video.average_rate))
+        return joined(self._damage, 1.5 / float(self.video.average_rate))
 
     @property
     def _step(self) -> int:
@@ -127,16 +153,14 @@ class VideoReader:
             held = frame
         assert held is not None  # `_frames` refuses a stream without a picture
         shown.append(DecodedFrame(held.picture.pts, max(1, held.picture.duration or self._step)))
-        beyond = Extension(self.video, held.picture, shown, self._again, self._config)
+        beyond = Extension(self.video, ending, held.picture, shown, self._again, self._config)
         yield self._trimmed(held, shown[-1].ticks, ending)
         pts, index = held.pts + shown[-1].ticks, held.index + 1
         for picture, ticks in beyond:
             time_s = self._seconds(pts)
             if time_s >= limit:
                 return
-            wanted = self._start <= time_s < self._end
-            frame = SourceFrame(index, pts, time_s, picture, wanted, added=True, still=beyond.still)
-            yield self._trimmed(frame, ticks, ending)
+            yield self._trimmed(self._frame(index, pts, picture, still=beyond.still, added=True), ticks, ending)
             index, pts = index + 1, pts + ticks
 
     def _trimmed(self, frame: SourceFrame, ticks: int, ending: Ending) -> SourceFrame:
@@ -161,9 +185,8 @@ class VideoReader:
     def _stream(self, container: InputContainer) -> av.VideoStream:
         stream = container.streams[self.video.index]
         assert isinstance(stream, av.VideoStream)
-        stream.thread_type = (
-            "NONE" if self._skips else "AUTO"
-        )  # with threads, damage is not marked, or not always alike
+        # With threads, damage is not marked, or not always alike.
+        stream.thread_type = "NONE" if self._skips else "AUTO"
         return stream
 
     def _frames(self, container: InputContainer) -> Generator[SourceFrame]:
@@ -172,7 +195,7 @@ class VideoReader:
         index, ends = 0, self.video.start_pts
         last: int | None = None
         whole: Iterator[av.VideoFrame] | None = None  # copies of the last picture that is not marked as damaged
-        n_found = 0
+        n_at_key = 0
         self._position = ends
         for picture in self._decode(container, self._stream(container)):
             pts = ends if picture.pts is None else picture.pts  # AVI may give none: the next regular place
@@ -182,13 +205,20 @@ class VideoReader:
             picture, still = self._checked(picture, pts, whole), picture.is_corrupt
             if self._skips and not still:
                 whole = copies_of(picture, self.video)
-                n_found = len(self._found) if key else n_found
-                if len(self._found) > n_found:
+                n_at_key = len(self._damage) if key else n_at_key
+                if len(self._damage) > n_at_key:
                     self._damaged(time_s, "it builds on damaged frames", passed=1)
-            yield SourceFrame(index, pts, time_s, picture, self._start <= time_s < self._end, still=still)
+            yield self._frame(index, pts, picture, still=still)
             index, last, ends = index + 1, pts, pts + max(1, picture.duration or step)
             self._position = ends
         self._check_end(index, ends, step)
+
+    def _frame(
+        self, index: int, pts: int, picture: av.VideoFrame, *, still: bool = False, added: bool = False
+    ) -> SourceFrame:
+        time_s = self._seconds(pts)
+        in_range = self._start <= time_s < self._end
+        return SourceFrame(index, pts, time_s, picture, self.video, in_range, added=added, still=still)
 
     def _seconds(self, pts: int) -> float:
         return float(pts * self.video.time_base) - self.video.origin_s
@@ -261,7 +291,7 @@ class VideoReader:
                 "go on over it with --on-damage skip, get the file again, or write what is left of it anew: "
                 "ffmpeg -i FILE -c:v libx264 -crf 12 -c:a flac WHOLE.mkv",
             ) from error
-        self._found.append(Damage(first_s=round(time_s, 3), last_s=round(time_s, 3), what=what, **counts))
+        self._damage.append(Damage(first_s=round(time_s, 3), last_s=round(time_s, 3), what=what, **counts))
 
 
 def upright_rgb(picture: av.VideoFrame, video: VideoInfo, *, max_side: int | None = None) -> Frame:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 from io import BytesIO
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import av
 from av.codec.context import Flags
@@ -20,10 +18,10 @@ from lipdub.media.color import colorspace_of, full_range
 from lipdub.media.containers import container_of, movie_clock
 from lipdub.media.encoders import FULL, HARDWARE, LIMITED, choose_encoding
 from lipdub.media.probe import VideoInfo, file_url
-from lipdub.threads import BackgroundWorker
+from lipdub.threads import BackgroundWorker, ClosedOrCancelled
 
 
-class VideoWriter:
+class VideoWriter(ClosedOrCancelled):
     """Encodes pictures to an intermediate MP4 or QuickTime file with the source's size, clock, shape and colour tags.
 
     The encoder works in a thread of its own, for which up to `config.queue` pictures wait.
@@ -97,18 +95,6 @@ class VideoWriter:
                 ) from error
             raise _refused(self.path, error) from error
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self._behind.cancel()
-            self._container.close()  # no flush: the file is of no use
-
     @property
     def length_s(self) -> float:
         """From the source's first picture to the end of the last one that was written."""
@@ -142,12 +128,17 @@ class VideoWriter:
         """Flush the encoder and finish the file."""
         try:
             try:
-                self._behind.finish()
+                self._behind.close()
                 self._mux(self._stream.encode(None), last=True)
             finally:
                 self._container.close()
         except (av.error.FFmpegError, OSError) as error:
             raise _refused(self.path, error) from error
+
+    def cancel(self) -> None:
+        """Leave the file as it is, which is of no use."""
+        self._behind.cancel()
+        self._container.close()
 
     def _converted(self, picture: av.VideoFrame) -> av.VideoFrame:
         """In the encoder's pixel format; FFmpeg's own conversion would guess matrix and range."""

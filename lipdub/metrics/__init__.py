@@ -1,7 +1,7 @@
 """What is measured of a dub: the image metrics of Table 4.1 [4.1], and what the field uses beside them.
 
     psnr_masked, laplacian_variance, ring_jitter    pictures, inside a mask
-    landmark_distance, mouth_opening                landmarks in iBUG order
+    landmark_distance, mouth_opening, over_eyes     landmarks in iBUG order
     agreement, articulation, opening_range, silence_motion      curves of mouth opening against time
     silent_frames                                   the sound beside them
 
@@ -131,8 +131,27 @@ def mouth_opening(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
     Raises:
         ValueError: another shape.
     """
+    return over_eyes(landmarks, UPPER_LIP, LOWER_LIP)
+
+
+def over_eyes(landmarks: NDArray[np.floating], a: int, b: int) -> NDArray[np.float64]:
+    """Distance of two landmarks over that of the outer eye corners.
+
+        d_t = || p_a - p_b || / || p_36 - p_45 ||        (iBUG numbers from 0)
+
+    Args:
+        landmarks: (T, 68, 2), any pixels.
+        a: number of a landmark.
+        b: likewise.
+
+    Returns:
+        (T,). NaN where landmarks are.
+
+    Raises:
+        ValueError: another shape.
+    """
     _check_landmarks(landmarks)
-    return _distance(landmarks, UPPER_LIP, LOWER_LIP) / _distance(landmarks, *EYE_CORNERS)
+    return _distance(landmarks, a, b) / _distance(landmarks, *EYE_CORNERS)
 
 
 def landmark_distance(fake: NDArray[np.floating], real: NDArray[np.floating]) -> float:

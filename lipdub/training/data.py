@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 from torch import Tensor
 
+from lipdub.affine import transform
 from lipdub.config import Config
 from lipdub.data.shards import unpacked
 from lipdub.data.store import AGAIN, RATE, ClipEntry, read_clip, read_manifest
 from lipdub.errors import InputError
 from lipdub.faces.backend import Frame
-from lipdub.faces.crop import OPENINGS, mouth_mask, mouth_shape, parted_lips, relative_shape, shape_code, transform
+from lipdub.faces.crop import OPENINGS, mouth_mask, mouth_shape, parted_lips, relative_shape, shape_code
 from lipdub.faces.references import cluster, sharpness
 from lipdub.mel import mel_windows
 from lipdub.models.layers import mask_lower_half

@@ -77,7 +77,7 @@ def landmark_loss(maps: Tensor, logits: Tensor, true_points: Tensor, is_face: Te
 class FaceTraining:
     """One face network, its averaged copy, optimizer and labelled pictures.
 
-    Nothing is held out: benchmarks/faces.py measures the networks on other footage.
+    Nothing is held out: `python -m benchmarks faces` measures the networks on other footage.
 
     Args:
         network: detector or landmarks.

@@ -24,11 +24,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lipdub.config import Config, from_dict, to_dict
+from lipdub.config import Config, to_dict
 from lipdub.data.settings import keep_settings
 from lipdub.errors import InputError
+from lipdub.weights_export import CHECKPOINT, SETTINGS
 
-CHECKPOINT, SETTINGS, NOT_FINITE = "checkpoint.pt", "config.json", "not-finite.pt"
+NOT_FINITE = "not-finite.pt"
 SECTIONS = (
     "mel",
     "reference",
@@ -61,20 +62,6 @@ class TrainProgress:
     wait: float  # share of that time in which steps waited for samples
     left_s: float | None  # None before it is known
     skipped: int  # steps that were left out because a loss was not finite
-
-
-def run_config(folder: Path) -> Config:
-    """The configuration that a run's folder was made with; sections that training does not read are the defaults.
-
-    Raises:
-        InputError: no run there, or one of another version.
-    """
-    path = folder / SETTINGS
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}", "give the folder of a `lipdub train` run") from error
-    return from_dict(Config, settings)
 
 
 class Run:

@@ -22,11 +22,10 @@ from lipdub.training.audio import AudioTraining
 from lipdub.training.data import ClipSet
 from lipdub.training.engine import Engine
 from lipdub.training.expert import ExpertTraining
-from lipdub.training.export import STAGES, export
 from lipdub.training.faces import FaceTraining
 from lipdub.training.generator import GeneratorTraining
 from lipdub.training.loop import Stage, train_steps
-from lipdub.training.run import CHECKPOINT, Run, TrainProgress, run_config
+from lipdub.training.run import Run, TrainProgress
 from lipdub.training.widen import widened
 from lipdub.weights import (
     RUN_WEIGHTS,
@@ -38,6 +37,7 @@ from lipdub.weights import (
     load_state,
     locate,
 )
+from lipdub.weights_export import CHECKPOINT, STAGES, export, run_config
 
 EXPERT_2, ADVERSARIAL_2 = 0.1, 0.01  # weights of stage 2 where none are set [3.7]
 START = "start.safetensors"  # in a run's folder: what it began with, where that was another run

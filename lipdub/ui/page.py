@@ -141,8 +141,8 @@ class Desk:
             ids = [face.id for face in faces]
             choices = [(f"id {number}", str(number)) for number in sorted(set(ids))]
             people = f"{len(choices)} {'person' if len(choices) == 1 else 'people'}"
-            found = f"<p>{people} found; click on pictures to choose.</p>"
-            yield found, gr.Gallery(shown, visible=True), gr.CheckboxGroup(choices, value=[], visible=True), ids
+            summary = f"<p>{people} found; click on pictures to choose.</p>"
+            yield summary, gr.Gallery(shown, visible=True), gr.CheckboxGroup(choices, value=[], visible=True), ids
 
     def dub(self, *values: Any) -> Iterator[tuple[Any, ...]]:
         """Begin a dub and follow it; the values are those of the form."""
@@ -280,8 +280,8 @@ def error_html(error: LipdubError) -> str:
 
 def status_html(status: Status) -> str:
     """A bar, the stage with its number, the time left, and warnings so far."""
-    told = "".join(f"<li>{html.escape(warning)}</li>" for warning in status.warnings)
-    warnings = f"<b>Warnings</b><ul>{told}</ul>" if told else ""
+    items = "".join(f"<li>{html.escape(warning)}</li>" for warning in status.warnings)
+    warnings = f"<b>Warnings</b><ul>{items}</ul>" if items else ""
     if status.error is not None:
         return error_html(status.error) + warnings
     if status.state == "cancelled":

@@ -70,7 +70,7 @@ class Run:
 
     def _run(self) -> None:
         try:
-            self._end(state="done", report=self._work(self._heard))
+            self._end(state="done", report=self._work(self._on_event))
         except _Cancelled:
             self._end(state="cancelled")
         except LipdubError as error:
@@ -83,7 +83,7 @@ class Run:
     def _end(self, **changes: Any) -> None:
         self._status = replace(self._status, seconds=time.monotonic() - self._started, **changes)
 
-    def _heard(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         if isinstance(event, Stage):
             self._stage_started = time.monotonic()
             self._status = replace(

@@ -35,7 +35,7 @@ class Portrait:
 
 @pytest.fixture
 def demo(tmp_path: Path, generator_file: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    monkeypatch.setattr("lipdub.dub.inputs.face_backend", lambda name, config, device: Portrait())
+    monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: Portrait())
     monkeypatch.chdir(tmp_path)
 
     def run(*args: str) -> Result:

@@ -37,7 +37,7 @@ def run(face_clip, fake_faces, generator_file: Path, tmp_path: Path, monkeypatch
             points[66, 1] += side - 50
             return points
 
-    monkeypatch.setattr("lipdub.dub.inputs.face_backend", lambda name, config, device: fake_faces())
+    monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
     monkeypatch.setattr("lipdub.evaluation.landmark_track.MeshLandmarkTracker", SquareLandmarkTracker)
     monkeypatch.setattr("lipdub.evaluation.quality.find", lambda entry: None)  # no bundled expert: faster
     (tmp_path / "clips").mkdir()
@@ -191,3 +191,22 @@ def test_a_split_alone_judges_the_footage_that_was_prepared(monkeypatch: pytest.
     (tmp_path / "footage").rmdir()
     result = CliRunner().invoke(app, ["eval", "--split", "test"])
     assert result.exit_code == 3 and "has gone" in result.stderr
+
+
+def test_dubs_of_one_video_are_judged_by_its_audio(run, face_clip, speech, tmp_path: Path) -> None:
+    source = face_clip(lambda t: [(50, 20, 56)], "source.mp4", n_frames=30)
+    words = ["eval", source, "--audio", speech(1.2), "--videos", f"copy={source}", "-o", tmp_path / "out"]
+    words += ["--side-by-side", "-q", *(f"--{name}={tmp_path / 'clips' / 'a.mp4'}" for name in ("yunet", "mesh"))]
+    result = CliRunner().invoke(app, list(map(str, words)))
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[0] == "given audio"
+    assert result.stdout.splitlines()[1].split() == ["source", "untouched", "copy"]
+    assert (tmp_path / "out" / "side-by-side" / "index.html").is_file()
+    lacking = CliRunner().invoke(app, ["eval", str(source), "--videos", f"copy={source}", "-o", str(tmp_path / "b")])
+    assert lacking.exit_code == 2 and "--audio" in lacking.output
+    folder = CliRunner().invoke(app, ["eval", str(tmp_path), "--audio", str(source), "-o", str(tmp_path / "b")])
+    assert folder.exit_code == 2 and "one video" in folder.output
+    absent = CliRunner().invoke(
+        app, ["eval", str(source), "--audio", str(source), "--videos", "a=nosuch.mp4", "-o", "b"]
+    )
+    assert absent.exit_code == 3 and "no file nosuch.mp4" in absent.output

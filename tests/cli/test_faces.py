@@ -22,7 +22,7 @@ def video(face_clip) -> Path:
 
 @pytest.fixture
 def faces(fake_faces, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    for place in ("face_list", "inputs"):
+    for place in ("face_list", "networks"):
         monkeypatch.setattr(f"lipdub.dub.{place}.face_backend", lambda name, config, device: fake_faces())
 
     def run(video: Path, *args: object, command: str = "faces") -> Result:

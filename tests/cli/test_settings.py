@@ -126,7 +126,7 @@ def test_a_quality_is_spelt_out_and_gives_way_to_what_is_typed(monkeypatch: pyte
 
 def test_balanced_is_the_default() -> None:
     assert load_config(settings.Quality.balanced.preset) == load_config()
-    assert settings.Quality.fast.told == "--set sync.detail=1 --set media.preset=veryfast"
+    assert settings.Quality.fast.overrides == "--set sync.detail=1 --set media.preset=veryfast"
 
 
 def test_a_deprecated_option_is_read_and_told(monkeypatch: pytest.MonkeyPatch) -> None:

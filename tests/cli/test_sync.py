@@ -38,7 +38,7 @@ def sync(
     face_clip, speech, generator_file: Path, fake_faces, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Result]:
     """Run `lipdub sync` on a made clip; keywords replace the clip, the dub and the weights."""
-    monkeypatch.setattr("lipdub.dub.inputs.face_backend", lambda name, config, device: fake_faces())
+    monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
 
     def run(
         *args: str, video: Path | None = None, audio: Path | None = None, weights: str | Path = generator_file
@@ -215,7 +215,7 @@ def test_an_absent_device_or_face_finder_is_exit_code_6(sync, monkeypatch, outpu
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     result = sync("--device", "cuda")
     assert result.exit_code == 6 and "--device cpu" in result.stderr
-    monkeypatch.setattr("lipdub.dub.inputs.face_backend", face_backend)
+    monkeypatch.setattr("lipdub.dub.networks.face_backend", face_backend)
     result = sync("--detector", "nosuch")
     assert result.exit_code == 6 and "builtin" in result.stderr
     assert not list(output.parent.iterdir())

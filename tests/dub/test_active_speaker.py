@@ -40,8 +40,8 @@ def test_the_mouth_that_fits_the_sound_speaks_when_it_does() -> None:
 def test_it_is_sure_only_of_a_sound_that_fits_where_it_is() -> None:
     sound = syllables(0)
     speaker, still = track(0, 0.05 * sound), track(1, np.zeros(SIZE))
-    assert score_speakers([speaker, still], heard(sound), RATE).sure
-    unsure = [not score_speakers([speaker, still], heard(syllables(seed)), RATE).sure for seed in range(1, 13)]
+    assert score_speakers([speaker, still], heard(sound), RATE).certain
+    unsure = [not score_speakers([speaker, still], heard(syllables(seed)), RATE).certain for seed in range(1, 13)]
     assert sum(unsure) >= 9  # one in ten may be taken for sure by chance
 
 

@@ -8,30 +8,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lipdub.affine import transform
 from lipdub.config import Config, load_config
-from lipdub.dub.analyze import Analysis, choose, track_faces
+from lipdub.dub.analyze import DubPlan, plan_faces, track_faces
 from lipdub.errors import NoFaceError
-from lipdub.faces.crop import TEMPLATE, transform
+from lipdub.faces.crop import TEMPLATE
 from lipdub.faces.references import ReferencePool, Selection
 from lipdub.faces.selection import ids_of
-from lipdub.media.probe import probe, require_video
+from lipdub.media.source import open_source
 
 Box = tuple[float, float, float, float]
 FACE = (50, 30, 56)
 SIZE = 32
 
 
-def analyze(video: Path, finder: object, config: Config, *, face: str | tuple = "largest", **options) -> Analysis:
-    info = require_video(probe(video))
-    numbered = ids_of(face) is not None
-    return choose(
-        track_faces(video, info, finder, config, numbered=numbered, **options), video, info, config, face=face
-    )
+def analyze(video: Path, finder: object, config: Config, *, face: str | tuple = "largest", **options) -> DubPlan:
+    source = open_source(video, config.media)
+    faces = track_faces(source, finder, config, numbered=ids_of(face) is not None, **options)
+    return plan_faces(source, faces, config, face=face)
 
 
 @pytest.fixture
-def look(fake_faces) -> Callable[..., Analysis]:
-    def run(video: Path, config: Config | None = None, ghosts: Sequence[Box] = (), **options: object) -> Analysis:
+def look(fake_faces) -> Callable[..., DubPlan]:
+    def run(video: Path, config: Config | None = None, ghosts: Sequence[Box] = (), **options: object) -> DubPlan:
         return analyze(video, fake_faces(ghosts), config or load_config("debug"), **options)
 
     return run

@@ -13,7 +13,7 @@ from lipdub.dub import sync as sync_module
 from lipdub.dub.analyze import FaceTracks, track_faces
 from lipdub.dub.cache import AnalysisCache, FaceTracksRequest, cached_tracks
 from lipdub.faces.references import Selection
-from lipdub.media.probe import probe, require_video
+from lipdub.media.source import open_source
 
 
 def one(number: int) -> list[tuple[float, float, float]]:
@@ -23,7 +23,8 @@ def one(number: int) -> list[tuple[float, float, float]]:
 @pytest.fixture
 def found(face_clip, fake_faces) -> FaceTracks:
     two = face_clip(lambda n: [(20 + n, 30, 50), (120, 40, 44)] if n < 8 else [(20 + n, 30, 50)], n_frames=12)
-    return track_faces(two, require_video(probe(two)), fake_faces(), load_config("debug"))
+    config = load_config("debug")
+    return track_faces(open_source(two, config.media), fake_faces(), config)
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def test_the_entry_that_was_not_used_for_longest_goes_first(found: FaceTracks, t
     assert cache.recall("old") is not None  # and so becomes the newest
     size = (tmp_path / "old.npz").stat().st_size
     small = AnalysisCache(tmp_path, max_mib=1)
-    small._most = 3 * size + size // 2
+    small._max_bytes = 3 * size + size // 2
     small.keep("more", found)
     assert {path.stem for path in small.entries()} == {"more", "old", "new"}
     assert small.clear() == 3 * size

@@ -8,7 +8,7 @@ import torch
 from lipdub.config import load_config
 from lipdub.dub.analyze import track_faces
 from lipdub.dub.cores import shared_cores
-from lipdub.media.probe import probe, require_video
+from lipdub.media.source import open_source
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,8 @@ def test_a_film_is_looked_through_with_shared_cores(face_clip, fake_faces) -> No
 
     torch.set_num_threads(4)
     video = face_clip(lambda number: [(30, 20, 60)], n_frames=5)
-    track_faces(video, require_video(probe(video)), Watched(), load_config("debug"))
+    config = load_config("debug")
+    track_faces(open_source(video, config.media), Watched(), config)
     assert seen == {2} and torch.get_num_threads() == 4
 
 

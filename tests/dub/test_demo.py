@@ -8,7 +8,7 @@ import pytest
 
 from lipdub.config import SyncConfig
 from lipdub.dub.demo import RATE, SAMPLE_RATE, SIDE, babble, make_demo_inputs, portrait_frames
-from lipdub.dub.driving_audio import silence_gate
+from lipdub.dub.driving_audio import loudness_levels, silence_gate
 from lipdub.media.audio import load_audio
 from lipdub.media.probe import probe
 
@@ -18,7 +18,7 @@ def test_the_voice_has_syllables_and_rests(seconds: float) -> None:
     sound = babble(seconds)
     assert sound.shape == (round(seconds * SAMPLE_RATE),) and sound.dtype == np.float32
     assert np.abs(sound).max() == pytest.approx(0.5)
-    gate = silence_gate(sound, SAMPLE_RATE, SyncConfig())
+    gate = silence_gate(loudness_levels(sound, SAMPLE_RATE), SyncConfig())
     assert gate[:25].max() == 0  # it starts with a closed mouth
     assert (gate == 1).mean() > 0.15
     if seconds == 6.0:

@@ -11,6 +11,7 @@ from lipdub.dub.driving_audio import (
     LEVEL_STEP_S,
     DrivingAudio,
     analyze_audio,
+    loudness_levels,
     predict_mouth_shapes,
     silence_gate,
     windows_at,
@@ -29,7 +30,7 @@ def sound(*parts: tuple[float, float]) -> np.ndarray:
 
 
 def gate(*parts: tuple[float, float]) -> np.ndarray:
-    return silence_gate(sound(*parts), RATE, SYNC)
+    return silence_gate(loudness_levels(sound(*parts), RATE), SYNC)
 
 
 def test_digital_silence_is_shut() -> None:
@@ -83,7 +84,7 @@ def test_one_word_in_a_long_silence_is_heard() -> None:
 
 @pytest.mark.parametrize("n_samples", [1, 100, 1600])
 def test_the_shortest_sounds_have_a_gate_of_their_length(n_samples: int) -> None:
-    values = silence_gate(np.full(n_samples, 0.3, np.float32), RATE, SYNC)
+    values = silence_gate(loudness_levels(np.full(n_samples, 0.3, np.float32), RATE), SYNC)
     assert values.shape == (-(-n_samples // 160),) and (values == 1).all()
 
 

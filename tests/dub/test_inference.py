@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from lipdub.config import Config
-from lipdub.dub.analyze import Analysis, FaceJob
+from lipdub.dub.analyze import DubPlan, FaceJob
 from lipdub.dub.driving_audio import analyze_audio
 from lipdub.dub.inference import FaceCrop, GeneratedFace, GeneratorRunner
-from lipdub.dub.inputs import load_network
+from lipdub.dub.networks import load_network
 from lipdub.errors import ResourceError
 from lipdub.faces.crop import TEMPLATE, crop_matrix
 from lipdub.faces.references import Selection
@@ -37,7 +37,7 @@ def job(number: int, first: int, n_rows: int, weight: np.ndarray | None = None, 
     return FaceJob(track, matrices, weight, {number: references}, shown, np.tile(each, (n_rows, 1)))
 
 
-def targets(analysis: Analysis) -> list[FaceCrop]:
+def targets(analysis: DubPlan) -> list[FaceCrop]:
     """All faces of all jobs in order of time."""
     rng = np.random.default_rng(7)
     found = [
@@ -71,7 +71,7 @@ def runner_of(generator_file: Path):
         sync = replace(config.sync, batch_size=batch_size)
         speech = analyze_audio(tone, config.mel, sync)
         last = max(each.track.frames.stop for each in jobs)
-        analysis = Analysis((np.arange(last) + 0.5) / 25, jobs, {})
+        analysis = DubPlan((np.arange(last) + 0.5) / 25, jobs, {})
         return GeneratorRunner(network, analysis, [speech], replace(config, sync=sync), CPU), calls
 
     return make
@@ -85,7 +85,7 @@ def close(a: list[GeneratedFace | None], b: list[GeneratedFace | None]) -> bool:
 def test_a_face_is_painted_from_its_sound_and_its_own_references(runner_of, generator_file: Path) -> None:
     jobs = [job(0, 0, 2), job(1, 0, 2)]
     runner, _ = runner_of(jobs)
-    faces = targets(Analysis(np.zeros(2), jobs, {}))
+    faces = targets(DubPlan(np.zeros(2), jobs, {}))
     painted = runner.run(faces)
     assert [p.face.shape for p in painted] == [(SIZE, SIZE, 3)] * 4 and painted[0].mask.shape == (SIZE, SIZE)
     assert min(p.face.min() for p in painted) >= 0 and 5 < max(p.face.max() for p in painted) <= 255
@@ -100,13 +100,13 @@ def test_a_face_is_painted_from_its_sound_and_its_own_references(runner_of, gene
 def test_no_call_holds_more_faces_than_a_batch(runner_of) -> None:
     jobs = [job(number, 0, 1) for number in range(7)]
     runner, calls = runner_of(jobs, batch_size=3)
-    assert len(runner.run(targets(Analysis(np.zeros(1), jobs, {})))) == 7
+    assert len(runner.run(targets(DubPlan(np.zeros(1), jobs, {})))) == 7
     assert [faces for faces, _ in calls] == [3, 3, 1]
 
 
 def test_out_of_memory_halves_the_batch_for_good_and_changes_nothing_else(runner_of) -> None:
     jobs = [job(0, 0, 14)]
-    faces = targets(Analysis(np.zeros(14), jobs, {}))
+    faces = targets(DubPlan(np.zeros(14), jobs, {}))
     wanted = runner_of(jobs, batch_size=8)[0].run(faces)
     runner, calls = runner_of(jobs, batch_size=8, most=2)
     got = runner.run(faces[:8]) + runner.run(faces[8:])
@@ -118,7 +118,7 @@ def test_out_of_memory_with_one_face_is_an_error(runner_of) -> None:
     jobs = [job(0, 0, 4)]
     runner, calls = runner_of(jobs, most=0)
     with pytest.raises(ResourceError, match="one face"):
-        runner.run(targets(Analysis(np.zeros(4), jobs, {})))
+        runner.run(targets(DubPlan(np.zeros(4), jobs, {})))
     assert [size for size, _ in calls] == [4, 2, 1]
 
 
@@ -129,7 +129,7 @@ def test_references_are_encoded_once_and_only_while_their_track_lasts(runner_of,
     monkeypatch.setattr(
         Generator, "encode_references", lambda self, *given: (encoded.append(given[0].numpy()), real(self, *given))[1]
     )
-    faces = targets(Analysis(np.zeros(16), jobs, {}))
+    faces = targets(DubPlan(np.zeros(16), jobs, {}))
     for start in range(0, len(faces), 2):
         runner.run(faces[start : start + 2])
     assert len(encoded) == 3
@@ -146,7 +146,7 @@ def test_a_generator_of_the_thesis_hears_windows(tiny_config: Config) -> None:
     network = Generator(replace(tiny_config.generator, mask_head=False)).eval()
     loud = 0.3 * np.sin(2 * np.pi * 180 * np.arange(16000) / 16000).astype(np.float32)
     jobs = [job(0, 0, 2)]
-    analysis = Analysis(np.array([0.3, 0.5]), jobs, {})
+    analysis = DubPlan(np.array([0.3, 0.5]), jobs, {})
     faces = targets(analysis)
     results = []
     for sound in (loud, np.zeros_like(loud)):
@@ -180,7 +180,7 @@ def fine_target(each: FaceJob, seed: int, number: int = 0) -> FaceCrop:
 def runner_for(network: Generator, config: Config, jobs: list[FaceJob], **how: bool) -> GeneratorRunner:
     tone = 0.3 * np.sin(2 * np.pi * 180 * np.arange(16000) / 16000).astype(np.float32)
     speech = analyze_audio(tone, config.mel, config.sync)
-    return GeneratorRunner(network, Analysis(np.array([0.3, 0.5]), jobs, {}), [speech], config, CPU, **how)
+    return GeneratorRunner(network, DubPlan(np.array([0.3, 0.5]), jobs, {}), [speech], config, CPU, **how)
 
 
 def test_a_warp_works_in_the_resolution_of_the_picture(tiny_config: Config) -> None:
@@ -242,7 +242,7 @@ def bundled_runner(precision: str, device: torch.device = CPU) -> tuple[Generato
     chosen = Selection(smooth_faces(4, 2 * size, 1), landmarks[:4], shapes[:4], each, each, shapes[0])
     views = np.tile(each, (8, 1))
     faced = FaceJob(track, np.zeros((8, 2, 3)), np.ones(8, np.float32), {0: chosen}, shapes, views, detail=2)
-    analysis = Analysis((np.arange(8) + 0.5) / 25, [faced], {})
+    analysis = DubPlan((np.arange(8) + 0.5) / 25, [faced], {})
     noise = np.random.default_rng(4).normal(0, 0.1, 16000).astype(np.float32)
     encoder, _ = load_audio_encoder("audio", config)
     speech = analyze_audio(noise, config.mel, config.sync, encoder=encoder)
@@ -276,7 +276,7 @@ def test_a_gpu_paints_what_a_cpu_does(precision: str, most: float) -> None:
 
 def test_what_half_precision_cannot_hold_is_painted_in_full(runner_of, monkeypatch) -> None:
     jobs = [job(0, 0, 6)]
-    faces = targets(Analysis(np.zeros(6), jobs, {}))
+    faces = targets(DubPlan(np.zeros(6), jobs, {}))
     wanted = runner_of(jobs)[0].run(faces)
     runner, _ = runner_of(jobs)
     runner._half = torch.bfloat16

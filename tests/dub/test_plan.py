@@ -11,8 +11,8 @@ import pytest
 
 from lipdub.config import Config, MediaConfig
 from lipdub.dub import SyncOptions, SyncPlan, plan_sync
-from lipdub.dub.analyze import Analysis
-from lipdub.dub.trial import KEY_EVERY, Costs
+from lipdub.dub.analyze import DubPlan
+from lipdub.dub.estimate import KEY_EVERY, Costs
 from lipdub.errors import InputError, NoFaceError, OutputError, SetupError
 from lipdub.events import Event, Plan, Stage, Warning_
 from lipdub.media.atomic import AtomicOutput
@@ -23,7 +23,7 @@ FACE, LEFT, RIGHT = (50, 30, 56), (6, 34, 48), (90, 30, 60)
 @pytest.fixture
 def plan(generator_file: Path, fake_faces, tmp_path: Path, monkeypatch) -> Callable[..., SyncPlan]:
     """Run `plan_sync`; checks that no file is made or changed. `plan.events` holds what it told."""
-    monkeypatch.setattr("lipdub.dub.inputs.face_backend", lambda name, config, device: fake_faces())
+    monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
     (tmp_path / "planned").mkdir()
     events: list[Event] = []
 
@@ -157,7 +157,7 @@ def test_the_estimate_counts_picture_sound_and_what_is_kept(plan, dub, face_clip
 
 
 def test_a_full_disc_is_a_warning(plan, face_clip, speech, monkeypatch) -> None:
-    monkeypatch.setattr("lipdub.dub.plan.shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
+    monkeypatch.setattr("lipdub.dub.estimate.shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
     found = plan(face_clip(lambda number: [FACE]), speech())
     assert len(found.warnings) == 1 and "hardly room" in found.warnings[0]
 
@@ -166,7 +166,7 @@ def test_costs_add_up() -> None:
     costs = Costs(frame_s=0.01, face_s=0.1, track_s=1.0, key_bytes=1000, frame_bytes=10)
     weights = [np.array([0, 0.5, 1, 1]), np.array([1.0, 0])]
     jobs = [SimpleNamespace(weight=weight) for weight in weights]
-    assert costs.seconds(Analysis(np.zeros(100), jobs, {})) == pytest.approx(1.0 + 0.4 + 2.0)
+    assert costs.seconds(DubPlan(np.zeros(100), jobs, {})) == pytest.approx(1.0 + 0.4 + 2.0)
     assert costs.picture_bytes(KEY_EVERY - 1, 2) == 2000 + 10 * (KEY_EVERY - 3)
     assert costs.picture_bytes(3, 9) == 3000
 

@@ -2,15 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from lipdub.config import SyncConfig, load_config
-from lipdub.dub import render as module
-from lipdub.dub.analyze import Analysis, FaceJob
+from lipdub.dub.analyze import DubPlan, FaceJob
 from lipdub.dub.inference import FaceCrop, GeneratedFace
 from lipdub.dub.render import render
 from lipdub.faces.crop import TEMPLATE
@@ -28,7 +26,7 @@ def job(number: int, weight: np.ndarray) -> FaceJob:
 
 
 class Studio:
-    """A reader, a painter and a writer that count what waits between them."""
+    """A source, a runner and a writer that count what waits between them."""
 
     def __init__(self, n_frames: int) -> None:
         self.n_frames = n_frames
@@ -37,7 +35,7 @@ class Studio:
         self.order: list[int] = []
         self.damage = ()
 
-    def reader(self, *args: object, **kwargs: object) -> Studio:
+    def frames(self) -> Studio:
         return self
 
     def __enter__(self) -> Studio:
@@ -50,7 +48,14 @@ class Studio:
         for index in range(self.n_frames):
             self.read += 1
             self.held = max(self.held, self.read - self.written)
-            yield SimpleNamespace(index=index, pts=10 * index, picture=index, added=False)
+            yield SimpleNamespace(
+                index=index,
+                pts=10 * index,
+                picture=index,
+                added=False,
+                patch=lambda matrix, size: np.zeros((size, size, 3), np.uint8),
+                paste=lambda matrix, face, alpha: None,
+            )
 
     def run(self, faces: list[FaceCrop]) -> list[None]:
         if faces:
@@ -65,16 +70,13 @@ class Studio:
 
 @pytest.mark.parametrize("batch_size", [1, 4])
 @pytest.mark.parametrize("every", [1, 3, 50, 0])
-def test_few_frames_wait_at_any_time(monkeypatch, every: int, batch_size: int) -> None:
+def test_few_frames_wait_at_any_time(every: int, batch_size: int) -> None:
     studio = Studio(60)
-    monkeypatch.setattr(module, "VideoReader", studio.reader)
-    monkeypatch.setattr(module, "read_patch", lambda *args: np.zeros((SIZE, SIZE, 3), np.uint8))
-    monkeypatch.setattr(module, "paste_patch", lambda *args: None)
     weight = (np.arange(60) % every == 0).astype(np.float32) if every else np.zeros(60, np.float32)
-    analysis = Analysis(np.zeros(60), [job(0, weight), job(1, weight)], {})
+    analysis = DubPlan(np.zeros(60), [job(0, weight), job(1, weight)], {})
     config = replace(load_config("debug"), sync=SyncConfig(batch_size=batch_size))
     seen: list[int] = []
-    done = render(Path("x"), None, studio, analysis, studio, config, on_frame=seen.append)  # type: ignore[arg-type]
+    done = render(studio, analysis, studio, studio, config, on_frame=seen.append)  # type: ignore[arg-type]
     assert studio.order == list(range(60)) and seen[-1] == 60 and seen == sorted(seen)
     assert studio.held <= (4 * batch_size if every else 2)  # one batch is pasted while the next one is painted
     assert sum(studio.batches) == 2 * int(weight.sum())

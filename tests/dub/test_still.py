@@ -104,7 +104,7 @@ def test_the_film_is_as_long_as_the_sound_and_rests_or_moves(tmp_path: Path, sou
 
 
 def test_a_picture_is_dubbed(tmp_path: Path, sound: Path, fake_faces, generator_file: Path, monkeypatch) -> None:
-    monkeypatch.setattr("lipdub.dub.inputs.face_backend", lambda name, config, device: fake_faces())
+    monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
     face = np.full((120, 160, 3), 20, np.uint8)
     face[20:76, 50:106] = 230  # the square that the fake backend takes for a face
     path = written(tmp_path / "face.png", face)
@@ -122,7 +122,7 @@ def test_a_picture_is_dubbed(tmp_path: Path, sound: Path, fake_faces, generator_
 def test_one_of_several_faces_in_a_picture(
     tmp_path: Path, sound: Path, fake_faces, generator_file, monkeypatch
 ) -> None:
-    monkeypatch.setattr("lipdub.dub.inputs.face_backend", lambda name, config, device: fake_faces())
+    monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
     both = np.full((120, 240, 3), 20, np.uint8)
     both[30:78, 20:68] = both[20:80, 140:200] = 230  # the right one is larger
     path, left, right = written(tmp_path / "two.png", both), slice(20, 68), slice(140, 200)

@@ -14,7 +14,9 @@ from lipdub.config import SyncConfig
 from lipdub.dub import SyncOptions, excerpt
 from lipdub.dub.active_speaker import SpeakerScores
 from lipdub.dub.analyze import FaceTracks
-from lipdub.dub.inputs import resolve_device
+from lipdub.dub.driving_audio import DrivingAudio
+from lipdub.dub.job import Job
+from lipdub.dub.networks import Networks, resolve_device
 from lipdub.errors import InputError, NoFaceError, OutputError, SetupError, WeightsError
 from lipdub.events import Done, Progress, Stage, Warning_
 from lipdub.faces.selection import Speaker
@@ -203,6 +205,20 @@ def test_a_clean_voice_drives_the_lips_and_the_mix_is_heard(dub, face_clip, spee
     assert all(equal(a, b) for a, b in zip(spoken, driven, strict=True))
     assert not all(equal(a, b) for a, b in zip(resting, driven, strict=True))
     assert np.abs(load_audio(dub.output)).max() < 0.01  # the mix is silent, the voice is not
+
+
+def test_the_mix_beside_a_clean_voice_is_not_analyzed(dub, face_clip, speech, monkeypatch) -> None:
+    analyzed: list[Path] = []
+    real = Networks.load_driving_audio
+
+    def load_driving_audio(self: Networks, path: Path) -> DrivingAudio:
+        analyzed.append(path)
+        return real(self, path)
+
+    monkeypatch.setattr(Networks, "load_driving_audio", load_driving_audio)
+    voice, mix = speech(name="voice.wav"), speech(name="mix.wav", level=0.0)
+    dub(face_clip(one), mix, drive_audio=voice)
+    assert analyzed == [voice]
 
 
 def test_a_voice_and_a_mix_of_other_lengths_are_said(dub, face_clip, speech) -> None:
@@ -425,17 +441,17 @@ def test_who_speaks_needs_the_sound_of_the_video(dub, face_clip, speech) -> None
         dub(face_clip(one), speech(), face="speaking")
 
 
-@pytest.mark.parametrize("sure", [True, False])
+@pytest.mark.parametrize("certain", [True, False])
 def test_it_is_told_where_who_speaks_is_not_sure(
-    dub, face_clip, speech, monkeypatch: pytest.MonkeyPatch, sure: bool
+    dub, face_clip, speech, monkeypatch: pytest.MonkeyPatch, certain: bool
 ) -> None:
-    def speaking(found: FaceTracks, given: object) -> SpeakerScores:
-        return SpeakerScores(tuple(found.tracks), np.full((len(found.tracks), len(found.times_s)), 0.5), 25.0, sure)
+    def speaker_scores(job: Job, faces: FaceTracks) -> SpeakerScores:
+        return SpeakerScores(tuple(faces.tracks), np.full((len(faces.tracks), len(faces.times_s)), 0.5), 25.0, certain)
 
-    monkeypatch.setattr("lipdub.dub.sync.speaking", speaking)
+    monkeypatch.setattr(Job, "speaker_scores", speaker_scores)
     report = dub(face_clip(one), speech(), face="speaking")
     told = [event.code for event in dub.events if isinstance(event, Warning_)]
-    assert report.dubbed == 10 and told == ([] if sure else ["speaking"])
+    assert report.dubbed == 10 and told == ([] if certain else ["speaking"])
 
 
 def test_comparison_and_overlay_have_every_picture(dub, face_clip, speech, tmp_path: Path) -> None:

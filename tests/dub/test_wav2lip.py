@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from lipdub.cli.app import app
 from lipdub.config import Config
-from lipdub.dub.analyze import Analysis
+from lipdub.dub.analyze import DubPlan
 from lipdub.dub.driving_audio import DrivingAudio, analyze_audio
 from lipdub.dub.inference import FaceCrop
 from lipdub.dub.wav2lip import Wav2LipRunner
@@ -41,7 +41,7 @@ def runner(network: Wav2Lip, waveform: np.ndarray, n_frames: int = 10) -> Wav2Li
     config = Config()
     speech = analyze_audio(waveform, config.mel, config.sync, wav2lip_mel(waveform))
     return Wav2LipRunner(
-        network, Analysis((np.arange(n_frames) + 0.5) / 25, [], {}), speech, config, torch.device("cpu")
+        network, DubPlan((np.arange(n_frames) + 0.5) / 25, [], {}), speech, config, torch.device("cpu")
     )
 
 
@@ -81,7 +81,7 @@ def test_the_window_begins_one_frame_before_the_frame() -> None:
     steps = np.broadcast_to(np.arange(200) / 200, (80, 200)).astype(np.float32)
     speech = DrivingAudio(steps, np.ones(1000, np.float32), 10.0)
     times = (np.arange(30) + 0.5) / 25
-    make = Wav2LipRunner(Listener(), Analysis(times, [], {}), speech, Config(), torch.device("cpu"))
+    make = Wav2LipRunner(Listener(), DubPlan(times, [], {}), speech, Config(), torch.device("cpu"))
     made = make.run([FaceCrop(25, 0, 0, picture())])[0]
     columns = heard[0][0, 0, 0].numpy() / 4 * 200
     np.testing.assert_allclose(columns, np.arange(77, 93), atol=0.51)  # frame 25 begins at column 80
@@ -99,7 +99,7 @@ def test_what_is_not_finite_is_not_painted(network) -> None:
 def test_sync_with_its_weights_says_their_terms(
     network, face_clip, speech, fake_faces, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr("lipdub.dub.inputs.face_backend", lambda name, config, device: fake_faces())
+    monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
     weights = tmp_path / "w2l.safetensors"
     save_state(weights, network.state_dict(), {"kind": "wav2lip"})
     clip = face_clip(lambda t: [(50, 20, 56)], n_frames=8, languages=("eng",))
@@ -121,7 +121,7 @@ def test_sync_with_its_weights_says_their_terms(
 
 
 def test_the_config_of_another_generator_is_not_taken_over(network, tmp_path: Path) -> None:
-    from lipdub.dub.inputs import load_network
+    from lipdub.dub.networks import load_network
 
     weights = tmp_path / "w2l.safetensors"
     save_state(weights, network.state_dict(), {"kind": "wav2lip"})

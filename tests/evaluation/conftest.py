@@ -67,7 +67,7 @@ def talking(face_clip, tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def found_by_squares(fake_faces, monkeypatch: pytest.MonkeyPatch) -> None:
     """`lipdub sync` sees squares, too."""
-    monkeypatch.setattr("lipdub.dub.inputs.face_backend", lambda name, config, device: fake_faces())
+    monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
 
 
 @pytest.fixture(autouse=True)

@@ -25,14 +25,14 @@ def clips(talking, square_tracker) -> list[Real]:
     paths = [folder / name for name in ("a.mp4", "b.mp4")]
     sounds = [load_audio(path) for path in paths]
     return [
-        Real(track_landmarks(path, square_tracker(), 60.0, CONFIG.media), sound, loudness(sound, CONFIG.mel))
+        Real(sound, loudness(sound, CONFIG.mel), track_landmarks(path, square_tracker(), 60.0, CONFIG.media))
         for path, sound in zip(paths, sounds, strict=True)
     ]
 
 
 def test_a_real_video_against_itself_and_another(clips) -> None:
     a, b = clips
-    values = measure(a.tracked, a, b, CONFIG, Networks(), replaced=a)
+    values = measure(a.tracked, a.tracked, b, CONFIG, Networks(), replaced=a.tracked)
     assert (values["opening_r"], values["opening_z"]) == pytest.approx(
         agreement(a.tracked.openings, b.tracked.openings)
     )
@@ -55,7 +55,7 @@ def test_a_real_video_against_itself_and_another(clips) -> None:
         "second_contour",
     }  # hum: no pause; and the squares never close
     assert values["outside"] == 0
-    values = measure(a.tracked, a, a, CONFIG, Networks(), truth=True)
+    values = measure(a.tracked, a.tracked, a, CONFIG, Networks(), truth=True)
     assert values["lmd"] == 0 and "psnr" not in values  # infinite
 
 
@@ -63,7 +63,7 @@ def test_pauses_of_the_sound_count(clips) -> None:
     a, _ = clips
     quiet = a.waveform.copy()
     quiet[len(quiet) // 2 :] = 0
-    values = measure(a.tracked, a, Real(a.tracked, quiet, a.level), CONFIG, Networks())
+    values = measure(a.tracked, a.tracked, Real(quiet, a.level, a.tracked), CONFIG, Networks())
     assert 50 < values["silence"] < 200  # the mouth goes on as if nothing were
 
 
@@ -71,7 +71,7 @@ def test_expert_loss_is_that_of_windows_every_five_frames(clips) -> None:
     a, _ = clips
     torch.manual_seed(0)
     expert = Expert(CONFIG.expert).eval()
-    found = measure(a.tracked, a, a, CONFIG, Networks(expert=expert))["expert"]
+    found = measure(a.tracked, a.tracked, a, CONFIG, Networks(expert=expert))["expert"]
     geometry = Geometry.of(a.tracked, CONFIG.face, CONFIG.expert.size)
     faces = geometry.faces(a.tracked, CONFIG.media)
     mel = log_mel(a.waveform, CONFIG.mel)
@@ -88,7 +88,7 @@ def test_expert_loss_is_that_of_windows_every_five_frames(clips) -> None:
 def test_the_expert_gives_its_confidence_and_the_offset(clips) -> None:
     a, _ = clips
     torch.manual_seed(0)
-    found = measure(a.tracked, a, a, CONFIG, Networks(expert=Expert(CONFIG.expert).eval()))
+    found = measure(a.tracked, a.tracked, a, CONFIG, Networks(expert=Expert(CONFIG.expert).eval()))
     assert found["expert_c"] >= 0 and found["offset"] == abs(found["signed_offset"])
     assert found["signed_offset"] % 40 == 0 and found["offset"] <= 600  # whole frames, within 15
 
@@ -109,7 +109,7 @@ def test_syncnet_sees_lips_and_sound_of_the_same_times(clips) -> None:
             seen[name] = torch.cat([before, windows])
             return torch.eye(40)[len(before) : len(seen[name])]
 
-    found = measure(a.tracked, a, a, CONFIG, Networks(syncnet=Listener()))
+    found = measure(a.tracked, a.tracked, a, CONFIG, Networks(syncnet=Listener()))
     assert seen["mfcc"].shape[1:] == (1, 13, 20) and seen["lips"].shape == (len(seen["mfcc"]), 5, 3, 224, 224)
     assert len(seen["mfcc"]) == 35  # 40 frames
     assert found["lse_d"] == pytest.approx(0, abs=1e-4) and found["lse_c"] > 1  # each window fits its own sound alone
@@ -128,9 +128,9 @@ def test_who_is_seen_is_compared_in_the_real_ones_place(clips, face_clip, square
             x, y = landmarks[30].astype(int)  # the nose of the real one
             return np.array([1.0, 0.0]) if face[y, x].mean() > 140 else np.array([0.6, 0.8])
 
-    values = measure(other, a, a, CONFIG, Networks(recognizer=Brightness()))
+    values = measure(other, a.tracked, a, CONFIG, Networks(recognizer=Brightness()))
     assert values["identity"] == pytest.approx(1 if shift == 0 else 0.6)
-    assert "identity" not in measure(a.tracked, a, a, CONFIG, Networks(recognizer=Brightness()))
+    assert "identity" not in measure(a.tracked, a.tracked, a, CONFIG, Networks(recognizer=Brightness()))
 
 
 def test_lpips_is_a_mean_over_every_fifth_frame_of_a_dub(clips) -> None:
@@ -141,9 +141,9 @@ def test_lpips_is_a_mean_over_every_fifth_frame_of_a_dub(clips) -> None:
         asked.append(len(x))
         return torch.arange(len(x), dtype=torch.float32)
 
-    assert measure(b.tracked, a, a, CONFIG, Networks(lpips=lpips), truth=True)["lpips"] == pytest.approx(3.5)
+    assert measure(b.tracked, a.tracked, a, CONFIG, Networks(lpips=lpips), truth=True)["lpips"] == pytest.approx(3.5)
     assert asked == [8]  # of 40
-    assert "lpips" not in measure(b.tracked, a, a, CONFIG, Networks(lpips=lpips))
+    assert "lpips" not in measure(b.tracked, a.tracked, a, CONFIG, Networks(lpips=lpips))
 
 
 def test_too_little_in_common(clips, face_clip, square_tracker) -> None:

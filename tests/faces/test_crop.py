@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from lipdub.affine import finer, transform
 from lipdub.config import FaceConfig
 from lipdub.faces.crop import (
     EYE_DISTANCE,
@@ -15,13 +16,11 @@ from lipdub.faces.crop import (
     crop_detail,
     crop_matrices,
     crop_matrix,
-    finer,
     mouth_mask,
     mouth_shape,
     parted_lips,
     rest_shape,
     to_unit_crop,
-    transform,
 )
 
 MIRRORED = np.r_[

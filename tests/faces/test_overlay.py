@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 
+from lipdub.affine import transform
 from lipdub.config import FaceConfig
-from lipdub.faces.crop import crop_matrix, transform
+from lipdub.faces.crop import crop_matrix
 from lipdub.faces.overlay import find_letters, without_letters
 
 SIDE = 256

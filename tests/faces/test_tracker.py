@@ -28,7 +28,7 @@ class Picture:
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
 
-    def whole(self, max_side: int) -> tuple[Frame, float]:
+    def thumbnail(self, max_side: int) -> tuple[Frame, float]:
         scale = min(1.0, max_side / max(self.frame.shape))
         size = round(self.frame.shape[1] * scale), round(self.frame.shape[0] * scale)
         return cv2.resize(self.frame, size, interpolation=cv2.INTER_AREA), scale

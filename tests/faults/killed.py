@@ -25,7 +25,7 @@ import torch
 
 import lipdub
 from lipdub.cli.app import main
-from lipdub.dub import inputs
+from lipdub.dub import networks
 
 OLD = b"the film of last week"
 PACKAGE = str(Path(lipdub.__file__).parent)
@@ -80,7 +80,7 @@ def fakes() -> Any:
 
 def run(folder: Path, video: str, audio: str, weights: str, number: int, n: int, points: list[int]) -> None:
     """See the module."""
-    inputs.face_backend = lambda name, config, device: fakes()
+    networks.face_backend = lambda name, config, device: fakes()
     out, temporary = folder / "out", folder / "tmp"
     out.mkdir()
     temporary.mkdir()

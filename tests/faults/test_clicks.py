@@ -108,7 +108,7 @@ def test_a_click_lands_beside_its_picture(
         dub = tmp_path / "c.wav"
     else:
         ffmpeg("-i", tmp_path / "c.wav", *encoder, dub)
-    monkeypatch.setattr("lipdub.dub.inputs.face_backend", lambda name, config, device: fake_faces())
+    monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
     options = SyncOptions(generator=str(generator_file), device="cpu", cache=False)
     report = sync_video(source, dub, output, options, config=Config(media=MediaConfig(preset="ultrafast")))
     assert report.frames == 20

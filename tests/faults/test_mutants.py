@@ -1,4 +1,4 @@
-"""A small slice of benchmarks/mutants.py: damaged inputs end with a documented exit code and leave nothing behind."""
+"""A small slice of `python -m benchmarks mutants`: damaged inputs end with documented exit codes and leave nothing."""
 
 from __future__ import annotations
 
@@ -17,18 +17,9 @@ ROOT = Path(__file__).parents[2]
     not hasattr(os, "sched_setaffinity"), reason="needs Linux: fork, limits on memory, a choice of cores"
 )
 def test_damaged_inputs_end_as_documented(tmp_path: Path) -> None:
-    argv = [
-        sys.executable,
-        str(ROOT / "benchmarks" / "mutants.py"),
-        "-o",
-        str(tmp_path),
-        "--count",
-        "50",
-        "--seed",
-        "9",
-    ]
+    argv = [sys.executable, "-m", "benchmarks", "mutants", "-o", str(tmp_path), "--count", "50", "--seed", "9"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
     outcomes = [json.loads(line) for line in (tmp_path / "outcomes.jsonl").read_text().splitlines()]
     bad = [each for each in outcomes if each["code"] not in range(2, 11) and each["code"] != 0]
     assert (done.returncode, bad) == (0, []), done.stdout + done.stderr

@@ -153,7 +153,7 @@ def test_a_cut_file_is_damaged(sound, tmp_path):
 
 
 def test_channels_that_nobody_can_mix(tmp_path):
-    """Found by benchmarks/mutants.py: a WAV whose damaged header claims 230 of them."""
+    """Found by `python -m benchmarks mutants`: a WAV whose damaged header claims 230 of them."""
     block = 2 * 230
     form = struct.pack("<HHIIHH", 1, 230, 16_000, 16_000 * block, block, 16)
     data = bytes(block * 100)

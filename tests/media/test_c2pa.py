@@ -156,7 +156,7 @@ def test_a_damaged_manifest_is_no_crash(clip, tmp_path):
 def test_a_whole_job_is_signed_and_inspect_says_so(
     face_clip, speech, generator_file, fake_faces, tmp_path, monkeypatch
 ) -> None:
-    monkeypatch.setattr("lipdub.dub.inputs.face_backend", lambda name, config, device: fake_faces())
+    monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
     video, audio, output = face_clip(lambda n: [(50, 30, 56)], languages=("eng",)), speech(), tmp_path / "o" / "d.mp4"
     output.parent.mkdir()
     (certificates, key), folder = chain(tmp_path), output.parent

@@ -8,7 +8,7 @@ import pytest
 
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError
-from lipdub.media.damage import Damage, joined, told_of
+from lipdub.media.damage import Damage, damage_text, joined
 from lipdub.media.probe import probe, require_video
 from lipdub.media.video import VideoReader
 
@@ -72,7 +72,7 @@ def test_a_damaged_frame_is_the_one_before_once_more(clip, name: str) -> None:
     told = (
         "damage at 0.560 s to 0.760 s (a picture cannot be decoded whole): 1 damaged frame replaced by the one before"
     )
-    assert told_of(found[0]) == f"{told}, 5 shown as decoded, which build on damaged ones"
+    assert damage_text(found[0]) == f"{told}, 5 shown as decoded, which build on damaged ones"
 
 
 def test_what_is_painted_into_a_frame_is_not_in_its_repetition(clip) -> None:
@@ -95,7 +95,7 @@ def test_frames_that_are_missing_at_the_end_are_reported(clip) -> None:
         assert sum(1 for _ in reader) == 27
         assert [each.what for each in reader.damage] == ["3 pictures are missing at the end"]
         assert reader.damage[0].first_s == pytest.approx(1.08)
-        assert told_of(reader.damage[0]).endswith("(3 pictures are missing at the end): frames are missing")
+        assert damage_text(reader.damage[0]).endswith("(3 pictures are missing at the end): frames are missing")
 
 
 def test_damage_is_joined_over_frames_in_a_row() -> None:
@@ -105,4 +105,4 @@ def test_damage_is_joined_over_frames_in_a_row() -> None:
         Damage(first_s=0.0, last_s=0.08, what="0.0", replaced=3),
         Damage(first_s=1.0, last_s=1.04, what="1.0", replaced=1, passed=1),
     )
-    assert told_of(rows[0]) == "damage at 0.080 s (0.08): 1 damaged frame replaced by the one before"
+    assert damage_text(rows[0]) == "damage at 0.080 s (0.08): 1 damaged frame replaced by the one before"

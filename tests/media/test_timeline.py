@@ -31,8 +31,8 @@ ORDERS = {  # of seven pictures, ten more
 
 
 def read(path: Path, ending: Ending | None = None, **numbers: int) -> tuple[VideoInfo, list[SourceFrame]]:
-    info = replace(require_video(probe(path)), ending=ending)
-    with VideoReader(path, info, config=replace(MediaConfig(), **numbers)) as reader:
+    info = require_video(probe(path))
+    with VideoReader(path, info, ending=ending, config=replace(MediaConfig(), **numbers)) as reader:
         return info, list(reader)
 
 
@@ -67,9 +67,10 @@ def test_the_film_goes_on(clip, tmp_path, extend, clock, suffix, bounce_mib):
 
 def taken(path: Path, ending: Ending, n: int, bounce_mib: int) -> list[SourceFrame]:
     """The first n pictures; each is compared before the next one is read, as if it were painted into then."""
-    info = replace(require_video(probe(path)), ending=ending)
     found = []
-    with VideoReader(path, info, config=MediaConfig(bounce_mib=bounce_mib)) as reader:
+    with VideoReader(
+        path, require_video(probe(path)), ending=ending, config=MediaConfig(bounce_mib=bounce_mib)
+    ) as reader:
         for frame in reader:
             found.append(replace(frame, picture=frame.picture.reformat(format="yuv420p")))
             if len(found) == n:
@@ -106,10 +107,10 @@ def test_a_frozen_picture_is_not_what_was_painted_into_the_last_one(clip, tmp_pa
     source, path = tmp_path / "a.mkv", tmp_path / "b.mkv"
     argv = [ffmpeg_binary(), "-v", "error", "-i", source, "-vf", "setfield=tff", "-flags", "+ilme+ildct", path]
     subprocess.run([*map(str, argv)], check=True)
-    info = replace(require_video(probe(path)), ending=Ending(end_s=0.4))
+    info = require_video(probe(path))
     clean = samples(read(path)[1])[-1]
     found = []
-    with VideoReader(path, info) as reader:
+    with VideoReader(path, info, ending=Ending(end_s=0.4)) as reader:
         for frame in reader:
             found.append((frame.picture.interlaced_frame, samples([frame])[0]))
             frame.picture.make_writable()

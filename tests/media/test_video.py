@@ -14,7 +14,7 @@ from lipdub.media.video import VideoReader, upright_rgb
 def read(path, **options):
     info = require_video(probe(path))
     with VideoReader(path, info, **options) as reader:
-        return [(f.index, f.pts * info.time_base, f.time_s, f.wanted) for f in reader]
+        return [(f.index, f.pts * info.time_base, f.time_s, f.in_range) for f in reader]
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lipdub.data.store import RATE, ClipEntry, write_arrays, write_manifest
-from lipdub.media.view import write_clip
+from lipdub.media.clip import write_clip
 
 SIDE = 48  # pixels of a stored crop
 MARGIN = 1.25

@@ -13,9 +13,9 @@ from lipdub.models.generator import Generator
 from lipdub.training import adversary as adversary_module
 from lipdub.training.adversary import Adversary, diff_augment
 from lipdub.training.engine import Engine
-from lipdub.training.run import CHECKPOINT, run_config
 from lipdub.training.stages import START, RunRequest, run_stage, second_stage
 from lipdub.weights import load_generator, load_state
+from lipdub.weights_export import CHECKPOINT, run_config
 
 SIZE = 32
 

@@ -13,7 +13,7 @@ import torch
 from lipdub.config import load_config
 from lipdub.errors import InputError
 from lipdub.faces.crop import TEMPLATE
-from lipdub.media.view import write_clip
+from lipdub.media.clip import write_clip
 from lipdub.models.facenets import FaceDetector, LandmarkNet, centres, decode_boxes, spread
 from lipdub.training.engine import Engine
 from lipdub.training.facedata import (

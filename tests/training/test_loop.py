@@ -217,13 +217,14 @@ def test_a_kill_in_the_middle_of_a_save_loses_nothing(tmp_path: Path) -> None:
     code = """
 import os, sys, pathlib, torch
 from lipdub.training import run
+from lipdub.weights_export import run_config
 def cut(state, file):
     file.write(b"PK half of it")
     file.flush()
     os.kill(os.getpid(), 9)
 run.torch.save = cut
 folder = pathlib.Path(sys.argv[1])
-run.Run(folder, run.run_config(folder), print).save({"step": 7})
+run.Run(folder, run_config(folder), print).save({"step": 7})
 """
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, timeout=120)
     assert done.returncode == -9

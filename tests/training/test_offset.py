@@ -34,7 +34,7 @@ def test_the_shift_at_which_predicted_and_seen_mouths_agree_is_found(late_s: flo
     found = shift_correlations(predicted, seen, start_s, MelConfig())
     assert found.shape == SHIFTS_S.shape and found.max() > 0.99
     told = source_offset([(150, found)])
-    assert (told.offset_s, told.sure, told.foreign) == (pytest.approx(late_s), True, False)
+    assert (told.offset_s, told.certain, told.foreign) == (pytest.approx(late_s), True, False)
 
 
 def test_another_voice_fits_at_no_shift() -> None:
@@ -47,20 +47,20 @@ def test_clips_of_a_source_are_judged_together() -> None:
     half = ENOUGH_S / 2
     count, one = curve(0.7 * SURE, half, 0.06)  # over twice the time the same correlation is 1.4 times as strong
     told = source_offset([(count, one), (count, one)])
-    assert (told.offset_s, told.sure) == (0.0, False)
+    assert (told.offset_s, told.certain) == (0.0, False)
     count, one = curve(0.75 * SURE, half, 0.06)
     told = source_offset([(count, one), (count, one)])
-    assert (told.offset_s, told.sure) == (pytest.approx(0.06), True)
+    assert (told.offset_s, told.certain) == (pytest.approx(0.06), True)
 
 
 def test_an_unclear_offset_is_not_believed() -> None:
     told = source_offset([curve(0.9 * SURE, ENOUGH_S, 0.1)])
-    assert (told.offset_s, told.sure, told.foreign) == (0.0, False, False)
+    assert (told.offset_s, told.certain, told.foreign) == (0.0, False, False)
 
 
 def test_a_short_source_is_never_sure_nor_foreign() -> None:
     told = source_offset([curve(1.5 * SURE, ENOUGH_S - 1, 0.1)])
-    assert (told.offset_s, told.sure, told.foreign) == (0.0, False, False)
+    assert (told.offset_s, told.certain, told.foreign) == (0.0, False, False)
     assert not source_offset([curve(0.5 * FOREIGN, ENOUGH_S - 1)]).foreign
     assert source_offset([curve(0.9 * FOREIGN, ENOUGH_S + 1)]).foreign
     assert not source_offset([curve(1.1 * FOREIGN, ENOUGH_S + 1)]).foreign
@@ -68,4 +68,4 @@ def test_a_short_source_is_never_sure_nor_foreign() -> None:
 
 def test_nothing_to_judge_is_no_verdict() -> None:
     told = source_offset([])
-    assert (told.offset_s, told.sure, told.foreign) == (0.0, False, False)
+    assert (told.offset_s, told.certain, told.foreign) == (0.0, False, False)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lipdub.config import Config, load_config
-from lipdub.data.layouts import Footage
+from lipdub.data.corpora import Footage
 from lipdub.data.offset import SourceOffset, group_offsets, shift_sound, slice_mel
 from lipdub.data.prepare import PrepareOptions, Preparer, prepare, speaker_table, split_speakers
 from lipdub.data.store import ClipEntry, read_arrays, read_clip, read_manifest, stored_offset, write_arrays
@@ -397,7 +397,7 @@ def judged_as(monkeypatch: pytest.MonkeyPatch, *verdicts: SourceOffset) -> None:
     monkeypatch.setattr("lipdub.data.prepare.source_offset", lambda curves: next(said) if curves else UNSURE)
 
 
-UNSURE = SourceOffset(0.0, sure=False, foreign=False)
+UNSURE = SourceOffset(0.0, certain=False, foreign=False)
 
 
 @pytest.mark.parametrize("kept", [False, True])
@@ -406,7 +406,7 @@ def test_a_file_is_shifted_where_its_offset_is_sure(
 ) -> None:
     for name in ("anna", "ben"):
         film(tmp_path / "source" / name / "a.mkv", 1.0)
-    judged_as(monkeypatch, SourceOffset(0.08, sure=True, foreign=False), UNSURE)
+    judged_as(monkeypatch, SourceOffset(0.08, certain=True, foreign=False), UNSURE)
     asked = options(tmp_path / "source", tmp_path / "data", audio_encoder="audio", correct_offset=not kept)
     summary = prepare(asked, Config(), lambda line: None)
     plain = options(tmp_path / "source", tmp_path / "plain", correct_offset=False)
@@ -431,8 +431,8 @@ def test_files_in_which_somebody_else_is_heard_are_dropped_and_counted(
 ) -> None:
     for name in ("anna", "ben", "cora"):
         film(tmp_path / "source" / name / "a.mkv", 1.0)
-    own = SourceOffset(0.0, sure=True, foreign=False)
-    judged_as(monkeypatch, own, SourceOffset(0.0, sure=False, foreign=True), own)
+    own = SourceOffset(0.0, certain=True, foreign=False)
+    judged_as(monkeypatch, own, SourceOffset(0.0, certain=False, foreign=True), own)
     lines: list[str] = []
     summary = prepare(options(tmp_path / "source", tmp_path / "data", audio_encoder="audio"), Config(), lines.append)
     assert summary["dropped"] == {"the audio matches the mouth at no offset: another person is speaking": 1}

@@ -35,7 +35,9 @@ def test_a_run_may_be_made_longer(tmp_path: Path) -> None:
 
 def test_what_training_does_not_depend_on_may_differ(tmp_path: Path) -> None:
     Run(tmp_path, config(), print)
+    before = (tmp_path / "config.json").read_text()
     Run(tmp_path, replace(config(), face=load_config(None, ["face.min_confidence=0.9"]).face), print)
+    assert (tmp_path / "config.json").read_text() == before and "face" not in json.loads(before)
 
 
 def test_a_setting_that_an_earlier_version_lacked_is_added(tmp_path: Path) -> None:

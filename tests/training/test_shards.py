@@ -20,8 +20,8 @@ from lipdub.data.shards import unpacked, write_shards
 from lipdub.data.store import ClipEntry, read_manifest
 from lipdub.errors import InputError, ResourceError
 from lipdub.training.data import Batch, ClipSet
-from lipdub.training.run import CHECKPOINT
 from lipdub.training.stages import RunRequest, run_stage
+from lipdub.weights_export import CHECKPOINT
 
 wds = pytest.importorskip("webdataset", reason="needs the extra shards")
 

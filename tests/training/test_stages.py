@@ -23,12 +23,12 @@ from lipdub.training import expert as expert_module
 from lipdub.training.data import Clip, ClipSet
 from lipdub.training.engine import Engine
 from lipdub.training.expert import ExpertTraining, calibration, expert_batch
-from lipdub.training.export import export, export_run, manifest_entry
 from lipdub.training.generator import GeneratorTraining
 from lipdub.training.loop import train_steps
 from lipdub.training.run import Run
 from lipdub.training.stages import RunRequest, run_stage
 from lipdub.weights import load_expert, load_features, load_generator, load_state, save_state, sha256_of
+from lipdub.weights_export import export, export_run, manifest_entry
 
 
 @pytest.fixture(autouse=True)

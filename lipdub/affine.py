@@ -1,0 +1,43 @@
+"""Affine maps of the plane: (2, 3) matrices from pixels to pixels, whose integers are pixel centres."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Affine = NDArray[np.float64]  # (2, 3)
+
+
+def compose(outer: Affine, inner: Affine) -> Affine:
+    """The map that applies `inner`, then `outer`."""
+    linear = outer[:, :2] @ inner[:, :2]
+    return np.column_stack([linear, outer[:, :2] @ inner[:, 2] + outer[:, 2]])
+
+
+def invert(matrix: Affine) -> Affine:
+    """The map back."""
+    linear = np.linalg.inv(matrix[:, :2])
+    return np.column_stack([linear, -linear @ matrix[:, 2]])
+
+
+def scale(matrix: NDArray[np.floating]) -> float:
+    """Length in the target of one pixel of the source."""
+    return math.sqrt(abs(float(np.linalg.det(matrix[:, :2]))))
+
+
+def transform(points: NDArray[np.floating], matrix: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Points (..., 2) through a map."""
+    moved: NDArray[np.float32] = (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+    return moved
+
+
+def finer(matrix: NDArray[np.floating], times: int) -> Affine:
+    """The same crop `times` as large: each of its pixels becomes times x times that average to it.
+
+    Args:
+        matrix: source -> crop.
+        times: whole number, at least 1.
+    """
+    return np.column_stack([times * matrix[:, :2], times * matrix[:, 2] + (times - 1) / 2])

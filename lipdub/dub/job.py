@@ -1,0 +1,204 @@
+"""A dub, opened: files read and checked, networks loaded. What can be refused is refused here, before the long work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+
+from lipdub.config import Config
+from lipdub.dub.active_speaker import SpeakerScores, score_speakers
+from lipdub.dub.analyze import DubPlan, FaceTracks
+from lipdub.dub.cores import shared_cores
+from lipdub.dub.driving_audio import DrivingAudio
+from lipdub.dub.fit import on_new_times
+from lipdub.dub.inference import Runner
+from lipdub.dub.networks import Networks, load_networks
+from lipdub.dub.options import OPTIONS, SyncOptions, adjusted
+from lipdub.dub.report import Retiming
+from lipdub.dub.speaking_style import UNKNOWN_STYLE
+from lipdub.errors import InputError, SetupError, WeightsError
+from lipdub.media.audio import audio_duration
+from lipdub.media.c2pa import Signing
+from lipdub.media.caption import Caption
+from lipdub.media.ffmpeg import ffmpeg_binary
+from lipdub.media.language import language_code
+from lipdub.media.probe import Ending
+from lipdub.media.source import Source, open_source
+from lipdub.media.streams import StreamPlan, plan_streams
+from lipdub.media.writer import VideoWriter
+
+OTHER_LENGTH_S = 0.1  # difference of two lengths from which on it is said
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Everything that a dub works with. Made by `open_job`; nothing has been searched or generated yet."""
+
+    video: Path  # as the user named it; `source` may read a copy
+    source: Source
+    audio: Path  # the speech track
+    audio_s: float  # its duration
+    output: Path
+    options: SyncOptions
+    config: Config  # with options that are settings, and the sizes of the generator's weights
+    streams: StreamPlan
+    networks: Networks
+    speech: DrivingAudio  # the speech track, or the clean voice in its place
+    voices: tuple[DrivingAudio, ...]  # what drives the mouths: of each speaker, or `speech` alone
+    caption: Caption | None
+    signing: Signing | None
+    retiming: Retiming | None = None  # of the picture to the audio's sentences
+    retiming_warnings: tuple[tuple[str, str], ...] = ()
+
+    def writer(self, file: Path | BytesIO) -> VideoWriter:
+        """The encoder of the new picture, which refuses what the machine or the container cannot do."""
+        options = self.options
+        return VideoWriter(
+            file,
+            self.source.video,
+            crf=options.crf,
+            codec=options.codec,
+            lossless=options.lossless,
+            output=self.output,
+            config=self.config.media,
+        )
+
+    def runner(self, plan: DubPlan) -> Runner:
+        """What generates the mouths of a plan."""
+        return self.networks.runner(plan, self.voices)
+
+    def speaker_scores(self, faces: FaceTracks) -> SpeakerScores:
+        """How well the mouth of each track fits the video's own audio.
+
+        Raises:
+            InputError: the video has no audio.
+            WeightsError: the generator's weights predict no mouth shapes.
+        """
+        networks = self.networks
+        own = networks.load_driving_audio(self.source.path)
+        predicted = networks.predict_mouth_shapes(own, faces.times_s)
+        if predicted is None:
+            what = "--face speaking: these weights have no mouth shapes to compare mouths with"
+            raise WeightsError(what, "use the bundled weights, or give --face id:N or a point")
+        return score_speakers(faces.tracks, predicted.retargeted(UNKNOWN_STYLE, slice(None), 1.0), self.source.rate)
+
+    def warnings(self, writer: VideoWriter) -> Iterator[tuple[str, str]]:
+        """Code and sentence of each thing that is known by now and that the user should know."""
+        yield from self.retiming_warnings
+        if self.networks.licence is not None:
+            yield "licence", self.networks.licence
+        longer_s = self.audio_s - self.source.video.duration_s if self.options.length == "video" else 0.0
+        if longer_s > OTHER_LENGTH_S:
+            yield "length", f"the audio is {longer_s:.2f} s longer than the video; its end is cut"
+        elif longer_s < -OTHER_LENGTH_S:
+            yield "length", f"the audio is {-longer_s:.2f} s shorter than the video; the mouth then rests"
+        if any(voice.silent for voice in self.voices):
+            yield "speech", "the audio that drives the lips is silent: the mouth stays closed"
+        elif any(voice.steady for voice in self.voices):
+            steady = "the audio that drives the lips hardly varies in loudness, unlike speech"
+            yield "speech", f"{steady}; check that it is the right file"
+        apart_s = abs(self.speech.duration_s - self.audio_s)
+        if apart_s > OTHER_LENGTH_S:
+            differ = f"the driving audio and the speech track differ by {apart_s:.2f} s in length"
+            yield "drive", f"{differ}; both count from the video's start"
+        yield from (("quality", loss) for loss in writer.encoding.losses)
+        yield from (("stream", loss) for loss in (*self.source.repairs, *self.streams.losses))
+
+
+def open_job(
+    video: Path, audio: Path, output: Path, options: SyncOptions, config: Config, scratch: Callable[[str], Path]
+) -> Job:
+    """Read and check the files, load the networks.
+
+    Args:
+        video: the video to dub.
+        audio: the speech track.
+        output: the dubbed video; its suffix chooses the container; nothing is written there.
+        options: of the job.
+        config: settings.
+        scratch: the path of a temporary file, for a name.
+
+    Raises:
+        InputError, OutputError, SetupError, WeightsError: what cannot be used.
+    """
+    config = adjusted(config, options)
+    retimed = on_new_times(open_source(video, config.media, scratch), audio, output, options, scratch)
+    source, options = retimed.source, retimed.options
+    streams = plan_streams(
+        source.path,
+        audio,
+        output,
+        keep_audio=options.keep_original_audio,
+        config=config.media,
+        clocks=source.clocks,
+    )
+    if options.language is not None:
+        language_code(options.language)
+    ffmpeg_binary(config.media)  # one that the user names is tried now
+    caption = None if options.label is None else Caption(options.label, source.video, config.media)
+    networks = load_networks(options, config)
+    config = networks.config
+    with shared_cores():
+        speech = networks.load_driving_audio(options.drive_audio or audio)
+        voices = [speech if one.sound is None else networks.load_driving_audio(one.sound) for one in options.speakers]
+        audio_s = speech.duration_s
+        if options.drive_audio is not None:
+            audio_s = audio_duration(audio, sample_rate=config.mel.sample_rate, config=config.media)
+    return Job(
+        video=video,
+        source=replace(source, ending=ending_of(source, audio_s, options)),
+        audio=audio,
+        audio_s=audio_s,
+        output=output,
+        options=options,
+        config=config,
+        streams=streams,
+        networks=networks,
+        speech=speech,
+        voices=tuple(voices) or (speech,),
+        caption=caption,
+        signing=_signing(options, output),
+        retiming=retimed.retiming,
+        retiming_warnings=retimed.warnings,
+    )
+
+
+def ending_of(source: Source, audio_s: float, options: SyncOptions) -> Ending | None:
+    """Where the output ends, if not where the video does.
+
+    Args:
+        source: the video.
+        audio_s: when the speech track ends, on the video's timeline.
+        options: length, extend and the selected faces.
+
+    Raises:
+        InputError: "speaking" is selected where the output goes on behind the video's own audio.
+        ValueError: an unknown `length` or `extend`.
+    """
+    for name in ("length", "extend"):
+        if getattr(options, name) not in OPTIONS[name].choices:
+            raise ValueError(f"{name} must be one of {', '.join(OPTIONS[name].choices)}")
+    ends_s = source.video.start_s + source.video.duration_s
+    if options.length == "video" or (options.length == "shortest" and audio_s >= ends_s):
+        return None
+    if audio_s - ends_s > OTHER_LENGTH_S and "speaking" in (options.face, *(one.face for one in options.speakers)):
+        raise InputError(
+            f"--face speaking cannot tell who speaks in the {audio_s - ends_s:.2f} s behind the video's own sound",
+            "choose the face by id:N or by a point, or leave out --length audio",
+        )
+    return Ending(end_s=audio_s, extend=options.extend)
+
+
+def _signing(options: SyncOptions, output: Path) -> Signing | None:
+    """What signs the output, if anything does.
+
+    Raises:
+        SetupError, OutputError: see `Signing`; or one of key and certificate is missing.
+    """
+    if options.c2pa_cert is None and options.c2pa_key is None:
+        return None
+    if options.c2pa_cert is None or options.c2pa_key is None:
+        raise SetupError("signing needs a key and its certificate", "give both --c2pa-cert and --c2pa-key")
+    return Signing(options.c2pa_cert, options.c2pa_key, output)

@@ -1,0 +1,103 @@
+"""Export of a training run: averaged weights in half precision, with the settings they depend on.
+
+A run that ended, or was stopped, has them as RUN/weights.safetensors, so that its folder can be given as weights.
+What a run's folder is called by is here, too: training writes it, evaluation and the command line read it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lipdub.config import Config, from_dict
+from lipdub.errors import InputError
+from lipdub.weights import RUN_WEIGHTS, config_json, load_state, save_state, sha256_of
+
+CHECKPOINT, SETTINGS = "checkpoint.pt", "config.json"  # of a run's folder
+STAGES = {
+    "detector": "faces-detector",
+    "landmarks": "faces-landmarks",
+    "expert": "expert",
+    "phones": "audio",
+    "audio": "audio",
+    "1": "generator",
+    "2": "generator",
+}
+KINDS = {
+    "expert": ("expert", "mel"),
+    "audio": ("audio", "mel"),
+    "generator": ("generator", "mel", "reference"),
+    "faces-detector": (),
+    "faces-landmarks": (),
+}
+
+
+def run_config(folder: Path) -> Config:
+    """The configuration that a run's folder was made with; sections that training does not read are the defaults.
+
+    Raises:
+        InputError: no run there, or one of another version.
+    """
+    path = folder / SETTINGS
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {error}", "give the folder of a `lipdub train` run") from error
+    return from_dict(Config, settings)
+
+
+def export(checkpoint: Path, output: Path, kind: str, config: Config) -> Path:
+    """Write the weights of a checkpoint as fp16 safetensors.
+
+    Args:
+        checkpoint: checkpoint.pt of a run.
+        output: the .safetensors file.
+        kind: a key of KINDS.
+        config: of the run; the sections that the weights are bound to go into the file.
+
+    Raises:
+        InputError: no such checkpoint.
+    """
+    if not checkpoint.is_file():
+        raise InputError(f"no checkpoint {checkpoint}", "lipdub train writes one every minute")
+    state: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    save_state(output, _averaged(state), {"kind": kind, "config": config_json(config, *KINDS[kind])})
+    return output
+
+
+def export_run(folder: Path, output: Path | None = None) -> Path:
+    """Write the weights of a run, whatever its stage; RUN/weights.safetensors if no output is given.
+
+    Raises:
+        InputError: no run there, or one that has no checkpoint yet.
+    """
+    config = run_config(folder)
+    return export(folder / CHECKPOINT, output or folder / RUN_WEIGHTS, STAGES[config.train.stage], config)
+
+
+def manifest_entry(path: Path, name: str) -> str:
+    """The table of weights.toml that describes a file; what only its maker knows is left to be filled in."""
+    return "\n".join(
+        (
+            f"[{name}]",
+            f'kind = "{load_state(path)[1]["kind"]}"',
+            f'bundled = "{path.name}"  # or repo, revision and file, or url',
+            f'sha256 = "{sha256_of(path)}"',
+            f"bytes = {path.stat().st_size}",
+            'license = ""',
+            "commercial = false",
+            'trained_on = ""',
+        )
+    )
+
+
+def _averaged(state: dict[str, Any]) -> dict[str, Tensor]:
+    """The best or averaged weights, whichever the run keeps; without what AveragedModel adds to the names."""
+    chosen: dict[str, Tensor] = state.get("best") or state.get("ema") or state["model"]
+    return {
+        k.removeprefix("module."): v for k, v in chosen.items() if k not in ("n_averaged",) and "num_batches" not in k
+    }
