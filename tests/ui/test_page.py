@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +25,14 @@ from lipdub.ui.page import Desk, duration, report_text, served, status_html
 
 FORM = ("", "", "", "largest", [], "", "", "balanced", "", "video", False, False)
 pytestmark = pytest.mark.filterwarnings("default")  # Gradio's own dependencies
+
+
+@pytest.fixture(autouse=True)
+def event_loops() -> Iterator[None]:
+    """Gradio leaves event loops open: they go here, where their warnings are allowed, not at the end of all tests."""
+    yield
+    asyncio.set_event_loop(None)
+    gc.collect()
 
 
 @pytest.fixture
