@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from lipdub import __version__
+from lipdub.config import MediaConfig
 from lipdub.errors import LipdubError
 
 PYTHON = (3, 11)  # the oldest that is tested
 LOW_BYTES, LEAST_BYTES = 2_000_000_000, 200_000_000  # free disc: some minutes of film, a short clip
+_OTHER_FFMPEG = "name another ffmpeg in LIPDUB_FFMPEG or media.ffmpeg, or none: lipdub then uses imageio-ffmpeg's"
 _CV2 = ("opencv-python", "opencv-contrib-python", "opencv-python-headless", "opencv-contrib-python-headless")
 
 
@@ -36,11 +38,15 @@ class Check:
     values: dict[str, Any] = field(default_factory=dict)  # the same for a program
 
 
-def examine() -> Iterator[Check]:
-    """All checks, each as soon as it is done; a check that fails is a problem, never an exception."""
+def examine(config: MediaConfig | None = None) -> Iterator[Check]:
+    """All checks, each as soon as it is done; a check that fails is a problem, never an exception.
+
+    Args:
+        config: may name another ffmpeg.
+    """
     for name, check in CHECKS.items():
         try:
-            yield from check()
+            yield from check() if check is not _ffmpeg else _ffmpeg(config)
         except LipdubError as error:
             yield Check(name=name, status="problem", text=error.what, remedy=error.remedy)
         except (ImportError, OSError) as error:  # a package that is absent, or whose libraries are
@@ -148,17 +154,17 @@ def _pyav() -> Iterator[Check]:
     )
 
 
-def _ffmpeg() -> Iterator[Check]:
+def _ffmpeg(config: MediaConfig | None = None) -> Iterator[Check]:
     from lipdub.media.versions import ffmpeg
 
-    program = ffmpeg()
+    program = ffmpeg(config)
     serious = [word for word in program.missing if word == "aac" or "=" in word] + [*program.faults]
     amiss = [f"lacks {', '.join(program.missing)}"] if program.missing else [*program.faults]
     yield Check(
         name="ffmpeg",
         status="problem" if serious else "warning" if program.missing else "ok",
         text="; ".join([f"{program.version}, {program.path}", *amiss]),
-        remedy="name another ffmpeg in LIPDUB_FFMPEG, or none: lipdub then uses imageio-ffmpeg's" if amiss else "",
+        remedy=_OTHER_FFMPEG if amiss else "",
         values={
             "version": program.version,
             "path": str(program.path),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import os
@@ -31,7 +32,7 @@ COLUMNS["label"] = OPTIONS["label"]  # the name of label_text in 0.1
 def batch(
     ctx: typer.Context,
     manifest: Annotated[
-        Path, typer.Argument(help="The list: .csv with a header, .jsonl, or .toml with [[item]] tables.")
+        Path, typer.Argument(help="The list: .csv or .tsv with a header, .jsonl, or .toml with [[item]] tables.")
     ],
     address: Annotated[
         str | None,
@@ -127,7 +128,7 @@ def read_manifest(path: Path, *, device: str, weights: str, config: Config | Non
     """The items of a list.
 
     Args:
-        path: .csv, .jsonl or .toml.
+        path: .csv or .tsv, .jsonl or .toml.
         device: of items that do not name one.
         weights: of items that do not name any.
         config: settings of all items.
@@ -135,13 +136,19 @@ def read_manifest(path: Path, *, device: str, weights: str, config: Config | Non
     Raises:
         InputError: it cannot be read, an item lacks a file, has an unknown key or a bad value; names the item.
     """
-    readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".toml": _toml_rows}
+    readers = {".csv": _csv_rows, ".tsv": _csv_rows, ".jsonl": _jsonl_rows, ".toml": _toml_rows}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise InputError(f"{path} is none of {', '.join(readers)}", "give the list in one of these forms")
     try:
-        rows = reader(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
+        data = path.read_bytes()
+        utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as spreadsheets write "Unicode text"
+        rows = reader(data.decode("utf-16" if utf16 else "utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is not UTF-8: {error.reason} at byte {error.start}", "save it as CSV UTF-8"
+        ) from error
+    except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"cannot read {path}: {error}", "see `lipdub batch --help` for its form") from error
     if not rows:
         raise InputError(f"{path} lists nothing", "an item has video, audio and output")
@@ -154,10 +161,15 @@ def read_manifest(path: Path, *, device: str, weights: str, config: Config | Non
 
 def _csv_rows(text: str) -> list[dict[str, Any]]:
     """Commas, or what spreadsheets of other countries write in their place; empty rows are no items."""
-    header = text.partition("\n")[0]
-    delimiter = max(",;\t", key=header.count)
-    rows = csv.DictReader(text.splitlines(), delimiter=delimiter, strict=True)
-    items = ({key: value for key, value in row.items() if value not in ("", None)} for row in rows)
+    lines = text.splitlines()
+    lines = lines[1:] if lines and re.fullmatch("sep=.", lines[0]) else lines  # how Excel is told the delimiter
+    delimiter = max(",;\t", key=lines[0].count) if lines else ","
+    table = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
+    header = [name.strip().lower() for name in next(table, [])]
+    rows = [[value.strip() for value in row] for row in table]
+    if any(any(row[len(header) :]) for row in rows):
+        raise ValueError(f"a row has more than the {len(header)} values of the header")
+    items = ({key: value for key, value in zip(header, row, strict=False) if value} for row in rows)
     return [item for item in items if item]
 
 

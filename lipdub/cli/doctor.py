@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
-from lipdub.cli import console
+from lipdub.cli import console, settings
+from lipdub.cli.command import files_of
 from lipdub.errors import SetupError
 
 STATUSES = {"ok": "OK", "warning": "warning", "problem": "problem"}
 
 
 def doctor(
+    ctx: typer.Context,
     json_: Annotated[
         bool, typer.Option("--json", help="One JSON object a line: a check each, then the counts.")
     ] = False,
@@ -24,9 +26,11 @@ def doctor(
     """
     from lipdub.doctor import examine
 
+    config = settings.config_of(files_of(ctx), ()).media
+
     counts = Counter(dict.fromkeys(STATUSES, 0))
     with console.progress(json_lines=json_, quiet=True):
-        for check in examine():
+        for check in examine(config):
             counts[check.status] += 1
             if json_:
                 console.data(console.json_line(check, type="check"))

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 import typer
 
+from lipdub.config import MediaConfig
 from lipdub.errors import InputError
 
 DASH = Path("-")
@@ -38,7 +39,7 @@ def sound_from(audio: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def film_to(output: Path) -> Iterator[Path]:
+def film_to(output: Path, config: MediaConfig) -> Iterator[Path]:
     """A path to write the film to; for `-` it is poured into stdout when the block ends well.
 
     Raises:
@@ -55,6 +56,6 @@ def film_to(output: Path) -> Iterator[Path]:
         path = Path(folder) / "film.mp4"
         yield path
         try:
-            pour(path, sys.stdout.buffer)
+            pour(path, sys.stdout.buffer, config)
         except BrokenPipeError as error:  # as if SIGPIPE had ended it, see console.py
             raise SystemExit(128 + 13) from error

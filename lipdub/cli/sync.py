@@ -123,7 +123,7 @@ def sync(
     written["weights"] = written["weights"] or WEIGHTS[model]
     options = options_of(written)
     config = settings.config_of(files_of(ctx), set_ or (), quality)
-    with sound_from(audio) as speech, film_to(output) as target:
+    with sound_from(audio) as speech, film_to(output, config.media) as target:
         if report is not None:
             AtomicOutput(report, overwrite=options.overwrite, inputs=(video, speech, target)).check()
         with (
@@ -167,7 +167,7 @@ def _excerpt(
 
     with (
         filmed(video, audio, options, config) as (film, options),
-        excerpt(film, audio, options, seconds) as piece,
+        excerpt(film, audio, options, seconds, config.media) as piece,
     ):
         yield piece
 

@@ -19,6 +19,13 @@ LEVEL_STEP_S = 0.01  # resolution of the loudness curve
 NEAR_S = 1.0  # to either side
 FAINT_DB = -75.0  # of full scale; what is fainter is silence in any recording
 STEADY_S, STEADY_DB = 1.0, 2.5  # loudness of speech has a standard deviation of about 10 dB, of noise below 1
+# Phones in 4 s of sound, by the bundled audio encoder. In 529 of 530 recordings of people the best window has a variety
+# of at least 3.16, with the change 3.72, and a change of 0.26; the other one is steady. Made noise has 3.4 together at
+# most; chords, melodies and drums have a variety under 2.9 or are steady. Chords and drums together reach 4.2 and are
+# missed. Noise hides the phones of speech: of 23 recordings, white noise at 20 dB hides 3, at 10 dB 21, pink noise at
+# 10 dB 4.
+WINDOW_S, SHORTEST_S = 4.0, 3.0
+VARIETY, VARIETY_AND_CHANGE, CHANGE = 2.9, 3.5, 0.15  # nats
 CHUNK = 64  # frames whose sound is read in one call; 512 took 100 MB
 
 
@@ -31,6 +38,7 @@ class DrivingAudio:
     duration_s: float
     shapes: NDArray[np.float32] | None = None  # (M, 8) mouth shapes of an audio encoder, one a mel step
     steady: bool = False  # its loudness hardly changes, as that of a hum, a tone or noise
+    spoken: bool | None = None  # whether phones follow one another as in speech; None: not judged
 
     @property
     def silent(self) -> bool:
@@ -50,6 +58,7 @@ def analyze_audio(
     own_mel: NDArray[np.float32] | None = None,
     encoder: TrackEncoder | None = None,
     device: torch.device | None = None,
+    judge_phones: bool = False,
 ) -> DrivingAudio:
     """What drives the lips, from a mono waveform (n,) at mel.sample_rate.
 
@@ -60,14 +69,64 @@ def analyze_audio(
         own_mel: of a network that has a mel of its own.
         encoder: reads the mouth shapes off the whole track, once; None leaves them to the generator.
         device: where the encoder is; the CPU if None.
+        judge_phones: say whether it is speech; for an encoder whose phones are known to be right.
     """
+    device = device or torch.device("cpu")
     spectrum = log_mel(waveform, mel) if own_mel is None else own_mel
-    shapes = None if encoder is None else encoder.read_track(spectrum, device or torch.device("cpu"))
+    shapes = None if encoder is None else encoder.read_track(spectrum, device)
     level = loudness_levels(waveform, mel.sample_rate)
     gate = silence_gate(level, sync)
+    spoken = None if encoder is None or not judge_phones else is_spoken(spectrum, gate, mel, encoder, device)
     loud = level[gate == 1]
     steady = len(loud) * LEVEL_STEP_S > STEADY_S and float(loud.std()) < STEADY_DB
-    return DrivingAudio(spectrum, gate, len(waveform) / mel.sample_rate, shapes, steady=steady)
+    return DrivingAudio(spectrum, gate, len(waveform) / mel.sample_rate, shapes, steady=steady, spoken=spoken)
+
+
+def is_spoken(
+    spectrum: NDArray[np.float32],
+    gate: NDArray[np.float32],
+    mel: MelConfig,
+    encoder: TrackEncoder,
+    device: torch.device,
+) -> bool | None:
+    """Whether the phones in some window of a sound (80, M) are those of speech; None if there is too little sound.
+
+    Noise has no change, for it is one vague phone; tones, chords and drums have little variety: see `phone_variety`.
+    """
+    times_s = np.arange(spectrum.shape[1]) * mel.hop / mel.sample_rate
+    sounding = np.interp(times_s, np.arange(len(gate)) * LEVEL_STEP_S, gate, right=0.0) == 1
+    length, shortest = (round(seconds * mel.sample_rate / mel.hop) for seconds in (WINDOW_S, SHORTEST_S))
+    first, spoken = 0, None
+    for phones in encoder.read_phones(spectrum, device):
+        audible = phones[:, sounding[first : first + phones.shape[1]]]
+        first += phones.shape[1]
+        for start in range(0, audible.shape[1] - shortest + 1, length):
+            variety, change = phone_variety(audible[:, start : start + length])
+            spoken = variety > VARIETY and variety + change > VARIETY_AND_CHANGE and change > CHANGE
+            if spoken:
+                return True
+    return spoken
+
+
+def phone_variety(phones: NDArray[np.float64]) -> tuple[float, float]:
+    """How many phones a sound has and how much they change, in nats, from probabilities (members, n, P) at n steps.
+
+        variety = H(mean_t p_t),   change = variety - mean_t H(p_t)
+
+    with p_t the probabilities of the phones but silence, number 0, and each step weighing what that leaves. They are
+    means over the members, whose other numbers stand for different phones.
+    """
+    spoken = phones[..., 1:]
+    weights = np.maximum(spoken.sum(-1), 1e-9)  # (members, n)
+    variety = _entropy(spoken.sum(1) / weights.sum(1, keepdims=True))
+    vagueness = (weights * _entropy(spoken / weights[..., None])).sum(1) / weights.sum(1)
+    return float(variety.mean()), float((variety - vagueness).mean())
+
+
+def _entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of distributions (..., P), in nats."""
+    entropy: NDArray[np.float64] = -(p * np.log(np.maximum(p, 1e-12))).sum(-1)
+    return entropy
 
 
 def silence_gate(level: NDArray[np.float64], sync: SyncConfig) -> NDArray[np.float32]:

@@ -99,6 +99,8 @@ class Job:
         elif any(voice.steady for voice in self.voices):
             steady = "the audio that drives the lips hardly varies in loudness, unlike speech"
             yield "speech", f"{steady}; check that it is the right file"
+        elif any(voice.spoken is False for voice in self.voices):
+            yield "speech", "the audio that drives the lips does not sound like speech; check that it is the right file"
         apart_s = abs(self.speech.duration_s - self.audio_s)
         if apart_s > OTHER_LENGTH_S:
             differ = f"the driving audio and the speech track differ by {apart_s:.2f} s in length"

@@ -11,7 +11,7 @@ import torch
 from numpy import float64
 from numpy.typing import NDArray
 
-from lipdub.config import Config, GeneratorConfig
+from lipdub.config import Config, GeneratorConfig, SyncConfig
 from lipdub.dub.analyze import DubPlan
 from lipdub.dub.cores import shared_cores
 from lipdub.dub.driving_audio import DrivingAudio, PredictedMouthShapes, analyze_audio, predict_mouth_shapes
@@ -81,7 +81,10 @@ class Networks:
         config = self.config
         waveform = load_audio(path, sample_rate=config.mel.sample_rate, config=config.media)
         own_mel = wav2lip_mel(waveform) if isinstance(self.generator, Wav2Lip) else None
-        return analyze_audio(waveform, config.mel, config.sync, own_mel, self.audio_encoder, self.device)
+        bundled = config.sync.audio_encoder == SyncConfig().audio_encoder
+        return analyze_audio(
+            waveform, config.mel, config.sync, own_mel, self.audio_encoder, self.device, judge_phones=bundled
+        )
 
     def predict_mouth_shapes(self, speech: DrivingAudio, times_s: NDArray[float64]) -> PredictedMouthShapes | None:
         """Mouth shapes at each time (F,); None for a generator that has none."""

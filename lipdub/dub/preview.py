@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from lipdub.config import MediaConfig
 from lipdub.dub.options import SyncOptions
 from lipdub.errors import InputError
 from lipdub.faces.selection import Face, Speaker, ids_of
@@ -16,7 +17,9 @@ from lipdub.media.probe import probe, require_video
 
 
 @contextmanager
-def excerpt(video: Path, audio: Path, options: SyncOptions, seconds: float) -> Iterator[tuple[Path, Path, SyncOptions]]:
+def excerpt(
+    video: Path, audio: Path, options: SyncOptions, seconds: float, config: MediaConfig | None = None
+) -> Iterator[tuple[Path, Path, SyncOptions]]:
     """A piece of a job, from `options.start_s` on, else around the middle of the film.
 
     Args:
@@ -24,6 +27,7 @@ def excerpt(video: Path, audio: Path, options: SyncOptions, seconds: float) -> I
         audio: the dub.
         options: of the whole job.
         seconds: length of the piece.
+        config: which ffmpeg cuts it.
 
     Yields:
         Video, dub and options of the piece, all on its own clock.
@@ -44,13 +48,13 @@ def excerpt(video: Path, audio: Path, options: SyncOptions, seconds: float) -> I
         raise InputError(f"{video} is over at {length_s:.2f} s", "check --start")
     with TemporaryDirectory(prefix="lipdub-") as name:
         folder = Path(name)
-        cut_video(video, folder / "video.mkv", start_s, seconds)
-        cut_sound(audio, folder / "dub.wav", start_s, seconds)
+        cut_video(video, folder / "video.mkv", start_s, seconds, config)
+        cut_sound(audio, folder / "dub.wav", start_s, seconds, config)
 
         def piece(sound: Path | None, name: str) -> Path | None:
             if sound is None:
                 return None
-            cut_sound(sound, folder / name, start_s, seconds)
+            cut_sound(sound, folder / name, start_s, seconds, config)
             return folder / name
 
         speakers = tuple(

@@ -255,7 +255,7 @@ def publish(job: Job, writer: VideoWriter, target: AtomicOutput, reporter: Repor
     if job.signing is not None:
         job.signing.sign(unsigned, target.temporary, job.video, __version__, target.path.name)
     verify(target.temporary, source.media, writer.n_frames, source.ending)
-    return changes(source.path, target.temporary, source.video.index, job.streams.items)
+    return changes(source.path, target.temporary, source.video.index, job.streams.items, source.config)
 
 
 def _report(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import cv2
 import numpy as np
 from cv2.typing import MatLike
@@ -19,6 +21,12 @@ FLAT = 8.0  # standard deviation of grey levels below which a frame shows nothin
 WHITE, BLACK = 225.0, 24.0  # mean grey level of a flat frame that is burnt out, or dark
 TINT = 12.0  # mean distance of Cr or Cb from grey above which a flat frame is a colour, not a flash
 HOLD = 12  # longest flash or blackout in frames
+JUMP = (
+    6.0  # grey levels by which most blocks differ behind a jump cut; a talking head stays under 3 from frame to frame
+)
+JUMP_RATIO = 5.0  # by which that exceeds the motion before; motion that begins quickly stays under 4
+CALM, MEMORY = 0.3, 8  # grey levels of noise; frames of motion that are remembered, of which 4 must be there
+LIGHT = 10.0  # change of the mean grey level that is light, not a jump
 
 
 class ShotDetector:
@@ -34,8 +42,14 @@ class ShotDetector:
     what follows it is compared with what came before, unless it lasts for more than HOLD frames.
 
     Measured on 469 clips (25,526 frames): moving people and cameras stay under .17; cuts between scenes lie over .37
-    in 99 of 100 random pairs, cuts inside one room about .26. Jump cuts of a person who stays in place (.13 to .15)
-    are not found. Two people filmed alike in one studio share their layout: there `in_doubt` leaves it to the faces.
+    in 99 of 100 random pairs, cuts inside one room about .26. Two people filmed alike in one studio share their layout:
+    there `in_doubt` leaves it to the faces.
+
+    A jump cut, with the same person in the same place, has a d of .03 to .15. There the median over the blocks of the
+    mean difference of grey levels is told apart from motion by how suddenly it comes: over JUMP, and over JUMP_RATIO
+    times what it was in each of the frames before. Measured on 107 clips (18,150 frames, also at a half and a third of
+    their rate): 13 of the 14 jump cuts in them, none elsewhere; where 0.5 to 2.5 s are cut out of a talking head, one
+    in four, those that move the head most.
 
     Args:
         threshold: on d; FaceConfig.shot_threshold.
@@ -48,6 +62,7 @@ class ShotDetector:
         self._threshold = threshold
         self._before: tuple[NDArray[np.float32], NDArray[np.float32], bool] | None = None
         self._held = 0
+        self._motion: deque[float] = deque(maxlen=MEMORY)
         self.in_doubt = False
 
     def push(self, frame: Frame) -> bool:
@@ -67,8 +82,20 @@ class ShotDetector:
         self._held = 0
         distance = float(np.abs(histograms - before[0]).sum()) / 2
         cut = distance > self._threshold and _correlation(grey, before[1]) < SAME_LAYOUT
+        cut = self._jumps(grey - before[1]) or cut
+        if cut:
+            self._motion.clear()
         self.in_doubt = distance > DOUBT and not cut
         return cut
+
+    def _jumps(self, difference: NDArray[np.float32]) -> bool:
+        """Whether a difference of grey pictures is a jump, by what the frames before it were like; it is remembered."""
+        local = np.abs(difference - np.median(difference)).reshape(BLOCKS, BLOCK_SIDE, BLOCKS, BLOCK_SIDE)
+        motion, before = float(np.median(local.mean((1, 3)))), self._motion
+        known = len(before) >= MEMORY // 2 and abs(float(difference.mean())) < LIGHT
+        jumps = known and motion > max(JUMP, JUMP_RATIO * (max(before) + CALM))
+        before.append(motion)
+        return jumps
 
 
 def _histograms(small: MatLike) -> NDArray[np.float32]:

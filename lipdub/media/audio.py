@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError
-from lipdub.media.probe import file_url, open_input, origin
+from lipdub.media.probe import file_url, open_input, origin, require_rate
 
 Waveform = NDArray[np.float32]  # (n,) in [-1, 1]
 _LOST = 0.1  # share of the channels' power that a mix must hold
@@ -72,6 +72,7 @@ def _read(
     """The mix of all channels, or one of them; what each channel's squares add up to, at `sample_rate`, to `powers`."""
     with open_input(path) as container:
         source = _stream(path, container, stream)
+        require_rate(path, source)
         origin_s = origin(container)
         runs: list[_Run] = []
         resampler, expected = None, 0.0

@@ -243,7 +243,9 @@ def _item(stream: av.stream.Stream, kind: str, codec: str, container: Container,
         kind=kind,
         codec=codec,
         encoder=encoder,
-        disposition=_disposition(stream.disposition, without_default=kind == "audio"),
+        disposition=disposition_words(
+            stream.disposition & ~(Disposition.default if kind == "audio" else Disposition(0))
+        ),
         filters=container.audio_filters(codec, encoder, origin(opened)) if kind == "audio" else "",
         optional=kind not in ("audio", "subtitle"),
         data=_first_packet(opened, stream) if encoder == "attach" else b"",
@@ -271,6 +273,6 @@ def _encoder(kind: str, codec: str, container: Container, source: str) -> str | 
     return "copy" if container.muxer in names or (container.is_mov and "mov" in names) else None
 
 
-def _disposition(flags: Disposition, *, without_default: bool) -> str:
-    kept = [flag.name for flag in flags if flag.name and not (without_default and flag is Disposition.default)]
-    return "+".join(kept) or "0"
+def disposition_words(flags: Disposition) -> str:
+    """Flags as FFmpeg's command line writes them."""
+    return "+".join(flag.name for flag in flags if flag.name) or "0"

@@ -1,4 +1,7 @@
-"""A piece of a film as files of their own, and a finished film into a pipe; both by FFmpeg's command line."""
+"""A piece of a film as files of their own, and a finished film into a pipe; both by FFmpeg's command line.
+
+`config` names the ffmpeg, where it is not to be the usual one.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import IO
 
+from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError
 from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.probe import FORMATS, file_url
@@ -15,7 +19,7 @@ _TRUST = ("-format_whitelist", FORMATS, "-protocol_whitelist", "file,pipe")
 _PIECES = "frag_keyframe+empty_moov+default_base_moof+use_metadata_tags"  # a file that need not be sought in
 
 
-def cut_video(source: Path, target: Path, start_s: float, length_s: float) -> None:
+def cut_video(source: Path, target: Path, start_s: float, length_s: float, config: MediaConfig | None = None) -> None:
     """A piece of the picture without loss, upright, with its first sound track; `target` ends in .mkv.
 
     Raises:
@@ -23,27 +27,28 @@ def cut_video(source: Path, target: Path, start_s: float, length_s: float) -> No
     """
     streams = ("-map", "0:v:0", "-map", "0:a:0?", "-sn", "-dn")
     lossless = ("-c:v", "libx264", "-qp", "0", "-preset", "ultrafast", "-c:a", "pcm_s16le")
-    _run([*_piece(source, start_s, length_s), *streams, *lossless, "-y", file_url(target)], source)
+    _run([*_piece(source, start_s, length_s), *streams, *lossless, "-y", file_url(target)], source, config)
 
 
-def cut_sound(source: Path, target: Path, start_s: float, length_s: float) -> None:
+def cut_sound(source: Path, target: Path, start_s: float, length_s: float, config: MediaConfig | None = None) -> None:
     """A piece of the first sound track; `target` ends in .wav.
 
     Raises:
         InputError: FFmpeg cannot read it.
     """
-    _run([*_piece(source, start_s, length_s), "-map", "0:a:0", "-c:a", "pcm_s24le", "-y", file_url(target)], source)
+    words = [*_piece(source, start_s, length_s), "-map", "0:a:0", "-c:a", "pcm_s24le", "-y", file_url(target)]
+    _run(words, source, config)
 
 
-def pour(source: Path, pipe: IO[bytes]) -> None:
+def pour(source: Path, pipe: IO[bytes], config: MediaConfig | None = None) -> None:
     """Write an MP4 file, its pictures, sounds, subtitles, chapters and tags, into a pipe, as a fragmented MP4.
 
     Raises:
         OutputError: FFmpeg failed.
         BrokenPipeError: whoever read the pipe is gone.
     """
-    argv = [str(ffmpeg_binary()), *_QUIET, "-i", file_url(source), "-map", "0", "-map", "-0:d", "-c", "copy", "-copyts"]
-    argv += ["-movflags", _PIECES, "-f", "mp4", "pipe:1"]
+    argv = [str(ffmpeg_binary(config)), *_QUIET, "-i", file_url(source), "-map", "0", "-map", "-0:d"]
+    argv += ["-c", "copy", "-copyts", "-movflags", _PIECES, "-f", "mp4", "pipe:1"]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.PIPE, check=False)
     words = done.stderr.decode("utf-8", "replace").strip()
     if "Broken pipe" in words:
@@ -56,8 +61,8 @@ def _piece(source: Path, start_s: float, length_s: float) -> list[str]:
     return [*_TRUST, "-ss", f"{start_s:.6f}", "-t", f"{length_s:.6f}", "-i", file_url(source)]
 
 
-def _run(words: list[str], source: Path) -> None:
-    argv = [str(ffmpeg_binary()), *_QUIET, *words]
+def _run(words: list[str], source: Path, config: MediaConfig | None) -> None:
+    argv = [str(ffmpeg_binary(config)), *_QUIET, *words]
     done = subprocess.run(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False
     )

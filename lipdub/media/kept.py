@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import av
+from av.container import InputContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 
+from lipdub.config import MediaConfig
+from lipdub.media.boxes import unusual_boxes
 from lipdub.media.containers import Item
-from lipdub.media.probe import codec_of, is_timeline, open_input
+from lipdub.media.probe import UNSPECIFIED, codec_of, is_timeline, kind_of, layout_name, open_input
+from lipdub.media.stream_details import CHROMA, RANGES, FileDetails, read_details
 
-# Said of the file that was written, by whoever wrote it; or ours.
+# Who wrote the file and how long it is; a comment goes on behind ours, and a language is compared on its own.
 _OWN_TAGS = frozenset(
-    {"encoder", "duration", "comment", "major_brand", "minor_version", "compatible_brands", "vendor_id", "handler_name"}
-    | {"digital_source_type", "lipdub_version", "lipdub_weights", "lipdub_label", "language", "mimetype", "filename"}
-    | {"_statistics_writing_app", "_statistics_writing_date_utc", "_statistics_tags", "creation_time"}
+    {"encoder", "duration", "language", "major_brand", "minor_version", "compatible_brands"}
+    | {"digital_source_type", "lipdub_version", "lipdub_weights", "lipdub_label"}
 )
+_NOTHING = ("", "und", "[0][0][0][0]", "FFMP")  # values that say nothing
 _STATISTICS = ("bps", "number_of_frames", "number_of_bytes", "_statistics")  # of the encode that is replaced
 _LOOK = 50  # pictures at the beginning in which side data is looked for
 _BY_DECODER = frozenset(
@@ -26,8 +32,16 @@ _BY_DECODER = frozenset(
 )
 _SAID_ELSEWHERE = frozenset(  # by the encoder's own losses
     {"MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "DOVI_METADATA", "DOVI_RPU_BUFFER", "DYNAMIC_HDR_PLUS"}
-    | {"DYNAMIC_HDR_VIVID", "DISPLAYMATRIX", "SEI_UNREGISTERED"}
+    | {"DYNAMIC_HDR_VIVID", "SEI_UNREGISTERED"}
 )
+_LISTED = {"STEREO3D": "Stereo 3D", "SPHERICAL": "Spherical Mapping", "DISPLAYMATRIX": "Display Matrix"}
+_OF_ENCODE = frozenset({"CPB properties"})
+_ENCODERS_OWN = (
+    "",
+    "dc45e9bde6d948b7962cd820d923eeef",
+    "2ca2de09b51747dbbb55a4fe7fc2fc4e",
+)  # x264, x265: their settings
+_FIELDS = ("", "progressive", "top first", "bottom first", "top first, swapped", "bottom first, swapped")
 
 
 def is_statistic(tag: str) -> bool:
@@ -35,7 +49,18 @@ def is_statistic(tag: str) -> bool:
     return tag.lower().startswith(_STATISTICS)
 
 
-def changes(source: Path, output: Path, picture: int, items: Sequence[Item]) -> list[str]:
+@dataclass(frozen=True)
+class _Pair:
+    """A stream of the source and what it became."""
+
+    name: str
+    old: av.stream.Stream
+    new: av.stream.Stream
+
+
+def changes(
+    source: Path, output: Path, picture: int, items: Sequence[Item], config: MediaConfig | None = None
+) -> list[str]:
     """One short phrase for each property of the source that the output has not, or has otherwise.
 
     Args:
@@ -43,105 +68,179 @@ def changes(source: Path, output: Path, picture: int, items: Sequence[Item]) -> 
         output: the finished file: its picture, the dub, then `items`.
         picture: index of the source's picture stream.
         items: the other streams, in the output's order; those that stayed behind were told by whoever left them.
+        config: which ffmpeg.
     """
+    before, after = read_details(source, config), read_details(output, config)
     with open_input(source) as old, open_input(output) as new:
-        found = _tags("", old.metadata, new.metadata)
-        found += _chapters(old, new)
-        seen = [stream for stream in new.streams if stream.type != "data" or any(i.kind == "data" for i in items)]
-        found += _picture(old, new, picture, seen[0].index if seen else 0)
-        for item, made in zip(items, _made(new, items), strict=False):
-            if made is None:
+        pairs = [*_pairs(old, new, picture, items)]
+        found = _chapters(old, new) + _programs(before, after)
+        if "mov" in old.format.name:
+            there = unusual_boxes(output) if "mov" in new.format.name else Counter[str]()
+            found += [f"box {kind} of the file" for kind in unusual_boxes(source) - there]
+        found += _picture(pairs[0], before, after)
+        for pair in pairs[1:]:
+            found += _stream(pair)
+        for pair in pairs:
+            found += _flags(pair) + _side_data(pair, before, after)
+        remade, lost = _remade(old, new, pairs)
+        places = {"the file": (old.metadata, new.metadata)}
+        places |= {pair.name: (pair.old.metadata, pair.new.metadata) for pair in (*pairs, *remade)}
+        return found + lost + _tags(places)
+
+
+def _pairs(old: InputContainer, new: InputContainer, picture: int, items: Sequence[Item]) -> Iterator[_Pair]:
+    left: dict[str, list[av.stream.Stream]] = defaultdict(list)
+    for stream in new.streams:
+        left[kind_of(stream)].append(stream)
+    yield _Pair("the picture", old.streams[picture], left["video"].pop(0))
+    left["audio"][:1] = []  # the dub
+    for item in items:
+        queue = left[item.kind] or (left["data"] if item.kind == "unknown" else [])
+        if queue:
+            yield _Pair(f"{item.kind} stream {item.index}", old.streams[item.index], queue.pop(0))
+
+
+def _tags(places: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]]) -> list[str]:
+    """A phrase for all tags that are lost in the same places."""
+    lost: dict[str, list[str]] = defaultdict(list)
+    for place, (old, new) in places.items():
+        there = {key.lower(): value for key, value in new.items()}
+        for key, value in old.items():
+            plain = key.lower()
+            value = value.partition(";")[0] if plain == "creation_time" else value  # FFmpeg joins what is told twice
+            kept = there.get(plain, "")
+            if plain in _OWN_TAGS or value in _NOTHING or (plain == "comment" and value in kept):
                 continue
-            stream = old.streams[item.index]
-            name = f"{item.kind} stream {item.index}"
-            if codec_of(made) != item.codec:
-                found.append(f"{name}: {item.codec} became {codec_of(made)}")
-            if (stream.language or "und") != (made.language or "und") and stream.language not in (None, "und"):
-                found.append(f"{name}: language {stream.language} became {made.language or 'unknown'}")
-            flags = ~(Disposition.default | Disposition.attached_pic)
-            if lost := (stream.disposition & flags) & ~made.disposition:
-                found.append(f"{name}: not marked as {lost.name} any more")
-            found += _tags(f"{name}: ", stream.metadata, made.metadata)
+            if kept != value and kept.partition(";")[0] != value:
+                other = next((other for other in there if there[other] == value and len(value) > 1), "")
+                lost[f"{key} (now {other})" if other else key].append(place)
+    together: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for key, where in lost.items():
+        together[tuple(where)].append(key)
+    return [
+        f"tag{'s' if len(keys) > 1 else ''} {', '.join(sorted(keys))} of {_joined(where)}"
+        for where, keys in together.items()
+    ]
+
+
+def _joined(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
+
+
+def _chapters(old: InputContainer, new: InputContainer) -> list[str]:
+    def told(container: InputContainer) -> list[tuple[float, float, dict[str, str]]]:
+        zero = 0.0 if is_timeline(container.format.name) else (container.start_time or 0) / av.time_base
+        found = []
+        for each in container.chapters():
+            first_s, last_s = (float(each[end] * (each["time_base"] or 0)) - zero for end in ("start", "end"))
+            found.append((round(first_s, 2), round(last_s, 2), {k.lower(): v for k, v in each["metadata"].items()}))
         return found
 
-
-def _made(new: av.container.InputContainer, items: Sequence[Item]) -> list[av.stream.Stream | None]:
-    """The streams of the output that items became: of each kind in order."""
-    left: dict[str, list[av.stream.Stream]] = {}
-    for stream in list(new.streams)[1:]:
-        left.setdefault(stream.type or "", []).append(stream)
-    left.get("audio", [])[:1] = []  # the dub
-    kinds = {"picture": "video", "unknown": "data"}
-    found: list[av.stream.Stream | None] = []
-    for item in items:
-        queue = left.get(kinds.get(item.kind, item.kind), [])
-        found.append(queue.pop(0) if queue else None)
-    return found
-
-
-def _tags(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    there = {key.lower(): value for key, value in new.items()}
-    comment = there.get("comment", "")
-    lost = []
-    for key, value in old.items():
-        plain = key.lower()
-        if plain in _OWN_TAGS or plain.split("-")[0] in _OWN_TAGS or not value:
-            continue
-        if there.get(plain) != value and value not in comment:
-            lost.append(key)
-    return [f"{name}tag{'s' if len(lost) > 1 else ''} {', '.join(sorted(lost))}"] if lost else []
-
-
-def _chapters(old: av.container.InputContainer, new: av.container.InputContainer) -> list[str]:
-    def listed(container: av.container.InputContainer) -> list[tuple[float, str]]:
-        zero = 0.0 if is_timeline(container.format.name) else (container.start_time or 0) / av.time_base
-        return [
-            (round(float(each["start"] * (each["time_base"] or 0)) - zero, 2), str(each["metadata"].get("title", "")))
-            for each in container.chapters()
-        ]
-
-    before, after = listed(old), listed(new)
+    before, after = told(old), told(new)
     if len(before) > len(after):
         return [f"{len(before) - len(after)} of {len(before)} chapters"]
-    return ["times or titles of chapters"] if before != after else []
+    return ["times, titles or tags of chapters"] if before != after else []
 
 
-def _picture(old: av.container.InputContainer, new: av.container.InputContainer, first: int, second: int) -> list[str]:
-    before, after = _facts(old, first), _facts(new, second)
-    found = [
-        f"{name} of the picture: {value} became {after[name]}"
-        for name, value in before.items()
-        if _differ(name, before, after)
-    ]
-    lost = before["side data"] - after["side data"]
-    found += [f"{kind.lower().replace('_', ' ')} of the picture" for kind in sorted(lost)]
-    return found + _tags("picture: ", old.streams[first].metadata, new.streams[second].metadata)
+def _programs(before: FileDetails, after: FileDetails) -> list[str]:
+    there = after.programs[0] if after.programs else None
+    if not before.programs or (before.programs == after.programs):
+        return []
+    if there is None:
+        return ["names of programs"] if any(program.tags for program in before.programs) else []
+    more = len(before.programs) - 1
+    changed = ["number or names of the program"] if there != before.programs[0] else []
+    return changed + ([f"{more} other program{'s' if more > 1 else ''}"] if more else [])
 
 
-def _differ(name: str, before: dict[str, Any], after: dict[str, Any]) -> bool:
-    return name != "side data" and before[name] not in (None, 0, "unknown", after[name])
+def _picture(pair: _Pair, before: FileDetails, after: FileDetails) -> list[str]:
+    old, new = cast(av.VideoStream, pair.old), cast(av.VideoStream, pair.new)
+    kinds, there = _first_pictures(old), _first_pictures(new)
+    shown = before.of(old.index), after.of(new.index)
+    listed_too = {kind for kind, name in _LISTED.items() if name in shown[0].side_data}
+    facts: dict[str, Sequence[object]] = {
+        "codec": (codec_of(old), codec_of(new)),
+        "pixel format": (old.codec_context.pix_fmt, new.codec_context.pix_fmt),
+        "pixel aspect": (old.sample_aspect_ratio, new.sample_aspect_ratio),
+        "order of fields": [_FIELDS[int(each.codec_context.field_order)] for each in (old, new)],
+    }
+    for what, names in (("place of chroma", CHROMA), ("range", RANGES)):
+        facts[what] = [each.first_of(names) for each in shown]
+    for what, name in (("primaries", "color_primaries"), ("transfer", "color_trc"), ("matrix", "colorspace")):
+        one, other = (int(getattr(each.codec_context, name)) for each in (old, new))
+        facts[f"colour {what}"] = ("" if one == UNSPECIFIED else one, other)
+    facts["language"] = [each.language or "und" for each in (old, new)]
+    return [
+        f"{what} of the picture: {was} became {now or 'untold'}"
+        for what, (was, now) in facts.items()
+        if was not in (None, 0, "", "und", now)
+    ] + [f"{kind.lower().replace('_', ' ')} of the picture" for kind in sorted(kinds - there - listed_too)]
 
 
-def _facts(container: av.container.InputContainer, index: int) -> dict[str, Any]:
-    """What a picture stream says of itself, in its first pictures."""
-    stream = cast(av.VideoStream, container.streams[index])
+def _first_pictures(stream: av.VideoStream) -> set[str]:
+    """Kinds of side data in a stream's first pictures."""
     kinds: set[str] = set()
-    order, location = None, None
     try:
-        for number, frame in enumerate(container.decode(stream)):
+        for number, frame in enumerate(cast(InputContainer, stream.container).decode(stream)):
             data = cast(Mapping[SideDataType, bytes], frame.side_data)
             kinds |= {kind.name for kind in SideDataType if kind in data}
-            if number == 0:
-                fields = "progressive" if not frame.interlaced_frame else "interlaced"
-                order, location = fields, getattr(frame, "chroma_location", None)
+            if bytes(data.get(SideDataType.SEI_UNREGISTERED, b""))[:16].hex() not in _ENCODERS_OWN:
+                kinds.add("USER_DATA")
             if number >= _LOOK:
                 break
     except av.error.FFmpegError:
         pass
-    return {
-        "field order": order,
-        "pixel aspect": stream.sample_aspect_ratio or None,
-        "place of chroma": None if location in (None, 0) else str(location),
-        "codec": codec_of(stream),
-        "side data": kinds - _BY_DECODER - _SAID_ELSEWHERE,
-    }
+    return kinds - _BY_DECODER - _SAID_ELSEWHERE
+
+
+def _stream(pair: _Pair) -> list[str]:
+    old, new = pair.old, pair.new
+    facts: dict[str, Sequence[object]] = {"": (codec_of(old), codec_of(new))}
+    facts["language "] = [each.language or "und" for each in (old, new)]
+    if isinstance(old, av.AudioStream) and isinstance(new, av.AudioStream):
+        facts["rate "] = [f"{each.codec_context.sample_rate} Hz" for each in (old, new)]
+        facts["channels "] = (layout_name(old.codec_context.layout), layout_name(new.codec_context.layout))
+    return [
+        f"{pair.name}: {what}{was} became {now}" for what, (was, now) in facts.items() if was not in (None, "und", now)
+    ]
+
+
+def _flags(pair: _Pair) -> list[str]:
+    own = Disposition.default | Disposition.attached_pic if pair.new.type != "subtitle" else Disposition(0)
+    old, new = pair.old.disposition & ~own, pair.new.disposition & ~own
+    lost, came = ([flag.name for flag in flags if flag.name] for flags in (old & ~new, new & ~old))
+    found = [f"{pair.name}: not marked as {_joined(lost)} any more"] if lost else []
+    return [*found, f"{pair.name}: marked as {_joined(came)} now"] if came else found
+
+
+def _side_data(pair: _Pair, before: FileDetails, after: FileDetails) -> list[str]:
+    old, new = before.of(pair.old.index), after.of(pair.new.index)
+    return [
+        f"{kind} of {pair.name}: {was} became {new.side_data.get(kind, 'untold')}"
+        for kind, was in old.side_data.items()
+        if kind not in _OF_ENCODE and new.side_data.get(kind) != was
+    ]
+
+
+def _remade(old: InputContainer, new: InputContainer, pairs: Sequence[_Pair]) -> tuple[list[_Pair], list[str]]:
+    """Tracks that a muxer makes itself, or keeps in another way: titles of chapters, time codes."""
+
+    def rest(container: InputContainer, known: set[int]) -> dict[str, list[av.stream.Stream]]:
+        found: dict[str, list[av.stream.Stream]] = defaultdict(list)
+        for each in container.streams:
+            if each.type == "data" and each.index not in known:
+                found["time code" if "timecode" in each.metadata else "chapter titles"].append(each)
+        return found
+
+    before, after = rest(old, {pair.old.index for pair in pairs}), rest(new, {pair.new.index for pair in pairs})
+    remade: list[_Pair] = []
+    lost: list[str] = []
+    for what, streams in before.items():
+        there = after[what]
+        remade += [_Pair(f"data stream {a.index}", a, b) for a, b in zip(streams, there, strict=False)]
+        if len(there) < len(streams):
+            more = len(streams) - len(there)
+            lost.append(
+                f"{more} track{'s' if more > 1 else ''} for {what}: kept as this container keeps them, if it does"
+            )
+    return remade, lost

@@ -13,11 +13,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import ffmpeg
+from av.stream import Disposition
 
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError
 from lipdub.media.atomic import AtomicOutput, verify
-from lipdub.media.containers import Container, Item, container_of, encoder_options, movie_clock
+from lipdub.media.boxes import drop_eyes
+from lipdub.media.containers import Container, Item, container_of, disposition_words, encoder_options, movie_clock
 from lipdub.media.disclosure import folded, read_marks
 from lipdub.media.ffmpeg import ffmpeg_binary, run
 from lipdub.media.kept import is_statistic
@@ -33,6 +35,7 @@ from lipdub.media.probe import (
     read_clocks,
     require_video,
 )
+from lipdub.media.stream_details import CHROMA, RANGES, FileDetails, read_details
 from lipdub.media.streams import StreamPlan, plan_streams
 
 __all__ = ["AtomicOutput", "RemuxPlan", "arguments", "ffmpeg_binary", "remux", "verify"]
@@ -99,6 +102,8 @@ def remux(plan: RemuxPlan, config: MediaConfig | None = None) -> list[str]:
     finally:
         for number in range(len(streams.items)):
             _cover(plan.output, number).unlink(missing_ok=True)
+    if container_of(plan.output).is_mov and require_video(plan.source_info).spatial:
+        drop_eyes(plan.output)
     warnings += [f"{item.kind} stream {item.index} ({item.codec}) cannot be copied by FFmpeg" for item in left_out]
     _check_streams(plan, streams, [item for item in streams.items if item not in left_out])
     if plan.language is not None and probe(plan.output).audio[0].language in (None, "und"):
@@ -139,7 +144,10 @@ def arguments(plan: RemuxPlan, planned: StreamPlan, items: Sequence[Item], confi
     # that never matches.
     wanted = [str(item.index) for item in copied] or ["99999?"]
     streams = [picture_in["v:0"], dub_in["a:0"], *(source_in[each] for each in wanted)]
-    options = _picture_options(plan, container) | _dub_options(planned, container, config, source.origin_s, end_s=end_s)
+    shown = read_details(plan.source, config)
+    options = _picture_options(plan, container, shown, config) | _dub_options(
+        planned, container, config, source.origin_s, end_s=end_s
+    )
     if plan.language is not None:
         options["metadata:s:1"] = f"language={code_in(container.muxer, language_code(plan.language))}"
     options |= _copied_options(copied, config) | _clock(source, container)
@@ -149,9 +157,12 @@ def arguments(plan: RemuxPlan, planned: StreamPlan, items: Sequence[Item], confi
         options["r:0"] = f"{rate.numerator}/{rate.denominator}"  # else it calls its clock's ticks pictures
     names, extra = _attached(items, len(copied), plan.output)
     options |= names
-    with open_input(plan.source) as opened:  # what counted the packets of the old picture is not true of the new one
-        stale = [tag for tag in opened.streams[source.index].metadata if is_statistic(tag)]
-    extra += [word for tag in stale for word in ("-metadata:s:0", f"{tag}=")]
+    extra += _stream_tags(plan, copied)
+    if container.muxer == "mpegts" and shown.programs:
+        program = shown.programs[0]
+        if program.number:
+            options["mpegts_service_id"] = str(program.number)
+        extra += [word for key, value in program.tags.items() for word in ("-metadata", f"{key}={value}")]
     own_keys = container.tags and not (container.is_mov and any(item.kind == "picture" for item in items))
     if container.is_mov:
         # QuickTime's key list takes any tag, but FFmpeg then leaves cover art out; `_tags` knows another way.
@@ -188,10 +199,22 @@ def dub_encoder(streams: StreamPlan, too_long: float) -> str:
     return encoder
 
 
-def _picture_options(plan: RemuxPlan, container: Container) -> dict[str, str]:
-    options = {"c:0": "copy", "disposition:0": "default"}
-    if container.is_mov and require_video(probe(plan.picture)).codec == "hevc":
+def _picture_options(plan: RemuxPlan, container: Container, shown: FileDetails, config: MediaConfig) -> dict[str, str]:
+    source, made = require_video(plan.source_info), require_video(probe(plan.picture))
+    with open_input(plan.source) as opened:
+        flags = opened.streams[source.index].disposition | Disposition.default  # players would switch it off
+    options = {"c:0": "copy", "disposition:0": disposition_words(flags)}
+    if container.is_mov and made.codec == "hevc":
         options["tag:0"] = "hvc1"  # what Apple's players insist on
+    if container.is_mov and source.spatial:
+        options["strict"] = "unofficial"  # else its marks are left out
+    before, after = shown.of(source.index), read_details(plan.picture, config).of(0)
+    asked = []
+    for names, option in ((CHROMA, "chroma_sample_loc_type"), (RANGES, "video_full_range_flag")):
+        if (wanted := before.first_of(names)) not in ("", after.first_of(names)):
+            asked.append(f"{option}={names.index(wanted)}")
+    if asked and made.codec in ("h264", "hevc"):  # their encoders leave out what is usual
+        options["bsf:0"] = f"{made.codec}_metadata={':'.join(asked)}"
     return options
 
 
@@ -277,6 +300,27 @@ def _tags(plan: RemuxPlan, *, fold: bool) -> dict[str, str]:
     if theirs and "comment" in tags and theirs != tags["comment"]:
         tags["comment"] += f" | {theirs}"  # never strip what was there
     return {f"metadata:g:{i}": f"{key}={value}" for i, (key, value) in enumerate(tags.items())}
+
+
+def _stream_tags(plan: RemuxPlan, copied: Sequence[Item]) -> list[str]:
+    """Options that put right what a copy of each stream's tags would not say, or not say truly."""
+    words: list[str] = []
+    index = require_video(plan.source_info).index
+    with open_input(plan.source) as opened:
+        streams = {0: opened.streams[index]}
+        streams |= {number: opened.streams[item.index] for number, item in enumerate(copied, start=2)}
+        anew = {0, *(number for number, item in enumerate(copied, start=2) if item.encoder != "copy")}
+        for number, stream in streams.items():
+            tags = dict(stream.metadata)
+            new = dict.fromkeys((tag for tag in tags if number in anew and is_statistic(tag)), "")
+            if "name" in tags and "title" not in tags:  # as FFmpeg reads it in QuickTime, but does not write it
+                new["title"] = tags["name"]
+            words += [word for key, value in new.items() for word in (f"-metadata:s:{number}", f"{key}={value}")]
+        reels = [reel for each in opened.streams if each.type == "data" and (reel := each.metadata.get("reel_name"))]
+        words += ["-metadata:s:0", f"reel_name={reels[0]}"] if reels else []
+        if made := opened.metadata.get("creation_time"):  # where it is told in two places, FFmpeg joins what they say
+            words += ["-metadata", f"creation_time={made.partition(';')[0]}"]
+    return words
 
 
 def _check_streams(plan: RemuxPlan, streams: StreamPlan, items: Sequence[Item]) -> None:

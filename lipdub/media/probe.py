@@ -7,7 +7,7 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError
+from lipdub.media.boxes import spatial_boxes
 from lipdub.media.clocks import Clock, clocks_in
 
 # Demuxers that may read an input. Playlists, concat scripts and device inputs are absent on purpose: an "mp4" that is
@@ -38,6 +39,7 @@ DYNAMIC_HDR = {  # metadata of each single picture
     SideDataType.DYNAMIC_HDR_PLUS: "HDR10+",
     SideDataType.DYNAMIC_HDR_VIVID: "HDR Vivid",
 }
+MOST_HZ = 6_144_000  # of a sound: twice what the fastest converters of one bit give
 UNSPECIFIED = 2  # FFmpeg's number for an untold colour primary, transfer or matrix
 
 
@@ -83,6 +85,8 @@ class VideoInfo:
     content_light: tuple[int, int] | None  # HDR: most light of a pixel, of a frame's average, in cd/m2
     dynamic_hdr: str  # HDR metadata of each picture: its kind, or ""
     alpha: bool  # transparency, also where the decoder leaves it out
+    field_order: int = 0  # FFmpeg's number: 0 untold, 1 progressive, 2 top first, 3 bottom first, 4 and 5 mixed
+    spatial: bytes = field(default=b"", repr=False)  # boxes that mark it as stereoscopic or spherical
 
     @property
     def start_s(self) -> float:
@@ -179,8 +183,23 @@ def probe(path: Path, config: MediaConfig | None = None) -> MediaInfo:
             streams=kinds,
             chapters=len(container.chapters()),
         )
-        has_duration = bool(container.duration)  # a recording that was streamed or broke off may have none
-    return info if has_duration else measured(info, read_clocks(path))
+    if _is_streamed_avi(path):
+        info = _of_unknown_length(info)
+    # A recording that was streamed or broke off may have no duration.
+    return info if info.duration_s else measured(info, read_clocks(path))
+
+
+def _is_streamed_avi(path: Path) -> bool:
+    """Whether an AVI was written into a pipe: then its lengths are placeholders, which FFmpeg takes at their word."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    return head[:4] == b"RIFF" and head[8:] == b"AVI " and head[4:8] in (bytes(4), b"\xff\xff\xff\xff")
+
+
+def _of_unknown_length(info: MediaInfo) -> MediaInfo:
+    video = None if info.video is None else replace(info.video, duration_known=False, frames=None)
+    audio = tuple(replace(each, duration_known=False) for each in info.audio)
+    return replace(info, duration_s=0.0, video=video, audio=audio)
 
 
 def read_clocks(path: Path) -> dict[int, Clock]:
@@ -259,10 +278,12 @@ def _check_file(path: Path) -> None:
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
-        if re.match(r"[a-z][a-z0-9+.-]+:/", str(path)):  # `Path` has made one slash of two
-            address = re.sub(r"^([a-z0-9+.-]+:)/+", r"\1//", str(path))
+        if (scheme := re.match(r"([a-z][a-z0-9+.-]+):/", str(path), re.IGNORECASE)) is not None:
+            address = re.sub("^([^:]+:)/+", r"\1//", str(path))  # `Path` has made one slash of two
+            here = scheme[1].lower() == "file"
             raise InputError(
-                f"cannot open {address}: it is an address, not a file", "download it first, then give the file"
+                f"cannot open {address}: it is an address, not a file",
+                "give the path alone, without file:" if here else "download it first, then give the file",
             ) from error
         raise InputError(f"cannot open {path}: {_reason(error)}", "check the path") from error
     if stat.S_ISDIR(status.st_mode):
@@ -275,7 +296,8 @@ def _check_file(path: Path) -> None:
 
 _PICTURES = {
     b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"8BPS": "PSD",
-    b"\0\0\1\0": "icon", b"\0\0\0\x0cjP": "JPEG 2000",
+    b"\0\0\1\0": "icon", b"\0\0\0\x0cjP": "JPEG 2000", b"\0\0\0\x0cJXL": "JPEG XL", b"\xff\x0a": "JPEG XL",
+    b"\x76\x2f\x31\x01": "OpenEXR", b"SDPX": "DPX", b"XPDS": "DPX", b"P5\n": "PGM", b"P6\n": "PPM", b"qoif": "QOI",
 }  # fmt: skip
 _RAW = {b"YUV4MPEG2": "-i FILE", b"\0\0\0\1": "-r 25 -i FILE", b"\0\0\1": "-r 25 -i FILE"}
 
@@ -283,12 +305,21 @@ _RAW = {b"YUV4MPEG2": "-i FILE", b"\0\0\0\1": "-r 25 -i FILE", b"\0\0\1": "-r 25
 def _refuse_other_kinds(path: Path) -> None:
     """What FFmpeg could read, but is no film: a still picture; or one without a clock: a stream without a container."""
     with path.open("rb") as file:
-        head = file.read(32)
+        head = file.read(64)
+        rest = file.read(1 << 20) if head.startswith(b"\xff\xd8\xff") else b""
     kind = next((name for start, name in _PICTURES.items() if head.startswith(start)), "")
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         kind = "WebP"
     if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"avif"):
         kind = "HEIF"
+    if b"\xff\xd9\xff\xd8\xff" in rest:  # one JPEG behind another
+        remedy = (
+            "put it into one: ffmpeg -r 25 -f mjpeg -i FILE -c:v libx264 -crf 12 FILM.mkv; name the right rate with -r"
+        )
+        raise InputError(f"{path} is a raw stream of pictures, without a container", remedy)
+    if (kind == "PNG" and b"acTL" in head) or (kind == "WebP" and head[12:16] == b"VP8X" and head[20] & 2):
+        remedy = "make a film of it first: ffmpeg -i FILE -c:v libx264 -crf 12 -pix_fmt yuv444p FILM.mkv"
+        raise InputError(f"{path} is an animated picture ({kind}), which lipdub does not read", remedy)
     if kind:
         raise InputError(
             f"{path} is a still picture ({kind}), no film or sound",
@@ -408,6 +439,8 @@ def _video_info(path: Path, container: InputContainer, stream: av.VideoStream, c
         content_light=_light(frame),
         dynamic_hdr=_dynamic_hdr(frame),
         alpha=_alpha(frame, context.codec.canonical_name) or stream.metadata.get("alpha_mode") == "1",
+        field_order=int(context.field_order),
+        spatial=spatial_boxes(frame),
     )
 
 
@@ -462,8 +495,25 @@ def layout_name(layout: av.AudioLayout) -> str:
     return {"1 channels": "mono", "2 channels": "stereo"}.get(layout.name, layout.name)
 
 
+def require_rate(path: str | Path, stream: av.AudioStream) -> None:
+    """Refuse a sound of a rate that none has: FFmpeg would compute for hours to bring it to another.
+
+    Raises:
+        InputError: it is over MOST_HZ.
+    """
+    rate = int(stream.codec_context.sample_rate or 0)
+    if rate > MOST_HZ:
+        name = str(path).removeprefix("file:")
+        raise InputError(f"{name}: the header of the sound is damaged: {rate} samples a second", "get the file again")
+
+
 def audio_info(container: InputContainer, stream: av.AudioStream) -> AudioInfo:
-    """What the header says of a sound stream that can be decoded."""
+    """What the header says of a sound stream that can be decoded.
+
+    Raises:
+        InputError: see `require_rate`.
+    """
+    require_rate(container.name, stream)
     context = stream.codec_context
     return AudioInfo(
         index=stream.index,

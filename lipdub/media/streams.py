@@ -150,6 +150,7 @@ class _Trial:
         self._source, self._dub, self._config, self._clocks = source, dub, config, clocks
         self._container = container_of(output)
         self._codec = ""
+        self._heard: AudioInfo | None = None
 
     def dub(self, heard: AudioInfo) -> str:
         """How the dub gets into the container: copied or encoded as it is meant to be, else in a way that works.
@@ -161,9 +162,9 @@ class _Trial:
         said: OutputError | None = None
         lossless = [self._container.lossless] if self._container.lossless else []
         for encoder in (self._container.audio_encoder(heard.codec), *lossless, self._container.fallback):
-            self._codec = encoder
+            self._codec, self._heard = encoder, heard
             try:
-                if self._write([], heard):
+                if self._write([]):
                     return encoder
             except OutputError as error:
                 said = said or error
@@ -182,7 +183,7 @@ class _Trial:
     def fits(self, items: Sequence[Item]) -> bool:
         """Whether FFmpeg writes these streams, and what it wrote is what was there."""
         try:
-            made = self._write(items, None)
+            made = self._write(items)
         except (OutputError, InputError):
             return False
         seen = [item for item in items if self._starts(item) < _TRIAL_S]
@@ -194,13 +195,13 @@ class _Trial:
         clock = self._clocks.get(item.index)
         return 0.0 if clock is None else clock.start_s
 
-    def _write(self, items: Sequence[Item], heard: AudioInfo | None) -> list[tuple[str, str]]:
+    def _write(self, items: Sequence[Item]) -> list[tuple[str, str]]:
         """Kind and codec of what was written: the dub, then `items`."""
         argv = [str(ffmpeg_binary(self._config)), *_QUIET]
         for path in (self._dub, self._source):
             argv += [*_TRUST, "-t", str(_TRIAL_S), "-i", file_url(path)]
         argv += ["-map", "0:a:0", "-c:0", self._codec, "-map_metadata", "-1", "-map_chapters", "-1"]
-        sounds = [(0, self._codec, heard)] if heard is not None else []
+        sounds = [(0, self._codec, self._heard)] if self._heard is not None else []
         for number, item in enumerate(items, start=1):
             argv += [
                 "-map",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 
+from lipdub.config import MediaConfig
 from lipdub.media.encoders import ENCODERS
 from lipdub.media.ffmpeg import chosen_binary, misbehaves, missing, version_of
 
@@ -44,12 +45,15 @@ def pyav() -> PyAV:
     )
 
 
-def ffmpeg() -> FFmpeg:
+def ffmpeg(config: MediaConfig | None = None) -> FFmpeg:
     """Look at the ffmpeg that the remux runs.
+
+    Args:
+        config: may name another than the usual one.
 
     Raises:
         SetupError: there is none, or it does not run.
     """
-    path = chosen_binary()
+    path = chosen_binary(config)
     version, lacks = version_of(path), missing(path)
     return FFmpeg(path=path, version=version, missing=lacks, faults=() if lacks else misbehaves(path))

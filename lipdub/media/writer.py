@@ -14,6 +14,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from lipdub.config import MediaConfig
 from lipdub.errors import OutputError, ResourceError, SetupError
+from lipdub.media.boxes import insert_boxes
 from lipdub.media.color import colorspace_of, full_range
 from lipdub.media.containers import container_of, movie_clock
 from lipdub.media.encoders import FULL, HARDWARE, LIMITED, choose_encoding
@@ -56,6 +57,7 @@ class VideoWriter(ClosedOrCancelled):
         output: Path | None = None,
         config: MediaConfig | None = None,
     ) -> None:
+        self._target = path
         self.path = Path("memory") if isinstance(path, BytesIO) else Path(path)
         self.video = info
         self.n_frames = 0
@@ -109,16 +111,17 @@ class VideoWriter(ClosedOrCancelled):
         """
         if self._last is not None and pts <= self._last:
             raise ValueError(f"pts must rise: {pts} after {self._last}")
+        step = pts - self._last if self._last is not None else 1
         self._last = pts
         self.n_frames += 1
-        self._behind.do(lambda: self._encode(picture, pts))
+        self._behind.do(lambda: self._encode(picture, pts, step))
 
-    def _encode(self, picture: av.VideoFrame, pts: int) -> None:
+    def _encode(self, picture: av.VideoFrame, pts: int, step: int) -> None:
         picture = self._converted(picture)
         picture.pts = pts
         picture.time_base = self.video.time_base
         picture.pict_type = PictureType.NONE  # else the encoder repeats the source's I, P and B choice
-        self._end = pts + max(picture.duration, 1)
+        self._end = pts + (picture.duration or step)  # some formats tell no lengths
         try:
             self._mux(self._stream.encode(picture))
         except (av.error.FFmpegError, OSError) as error:
@@ -132,6 +135,8 @@ class VideoWriter(ClosedOrCancelled):
                 self._mux(self._stream.encode(None), last=True)
             finally:
                 self._container.close()
+            if self.video.spatial and not isinstance(self._target, BytesIO):
+                insert_boxes(self.path, self.video.spatial)
         except (av.error.FFmpegError, OSError) as error:
             raise _refused(self.path, error) from error
 
@@ -185,6 +190,7 @@ class VideoWriter(ClosedOrCancelled):
         context.thread_count = 0  # as many as there are cores
         context.thread_type = "AUTO"
         context.flags |= int(Flags.frame_duration)  # the last picture lasts as long as it did
+        context.field_order = video.field_order
         if video.interlaced:
             context.flags |= int(Flags.interlaced_dct | Flags.interlaced_me)
         stream.options = dict[str, object](encoding.options)

@@ -14,6 +14,7 @@ Several such networks, members, that differ in their random start are averaged.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,7 @@ from lipdub.mel import FLOOR
 # By how much the numbers of a mouth shape fall where a bilabial is heard for sure, in units of SHAPE_SCALE: openings,
 # with which the lips' outer height and the chin go (faces/crop.py WITH_OPENING).
 CLOSING = (0.3, 0.3, 0.3, 0.33, 0.0, 0.0, 0.36, 0.0)
-CHUNK = 2048  # mel steps of a call in `read_track`: 26 s, whatever the track's length
+CHUNK = 2048  # mel steps of a call: 26 s, whatever the track's length
 
 
 @dataclass(frozen=True)
@@ -84,16 +85,30 @@ class TrackEncoder(nn.Module):
         Members are averaged. Their shapes, means of all mouths that fit the sound, fall by CLOSING where a phone is
         heard that closes the lips.
         """
-        length, parts, fall = mel.shape[1], [], torch.tensor(CLOSING, device=device)[:, None]
-        for first in range(0, length, CHUNK):
-            start, stop = max(0, first - self.reach), min(length, first + CHUNK + self.reach)
-            piece = torch.from_numpy(np.ascontiguousarray(mel[None, :, start:stop])).to(device)
-            encoded = self(piece)
+        parts, fall = [], torch.tensor(CLOSING, device=device)[:, None]
+        for encoded in self._pieces(mel, device):
             shapes = encoded.shapes.float().mean(0)[0]
             closed = (self.closing[..., None] * encoded.phones[:, 0].float().softmax(1)).sum(1).mean(0)
-            shapes = shapes - fall[: len(shapes)] * closed
-            parts.append(shapes[:, first - start : first - start + CHUNK].T.cpu().numpy())
+            parts.append((shapes - fall[: len(shapes)] * closed).T.cpu().numpy())
         return np.concatenate(parts)
+
+    @torch.inference_mode()
+    def read_phones(self, mel: NDArray[np.float32], device: torch.device) -> Iterator[NDArray[np.float64]]:
+        """Probabilities of the phones (members, n, P) at the next n steps of a track (n_mels, M), piece by piece.
+
+        Number 0 is silence. What another number stands for differs from member to member.
+        """
+        for encoded in self._pieces(mel, device):
+            yield encoded.phones[:, 0].float().softmax(1).transpose(1, 2).cpu().numpy().astype(np.float64)
+
+    def _pieces(self, mel: NDArray[np.float32], device: torch.device) -> Iterator[EncodedTrack]:
+        """A track, encoded CHUNK steps at a time with the context that they need."""
+        length = mel.shape[1]
+        for first in range(0, length, CHUNK):
+            start, stop = max(0, first - self.reach), min(length, first + CHUNK + self.reach)
+            whole = self(torch.from_numpy(np.ascontiguousarray(mel[None, :, start:stop])).to(device))
+            inner = slice(first - start, first - start + CHUNK)
+            yield EncodedTrack(whole.shapes[..., inner], whole.phones[..., inner])
 
 
 class _Member(nn.Module):

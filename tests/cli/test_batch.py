@@ -203,6 +203,33 @@ def test_spreadsheets_of_other_countries_and_empty_rows(tmp_path: Path, mark: st
     assert (item.output.name, item.options.language) == ("b.mp4", "iw")
 
 
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("list.csv", "video\taudio\toutput\r\na.mp4\ta.wav\tb.mp4\r\n".encode("utf-16")),  # "Unicode text"
+        ("list.tsv", b"video\taudio\toutput\na.mp4\ta.wav\tb.mp4\n"),
+        ("list.csv", b"sep=;\r\nvideo;audio;output\r\na.mp4;a.wav;b.mp4\r\n"),
+        ("list.csv", b"Video, Audio, Output\na.mp4, a.wav, b.mp4\n  ,,\n"),
+        ("list.csv", b"video,audio,output\ra.mp4,a.wav,b.mp4\r"),
+    ],
+)
+def test_lists_as_spreadsheets_write_them(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    (item,) = read_manifest(tmp_path / name, device="cpu", weights="generator")
+    assert (item.video.name, item.audio.name, item.output.name) == ("a.mp4", "a.wav", "b.mp4")
+
+
+def test_a_list_that_is_not_utf8_or_has_a_value_too_many_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_bytes("video,audio,output\nfilm é.mp4,a.wav,b.mp4\n".encode("cp1252"))
+    with pytest.raises(InputError, match=r"is not UTF-8: .* at byte 24") as caught:
+        read_manifest(path, device="cpu", weights="generator")
+    assert caught.value.remedy == "save it as CSV UTF-8"
+    path.write_text("video,audio,output\nHello, film.mp4,a.wav,b.mp4\n")
+    with pytest.raises(InputError, match="more than the 3 values of the header"):
+        read_manifest(path, device="cpu", weights="generator")
+
+
 def test_folders_of_outputs_are_made(tmp_path: Path, worked: list[str]) -> None:
     run_batch = batch_module.run_batch
     item = read_manifest(listed(tmp_path, [("a.wav", "out/deep/a.mp4")]), device="cpu", weights="generator")

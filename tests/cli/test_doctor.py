@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from lipdub.cli.app import app
-from lipdub.doctor import Check
+from lipdub.config import MediaConfig
+from lipdub.doctor import Check, _ffmpeg
 
 FINE = [Check(name="python", text="3.11.7"), Check(name="cache", status="warning", text="full", remedy="make room")]
 BAD = Check(name="ffmpeg", status="problem", text="there is none", remedy="install it")
@@ -17,7 +19,7 @@ BAD = Check(name="ffmpeg", status="problem", text="there is none", remedy="insta
 def found(monkeypatch: pytest.MonkeyPatch) -> list[Check]:
     checks = [*FINE]
 
-    def examine() -> Iterator[Check]:
+    def examine(config: MediaConfig) -> Iterator[Check]:
         yield from checks
 
     monkeypatch.setattr("lipdub.doctor.examine", examine)
@@ -58,3 +60,18 @@ def test_this_machine_passes() -> None:
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 0, result.output
     assert {line.split()[0] for line in result.stdout.splitlines() if not line.startswith(" ")} <= {"OK", "warning"}
+
+
+def test_another_ffmpeg_is_looked_at_where_a_file_or_a_variable_names_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lipdub.doctor.CHECKS", {"ffmpeg": _ffmpeg})
+    (tmp_path / "lipdub.toml").write_text('[settings.media]\nffmpeg = "/nowhere/by-file"\n')
+    by_file = CliRunner().invoke(app, ["doctor"])
+    assert (by_file.exit_code, by_file.stdout.split()[:5]) == (
+        6,
+        ["problem", "ffmpeg", "cannot", "run", "/nowhere/by-file:"],
+    )
+    monkeypatch.setenv("LIPDUB_FFMPEG", "/nowhere/by-variable")
+    assert "cannot run /nowhere/by-variable:" in CliRunner().invoke(app, ["doctor"]).stdout

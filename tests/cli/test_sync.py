@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,9 +15,12 @@ from typer.testing import CliRunner, Result
 
 from lipdub.cli.app import app
 from lipdub.cli.arguments import parse_time
+from lipdub.cli.streams import film_to
+from lipdub.config import MediaConfig
 from lipdub.dub import SyncOptions
 from lipdub.errors import InputError, ResourceError
 from lipdub.faces.selection import parse_face
+from lipdub.media.ffmpeg import ffmpeg_binary
 
 FACE = (50, 30, 56)
 ROOT = Path(__file__).parents[2]
@@ -314,3 +318,16 @@ def test_the_help_names_what_a_person_looks_for() -> None:
         "--overwrite",
     ):
         assert words in text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell script")
+def test_the_ffmpeg_of_the_settings_makes_previews_and_fills_pipes(sync, tmp_path, capfdbinary, face_clip) -> None:
+    other, log = tmp_path / "other", tmp_path / "log"
+    other.write_text(f'#!/bin/sh\necho "$*" >> "{log}"\nexec "{ffmpeg_binary()}" "$@"\n')
+    other.chmod(0o755)
+    assert sync("--preview", "0.2", "--set", f"media.ffmpeg='{other}'").exit_code == 0
+    ends = [Path(line.split()[-1]).name for line in log.read_text().splitlines()]
+    assert {"video.mkv", "dub.wav"} <= {*ends}
+    with film_to(Path("-"), MediaConfig(ffmpeg=str(other))) as film:
+        shutil.copy(face_clip(lambda number: []), film)
+    assert b"moof" in capfdbinary.readouterr().out and log.read_text().endswith("pipe:1\n")

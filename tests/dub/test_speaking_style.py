@@ -17,7 +17,7 @@ from lipdub.dub.speaking_style import (
     retarget,
     smooth_shapes,
 )
-from lipdub.faces.crop import OPENINGS, SHAPE_SCALE, closed_openings
+from lipdub.faces.crop import CLOSED_OPENING, OPENINGS, SHAPE_SCALE, closed_openings
 
 RATE = 25.0
 
@@ -96,8 +96,8 @@ def test_lips_that_rest_open_close_in_speech() -> None:
     closed = closed_openings(np.full(8, 0.04, np.float32))  # the mouth at rest is open by 0.04 eye distances
     said = retarget(person, heard, style, closed=closed)[:, OPENINGS]
     at_least = 0.04 + said.min(0) * SHAPE_SCALE[OPENINGS]
-    np.testing.assert_allclose(at_least, 0.008, atol=1e-4)
-    assert (closed_openings(np.zeros(8, np.float32)) == 0).all()  # closed already
+    np.testing.assert_allclose(at_least, CLOSED_OPENING, atol=1e-4)
+    assert (closed_openings(np.full(8, CLOSED_OPENING - 0.01, np.float32)) == 0).all()  # never more open than at rest
 
 
 def test_a_mouth_that_closes_by_itself_is_left_as_it_is() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from lipdub.config import FaceConfig
 from lipdub.faces.shots import ShotDetector
@@ -63,3 +64,39 @@ def test_a_long_blackout_is_a_shot() -> None:
 def test_the_size_of_frames_does_not_matter() -> None:
     large = np.repeat(np.repeat(scene(8), 2, 0), 2, 1)
     assert cuts([scene(8), large, scene(8)]) == []
+
+
+def talking(number: int, at: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
+    """A head before a room, that sways by a pixel or two; `at` moves it elsewhere."""
+    picture = scene(9)
+    y, x = np.mgrid[:90, :160]
+    for radius, offset, colour in ((45, 50, (60, 60, 120)), (24, 0, (205, 165, 140)), (6, 8, (140, 60, 60))):
+        middle_x, middle_y = 80 + at[0] + 1.5 * np.sin(number / 4), 38 + at[1] + offset + np.cos(number / 5)
+        picture[(x - middle_x) ** 2 + (y - middle_y) ** 2 < radius**2] = colour
+    return picture
+
+
+@pytest.mark.parametrize("at", [(-25.0, 3.0), (-15.0, 3.0), (12.0, -4.0)])
+def test_a_jump_cut_is_found(at: tuple[float, float]) -> None:
+    frames = [talking(i) for i in range(20)] + [talking(i, at) for i in range(20)]
+    detector = ShotDetector(FaceConfig().shot_threshold)
+    found = [detector.push(np.clip(frame, 0, 255).astype(np.uint8)) for frame in frames]
+    assert np.flatnonzero(found).tolist() == [20]
+    assert cuts([frames[0], frames[20]]) == []  # without the motion before, two such pictures are no cut
+
+
+def test_quick_motion_captions_and_stutter_are_no_jump_cut() -> None:
+    away = np.concatenate([np.zeros(12), 35 * (1 - np.cos(np.linspace(0, np.pi, 12))) / 2, np.full(12, 35.0)])
+    assert cuts([talking(i, (x, 0.0)) for i, x in enumerate(away)]) == []
+    captioned = [talking(i) for i in range(40)]
+    for picture in captioned[12:24]:
+        picture[66:84, 20:140] = 20
+        picture[70:80:2, 30:130:3] = 240
+    assert cuts(captioned) == []
+    swaying = [talking(i, (20 * np.sin(i / 5), 0.0)) for i in range(60)]
+    assert cuts([swaying[i - i % 3] for i in range(60)]) == []  # each picture is shown three times
+
+
+def test_a_flash_on_a_talking_head_is_no_jump_cut() -> None:
+    frames = [talking(i) for i in range(40)]
+    assert cuts(frames[:15] + [np.clip(1.6 * each + 30, 0, 255) for each in frames[15:17]] + frames[17:]) == []

@@ -47,6 +47,11 @@ Made by `tests/faults/test_fidelity.py`: a clip with sound, chapters and a title
 written again as `lipdub sync` writes it, with no mouth changed. Every line of the listing before and after is compared;
 lines that begin with - went, with + came, with ! were told. What is not shown stayed: size, pixel format, shape of the
 pixels, colour tags, timestamps, chapters, title, languages.
+
+`tests/media/test_kept.py` compares 22 more pairs by all that `ffmpeg -i` shows of them: tags, flags, side data, order
+of fields, place of chroma, programs, tracks. What differs there is in the report's `changes`, except for who wrote a
+file and how (`encoder`, brands, lengths, bit rates), and for the dub being the default in place of the old sound.
+`python -m benchmarks fidelity` does the same by ffprobe for a folder of clips.
 """
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from lipdub.errors import InputError, OutputError
 from lipdub.media.audio import load_audio, write_wav
+from lipdub.media.probe import probe
 
 
 def click_at(path, seconds, *, codec="pcm_s16le", rate=48000, layout="mono", start=0.0, length=2.0):
@@ -102,6 +103,17 @@ def test_no_sound(clip, tmp_path):
 def test_no_such_stream(sound, tmp_path):
     with pytest.raises(InputError, match="1 audio streams"):
         load_audio(sound(tmp_path / "a.wav"), stream=1)
+
+
+def test_a_rate_that_no_sound_has(sound, tmp_path):
+    """FFmpeg would take hours to bring it to another rate."""
+    path = sound(tmp_path / "a.wav", 1.0)
+    data = bytearray(path.read_bytes())
+    data[24:28] = (956_317_312).to_bytes(4, "little")
+    path.write_bytes(data)
+    for read in (load_audio, probe):
+        with pytest.raises(InputError, match="956317312 samples a second"):
+            read(path)
 
 
 def test_no_samples(tmp_path):

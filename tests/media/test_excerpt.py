@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
+from lipdub.config import MediaConfig
 from lipdub.errors import InputError
 from lipdub.media.audio import load_audio
 from lipdub.media.excerpt import cut_sound, cut_video, pour
+from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.probe import probe
 
 
@@ -35,3 +38,19 @@ def test_a_film_is_poured_whole_into_a_pipe(face_clip, tmp_path: Path) -> None:
     with av.open(str(poured)) as made:
         assert sum(1 for _ in made.decode(video=0)) == 10
         assert [chapter["metadata"]["title"] for chapter in made.chapters()] == ["Chapter 0", "Chapter 1"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell script")
+def test_the_ffmpeg_that_was_asked_for_cuts_and_pours(flash_and_beep, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text(f'#!/bin/sh\necho "$*" >> "{tmp_path}/log"\nexec "{ffmpeg_binary()}" "$@"\n')
+    other.chmod(0o755)
+    film, config = flash_and_beep(seconds=1.0, at_s=[0.5]), MediaConfig(ffmpeg=str(other))
+    ffmpeg_binary(config)  # tried once a process
+    (tmp_path / "log").write_text("")
+    cut_video(film, tmp_path / "v.mkv", 0.2, 0.4, config)
+    cut_sound(film, tmp_path / "a.wav", 0.2, 0.4, config)
+    with (tmp_path / "poured").open("wb") as pipe:
+        pour(film, pipe, config)
+    made = [line.split()[-1] for line in (tmp_path / "log").read_text().splitlines()]
+    assert made == [f"file:{tmp_path}/v.mkv", f"file:{tmp_path}/a.wav", "pipe:1"]

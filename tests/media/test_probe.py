@@ -13,6 +13,7 @@ from lipdub.config import MediaConfig
 from lipdub.errors import InputError
 from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.probe import display_geometry, probe, require_video
+from lipdub.media.video import VideoReader
 
 NAMES = [
     "with space.mp4",
@@ -162,13 +163,24 @@ def test_a_still_picture_is_named_and_the_advice_works(tmp_path, name, kind):
     assert (video.width, video.height, video.frames) == (46, 32, 250)
 
 
-@pytest.mark.parametrize("name", ["a.y4m", "a.h264"])
+@pytest.mark.parametrize("name", ["a.y4m", "a.h264", "a.mjpeg"])
 def test_a_raw_stream_is_named_and_the_advice_works(clip, tmp_path, name):
     clip(tmp_path / "a.mp4")
     subprocess.run([ffmpeg_binary(), "-v", "error", "-i", tmp_path / "a.mp4", tmp_path / name], check=True)
     with pytest.raises(InputError, match="raw stream") as caught:
         probe(tmp_path / name)
     advised(caught.value.remedy.partition(";")[0], tmp_path / name)
+    assert len(list(av.open(str(tmp_path / "FILM.mkv")).decode(video=0))) == 10
+
+
+@pytest.mark.parametrize(("name", "codec", "kind"), [("a.png", "apng", "PNG"), ("a.webp", "libwebp_anim", "WebP")])
+def test_an_animated_picture_is_no_still_one_and_the_advice_works(clip, tmp_path, name, codec, kind):
+    clip(tmp_path / "a.mp4")
+    words = ["-v", "error", "-i", tmp_path / "a.mp4", "-c:v", codec, "-f", codec.removeprefix("lib").partition("_")[0]]
+    subprocess.run([ffmpeg_binary(), *words, tmp_path / name], check=True)
+    with pytest.raises(InputError, match=rf"animated picture \({kind}\)") as caught:
+        probe(tmp_path / name)
+    advised(caught.value.remedy, tmp_path / name)
     assert len(list(av.open(str(tmp_path / "FILM.mkv")).decode(video=0))) == 10
 
 
@@ -183,6 +195,11 @@ def test_an_address_is_named_as_it_was_written():
     with pytest.raises(InputError, match=r"https://example\.org/a\.mp4\?x=1: it is an address") as caught:
         probe(Path("https://example.org/a.mp4?x=1"))
     assert "download" in caught.value.remedy
+    with pytest.raises(InputError, match=r"HTTP://example\.org/a: it is an address"):
+        probe(Path("HTTP://example.org/a"))
+    with pytest.raises(InputError, match="it is an address") as caught:
+        probe(Path("file:///tmp/a.mp4"))
+    assert caught.value.remedy == "give the path alone, without file:"
 
 
 def test_an_opaque_gif_is_no_transparent_one(tmp_path, frame):
@@ -207,3 +224,16 @@ def test_a_recording_without_a_length_is_measured(clip, tmp_path):
     video = require_video(info)
     assert (video.duration_s, video.frames) == (pytest.approx(1.2, abs=0.01), 30)
     assert info.audio[0].duration_s == pytest.approx(1.2, abs=0.06)
+
+
+@pytest.mark.parametrize("size", [b"\xff\xff\xff\xff", bytes(4)])
+def test_an_avi_that_was_streamed_is_measured(clip, tmp_path, size):
+    """Its header says 34 hours, or nothing."""
+    clip(tmp_path / "a.mkv", n_audio=1, n_frames=30, time_base=Fraction(1, 1000))
+    words = ["-v", "error", "-i", str(tmp_path / "a.mkv"), "-c:v", "mjpeg", "-c:a", "pcm_s16le", "-f", "avi", "pipe:1"]
+    made = subprocess.run([ffmpeg_binary(), *words], check=True, stdout=subprocess.PIPE).stdout
+    (tmp_path / "piped.avi").write_bytes(made[:4] + size + made[8:])
+    video = require_video(probe(tmp_path / "piped.avi"))
+    assert (video.duration_s, video.frames) == (pytest.approx(1.2, abs=0.01), 30)
+    with VideoReader(tmp_path / "piped.avi", video) as reader:
+        assert sum(1 for _ in reader) == 30

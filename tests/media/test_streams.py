@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -103,16 +103,46 @@ def test_a_cut_without_encoding_brings_nothing_hidden_back(clip, sound, tmp_path
     assert np.abs(after[1600:3200]).max() > 0.3
 
 
-def test_an_edit_list_of_two_pieces(clip, sound, tmp_path):
-    """Packets that it hides in the middle are not copied."""
-    clip(tmp_path / "a.mp4", n_audio=1, n_frames=100)
-    clock = read_clocks(tmp_path / "a.mp4")[1]
-    assert clock.hidden in ((), ((0, 0),))
-    planned = plan_streams(tmp_path / "a.mp4", sound(tmp_path / "d.wav"), tmp_path / "out.mp4")
-    index = planned.items[0].index
-    clocks = planned.clocks | {index: replace(clock, hidden=((0, 0), (40, 60)))}
-    (item,) = plan_streams(tmp_path / "a.mp4", tmp_path / "d.wav", tmp_path / "out.mp4", clocks=clocks).items
-    assert item.filters == "noise=drop=between(n\\,40\\,60)"
+def with_pieces(path: Path, pieces: list[tuple[float, float]]) -> None:
+    """Give the last track of an MP4 that ends with its index an edit list; pieces are from, to in seconds."""
+    data = path.read_bytes()
+    movie, media = (
+        int.from_bytes(data[at : at + 4], "big") for at in (data.index(b"mvhd") + 16, data.rindex(b"mdhd") + 16)
+    )
+    rows = b"".join(
+        struct.pack(">Iii", round((last - first) * movie), round(first * media), 0x10000) for first, last in pieces
+    )
+    at = data.rindex(b"elst") - 4
+    old, new = int.from_bytes(data[at : at + 4], "big"), 16 + len(rows)
+    made = bytearray(data[:at] + struct.pack(">I4sII", new, b"elst", 0, len(pieces)) + rows + data[at + old :])
+    for parent in (data.rindex(b"edts") - 4, data.rindex(b"trak") - 4, data.index(b"moov") - 4):
+        made[parent : parent + 4] = (int.from_bytes(made[parent : parent + 4], "big") + new - old).to_bytes(4, "big")
+    path.write_bytes(made)
+
+
+def pitch(samples: np.ndarray, rate: int = 16_000) -> float:
+    """The strongest frequency of samples (n,) in Hz."""
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    return float(spectrum.argmax()) * rate / len(samples)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def test_an_edit_list_of_two_pieces(clip, sound, tmp_path, suffix):
+    """Old sound of 300 Hz, then 900 Hz, then 2 kHz, of which the middle is cut out: nobody hears it after the dub."""
+    clip(tmp_path / "p.mp4", n_frames=30)
+    tones = [f"-f lavfi -i sine={hertz}:r=48000:d=0.6" for hertz in (300, 900, 2000)]
+    joined = ["-filter_complex", "[1][2][3]concat=n=3:v=0:a=1[a]", "-map", "0:v", "-map", "[a]", "-c:v", "copy"]
+    run("-i", tmp_path / "p.mp4", *" ".join(tones).split(), *joined, "-c:a", "aac", tmp_path / "a.mp4")
+    with_pieces(tmp_path / "a.mp4", [(0.02, 0.6), (1.2, 1.8)])
+    hidden = read_clocks(tmp_path / "a.mp4")[1].hidden
+    assert any(first > 0 and last - first > 20 for first, last in hidden), hidden  # 0.6 s are 28 packets
+    output = tmp_path / f"out.{suffix}"
+    dubbed(tmp_path / "a.mp4", sound(tmp_path / "d.wav", 1.2), output)
+    heard = load_audio(output, stream=1)
+    assert len(heard) / 16_000 == pytest.approx(1.18, abs=0.06)
+    steps = [pitch(heard[at : at + 1600]) for at in range(800, len(heard) - 2400, 800)]
+    assert {round(step, -2) for step in steps} <= {300.0, 2000.0}, steps
+    assert steps[0] == pytest.approx(300, abs=15) and steps[-1] == pytest.approx(2000, abs=15)
 
 
 @pytest.mark.parametrize(
@@ -149,16 +179,33 @@ def test_opus_takes_any_layout(clip, sound, tmp_path, layout):
     assert made.codec == "opus" and made.channels >= av.AudioLayout(layout).nb_channels
 
 
-def test_one_stream_that_cannot_be_written_takes_no_other_with_it(clip, sound, tmp_path):
-    """A track of a kind that FFmpeg does not know, in a file with cover art."""
-    clip(tmp_path / "a.mov", n_frames=25, cover=False, n_audio=1)
+@pytest.mark.parametrize(("layout", "suffix"), [("5.1(side)", "webm"), ("hexagonal", "webm"), ("mono", "mp4")])
+def test_a_dub_of_an_odd_layout_costs_no_old_sound(clip, sound, tmp_path, layout, suffix):
+    """The old sound is tried beside the dub, which needs another layout in Opus, or a name for its only channel."""
+    clip(tmp_path / "a.mkv", n_audio=1, n_frames=25, time_base=Fraction(1, 1000))
+    codec, name = ("tta", "d.tta") if layout == "mono" else ("flac", "d.mka")
+    dub = sound(tmp_path / name, 1.0, codec=codec, layout=layout)
+    told, _, _ = dubbed(tmp_path / "a.mkv", dub, tmp_path / f"out.{suffix}")
+    assert not [each for each in told if "left out" in each]
+    assert len(probe(tmp_path / f"out.{suffix}").audio) == 2
+
+
+def test_one_stream_that_cannot_be_written_takes_no_other_with_it(clip, sound, subtitled, tmp_path):
+    """A track of a kind that FFmpeg does not know, as telephones write it."""
+    clip(tmp_path / "p.mov", n_frames=25, n_audio=1, n_b=0)
+    subtitled(tmp_path / "p.mov", tmp_path / "a.mov", ffmpeg_binary())
     run("-i", tmp_path / "a.mov", "-map", "0", "-c", "copy", "-timecode", "01:00:00:00", tmp_path / "t.mov")
-    data = (tmp_path / "t.mov").read_bytes()
-    assert data.count(b"tmcd") >= 2
-    (tmp_path / "x.mov").write_bytes(data.replace(b"tmcd", b"mebx"))
+    data = bytearray((tmp_path / "t.mov").read_bytes())
+    at = data.rindex(b"tmcd", 0, data.rindex(b"stts"))  # the sample entry of the last track
+    data[at : at + 4] = b"mebx"
+    at = data.rindex(b"mhlrtmcd")
+    data[at : at + 8] = b"mhlrmeta"
+    (tmp_path / "x.mov").write_bytes(data)
+    with av.open(str(tmp_path / "x.mov")) as opened:
+        assert [stream.type for stream in opened.streams] == ["video", "audio", "subtitle", "data"]
     told, _, _ = dubbed(tmp_path / "x.mov", sound(tmp_path / "d.wav", 1.0), tmp_path / "out.mov")
-    assert any("left out" in each for each in told) or "timecode" in str(probe(tmp_path / "x.mov").streams)
-    assert probe(tmp_path / "out.mov").streams.count("audio") == 2
+    assert told == ["data stream 3 (unknown) cannot be written into mov: it is left out"]
+    assert probe(tmp_path / "out.mov").streams == ("video", "audio", "audio", "subtitle")
 
 
 def test_all_covers_are_kept_with_their_names_and_kinds(clip, sound, frame, tmp_path):
@@ -189,48 +236,6 @@ def test_a_dub_that_came_out_too_short_is_never_put_in_place(clip, sound, tmp_pa
         dubbed(tmp_path / "a.mp4", sound(tmp_path / "d.wav", 2.0), tmp_path / "out.mp4")
 
 
-PAIRS = [
-    "mp4 mp4",
-    "mp4 mkv",
-    "mp4 mov",
-    "mp4 ts",
-    "mov mov",
-    "mov mp4",
-    "mov mkv",
-    "mkv mkv",
-    "mkv mp4",
-    "mkv webm",
-    "ts mkv",
-]
-
-
-@pytest.mark.parametrize("pair", PAIRS)
-def test_what_is_not_as_it_was_is_said(clip, sound, subtitled, tmp_path, pair):
-    """A walk over everything that FFmpeg shows of both files, by its own words; what differs must have been told."""
-    first, second = pair.split()
-    plain = first == "ts"
-    codec = "libvpx-vp9" if second == "webm" else "libx264"
-    path = tmp_path / f"plain.{first}"
-    clip(path, codec=codec, n_audio=2, n_frames=25, chapters=not plain, title="T", n_b=0, time_base=Fraction(1, 1000))
-    source = tmp_path / f"a.{first}"
-    if plain:
-        path.rename(source)
-    else:
-        subtitled(path, source, ffmpeg_binary())
-    told, changed, _ = dubbed(source, sound(tmp_path / "d.wav", 1.0), tmp_path / f"out.{second}")
-    said = " ".join([*told, *changed])
-    with av.open(str(source)) as old, av.open(str(tmp_path / f"out.{second}")) as new:
-        kinds = [[s.type for s in container.streams if s.type != "data"] for container in (old, new)]
-        assert kinds[1].count("audio") == kinds[0].count("audio") + 1
-        assert kinds[1].count("subtitle") == kinds[0].count("subtitle") or "subtitle stream" in said
-        assert len(new.chapters()) == len(old.chapters()) or "chapters" in said
-        assert new.metadata.get("title", new.metadata.get("TITLE")) == old.metadata.get("title") or "title" in said
-        for before, after in zip(old.streams.audio[:2], list(new.streams.audio)[1:], strict=False):
-            same = before.codec_context.name == after.codec_context.name
-            assert same or f"audio stream {before.index}: " in said
-            assert (before.language or "und") == (after.language or "und") or "language" in said
-
-
 def test_statistics_of_the_old_picture_do_not_describe_the_new_one(clip, sound, tmp_path):
     clip(tmp_path / "p.mkv", time_base=Fraction(1, 1000))
     run(
@@ -248,4 +253,4 @@ def test_statistics_of_the_old_picture_do_not_describe_the_new_one(clip, sound, 
     with av.open(str(tmp_path / "out.mkv")) as made:
         tags = {key.lower(): value for key, value in made.streams[0].metadata.items()}
     assert "bps" not in tags and tags["title"] == "Take 3"
-    assert changed == ["picture: tag BPS"]
+    assert changed == ["tag BPS of the picture"]

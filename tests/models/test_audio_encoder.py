@@ -45,6 +45,16 @@ def test_a_track_read_in_pieces_equals_one_call(
     np.testing.assert_allclose(pieces, whole, atol=1e-5)
 
 
+def test_phones_of_every_member_are_read_in_pieces(encoder: TrackEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    mel = track(75)
+    with torch.inference_mode():
+        whole = encoder(torch.from_numpy(mel)[None]).phones.softmax(2)[:, 0].transpose(1, 2).numpy()
+    monkeypatch.setattr(audio_encoder, "CHUNK", 32)
+    pieces = list(encoder.read_phones(mel, CPU))
+    assert [piece.shape for piece in pieces] == [(2, 32, 5), (2, 32, 5), (2, 11, 5)]
+    np.testing.assert_allclose(np.concatenate(pieces, 1), whole, atol=1e-5)
+
+
 def test_a_phone_that_closes_the_lips_lowers_openings_height_and_chin(encoder: TrackEncoder) -> None:
     mel = track(60)
     before = encoder.read_track(mel, CPU)
