@@ -243,6 +243,7 @@ class MediaConfig:
     crf_av1: int = 24
     preset: str = "medium"  # of x264 and x265
     audio_bitrate: str = "192k"  # of a dub that the container cannot take as it is
+    on_damage: str = "stop"  # at damaged pictures, or skip: show the one before in their place, and go on
     max_missing_s: float = 0.5  # picture that may be absent at the end, measured by the header, before it is damage
     audio_gap_s: float = 0.05  # jump of audio timestamps that is taken as a gap, not as rounding
     queue: int = 4  # pictures decoded ahead of the work on them, and as many that wait for the encoder

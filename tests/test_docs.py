@@ -24,7 +24,9 @@ from lipdub.cli.batch import read_manifest
 from lipdub.cli.command import commands_of, long_options
 from lipdub.cli.settings import read_files
 from lipdub.dub.demo import make_demo_inputs
+from lipdub.faces.contact_sheet import encode_picture
 from lipdub.faces.selection import read_speakers
+from lipdub.media.seek import frame_at
 from lipdub.weights import locate
 
 ROOT = Path(__file__).parents[1]
@@ -57,6 +59,7 @@ NOT_RUN = {
     "weights verify": "wants what was pulled",
     "weights import": "wants a file of somebody else's",
     "eval": "clips to judge and, for a folder, the extra `teachers` and public weights",
+    "ui": "runs until it is ended; tests/ui",
     "prepare": "wants an hour of footage; tests/cli/test_prepare.py",
 }
 ABSENT = {
@@ -214,6 +217,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copy(video, tmp_path / name)
     for name in ("dubbed.wav", "dub.wav", "polish.wav", "ukrainian.wav"):
         shutil.copy(audio, tmp_path / name)
+    (tmp_path / "portrait.jpg").write_bytes(encode_picture(frame_at(video, 0.0), ".jpg"))
+    cue = "1\n00:00:00,050 --> 00:00:00,300\nHello.\n"
+    for name, text in (
+        ("video.srt", cue),
+        ("dub.srt", cue.replace("300", "350")),
+        ("fit.json", '[{"source": [0.05, 0.3], "target": [0.05, 0.35]}]'),
+    ):
+        (tmp_path / name).write_text(text, encoding="utf-8")
     shutil.copy(locate("generator"), tmp_path / "mine.safetensors")
     rows = ["video,audio,output,language", *(f"video.mp4,dubbed.wav,{n}.mp4,uk" for n in range(3))]
     (tmp_path / "films.csv").write_text("\n".join(rows) + "\n")

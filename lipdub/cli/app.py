@@ -35,6 +35,7 @@ from lipdub.cli.inspect import inspect
 from lipdub.cli.prepare import prepare
 from lipdub.cli.sync import sync
 from lipdub.cli.train import train
+from lipdub.cli.ui import ui
 from lipdub.errors import LipdubError, ResourceError, out_of_memory
 
 DEBUG_VARIABLE = "LIPDUB_DEBUG"
@@ -77,7 +78,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (sync, batch, demo, doctor, faces, inspect, prepare, train):
+for command in (sync, batch, demo, doctor, faces, inspect, prepare, train, ui):
     app.command(cls=Command)(command)
 app.command("eval", cls=Command)(eval_)
 for name, commands in (("weights", weights.app), ("cache", cache.app), ("config", config.app)):

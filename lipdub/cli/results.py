@@ -9,6 +9,7 @@ from lipdub.cli import console
 
 if TYPE_CHECKING:
     from lipdub.dub import FaceSummary, SyncPlan, SyncReport
+    from lipdub.dub.report import Retiming
     from lipdub.evaluation.quality import QualityReport
 
 
@@ -22,6 +23,7 @@ def show_plan(plan: SyncPlan) -> None:
     rows = [
         ("output", f"{plan.output} ({plan.container}){lasts}"),
         ("picture", f"{plan.source}, {plan.frames} frames, {plan.video_s:.2f} s -> {plan.encoder} {plan.pix_fmt}"),
+        *([] if plan.retiming is None else [("times", retimed(plan.retiming))]),
         ("sound", f"{plan.dub}, {plan.audio_s:.2f} s -> {how}, first and default track{language}"),
         *(("kept", kept) for kept in plan.kept),
         ("shots", f"{len(plan.shots)}, from {', '.join(clock(start) for start in plan.shots)}"),
@@ -52,6 +54,8 @@ def show_report(report: SyncReport) -> None:
         console.say(f"  {report.added} frames are behind the video's own end")
     if report.lettered:
         console.say(f"  {report.lettered} frames have letters in front of a mouth, which stay as they are")
+    if report.retiming is not None:
+        console.say(f"  {retimed(report.retiming)}")
     for reason, count in report.passed.items():
         console.say(f"  {count} frames left as they were: {reason}")
     if report.changes:
@@ -87,6 +91,13 @@ def show_faces(faces: Sequence[FaceSummary], *, dubbed: bool = False) -> None:
         row += [f"{face.size_px:.0f} px", f"{100 * face.usable:.0f} %"]
         rows.append(row + ([str(face.dubbed)] if dubbed else []))
     console.table(header, rows)
+
+
+def retimed(retiming: Retiming) -> str:
+    """What became of the picture's times."""
+    count = f" to {len(retiming.sentences)} sentences" if retiming.sentences else ""
+    speeds = f"{retiming.fastest:.2f} to {retiming.slowest:.2f} times as long"
+    return f"picture fitted{count}: {retiming.source_s:.2f} s became {retiming.output_s:.2f} s, pieces {speeds}"
 
 
 def clock(seconds: float) -> str:

@@ -142,7 +142,7 @@ def estimate(
     return SyncPlan(
         output=str(job.output),
         frames=len(plan.times_s),
-        video_s=round(info.duration_s, 3),
+        video_s=round(info.duration_s if job.retiming is None else job.retiming.source_s - info.start_s, 3),
         output_s=round(job.source.duration_s, 3),
         audio_s=round(job.audio_s, 3),
         source=f"{info.codec} {info.width}x{info.height} {info.pix_fmt}, {job.source.rate:.6g} fps",
@@ -161,6 +161,7 @@ def estimate(
         generator=options.generator,
         estimate=cost,
         warnings=tuple(reporter.warnings),
+        retiming=job.retiming,
     )
 
 

@@ -12,9 +12,11 @@ from lipdub.dub.active_speaker import SpeakerScores, score_speakers
 from lipdub.dub.analyze import DubPlan, FaceTracks
 from lipdub.dub.cores import shared_cores
 from lipdub.dub.driving_audio import DrivingAudio
+from lipdub.dub.fit import on_new_times
 from lipdub.dub.inference import Runner
 from lipdub.dub.networks import Networks, load_networks
 from lipdub.dub.options import OPTIONS, SyncOptions, adjusted
+from lipdub.dub.report import Retiming
 from lipdub.dub.speaking_style import UNKNOWN_STYLE
 from lipdub.errors import InputError, SetupError, WeightsError
 from lipdub.media.audio import audio_duration
@@ -47,6 +49,8 @@ class Job:
     voices: tuple[DrivingAudio, ...]  # what drives the mouths: of each speaker, or `speech` alone
     caption: Caption | None
     signing: Signing | None
+    retiming: Retiming | None = None  # of the picture to the audio's sentences
+    retiming_warnings: tuple[tuple[str, str], ...] = ()
 
     def writer(self, file: Path | BytesIO) -> VideoWriter:
         """The encoder of the new picture, which refuses what the machine or the container cannot do."""
@@ -82,6 +86,7 @@ class Job:
 
     def warnings(self, writer: VideoWriter) -> Iterator[tuple[str, str]]:
         """Code and sentence of each thing that is known by now and that the user should know."""
+        yield from self.retiming_warnings
         if self.networks.licence is not None:
             yield "licence", self.networks.licence
         longer_s = self.audio_s - self.source.video.duration_s if self.options.length == "video" else 0.0
@@ -121,7 +126,8 @@ def open_job(
         InputError, OutputError, SetupError, WeightsError: what cannot be used.
     """
     config = adjusted(config, options)
-    source = open_source(video, config.media, scratch)
+    retimed = on_new_times(open_source(video, config.media, scratch), audio, output, options, scratch)
+    source, options = retimed.source, retimed.options
     streams = plan_streams(
         source.path,
         audio,
@@ -156,6 +162,8 @@ def open_job(
         voices=tuple(voices) or (speech,),
         caption=caption,
         signing=_signing(options, output),
+        retiming=retimed.retiming,
+        retiming_warnings=retimed.warnings,
     )
 
 

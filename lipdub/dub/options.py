@@ -264,8 +264,27 @@ class SyncOptions:
         "video",
         OUTPUT,
         "Duration of the output: that of the video (longer audio is cut), that of the audio (the picture is extended "
-        "or cut), or the shorter of both.",
-        choices=("video", "audio", "shortest"),
+        "or cut), the shorter of both, or that of the audio by slowing or speeding up the picture (stretch).",
+        choices=("video", "audio", "shortest", "stretch"),
+    )
+    fit: Path | None = _option(
+        None,
+        OUTPUT,
+        "Slow or speed up the picture so that each sentence is shown when the dub speaks it: JSON with the times of "
+        "each sentence in video and dub, or subtitles of the dub, with --fit-source.",
+        kind=Path,
+    )
+    fit_source: Path | None = _option(
+        None, OUTPUT, "With --fit: subtitles (SRT, WebVTT) of the video, one cue for each of the dub's.", kind=Path
+    )
+    stretch_max: float = _option(
+        1.5,
+        OUTPUT,
+        "With --fit and --length stretch: how many times slower or faster the picture may run.",
+        kind=float,
+        written=1.5,
+        minimum=1.0,
+        maximum=4.0,
     )
     extend: str = _option(
         "freeze",
@@ -280,6 +299,12 @@ class SyncOptions:
         "Where VIDEO is a picture (JPEG, PNG, WebP, ...), which gives a film as long as AUDIO: the head rests or moves "
         "gently.",
         choices=("none", "gentle"),
+    )
+    on_damage: str = _option(
+        "stop",
+        OUTPUT,
+        "At damaged frames: stop, or skip, which shows the frame before in their place, goes on, and reports them.",
+        choices=("stop", "skip"),
     )
     label: str | None = _option(
         None, OUTPUT, "Caption in a corner of every frame, in your own words; see --label.", name="label-text"
@@ -369,6 +394,8 @@ def adjusted(config: Config, options: SyncOptions) -> Config:
     sync, media = config.sync, config.media
     if options.preset is not None:
         media = replace(media, preset=options.preset)
+    if options.on_damage != "stop":
+        media = replace(media, on_damage=options.on_damage)
     if options.batch_size is not None:
         sync = replace(sync, batch_size=options.batch_size)
     if options.strength is not None:

@@ -38,6 +38,9 @@ def excerpt(
     for face in (options.face, *(one.face for one in options.speakers)):
         if ids_of(face):
             raise InputError(f"--preview cannot use {face}: face ids are numbered over the whole video", "give x,y@t")
+    if options.fit is not None:
+        what = "--preview cannot be combined with --fit, whose times are those of the whole video"
+        raise InputError(what, "dub a part of it: --start, --end")
     length_s = require_video(probe(video)).duration_s
     start_s = options.start_s if options.start_s is not None else max(0.0, (length_s - seconds) / 2)
     seconds = min(seconds, (options.end_s or length_s) - start_s)

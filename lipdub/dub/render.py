@@ -20,6 +20,7 @@ from lipdub.dub.inference import FaceCrop, GeneratedFace, Runner
 from lipdub.errors import WeightsError
 from lipdub.faces.blend import extent, match_colour, paste_alpha
 from lipdub.media.caption import Caption
+from lipdub.media.damage import Damage
 from lipdub.media.source import Source
 from lipdub.media.video import SourceFrame
 from lipdub.media.writer import VideoWriter
@@ -35,6 +36,7 @@ class Rendered:
     lost: int  # faces left as they were, because the generator's picture of them held NaN or infinity
     added: int = 0  # frames behind the source's own end
     lettered: int = 0  # of `dubbed`: with letters in front of a mouth, which stay as they are
+    damage: tuple[Damage, ...] = ()  # of the source, that was gone over
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def render(
     on_frame(finisher.frames)
     if finisher.lost and not finisher.dubbed:
         raise WeightsError(f"the generator returned NaN or infinity for all {finisher.lost} faces", "use other weights")
-    return Rendered(finisher.frames, finisher.dubbed, finisher.lost, finisher.added, finisher.lettered)
+    return Rendered(finisher.frames, finisher.dubbed, finisher.lost, finisher.added, finisher.lettered, frames.damage)
 
 
 def _batches(frames: Iterable[SourceFrame], jobs: Sequence[FaceJob], config: Config) -> Iterator[Batch]:

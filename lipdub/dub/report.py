@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from lipdub.media.damage import Damage
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShotReport:
@@ -39,6 +41,27 @@ class Rest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FittedSentence:
+    """Where --fit puts a sentence; all times are (start, end) in seconds."""
+
+    source_s: tuple[float, float]  # in the video
+    target_s: tuple[float, float]  # in the dub
+    shown_s: tuple[float, float]  # in the output's picture
+    off_s: float  # by which the picture begins later than the dub
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retiming:
+    """How --fit or --length stretch changes the times of the picture."""
+
+    source_s: float  # end of the video's picture
+    output_s: float  # end of the output's
+    slowest: float  # output over video time of the slowest piece
+    fastest: float  # likewise of the fastest, which may be below 1
+    sentences: tuple[FittedSentence, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class SyncReport:
     """The outcome of one `sync`."""
 
@@ -58,6 +81,8 @@ class SyncReport:
     shots: tuple[ShotReport, ...] = field(default=())
     segments: tuple[Segment, ...] = field(default=())
     rests: tuple[Rest, ...] = field(default=())  # with --only-speaking
+    damage: tuple[Damage, ...] = field(default=())  # of the video, that --on-damage skip went over
+    retiming: Retiming | None = None  # with --fit or --length stretch
     changes: tuple[str, ...] = field(default=())  # what of the source, but for the mouths, is not as it was
     warnings: tuple[str, ...] = field(default=())
 
@@ -69,6 +94,7 @@ class SyncReport:
             "shots": [asdict(shot) for shot in self.shots],
             "segments": [asdict(segment) for segment in self.segments],
             "rests": [asdict(rest) for rest in self.rests],
+            "damage": [asdict(damage) for damage in self.damage],
         }
 
 
@@ -133,3 +159,4 @@ class SyncPlan:
     generator: str
     estimate: Estimate
     warnings: tuple[str, ...]
+    retiming: Retiming | None = None  # with --fit or --length stretch

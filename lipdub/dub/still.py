@@ -77,6 +77,8 @@ def filmed(video: Path, audio: Path, options: SyncOptions, config: Config) -> It
             raise InputError(f"--motion {options.motion} moves a picture, and {video} is a video", "leave it out")
         yield video, options
         return
+    if options.fit is not None:
+        raise InputError(f"{video} is a picture: it has no sentences for --fit", "leave it out")
     picture, scale = read_picture(video, config)
     seconds = audio_duration(audio, sample_rate=config.mel.sample_rate, config=config.media)
     count = int(np.ceil(seconds * RATE - 1e-6))

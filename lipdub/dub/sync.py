@@ -26,6 +26,7 @@ from lipdub.dub.still import filmed
 from lipdub.events import Done, OnEvent, Plan, Reporter, ignore
 from lipdub.faces.choose import detector_identity
 from lipdub.media.atomic import AtomicOutput, verify
+from lipdub.media.damage import damage_text
 from lipdub.media.disclosure import disclosure_tags
 from lipdub.media.kept import changes
 from lipdub.media.mux import RemuxPlan, remux
@@ -115,6 +116,8 @@ def sync_video(*args: Any, **kwargs: Any) -> SyncReport:
                 )
         if rendered.lost:
             reporter.warn("generator", f"{rendered.lost} faces stay unchanged: the generator returned NaN or infinity")
+        for damage in rendered.damage:
+            reporter.warn("damage", damage_text(damage))
         with reporter.stage("write"):
             changed = publish(job, writer, target, reporter)
         if compare is not None:
@@ -277,6 +280,8 @@ def _report(
         shots=plan.shots,
         segments=plan.segments,
         rests=plan.rests,
+        damage=rendered.damage,
+        retiming=job.retiming,
         changes=tuple(changes),
         warnings=tuple(reporter.warnings),
     )

@@ -212,7 +212,7 @@ def planned(source: Path, container: Container, *, keep_audio: bool) -> tuple[li
             kind, codec = kind_of(stream), codec_of(stream)
             if kind == "video" and not picture_seen:
                 picture_seen = True
-            elif (kind != "audio" or keep_audio) and not _remade(stream, kind, len(opened.chapters())):
+            elif (kind != "audio" or keep_audio) and not is_remade(stream, kind, len(opened.chapters())):
                 item = _item(stream, kind, codec, container, opened)
                 if item is None:
                     warnings.append(f"{kind} stream {stream.index} ({codec}) does not fit into {container.muxer}")
@@ -224,7 +224,7 @@ def planned(source: Path, container: Container, *, keep_audio: bool) -> tuple[li
     return sorted(items, key=lambda item: order.get(item.kind, 2)), warnings
 
 
-def _remade(stream: av.stream.Stream, kind: str, n_chapters: int) -> bool:
+def is_remade(stream: av.stream.Stream, kind: str, n_chapters: int) -> bool:
     """Whether the muxer makes this track itself: a copy would be a second one.
 
     QuickTime stores chapters as a track with one text for each, and the time code as a track with that tag.

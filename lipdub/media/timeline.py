@@ -13,6 +13,7 @@ import av
 
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError
+from lipdub.media.damage import copies_of
 from lipdub.media.probe import Ending, VideoInfo
 
 _MARGIN = 30  # pictures before a wanted one at which decoding begins: those around a key frame may not come out whole
@@ -53,7 +54,7 @@ class Extension:
         self._info, self._extend, self._shown, self._decode = info, ending.extend, shown, decode
         bytes_each = sum(plane.buffer_size for plane in last.planes)
         self._piece = max(1, (config.bounce_mib << 20) // max(1, bytes_each))
-        self._copies = _copies(last, info) if self.still else iter(())
+        self._copies = copies_of(last, info) if self.still else iter(())
 
     def __iter__(self) -> Iterator[tuple[av.VideoFrame, int]]:
         if self.still:
@@ -110,26 +111,3 @@ class Extension:
             if number == stop - 1:
                 return pictures
         raise InputError("the video has fewer pictures than when it was read first", "leave it alone while it is read")
-
-
-def _copies(picture: av.VideoFrame, info: VideoInfo) -> Iterator[av.VideoFrame]:
-    """The same picture without end, with its flags, but without its closed captions.
-
-    All share its memory until one is painted into, which is the only way that keeps a picture's interlace flags.
-    """
-    graph = av.filter.Graph()
-    width, height = picture.width, picture.height
-    source = graph.add_buffer(width=width, height=height, format=picture.format, time_base=info.time_base)
-    loop = graph.add("loop", "loop=-1:size=1")
-    bare = graph.add("sidedata", "mode=delete:type=A53_CC")
-    sink = graph.add("buffersink")
-    for first, second in ((source, loop), (loop, bare), (bare, sink)):
-        first.link_to(second)
-    graph.configure()
-    graph.vpush(picture)
-
-    def pull() -> Iterator[av.VideoFrame]:
-        while True:
-            yield graph.vpull()
-
-    return pull()

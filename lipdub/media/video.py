@@ -22,6 +22,7 @@ from lipdub.config import MediaConfig
 from lipdub.errors import InputError
 from lipdub.faces.backend import Frame
 from lipdub.media.color import HLG, PQ, colorspace_of, full_range, to_sdr
+from lipdub.media.damage import Damage, copies_of, joined
 from lipdub.media.patch import paste_patch, read_patch
 from lipdub.media.probe import Ending, VideoInfo, open_input
 from lipdub.media.timeline import DecodedFrame, Extension
@@ -84,7 +85,9 @@ class VideoReader:
         config: limits.
 
     Raises:
-        InputError: on entry, a file that cannot be opened; while iterating, damage: it names the time.
+        InputError: on entry, a file that cannot be opened; while iterating, damage: it names the time. With
+            `config.on_damage` "skip", a picture that is not whole is the one before once more, with its own time, and
+            `damage` tells of it, and of those that build on it.
     """
 
     def __init__(
@@ -106,6 +109,8 @@ class VideoReader:
         self._stack = ExitStack()
         self._container: InputContainer | None = None
         self._position = 0  # pts up to which pictures came out whole
+        self._skips = self._config.on_damage == "skip"
+        self._damage: list[Damage] = []
 
     def __enter__(self) -> Self:
         self._container = self._stack.enter_context(open_input(self.path))
@@ -123,6 +128,11 @@ class VideoReader:
         ending = self._ending
         pictures = self._frames(self._container) if ending is None else self._until(ending, self._container)
         return self._stack.enter_context(closing(prefetch(pictures, self._config.queue)))
+
+    @property
+    def damage(self) -> tuple[Damage, ...]:
+        """What was gone over so far."""
+        return joined(self._damage, 1.5 / float(self.video.average_rate))
 
     @property
     def _step(self) -> int:
@@ -150,7 +160,7 @@ class VideoReader:
             time_s = self._seconds(pts)
             if time_s >= limit:
                 return
-            yield self._trimmed(self._frame(index, pts, picture, still=beyond.still), ticks, ending)
+            yield self._trimmed(self._frame(index, pts, picture, still=beyond.still, added=True), ticks, ending)
             index, pts = index + 1, pts + ticks
 
     def _trimmed(self, frame: SourceFrame, ticks: int, ending: Ending) -> SourceFrame:
@@ -175,7 +185,8 @@ class VideoReader:
     def _stream(self, container: InputContainer) -> av.VideoStream:
         stream = container.streams[self.video.index]
         assert isinstance(stream, av.VideoStream)
-        stream.thread_type = "AUTO"
+        # With threads, damage is not marked, or not always alike.
+        stream.thread_type = "NONE" if self._skips else "AUTO"
         return stream
 
     def _frames(self, container: InputContainer) -> Generator[SourceFrame]:
@@ -183,22 +194,31 @@ class VideoReader:
         step = self._step
         index, ends = 0, self.video.start_pts
         last: int | None = None
+        whole: Iterator[av.VideoFrame] | None = None  # copies of the last picture that is not marked as damaged
+        n_at_key = 0
         self._position = ends
         for picture in self._decode(container, self._stream(container)):
             pts = ends if picture.pts is None else picture.pts  # AVI may give none: the next regular place
             if last is not None and pts <= last:
                 pts = last + 1  # two pictures of one time: as close as the clock allows, since encoders refuse equals
-            self._check(picture, pts)
-            yield self._frame(index, pts, picture)
+            time_s, key = self._seconds(pts), picture.key_frame
+            picture, still = self._checked(picture, pts, whole), picture.is_corrupt
+            if self._skips and not still:
+                whole = copies_of(picture, self.video)
+                n_at_key = len(self._damage) if key else n_at_key
+                if len(self._damage) > n_at_key:
+                    self._damaged(time_s, "it builds on damaged frames", passed=1)
+            yield self._frame(index, pts, picture, still=still)
             index, last, ends = index + 1, pts, pts + max(1, picture.duration or step)
             self._position = ends
         self._check_end(index, ends, step)
 
-    def _frame(self, index: int, pts: int, picture: av.VideoFrame, *, still: bool | None = None) -> SourceFrame:
-        """A frame; one behind the source's end says whether it is `still`."""
+    def _frame(
+        self, index: int, pts: int, picture: av.VideoFrame, *, still: bool = False, added: bool = False
+    ) -> SourceFrame:
         time_s = self._seconds(pts)
-        in_range, added = self._start <= time_s < self._end, still is not None
-        return SourceFrame(index, pts, time_s, picture, self.video, in_range, added=added, still=bool(still))
+        in_range = self._start <= time_s < self._end
+        return SourceFrame(index, pts, time_s, picture, self.video, in_range, added=added, still=still)
 
     def _seconds(self, pts: int) -> float:
         return float(pts * self.video.time_base) - self.video.origin_s
@@ -210,32 +230,44 @@ class VideoReader:
         try:
             for packet in container.demux(stream):
                 n_packets += packet.size > 0
-                if packet.is_corrupt:
-                    raise self._damage(self._seconds(self._position), "a packet is incomplete")
+                if packet.is_corrupt and not self._skips:  # else its picture is marked
+                    self._damaged(self._seconds(self._position), "a packet is incomplete")
                 if packet.size:
                     places.append(packet.dts)
-                for picture in packet.decode():
+                for picture in self._pictures(packet):
                     if self.video.format == "avi" and places:
                         picture.pts = places.popleft()  # it only numbers its pictures; FFmpeg's guess is one too late
                     yield picture
         except (av.error.FFmpegError, ValueError) as error:
-            raise self._damage(self._seconds(self._position), str(error)) from error
+            self._damaged(self._seconds(self._position), str(error), error)
         # An MP4 lists its packets in advance; where fewer came, the file was cut short.
         if whole and "mov" in self.video.format and n_packets < len(stream.index_entries):
-            raise self._damage(
-                self._seconds(self._position),
-                f"{len(stream.index_entries) - n_packets} pictures are missing at the end",
-            )
+            missing = f"{len(stream.index_entries) - n_packets} pictures are missing at the end"
+            self._damaged(self._seconds(self._position), missing)
 
-    def _check(self, picture: av.VideoFrame, pts: int) -> None:
+    def _pictures(self, packet: av.Packet[av.VideoStream]) -> list[av.VideoFrame]:
+        """What the decoder makes of a packet; nothing where it is damaged, and that is gone over."""
+        try:
+            return packet.decode()
+        except av.error.InvalidDataError as error:
+            self._damaged(self._seconds(self._position), str(error), error)
+            return []
+
+    def _checked(self, picture: av.VideoFrame, pts: int, whole: Iterator[av.VideoFrame] | None) -> av.VideoFrame:
+        """The picture, or, where it is damaged and that is gone over, the last whole one."""
+        duration = picture.duration
         if picture.is_corrupt:
-            raise self._damage(self._seconds(pts), "a picture cannot be decoded whole")
+            self._damaged(self._seconds(pts), "a picture cannot be decoded whole", replaced=1)
+            if whole is not None:
+                picture = next(whole)
+                picture.pts, picture.duration = pts, duration
         if (picture.width, picture.height) != (self.video.width, self.video.height):
             raise InputError(
                 f"{self.path}: the picture's size changes at {self._seconds(pts):.3f} s from "
                 f"{self.video.width}x{self.video.height} to {picture.width}x{picture.height}",
                 "cut the file there, or scale it to one size first",
             )
+        return picture
 
     def _check_end(self, n_frames: int, ends: int, step: int) -> None:
         if n_frames == 0:
@@ -244,14 +276,22 @@ class VideoReader:
         missing = start + self.video.duration_s - float(ends * self.video.time_base)
         slack = max(self._config.max_missing_s, 2 * float(step * self.video.time_base))
         if self.video.duration_known and missing > slack:
-            raise self._damage(self._seconds(ends), f"the last {missing:.1f} s of the picture are missing")
+            self._damaged(self._seconds(ends), f"the last {missing:.1f} s of the picture are missing")
 
-    def _damage(self, time_s: float, what: str) -> InputError:
-        return InputError(
-            f"{self.path} is damaged at {max(0.0, time_s):.3f} s: {what}",
-            "get the file again, or write what is left of it anew: "
-            "ffmpeg -i FILE -c:v libx264 -crf 12 -c:a flac WHOLE.mkv",
-        )
+    def _damaged(self, time_s: float, what: str, error: Exception | None = None, **counts: int) -> None:
+        """Stop here, or note it, with `counts` of Damage.
+
+        Raises:
+            InputError: where it is not gone over.
+        """
+        time_s = max(0.0, time_s)
+        if not self._skips:
+            raise InputError(
+                f"{self.path} is damaged at {time_s:.3f} s: {what}",
+                "go on over it with --on-damage skip, get the file again, or write what is left of it anew: "
+                "ffmpeg -i FILE -c:v libx264 -crf 12 -c:a flac WHOLE.mkv",
+            ) from error
+        self._damage.append(Damage(first_s=round(time_s, 3), last_s=round(time_s, 3), what=what, **counts))
 
 
 def upright_rgb(picture: av.VideoFrame, video: VideoInfo, *, max_side: int | None = None) -> Frame:

@@ -242,3 +242,11 @@ def test_import_names_its_output_after_the_source(tmp_path: Path, monkeypatch: p
         result = runner.invoke(app_module.app, ["weights", "import", str(tmp_path / name)])
         assert result.exit_code == 0
     assert [path.name for path in asked] == ["a.safetensors", "b.v1.safetensors"]
+
+
+def test_the_page_without_its_extra_tells_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    monkeypatch.delitem(sys.modules, "lipdub.ui.page", raising=False)
+    done = runner.invoke(app_module.app, ["ui", "--no-browser"])
+    assert done.exit_code == 6
+    assert "lipdub ui needs Gradio" in done.stderr and 'pip install "lipdub[ui]"' in done.stderr

@@ -33,6 +33,7 @@ class Studio:
         self.read = self.held = self.written = 0
         self.batches: list[int] = []
         self.order: list[int] = []
+        self.damage = ()
 
     def frames(self) -> Studio:
         return self

@@ -9,12 +9,14 @@ import av
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from lipdub.config import Config, load_config
 from lipdub.dub import SyncOptions, plan_sync, sync_video
-from lipdub.dub.demo import SAMPLE_RATE, babble
+from lipdub.dub.demo import SAMPLE_RATE, babble, portrait_frames
 from lipdub.dub.still import LARGEST, filmed, is_picture, read_picture
 from lipdub.errors import InputError
+from lipdub.faces.choose import face_backend
 from lipdub.media.audio import write_wav
 
 CONFIG = Config()
@@ -115,3 +117,64 @@ def test_a_picture_is_dubbed(tmp_path: Path, sound: Path, fake_faces, generator_
     chosen = replace(options, face=(70.0, 40.0), motion="gentle", overwrite=True)
     assert sync_video(path, sound, tmp_path / "out.mp4", chosen).dubbed == 25
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith((".", "out"))) == ["out.mp4"]
+
+
+def test_one_of_several_faces_in_a_picture(
+    tmp_path: Path, sound: Path, fake_faces, generator_file, monkeypatch
+) -> None:
+    monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
+    both = np.full((120, 240, 3), 20, np.uint8)
+    both[30:78, 20:68] = both[20:80, 140:200] = 230  # the right one is larger
+    path, left, right = written(tmp_path / "two.png", both), slice(20, 68), slice(140, 200)
+    options = SyncOptions(device="cpu", generator=str(generator_file), cache=False, overwrite=True)
+
+    def changed(**chosen: object) -> tuple[bool, bool]:
+        report = sync_video(path, sound, tmp_path / "out.mp4", replace(options, **chosen))
+        assert report.dubbed == report.frames == 25
+        off = np.abs(frames_of(tmp_path / "out.mp4")[12].astype(int) - both).mean(2)
+        return off[50:76, left].mean() > 15, off[50:76, right].mean() > 15
+
+    assert changed() == (False, True)
+    assert changed(face=(40.0, 50.0)) == (True, False)
+    assert changed(face="all") == (True, True)
+    assert changed(face="id:0", motion="none") in [(True, False), (False, True)]
+
+
+@pytest.mark.slow
+def test_a_picture_with_closed_lips_speaks(tmp_path: Path) -> None:
+    write_wav(tmp_path / "speech.wav", babble(3.0), SAMPLE_RATE)
+    closed = written(tmp_path / "closed.png", lips_shut(portrait_frames(0.04)[0]))
+    report = sync_video(closed, tmp_path / "speech.wav", tmp_path / "talk.mp4", SyncOptions(device="cpu"))
+    assert report.dubbed == report.frames == 75
+    at_rest = openings([read_picture(closed, CONFIG)[0]])[0]
+    talking = openings(frames_of(tmp_path / "talk.mp4"))
+    rest = float(np.median(talking[-10:]))  # the speech is over by then
+    assert rest < at_rest + 0.01  # the lips stay shut in silence,
+    assert talking.max() > rest + 0.08  # and part by a twelfth of the eyes' distance when they speak
+
+
+def landmarks(frames: list[np.ndarray]) -> np.ndarray:
+    """Of the only face, (T, 68, 2)."""
+    backend = face_backend("builtin", CONFIG.face, torch.device("cpu"))
+    box = backend.detect(frames[:1])[0].boxes[:1]
+    return np.concatenate([backend.landmarks([frame], box)[0] for frame in frames])
+
+
+def openings(frames: list[np.ndarray]) -> np.ndarray:
+    """Distance of the inner lips in eye distances."""
+    points = landmarks(frames)
+    eyes = np.linalg.norm(points[:, 36:42].mean(1) - points[:, 42:48].mean(1), axis=1)
+    return np.linalg.norm(points[:, 62] - points[:, 66], axis=1) / eyes
+
+
+def lips_shut(picture: np.ndarray) -> np.ndarray:
+    """A face whose lips are drawn together, each by half of what is between them."""
+    points = landmarks([picture])[0].astype(np.float32)
+    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]].astype(np.float32)
+    upper, lower = points[[60, 61, 62, 63, 64]], points[[60, 67, 66, 65, 64]]
+    line = [np.interp(x[0], lip[:, 0], lip[:, 1]) for lip in (upper, lower)]
+    gap = np.interp(x[0], upper[:, 0], lower[:, 1] - upper[:, 1], left=0, right=0) + 1
+    away = y - (line[0] + line[1])[None] / 2
+    reach = 1.2 * np.ptp(upper[:, 0]) / 2
+    pulled = np.sign(away) * gap[None] / 2 * np.clip(1 - np.abs(away) / reach, 0, 1)
+    return cv2.remap(picture, x, (y + pulled).astype(np.float32), cv2.INTER_CUBIC)

@@ -544,3 +544,21 @@ def test_a_label_is_seen_in_every_picture_and_told(dub, face_clip, speech, pictu
         assert (old[0][:30, :120] != new[0][:30, :120]).mean() > 0.5, "the corner"
         assert np.array_equal(old[0][40:], new[0][40:]), "the rest"
     assert read_marks(dub.output)["lipdub_label"] == "AI-dubbed"
+
+
+def test_a_dub_goes_on_over_damage_and_says_so(dub, face_clip, speech, pictures) -> None:
+    video = face_clip(one, n_frames=50)
+    with av.open(str(video)) as container:
+        place = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size][20]
+    data = bytearray(video.read_bytes())
+    for number in range(place[0] + place[1] // 2, place[0] + place[1] - 8):
+        data[number] ^= 0x5A
+    video.write_bytes(bytes(data))
+    with pytest.raises(InputError, match="damaged at"):
+        dub(video, speech(2.0))
+    report = dub(video, speech(2.0), on_damage="skip")
+    assert [time for time, _ in pictures(dub.output)] == [Fraction(number, 25) for number in range(50)]
+    assert report.frames == report.dubbed == 50
+    assert sum(each.replaced for each in report.damage) == 1 and report.damage[0].first_s == pytest.approx(0.8)
+    assert any(warning.startswith("damage at 0.800 s") for warning in report.warnings)
+    assert report.to_dict()["damage"][0]["replaced"] == 1

@@ -1,0 +1,62 @@
+"""Share of frames that --only-speaking takes for rest, in pauses and in speech (good: most and none).
+
+    python -m benchmarks resting CLIPS_DIR NAME...
+
+For each clip with its speaker's own sound, frames are parted by the silence gate into speech and pauses. For limits of
+the opening's range within STILL_S it prints the share of each that `resting` would leave alone if the dub were silent
+throughout: of the pauses it should be high, of the speech near 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import binary_erosion
+
+from benchmarks.robustness.noise import own_mouth
+from lipdub.config import load_config
+from lipdub.dub import active_speaker
+from lipdub.dub.driving_audio import analyze_audio
+from lipdub.faces.crop import SHAPE_SCALE
+from lipdub.media.audio import load_audio
+
+LIMITS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.3)
+SECONDS = 10.0  # of each clip
+EDGE_S = 0.3  # around a change of speech and pause, that is left out: mouths open before their sound
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clips", type=Path, help="folder of the clips")
+    parser.add_argument("names", nargs="+", help="clips below it")
+    args = parser.parse_args()
+    config = load_config()
+    rows: list[tuple[np.ndarray, np.ndarray, np.ndarray, float]] = []
+    for name in args.names:
+        times, shapes, rate = own_mouth(args.clips / name, SECONDS)
+        wave = load_audio(args.clips / name, sample_rate=config.mel.sample_rate)
+        audio = analyze_audio(wave[: round(SECONDS * config.mel.sample_rate)], config.mel, config.sync)
+        edge = np.ones(2 * round(EDGE_S * rate) + 1)
+        loud = audio.gate_at(times) > 0.5
+        rows.append(
+            (
+                shapes / SHAPE_SCALE,
+                binary_erosion(loud, edge, border_value=1),
+                binary_erosion(~loud, edge, border_value=1),
+                rate,
+            )
+        )
+        print(f"{name}: {rows[-1][1].sum()} frames of speech, {rows[-1][2].sum()} of pauses", file=sys.stderr)
+    print(f"{'limit':>6} {'pauses':>7} {'speech':>7}")
+    for limit in LIMITS:
+        active_speaker.STILL_RANGE = limit
+        left = [active_speaker.resting(shapes, np.ones(len(shapes), bool), rate)[0] for shapes, _, _, rate in rows]
+        shares = [
+            np.concatenate([rest[part[kind]] for rest, part in zip(left, rows, strict=True)]).mean() for kind in (2, 1)
+        ]
+        print(f"{limit:6.2f} {shares[0]:7.3f} {shares[1]:7.3f}")
+    return 0

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import json
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from lipdub.errors import InputError
+from lipdub.media.ffmpeg import ffmpeg_binary
+from lipdub.media.probe import probe
+from lipdub.media.retime import Sentence, TimeMap, copy_retimed, fitted, read_sentences
+
+SRT = "1\n00:00:00,500 --> 00:00:02,000\nHello.\n\n2\n00:00:02,400 --> 00:00:03,000\nBye.\n"
+DUB = "\ufeff1\r\n00:00:00,500 --> 00:00:02,500\r\nHallo.\r\n\r\n2\r\n00:00:03,000 --> 00:00:03,800\r\nTschüss.\r\n"
+SAME = (Sentence((0.5, 2.0), (0.5, 2.5)), Sentence((2.4, 3.0), (3.0, 3.8)))
+
+
+def written(path: Path, text: str, encoding: str = "utf-8") -> Path:
+    path.write_text(text, encoding=encoding, newline="")
+    return path
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"source": [0.5, 2], "target": [0.5, 2.5]}, {"source": [2.4, 3.0], "target": [3.0, 3.8]}],
+        {
+            "segments": [
+                {"source": ["0:02.4", "3"], "target": ["00:00:03,000", "00:00:03.800"]},
+                {"source": ["0.5", "00:00:02,000"], "target": [0.5, 2.5], "text": "Hello."},
+            ]
+        },
+        [  # KrillinAI's dubbing_plan.json
+            {"index": 1, "original_start": 0.5, "original_end": 2.0, "new_start": 0.5, "new_end": 2.5},
+            {"index": 2, "original_start": 2.4, "original_end": 3.0, "new_start": 3.0, "new_end": 3.8},
+        ],
+    ],
+    ids=["seconds", "timecodes", "krillinai"],
+)
+def test_json_tells_both_times_of_a_sentence(tmp_path: Path, rows) -> None:
+    assert read_sentences(written(tmp_path / "fit.json", json.dumps(rows))) == SAME
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_two_subtitle_files_do_too(tmp_path: Path, encoding: str) -> None:
+    source = written(tmp_path / "en.srt", SRT)
+    dub = written(tmp_path / "de.srt", DUB.removeprefix("\ufeff") if encoding == "utf-16" else DUB, encoding)
+    assert read_sentences(dub, source) == SAME
+    text = "WEBVTT\n\n00:00.500 --> 00:02.500 align:start\nHallo.\n\n00:03.000 --> 00:03.800\nTschüss.\n"
+    assert read_sentences(written(tmp_path / "de.vtt", text), source) == SAME
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "what"),
+    [
+        ("a.json", "[", "not JSON"),
+        ("a.json", "{}", "no list of sentences"),
+        ("a.json", "[]", "no sentence"),
+        ("a.json", '[{"source": [0, 1]}]', "sentence 1: no source and target times"),
+        ("a.json", '[{"source": [0, 1], "target": [2, 1]}]', "ends before it begins"),
+        ("a.json", '[{"source": [0, 1], "target": ["x", 1]}]', "'x' is not a time"),
+        ("a.json", '[{"source": [0, 1], "target": [true, 1]}]', "True is not a time"),
+        ("a.json", '[{"source": [0, NaN], "target": [0, 1]}]', "ends before it begins"),
+        ("a.json", '[{"source": [0, 1, 2], "target": [0, 1]}]', "is not [start, end]"),
+        (
+            "a.json",
+            '[{"source": [0, 1], "target": [4, 5]}, {"source": [2, 3], "target": [1, 2]}]',
+            "the sentences at 0.00 s and 2.00 s of the video change places",
+        ),
+        ("a.srt", SRT, "tells only when the dub speaks"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_a_reason(tmp_path: Path, name: str, text: str, what: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read_sentences(written(tmp_path / name, text))
+    assert what in caught.value.what and caught.value.remedy
+
+
+def test_subtitles_must_correspond(tmp_path: Path) -> None:
+    one, two = written(tmp_path / "one.srt", SRT[: SRT.index("2\n00:")]), written(tmp_path / "two.srt", SRT)
+    with pytest.raises(InputError, match=r"1 sentences, .*two\.srt has 2"):
+        read_sentences(two, one)
+    with pytest.raises(InputError, match="holds no cue"):
+        read_sentences(two, written(tmp_path / "empty.srt", "nothing"))
+    with pytest.raises(InputError, match="cannot open"):
+        read_sentences(two, tmp_path / "absent.srt")
+    with pytest.raises(InputError, match="both times"):
+        read_sentences(written(tmp_path / "a.json", "[]"), one)
+
+
+def test_sentences_are_met_where_the_limit_allows() -> None:
+    times = fitted(SAME, 0.0, 4.0, 2.0)
+    for sentence in SAME:
+        assert times(sentence.source[0]) == pytest.approx(sentence.target[0], abs=1e-6)
+        assert times(sentence.source[1]) == pytest.approx(sentence.target[1], abs=1e-6)
+    assert times(0.0) == 0 and times(4.0) == pytest.approx(4.8)  # what follows keeps its speed
+    assert times(-1.0) == -1 and times(5.0) == pytest.approx(5.8)
+    assert times.speeds.tolist() == pytest.approx([1, 4 / 3, 1.25, 4 / 3, 1])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_picture_stays_within_the_limits(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    source, target = (np.sort(random.uniform(0.1, 60, (2, 40)), axis=1)).tolist()
+    sentences = [
+        Sentence((a, b), (c, d))
+        for a, b, c, d in zip(source[::2], source[1::2], target[::2], target[1::2], strict=True)
+    ]
+    times = fitted(sentences, 0.0, 60.0, 1.3)
+    assert times.speeds.max() <= 1.3 + 1e-12 and times.speeds.min() >= 1 / 1.3 - 1e-12
+
+
+def test_a_sentence_that_cannot_be_met_costs_the_least() -> None:
+    late = [Sentence((1.0, 2.0), (1.0, 3.0)), Sentence((2.0, 3.0), (3.0, 4.0)), Sentence((4.0, 5.0), (5.0, 6.0))]
+    times = fitted(late, 0.0, 6.0, 1.5)
+    off = [times(each.source[0]) - each.target[0] for each in late]
+    # 1 s would have to last 2 s: it lasts 1.5 s; the half second is made up for by the third sentence.
+    assert off == pytest.approx([0, -0.5, 0], abs=1e-6)
+
+
+def test_a_length_is_met_too() -> None:
+    assert fitted((), 0.04, 10.04, 1.5, 12.04).output_s.tolist() == pytest.approx([0.04, 12.04])
+    times = fitted(SAME, 0.0, 4.0, 2.0, 4.5)
+    assert times(4.0) == pytest.approx(4.5) and times(2.4) == pytest.approx(3.0)
+
+
+def test_sentences_of_another_video_are_refused() -> None:
+    with pytest.raises(InputError, match=r"begins at 2.40 s, the video ends at 2.00 s"):
+        fitted(SAME, 0.0, 2.0, 1.5)
+
+
+def shown(path: Path) -> list[tuple[Fraction, int]]:
+    """Times and marks of all pictures, in order."""
+    with av.open(str(path)) as container:
+        return [
+            (frame.pts * frame.time_base, round(frame.to_ndarray(format="gray")[8:24, 8:24].mean()))
+            for frame in container.decode(video=0)
+        ]
+
+
+def numbered(path: Path, *, rate: Fraction = Fraction(25), rotation: int = 0) -> Path:
+    """A clip of 2 s with B-frames, whose pictures get brighter by 4 levels each."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=rate)
+        video.width = video.height = 32
+        video.pix_fmt, video.options = "yuv420p", {"crf": "1", "bf": "2", "b-adapt": "0"}
+        if rotation:
+            video.set_display_rotation(rotation)
+        for number in range(round(2 * rate)):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 20 + 4 * (number % 50), np.uint8), format="rgb24")
+            container.mux(video.encode(frame))
+        container.mux(video.encode())
+    return path
+
+
+HALF = TimeMap(np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.5, 2.25]))  # slow, then fast
+
+
+@pytest.mark.parametrize(
+    ("name", "rate"),
+    [
+        ("a.mp4", Fraction(25)),
+        ("a.mkv", Fraction(25)),
+        ("a.ts", Fraction(25)),
+        ("c.mov", Fraction(24000, 1001)),
+    ],
+)
+def test_only_the_times_change(tmp_path: Path, name: str, rate: Fraction) -> None:
+    video = numbered(tmp_path / name, rate=rate)
+    assert copy_retimed(video, tmp_path / "retimed", HALF) == []
+    before, after = shown(video), shown(tmp_path / "retimed")
+    assert [mark for _, mark in after] == [mark for _, mark in before]
+    zero = before[0][0] if name.endswith(".ts") else 0
+    clock = 1e-4 if name.endswith(("mp4", "mov")) else 1.01e-3
+    for (time, _), (was, _) in zip(after, before, strict=True):
+        assert float(time) == pytest.approx(HALF(float(was - zero)), abs=clock)
+    made = probe(tmp_path / "retimed").video
+    assert made is not None and made.duration_s == pytest.approx(2.25, abs=0.06)
+
+
+def test_everything_but_the_sound_goes_along(tmp_path: Path) -> None:
+    plain, video = numbered(tmp_path / "plain.mp4", rotation=90), tmp_path / "all.mkv"
+    words = written(tmp_path / "a.srt", "1\n00:00:00,200 --> 00:00:01,500\n<i>hello</i>\n")
+    chapters = ";FFMETADATA1\ntitle=A film\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=1000\ntitle=one\n"
+    chapters += "[CHAPTER]\nTIMEBASE=1/1000\nSTART=1000\nEND=2000\ntitle=two\n"
+    argv = [ffmpeg_binary(), "-v", "error", "-i", plain, "-f", "lavfi", "-i", "sine=d=2", "-i", words]
+    argv += ["-i", written(tmp_path / "c.txt", chapters), "-map", "0", "-map", "1", "-map", "2", "-map_metadata", "3"]
+    argv += ["-c:v", "copy", "-c:s", "srt", "-metadata:s:s:0", "language=spa", "-attach", words]
+    subprocess.run([*argv, "-metadata:s:t", "mimetype=text/plain", video], check=True)
+    assert copy_retimed(video, tmp_path / "retimed", HALF) == [
+        "audio stream 1 is left out: it keeps the time of the video as it was"
+    ]
+    with av.open(str(tmp_path / "retimed")) as made:
+        assert [stream.type for stream in made.streams] == ["video", "subtitle", "attachment"]
+        assert made.metadata["title"] == "A film" and made.streams[1].language == "spa"
+        assert made.streams[2].metadata["filename"] == "a.srt"
+        assert [(each["start"] * each["time_base"], each["end"] * each["time_base"]) for each in made.chapters()] == [
+            (0, 1.5),
+            (1.5, 2.25),
+        ]
+        text = next(packet for packet in made.demux(made.streams[1]) if packet.size)
+        assert float(text.pts * text.time_base) == pytest.approx(HALF(0.2), abs=1e-3)
+        assert float(text.duration * text.time_base) == pytest.approx(HALF(1.5) - HALF(0.2), abs=2e-3)
+        assert bytes(text) == b"<i>hello</i>"
+    assert probe(tmp_path / "retimed").video.rotation == probe(video).video.rotation != 0

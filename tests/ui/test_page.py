@@ -1,0 +1,159 @@
+"""The page of `lipdub ui` without a browser: its functions, its answers over HTTP. Skipped without the extra ui."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lipdub.config import Config, load_config
+from lipdub.dub.demo import make_demo_inputs
+from lipdub.dub.report import ShotReport, SyncReport
+from lipdub.errors import InputError, SetupError
+from lipdub.events import OnEvent, Progress
+from lipdub.media.seek import frame_at
+from lipdub.ui.run import Run, Status
+
+pytest.importorskip("gradio", reason='needs the extra ui: pip install "lipdub[ui]"')
+from lipdub.ui.page import Desk, duration, report_text, served, status_html
+
+FORM = ("", "", "", "largest", [], "", "", "balanced", "", "video", False, False)
+pytestmark = pytest.mark.filterwarnings("default")  # Gradio's own dependencies
+
+
+@pytest.fixture(autouse=True)
+def event_loops() -> Iterator[None]:
+    """Gradio leaves event loops open: they go here, where their warnings are allowed, not at the end of all tests."""
+    yield
+    asyncio.set_event_loop(None)
+    gc.collect()
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk(lambda quality: Config(), lambda path: None)
+
+
+def test_files_that_are_missing_are_told_with_what_to_do(desk: Desk, tmp_path: Path) -> None:
+    told = [next(desk.dub(*FORM))[0], next(desk.dub("absent.mp4", *FORM[1:]))[0]]
+    assert "no video is given" in told[0] and "there is no file absent.mp4" in told[1]
+    there = tmp_path / "there.mp4"
+    there.write_bytes(b"x")
+    form = (str(there), str(there), str(tmp_path / "out.mp4"))
+    for changed, what in [
+        ((*form, "chosen", *FORM[4:]), "face: no face is chosen"),
+        ((*form, *FORM[3:5], "x", *FORM[6:]), "start: invalid time"),
+        ((*form[:2], "", *FORM[3:]), "no output is given"),
+        ((*form[:2], str(there), *FORM[3:]), "the output"),
+    ]:
+        assert what in next(desk.dub(*changed))[0], what
+    assert [path.name for path in tmp_path.iterdir()] == ["there.mp4"]
+
+
+def test_one_job_at_a_time(desk: Desk) -> None:
+    def work(hear: OnEvent) -> None:
+        while True:
+            hear(Progress(1))
+
+    desk.begin(work)
+    with pytest.raises(SetupError, match="a job is running"):
+        desk.begin(work)
+    desk.cancel()
+    assert desk.run is not None and desk.run.wait(10).state == "cancelled" and not desk.busy
+
+
+def test_progress_and_errors_are_escaped() -> None:
+    status = Status(stage="dub", index=3, count=4, done=5, total=10, left_s=65.0, warnings=("<b>",))
+    assert "dubbing (step 3 of 4): 5 of 10 frames, 1:05 left in this step" in status_html(status)
+    assert "&lt;b&gt;" in status_html(status) and "<li><b>" not in status_html(status)
+    failed = status_html(Status(state="failed", error=InputError("<i> is empty", "get it again")))
+    assert "&lt;i&gt; is empty" in failed and "get it again" in failed
+    assert duration(3725.4) == "1:02:05"
+
+
+def test_the_report_as_text() -> None:
+    report = SyncReport(
+        output="/out.mp4",
+        frames=10,
+        dubbed=7,
+        passed={"no face": 3},
+        faces=1,
+        seconds=1.0,
+        fps=10.0,
+        stages={},
+        device="cpu",
+        generator="generator",
+        shots=(ShotReport(first_s=0.0, frames=10, dubbed=7, passed={"no face": 3}),),
+        changes=("tag title",),
+        warnings=("short",),
+    )
+    text = report_text(report)
+    for part in ("7 of 10 frames dubbed", "1 person", "3 frames left as they were: no face", "tag title", "short"):
+        assert part in text
+    assert "| 0.00 s | 10 | 7 | no face: 3 |" in text
+
+
+def get(address: str) -> tuple[int, str, dict[str, str]]:
+    try:
+        with urllib.request.urlopen(address, timeout=20) as answer:
+            return answer.status, answer.read().decode("utf-8", "replace"), dict(answer.headers)
+    except urllib.error.HTTPError as error:
+        return error.code, "", dict(error.headers)
+
+
+def test_the_page_is_served_here_alone_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("x")
+    with served(lambda quality: load_config(f"quality/{quality}"), port=None) as address:
+        assert address.startswith("http://127.0.0.1:")
+        code, _, headers = get(address)
+        policy = {key.lower(): value for key, value in headers.items()}["content-security-policy"]
+        assert code == 200 and policy.startswith("default-src 'self'") and "http" not in policy
+        assert get(f"{address}gradio_api/file=https://example.com/a.png")[0] == 404
+        assert get(f"{address}gradio_api/proxy=https://example.com/a.png")[0] == 404
+        assert get(f"{address}gradio_api/file={secret}")[0] == 403
+        config = json.loads(get(f"{address}config")[1])
+        assert config["analytics_enabled"] is False
+        taken = int(address.rstrip("/").rpartition(":")[2])
+        with (
+            pytest.raises(SetupError, match=f"port {taken} on 127.0.0.1 is taken"),
+            served(lambda q: Config(), port=taken),
+        ):
+            pass
+    with pytest.raises(urllib.error.URLError):
+        get(address)
+
+
+def test_a_running_job_ends_with_the_server(desk: Desk) -> None:
+    def work(hear: OnEvent) -> None:
+        while True:
+            hear(Progress(1))
+
+    runs: list[Run] = []
+    import lipdub.ui.page as page
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "Desk", lambda *args: runs.append(Desk(*args)) or runs[-1])
+        with served(lambda quality: Config()):
+            runs[0].begin(work)
+    assert runs[0].run.status.state == "cancelled"
+
+
+@pytest.mark.slow
+def test_a_whole_dub_without_a_browser(desk: Desk, tmp_path: Path) -> None:
+    video, audio = make_demo_inputs(tmp_path, 1.0)
+    *_, last = desk.find_faces(str(video), "", "", "fast")
+    assert "1 person found" in last[0] and last[3] == [0]
+    form = (f"'{video}'", str(audio), str(tmp_path / "out.mkv"), "chosen", ["0"], *FORM[5:])
+    steps = list(desk.dub(*form))
+    assert "Done in" in steps[-1][0] and "25 of 25 frames dubbed" in steps[-1][5]
+    source, dub = steps[-1][3]
+    assert source.shape == dub.shape == frame_at(video, 0.5).shape and (source != dub).any()
+    assert "Browsers do not play .mkv" in steps[-1][4]
+    assert [step[0] for step in desk.follow()][-1] == steps[-1][0]  # a page that is opened later
