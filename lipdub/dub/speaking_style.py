@@ -11,7 +11,7 @@ that quarter, since nobody speaks all the time. A shape s that is heard then bec
     posture + gain (s - posture_heard),    gain = strength * TYPICAL^(1 - w) * (movement / movement_heard)^w
     posture = (1 - w) TYPICAL_POSTURE posture_heard + w posture_seen
 
-w, in [0, 1), is how much is known of the person: t / (t + KNOWN_S) for t seconds in view, less for a mouth that hardly
+the gain of openings, lips' height and chin times OPENING_GAIN. w, in [0, 1), is how much is known of the person: t / (t + KNOWN_S) for t seconds in view, less for a mouth that hardly
 moves, which may be that of a listener. A portrait has w = 0 and moves as people do on average. The two TYPICAL numbers
 belong to the bundled weights: `python -m benchmarks speaking_style` measures them.
 
@@ -120,12 +120,13 @@ def retarget(
     ratio = person.movement / audio_style.movement / TYPICAL if known else 1.0
     gain = strength * TYPICAL * float(np.clip(ratio**known, MIN_GAIN, MAX_GAIN))
     posture = (1 - known) * TYPICAL_POSTURE * audio_style.posture + known * person.posture
-    moved = posture + np.float32(gain) * (shapes - audio_style.posture)
+    gains = (gain * OPENING_GAIN).astype(np.float32)
+    moved = posture + gains * (shapes - audio_style.posture)
     openings, floor = moved[..., OPENINGS], np.zeros(3, np.float32) if closed is None else closed
     lowered = openings
     if audio_style.low is not None and audio_style.median is not None:
         low, median = (
-            posture + gain * (level - audio_style.posture) for level in (audio_style.low, audio_style.median)
+            posture + gains * (level - audio_style.posture) for level in (audio_style.low, audio_style.median)
         )
         lowered = _closing(openings, low[OPENINGS], median[OPENINGS], floor)
     fall = ((openings - lowered) * SHAPE_SCALE[OPENINGS]).mean(-1, keepdims=True)  # in eye distances
