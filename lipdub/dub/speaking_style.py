@@ -11,9 +11,10 @@ that quarter, since nobody speaks all the time. A shape s that is heard then bec
     posture + gain (s - posture_heard),    gain = strength * TYPICAL^(1 - w) * (movement / movement_heard)^w
     posture = (1 - w) TYPICAL_POSTURE posture_heard + w posture_seen
 
-the gain of openings, lips' height and chin times OPENING_GAIN. w, in [0, 1), is how much is known of the person: t / (t + KNOWN_S) for t seconds in view, less for a mouth that hardly
-moves, which may be that of a listener. A portrait has w = 0 and moves as people do on average. The two TYPICAL numbers
-belong to the bundled weights: `python -m benchmarks speaking_style` measures them.
+the gain of openings, lips' height and chin times OPENING_GAIN. w, in [0, 1), is how much is known of the person:
+t / (t + KNOWN_S) for t seconds in view, less for a mouth that hardly moves, which may be that of a listener. A portrait
+has w = 0 and moves as people do on average. The two TYPICAL numbers belong to the bundled weights: `python -m
+benchmarks speaking_style` measures them.
 
 A mean of mouths never closes, but lips do meet in speech, and viewers notice. The lower half of the openings is
 stretched until those of CLOSED_OFTEN of the time with speech are c, closed, which a mouth at rest need not be:
