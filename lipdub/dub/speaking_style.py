@@ -17,7 +17,8 @@ has w = 0 and moves as people do on average. The two TYPICAL numbers belong to t
 benchmarks speaking_style` measures them.
 
 A mean of mouths never closes, but lips do meet in speech, and viewers notice. The lower half of the openings is
-stretched until those of CLOSED_OFTEN of the time with speech are c, closed, which a mouth at rest need not be:
+stretched until those of CLOSED_OFTEN of the time with speech are c: closed, which a mouth at rest need not be, or, by
+w, as low as the person's own are that often, since some hardly close:
 
     o < m:    o' = c + (m - c) (o - l) / (m - l),    l and m: the CLOSED_OFTEN quantile and the median of o; if l > c
 """
@@ -40,6 +41,7 @@ MIN_MOVEMENT, SPEECH_MOVEMENT = 0.1, 0.3  # of a silent mouth; from the second o
 TYPICAL = 1.35  # movement of a mouth over the predicted one: 1.22 on dev, of which rendering passes on 0.9
 TYPICAL_POSTURE = 1.25  # its posture over the predicted one, likewise
 CLOSED_OFTEN = 0.1  # of the time with speech the lips are together; real speakers of clips/dev: 0.08 to 0.25
+NEVER_CLOSED = 0.5  # CLOSED_OFTEN quantile of the openings of somebody whose lips stay apart
 # Openings, and what goes with them, move less by what the stretch below adds: with 1 the mouths of 16 dubs of natural
 # speech moved 1.20 times as far as real ones, those of 15 clips with their own sound 1.12 times.
 OPENING_GAIN = np.where(WITH_OPENING > 0, 1 / 1.12, 1.0)
@@ -129,12 +131,19 @@ def retarget(
         low, median = (
             posture + gains * (level - audio_style.posture) for level in (audio_style.low, audio_style.median)
         )
-        lowered = _closing(openings, low[OPENINGS], median[OPENINGS], floor)
+        lowest = floor if person.low is None else floor + known * _above_closed(person.low[OPENINGS], floor)
+        lowered = _closing(openings, low[OPENINGS], median[OPENINGS], lowest)
     fall = ((openings - lowered) * SHAPE_SCALE[OPENINGS]).mean(-1, keepdims=True)  # in eye distances
     moved = moved - fall * FOLLOWING / SHAPE_SCALE
     moved[..., OPENINGS] = np.maximum(lowered, floor)
     result: NDArray[np.float32] = moved.astype(np.float32)
     return result
+
+
+def _above_closed(lowest: NDArray[np.float32], closed: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How far a person's low openings (3,) are above closed lips (3,): none of it up to 0, all from NEVER_CLOSED on."""
+    share: NDArray[np.float32] = (np.clip(lowest / NEVER_CLOSED, 0, 1) * (lowest - closed)).astype(np.float32)
+    return share
 
 
 def _closing(

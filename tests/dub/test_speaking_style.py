@@ -75,7 +75,7 @@ def test_somebody_unknown_moves_as_people_do_on_average() -> None:
 
 def test_lips_meet_as_often_as_those_of_speakers_do_and_wide_openings_stay() -> None:
     heard = talking(8, 0.1, posture=1.0)
-    style, person = measure_style([heard], RATE), measure_style([talking(600, 0.16, 1.45)], RATE)
+    style, person = measure_style([heard], RATE), replace(measure_style([talking(600, 0.16, 1.45)], RATE), low=None)
     said = retarget(person, heard, style)
     plain = retarget(person, heard, replace(style, low=None))
     openings, before = said[:, OPENINGS], plain[:, OPENINGS]
@@ -90,9 +90,18 @@ def test_lips_meet_as_often_as_those_of_speakers_do_and_wide_openings_stay() -> 
         np.testing.assert_allclose(said[:, number], expected, atol=1e-4)
 
 
+def test_somebody_whose_lips_stay_apart_keeps_them_apart() -> None:
+    heard = talking(8, 0.1, posture=1.0)
+    style = measure_style([heard], RATE)
+    apart, closing = (measure_style([talking(600, 0.3, posture)], RATE) for posture in (1.6, 0.35))
+    lowest = [retarget(person, heard, style)[:, OPENINGS].min() for person in (apart, closing)]
+    assert apart.low is not None and lowest[0] == pytest.approx(apart.known * apart.low[0], rel=0.1)
+    assert lowest[1] == pytest.approx(0, abs=0.01)
+
+
 def test_lips_that_rest_open_close_in_speech() -> None:
     heard = talking(8, 0.1, posture=1.0)
-    style, person = measure_style([heard], RATE), measure_style([talking(600, 0.16, 1.45)], RATE)
+    style, person = measure_style([heard], RATE), replace(measure_style([talking(600, 0.16, 1.45)], RATE), low=None)
     closed = closed_openings(np.full(8, 0.04, np.float32))  # the mouth at rest is open by 0.04 eye distances
     said = retarget(person, heard, style, closed=closed)[:, OPENINGS]
     at_least = 0.04 + said.min(0) * SHAPE_SCALE[OPENINGS]
