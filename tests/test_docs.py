@@ -66,6 +66,7 @@ ABSENT = {
     "wav2lip.safetensors",
     "runs/1",
     "runs/2",
+    "sync.audio_encoder=runs/audio/weights.safetensors",
 }  # weights of others, and of runs: commands with them are parsed only
 # Blocks that show and do not tell, and what keeps them true.
 SHOWN = {
