@@ -45,7 +45,7 @@ NEVER_CLOSED = 0.5  # CLOSED_OFTEN quantile of the openings of somebody whose li
 # Openings, and what goes with them, move less by what the stretch below adds: with 1 the mouths of 16 dubs of natural
 # speech moved 1.20 times as far as real ones, those of 15 clips with their own sound 1.12 times.
 OPENING_GAIN = np.where(WITH_OPENING > 0, 1 / 1.12, 1.0)
-FOLLOWING = np.where(np.arange(len(WITH_OPENING)) < OPENINGS.stop, 0, WITH_OPENING)  # what falls with the openings
+FOLLOWING = np.where(np.arange(len(WITH_OPENING)) == 3, WITH_OPENING, 0)  # lips' height; a chin would lift the collar
 MIN_GAIN, MAX_GAIN = 0.4, 2.0  # of TYPICAL: bounds of the gain
 
 
