@@ -26,6 +26,7 @@ from sklearn.linear_model import Ridge
 from torch import nn
 
 from lipdub.config import Config, MediaConfig, MelConfig
+from lipdub.data.corpora import VIDEO_SUFFIXES
 from lipdub.data.store import RATE, read_arrays, read_manifest
 from lipdub.errors import LipdubError
 from lipdub.evaluation.landmark_track import MeshLandmarkTracker, track_landmarks
@@ -40,7 +41,6 @@ from lipdub.weights import load_audio_encoder, load_generator
 WIDTH = 32  # mel steps, 400 ms
 PENALTIES = (1e2, 1e3, 1e4, 1e5)
 STEPS, BATCH, RATE_OF_LEARNING, LOOK_EVERY = 1500, 256, 1e-3, 100
-SUFFIXES = (".mp4", ".mpg", ".mkv", ".mov")
 
 Reader = Callable[[NDArray[np.float32]], NDArray[np.float64]]  # windows (N, 80, WIDTH) -> openings (N,)
 TrackReader = Callable[[NDArray[np.float32], NDArray[np.float64]], NDArray[np.float64]]  # mel, times (N,) -> openings
@@ -142,7 +142,7 @@ def main() -> None:
     readers = {"ridge": by_windows(ridge(train, held)), "network": by_windows(small_network(train, held))}
     readers |= {Path(name).stem: predicted(name) for name in args.weights}
     judge, rows = MeshLandmarkTracker(args.yunet, args.mesh), []
-    for path in sorted(path for path in args.clips.rglob("*") if path.suffix in SUFFIXES):
+    for path in sorted(path for path in args.clips.rglob("*") if path.suffix in VIDEO_SUFFIXES):
         try:
             seen = track_landmarks(path, judge, args.seconds, MediaConfig())
             mel = log_mel(load_audio(path), MelConfig())

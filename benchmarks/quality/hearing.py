@@ -20,6 +20,7 @@ import torch
 
 from benchmarks.results import record
 from lipdub.config import Config
+from lipdub.data.corpora import VIDEO_SUFFIXES
 from lipdub.errors import LipdubError
 from lipdub.evaluation.landmark_track import MeshLandmarkTracker, track_landmarks
 from lipdub.evaluation.table import interval
@@ -29,7 +30,6 @@ from lipdub.mel import log_mel
 from lipdub.metrics import agreement
 from lipdub.weights import load_audio_encoder, locate, sha256_of
 
-SUFFIXES = (".mp4", ".mpg", ".mkv", ".mov")
 WIDTH = SHAPE_NAMES.index("outer width")
 LEFT_OUT = {"dinet_test19"}  # very probably another tool's output
 LANGUAGE_OF_KIND = {"grid": "english", "arabic-news": "arabic", "cued-french": "french", "selfie": "english"}
@@ -62,7 +62,7 @@ def main() -> None:
     judge = MeshLandmarkTracker(args.yunet, args.mesh)
     kinds: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(args.clips.rglob("*")):
-        if path.suffix in SUFFIXES and path.stem not in LEFT_OUT:
+        if path.suffix in VIDEO_SUFFIXES and path.stem not in LEFT_OUT:
             kinds[path.parent.name].append(path)
     rows: list[tuple[str, str, str, float, float]] = []
     for kind, paths in kinds.items():

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from lipdub.config import Config
+from lipdub.data.corpora import VIDEO_SUFFIXES
 from lipdub.dub.analyze import track_faces
 from lipdub.dub.driving_audio import analyze_audio, predict_mouth_shapes
 from lipdub.dub.speaking_style import MIN_MOVEMENT, frame_rate_of, measure_style, smooth_shapes
@@ -27,8 +28,6 @@ from lipdub.faces.crop import OPENINGS, shape_code
 from lipdub.media.audio import load_audio
 from lipdub.media.source import open_source
 from lipdub.weights import load_audio_encoder, load_generator
-
-SUFFIXES = (".mp4", ".mpg", ".mkv", ".mov")
 
 
 def main() -> None:
@@ -45,7 +44,7 @@ def main() -> None:
     found: dict[str, list[tuple[float, ...]]] = defaultdict(
         list
     )  # kind -> seen, posture seen; of each: predicted, posture
-    for path in sorted(path for path in args.clips.rglob("*") if path.suffix in SUFFIXES):
+    for path in sorted(path for path in args.clips.rglob("*") if path.suffix in VIDEO_SUFFIXES):
         try:
             seen = track_faces(open_source(path, config.media), backend, config, end_s=args.seconds)
             waveform = load_audio(path)

@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 
-from lipdub.faces.crop import OPENINGS, SHAPE_SCALE, WITH_OPENING
+from lipdub.faces.crop import OPENINGS, SHAPE_NAMES, SHAPE_SCALE, WITH_OPENING
 
 SPAN_S = 0.7  # a syllable or three
 MOVING_SHARE = 0.25  # of the frames, those that move most
@@ -45,7 +45,7 @@ NEVER_CLOSED = 0.5  # CLOSED_OFTEN quantile of the openings of somebody whose li
 # Openings, and what goes with them, move less by what the stretch below adds: with 1 the mouths of 16 dubs of natural
 # speech moved 1.20 times as far as real ones, those of 15 clips with their own sound 1.12 times.
 OPENING_GAIN = np.where(WITH_OPENING > 0, 1 / 1.12, 1.0)
-FOLLOWING = np.where(np.arange(len(WITH_OPENING)) == 3, WITH_OPENING, 0)  # lips' height; a chin would lift the collar
+HEIGHT = SHAPE_NAMES.index("outer height")  # it falls with the openings; a chin that did would lift a collar
 MIN_GAIN, MAX_GAIN = 0.4, 2.0  # of TYPICAL: bounds of the gain
 
 
@@ -133,8 +133,8 @@ def retarget(
         )
         lowest = floor if person.low is None else floor + known * _above_closed(person.low[OPENINGS], floor)
         lowered = _closing(openings, low[OPENINGS], median[OPENINGS], lowest)
-    fall = ((openings - lowered) * SHAPE_SCALE[OPENINGS]).mean(-1, keepdims=True)  # in eye distances
-    moved = moved - fall * FOLLOWING / SHAPE_SCALE
+    fall = ((openings - lowered) * SHAPE_SCALE[OPENINGS]).mean(-1)  # in eye distances
+    moved[..., HEIGHT] -= fall * WITH_OPENING[HEIGHT] / SHAPE_SCALE[HEIGHT]
     moved[..., OPENINGS] = np.maximum(lowered, floor)
     result: NDArray[np.float32] = moved.astype(np.float32)
     return result
