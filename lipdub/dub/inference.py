@@ -2,10 +2,11 @@
 
 References are encoded when their track begins and forgotten when it ends, so memory does not grow with the video.
 
-An accelerator is given a whole batch and waited for once. Of a face with D pixels a side 3 D^2 bytes go up, its
-picture, and 6 D^2 come back: the lower half in float32, so that no depth of colour is lost. At D = 288 that is 0.75 MB,
-0.06 ms of a bus of 12 GB/s. Reading crops, colour matching and blending stay on the CPU: they run in other threads
-while the next batch is painted, in the pictures' own planes, of which a 1080p frame would be 3 MB up and down.
+An accelerator is given a whole batch and waited for twice: for the masks, which say what part of the faces will be
+seen, and for that part. Of a face with D pixels a side 3 D^2 bytes go up, its picture, and less than 6 D^2 come back,
+of the lower half in float32, so that no depth of colour is lost. At D = 288 that is 0.75 MB, 0.06 ms of a bus of
+12 GB/s. Reading crops, colour matching and blending stay on the CPU: they run in other threads while the next batch is
+painted, in the pictures' own planes, of which a 1080p frame would be 3 MB up and down.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ from lipdub.dub.analyze import DubPlan
 from lipdub.dub.driving_audio import DrivingAudio, predict_mouth_shapes, windows_at
 from lipdub.dub.precision import half_precision
 from lipdub.errors import ResourceError, out_of_memory
+from lipdub.faces.blend import extent, paste_alpha
 from lipdub.faces.crop import closed_openings, mouth_mask, relative_shape
 from lipdub.faces.overlay import find_letters, without_letters
 from lipdub.models.generator import Audio, Drawn, Generator, References, joined
 from lipdub.models.layers import mask_lower_half
-from lipdub.models.warp import compose, select, sharpen_weights, suppress_references_outside_mouth
+from lipdub.models.warp import Cells, compose_part, select, sharpen_weights, suppress_references_outside_mouth
 
 LIT = (0.3, 0.5), (0.28, 0.72)  # rows and columns, in crop sides
 DARKNESS = 1 / 255  # added to both sides of a ratio of light
@@ -158,25 +160,37 @@ class GeneratorRunner(Runner):
                 owner = torch.cat([owner, torch.eye(len(targets), dtype=torch.bool)], 1)
             sound = self._sound(targets)
             drawn = self._generator.draw(mask_lower_half(real), sound, references, owner)
+            masks = self._masks(drawn, targets)
             groups = self._groups(targets)
+            cells = [self._seen(masks[group]) if drawn.warp else None for group in groups]
             parts = [
-                self._made(drawn, group, [targets[n] for n in group], firsts[targets[group[0]].job]) for group in groups
+                self._made(drawn, group, [targets[n] for n in group], firsts[targets[group[0]].job], part)
+                for group, part in zip(groups, cells, strict=True)
             ]
-            if drawn.mask is not None:
-                parts.append(drawn.mask.float().sigmoid()[:, 0])
-        fetched = _fetched(parts)
-        masks = _lower_half(len(targets), size) if drawn.mask is None else fetched.pop()
-        if self._generator.config.margin > 1:
-            masks = np.maximum(masks, self._old_jaws(targets))
-        made = {
-            n: half for group, part in zip(groups, fetched, strict=True) for n, half in zip(group, part, strict=True)
-        }
-        return [
-            GeneratedFace(_whole(made[n], target.picture), mask, letters[n])
-            if np.isfinite(made[n]).all() and np.isfinite(mask).all()
-            else None
-            for n, (target, mask) in enumerate(zip(targets, masks, strict=True))
-        ]
+        done: list[GeneratedFace | None] = [None] * len(targets)
+        for group, part, made in zip(groups, cells, _fetched(parts), strict=True):
+            for n, face in zip(group, made, strict=True):
+                if np.isfinite(face).all() and np.isfinite(masks[n]).all():
+                    done[n] = GeneratedFace(_whole(face, targets[n].picture, part), masks[n], letters[n])
+        return done
+
+    def _masks(self, drawn: Drawn, targets: Sequence[FaceCrop]) -> NDArray[np.float32]:
+        """Masks (N, S, S) in [0, 1] of what is generated: the predicted ones, with a margin the old jaws as well."""
+        size = self._generator.config.size
+        if drawn.mask is None:
+            masks = _lower_half(len(targets), size)
+        else:
+            (masks,) = _fetched([drawn.mask.float().sigmoid()[:, 0]])
+        return masks if self._generator.config.margin == 1 else np.maximum(masks, self._old_jaws(targets))
+
+    def _seen(self, masks: NDArray[np.float32]) -> Cells:
+        """The part of a warp's fields that is seen where faces are blended with these masks (n, S, S)."""
+        half = masks.shape[1] // 2
+        alpha = np.max([opacity(mask, self._config) for mask in np.nan_to_num(masks)], 0)
+        neighbours = np.ones((3, 3), np.uint8)  # a finer opacity leans on them
+        rows, columns = extent(np.asarray(cv2.dilate(alpha[half:], neighbours), np.float32))
+        coarse = [slice(of.start // 2, max(-(-of.stop // 2), of.start // 2 + 1)) for of in (rows, columns)]
+        return Cells(*coarse)
 
     def _groups(self, targets: Sequence[FaceCrop]) -> list[list[int]]:
         """Which faces are put together in one go; each list ascends."""
@@ -187,21 +201,23 @@ class GeneratorRunner(Runner):
             groups.setdefault(target.job, []).append(n)
         return list(groups.values())
 
-    def _made(self, drawn: Drawn, group: Sequence[int], targets: Sequence[FaceCrop], first: int) -> Tensor:
-        """New faces of a job (n, 3, S, S) in [0, 1]; with a warp the lower halves (n, 3, D / 2, D) alone.
+    def _made(
+        self, drawn: Drawn, group: Sequence[int], targets: Sequence[FaceCrop], first: int, cells: Cells | None
+    ) -> Tensor:
+        """New faces of a job (n, 3, S, S) in [0, 1]; with a warp `cells` of the lower halves (n, 3, D / 2, D) alone.
 
         `first` is the number of the job's first reference.
         """
         together = group[-1] - group[0] + 1 == len(group)
         items = slice(group[0], group[-1] + 1) if together else self._upload(np.array(group))
         painted = drawn.painted[items]
-        if drawn.warp is None:
+        if drawn.warp is None or cells is None:
             return painted.float()
         job, own = targets[0].job, self._generator.config.own_frame
         pictures, views = self._pictures[job], self._analysis.jobs[job].views.shape[1]
         warp = select(drawn.warp, items, first=first, views=views, own=own)
         if not own:
-            return compose(sharpen_weights(warp, self._config.sync.blend_power), painted, pictures, fine=True)
+            return compose_part(sharpen_weights(warp, self._config.sync.blend_power), painted, pictures, cells)
         margin = self._generator.config.margin
         warp = sharpen_weights(
             suppress_references_outside_mouth(warp, views, self._config.sync.source_lips, margin),
@@ -209,7 +225,7 @@ class GeneratorRunner(Runner):
         )
         frames = self._tensor(np.stack([target.picture for target in targets]))
         gains = (_light(frames)[:, None] / self._lights[job][warp.indices]).clamp(*GAINS)
-        return compose(warp, painted, pictures, frames, gains=gains, fine=True)
+        return compose_part(warp, painted, pictures, cells, own=frames, gains=gains)
 
     def _old_jaws(self, targets: Sequence[FaceCrop]) -> NDArray[np.float32]:
         """Masks (N, S, S) of the mouths and jaws that the targets show now: what lies there has to be made anew."""
@@ -325,15 +341,20 @@ def _lower_half(count: int, size: int) -> NDArray[np.float32]:
     return masks
 
 
-def _whole(made: NDArray[np.float32], picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """A face (D, D, 3) in [0, 255] from what was made of it, (3, D, D) or its lower half, and the old one (D, D, 3)."""
-    side = made.shape[2]
-    if made.shape[1] == side:
+def _whole(made: NDArray[np.float32], picture: NDArray[np.uint8], cells: Cells | None) -> NDArray[np.float32]:
+    """A face (D, D, 3) in [0, 255] from what was made of it, all (3, D, D) or `cells` alone, and the old one."""
+    if cells is None:
         return (255 * made).transpose(1, 2, 0)
-    face = np.empty((3, side, side), np.float32)
-    face[:, : side // 2] = picture[: side // 2].transpose(2, 0, 1)
-    face[:, side // 2 :] = 255 * made
-    return face.transpose(1, 2, 0)
+    rows, columns = cells.times(made.shape[2] // (cells.columns.stop - cells.columns.start))
+    face = picture.astype(np.float32)
+    face[len(face) // 2 :][rows, columns] = (255 * made).transpose(1, 2, 0)
+    return face
+
+
+def opacity(mask: NDArray[np.float32], config: Config) -> NDArray[np.float32]:
+    """(S, S) with which a face of this mask is blended into its frame; sync and generator sections count."""
+    margin = config.generator.margin
+    return paste_alpha(mask, config.sync.feather / margin, 0.5 + (config.sync.top - 0.5) / margin)
 
 
 def _shrunk(crop: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

@@ -10,6 +10,8 @@ On 223 faces of four clips the bundled generator differs from its own float32 by
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from lipdub.errors import InputError, SetupError
@@ -22,7 +24,7 @@ def half_precision(name: str, device: torch.device) -> torch.dtype | None:
     """The 16-bit type of `sync.precision` on a device; None is float32.
 
     "auto" is fp16 on NVIDIA cards that have fast hardware for it, since it is closer to float32 than bf16 and as
-    fast, and float32 everywhere else.
+    fast; bf16 on processors that multiply in it (AMX, or AVX-512's); and float32 everywhere else.
 
     Raises:
         InputError: no such precision.
@@ -31,6 +33,8 @@ def half_precision(name: str, device: torch.device) -> torch.dtype | None:
     if name not in PRECISIONS:
         raise InputError(f"sync.precision cannot be {name!r}", f"it is one of {', '.join(PRECISIONS)}")
     if name == "auto":
+        if device.type == "cpu":
+            return torch.bfloat16 if _multiplies_in_bf16() else None
         fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= TENSOR_CORES
         return torch.float16 if fast else None
     if name == "bf16" and device.type == "cuda":
@@ -38,3 +42,9 @@ def half_precision(name: str, device: torch.device) -> torch.dtype | None:
             if not torch.cuda.is_bf16_supported(including_emulation=False):
                 raise SetupError("sync.precision bf16: this card does not have it", "--set sync.precision=fp16")
     return {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+
+
+def _multiplies_in_bf16() -> bool:
+    """Whether the processor does, as far as PyTorch says; one that only emulates it is slower than in float32."""
+    told: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(told.get("amx_bf16") or told.get("avx512_bf16"))

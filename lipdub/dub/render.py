@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from lipdub.config import Config
 from lipdub.dub.analyze import DubPlan, FaceJob
 from lipdub.dub.cores import shared_cores
-from lipdub.dub.inference import FaceCrop, GeneratedFace, Runner
+from lipdub.dub.inference import FaceCrop, GeneratedFace, Runner, opacity
 from lipdub.errors import WeightsError
-from lipdub.faces.blend import extent, match_colour, paste_alpha
+from lipdub.faces.blend import extent, match_colour
 from lipdub.media.caption import Caption
 from lipdub.media.damage import Damage
 from lipdub.media.source import Source
@@ -151,8 +151,7 @@ class _Finisher:
             self.added += frame.added
 
     def _paste(self, frame: SourceFrame, crop: FaceCrop, generated: GeneratedFace) -> Pasted:
-        sync, margin, job = self._config.sync, self._config.generator.margin, self._jobs[crop.job]
-        alpha = paste_alpha(generated.mask, sync.feather / margin, 0.5 + (sync.top - 0.5) / margin)
+        job, alpha = self._jobs[crop.job], opacity(generated.mask, self._config)
         side = len(generated.face)
         if side != len(alpha):
             alpha = np.asarray(cv2.resize(alpha, (side, side), interpolation=cv2.INTER_LINEAR), np.float32)

@@ -17,6 +17,7 @@ Shapes at the default size; N faces with K references each:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,21 @@ START_SCALE = 0.1  # of the head's first weights: a new network leaves every pix
 OUTSIDE_WEIGHT = 0.1  # what other references keep of their share where the frame itself lends its skin
 MIN_WEIGHT = 1 / 512  # share that changes no colour by half a level
 UNUSED = -1e4  # score of a place without a reference: its share is exactly 0
+
+
+class Cells(NamedTuple):
+    """A part of the hidden half of a face, in pixels of a warp's fields."""
+
+    rows: slice
+    columns: slice
+
+    def times(self, factor: int) -> Cells:
+        """The same part where a pixel of the fields is `factor` pixels."""
+        return Cells(*(slice(factor * of.start, factor * of.stop) for of in self))
+
+    def counted_from(self, other: Cells) -> Cells:
+        """The same part, counted from the top left of another one."""
+        return Cells(*(slice(of.start - at.start, of.stop - at.start) for of, at in zip(self, other, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -135,47 +151,104 @@ def sharpen_weights(warp: Warp, power: float) -> Warp:
     return Warp(warp.indices, warp.flow, weights / weights.sum(1, keepdim=True))
 
 
-def compose(
-    warp: Warp,
-    painted: Tensor,
-    pictures: Tensor,
-    own: Tensor | None = None,
-    *,
-    gains: Tensor | None = None,
-    fine: bool = False,
-) -> Tensor:
+def compose(warp: Warp, painted: Tensor, pictures: Tensor) -> Tensor:
     """The hidden halves of the faces, in the resolution of the references' pictures.
 
-        out(p) = sum_k share_k(p) * gain_k * picture_k(p + flow_k(p)) + share_K(p) * painted(p)
+        out(p) = sum_k share_k(p) * picture_k(p + flow_k(p)) + share_K(p) * painted(p)
 
     Args:
         warp: of N faces.
         painted: (N, 3, h, 2 h) in [0, 1], lower halves.
-        gains: (N, K, 3) that bring the pictures to the light of each face; None = 1.
         pictures: (R, 3, D, D) in [0, 1], the references at any even size, whole.
-        own: (N, 3, D, D), where the last reference of each face is a picture of its own.
-        fine: look between pixels by cubics, which keep detail, and on the CPU leave out what is not seen, for which an
-            accelerator would have to be waited for; training, which wants gradients, does neither.
 
     Returns:
         (N, 3, D / 2, D) float32 in [0, 1]. Looking beyond the border sees its edge pixel.
     """
     side = pictures.shape[-1]
-    line = (2 * torch.arange(side, device=pictures.device, dtype=torch.float32) + 1) / side - 1
-    base = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1)[side // 2 :]  # (D / 2, D, 2) in [-1, 1]
+    line = _line(side, pictures.device)
     weights = enlarged(warp.weights, side)
     out = weights[:, -1:] * enlarged(painted, side)
     for k in range(warp.flow.shape[1]):
-        if fine and weights.device.type == "cpu" and float(warp.weights[:, k].max()) < MIN_WEIGHT:
+        source, flow = pictures[warp.indices[:, k]].float(), enlarged(warp.flow[:, k], side)
+        out = out + weights[:, k : k + 1] * _looked_up(source, flow, line, line[side // 2 :], "bilinear")
+    return out
+
+
+def compose_part(
+    warp: Warp,
+    painted: Tensor,
+    pictures: Tensor,
+    cells: Cells,
+    *,
+    own: Tensor | None = None,
+    gains: Tensor | None = None,
+) -> Tensor:
+    """A part of the same for the eye: cubics look between pixels, which keeps detail; no gradients.
+
+    On the CPU a reference is looked at only where it is seen; an accelerator would have to be waited for to know.
+
+    Args:
+        warp: of N faces.
+        painted: as for `compose`.
+        pictures: as for `compose`; D is a multiple of the fields' width.
+        cells: the part.
+        own: (N, 3, D, D), where the last reference of each face is a picture of its own.
+        gains: (N, K, 3) that bring the pictures to the light of each face; None = 1.
+
+    Returns:
+        (N, 3, height, width) float32 in [0, 1], the part of what `compose` returns.
+    """
+    side, across = pictures.shape[-1], warp.flow.shape[-1]
+    line, times = _line(side, pictures.device), side // across
+    weights = _enlarged_part(warp.weights, side, cells, across)
+    out = weights[:, -1:] * _enlarged_part(painted, side, cells, across)
+    for k in range(warp.flow.shape[1]):
+        seen = _visible(warp.weights[:, k], cells) if out.device.type == "cpu" else cells
+        if seen is None:
             continue
-        grid = base + 2 * enlarged(warp.flow[:, k], side).permute(0, 2, 3, 1)
         source = (own if own is not None and k == warp.indices.shape[1] else pictures[warp.indices[:, k]]).float()
-        mode = "bicubic" if fine else "bilinear"
-        seen = F.grid_sample(source, grid, mode=mode, padding_mode="border", align_corners=False)
+        flow, (rows, columns) = _enlarged_part(warp.flow[:, k], side, seen, across), seen.times(times)
+        picture = _looked_up(source, flow, line[columns], line[side // 2 :][rows], "bicubic")
         if gains is not None and k < gains.shape[1]:
-            seen = seen * gains[:, k, :, None, None]
-        out = out + weights[:, k : k + 1] * seen
-    return out.clamp(0, 1) if fine else out  # cubics overshoot
+            picture = picture * gains[:, k, :, None, None]
+        rows, columns = seen.counted_from(cells).times(times)
+        out[..., rows, columns] += weights[:, k : k + 1, rows, columns] * picture
+    return out.clamp(0, 1)  # cubics overshoot
+
+
+def _line(side: int, device: torch.device) -> Tensor:
+    """Middles of `side` pixels in [-1, 1]."""
+    return (2 * torch.arange(side, device=device, dtype=torch.float32) + 1) / side - 1
+
+
+def _looked_up(source: Tensor, flow: Tensor, x: Tensor, y: Tensor, mode: str) -> Tensor:
+    """Colours (N, 3, h, w) of pictures (N, 3, D, D), `flow` (N, 2, h, w) away from x (w,), y (h,)."""
+    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1) + 2 * flow.permute(0, 2, 3, 1)
+    return F.grid_sample(source, grid, mode=mode, padding_mode="border", align_corners=False)
+
+
+def _visible(share: Tensor, cells: Cells) -> Cells | None:
+    """The part of `cells` in which shares (N, h, w) change a colour, and a cell around it; None where there is none."""
+    seen = (share.amax(0) >= MIN_WEIGHT)[cells]
+    if not seen.any():
+        return None
+    bounds = []
+    for of, line in zip(cells, (seen.any(1), seen.any(0)), strict=True):
+        places = of.start + line.nonzero()
+        bounds.append(slice(max(of.start, int(places[0]) - 1), min(of.stop, int(places[-1]) + 2)))
+    return Cells(*bounds)
+
+
+def _enlarged_part(halves: Tensor, side: int, cells: Cells, across: int) -> Tensor:
+    """Those pixels of `enlarged(halves, side)` that lie in `cells`, of which there are `across` in a row."""
+    rows, columns = cells.times(halves.shape[-1] // across)
+    top, left = max(0, rows.start - 1), max(0, columns.start - 1)  # a neighbour on each side, which pixels lean on
+    part = halves[..., top : rows.stop + 1, left : columns.stop + 1].float()
+    if (times := side // halves.shape[-1]) > 1:
+        part = F.interpolate(part, scale_factor=times, mode="bilinear", align_corners=False)
+    down, right = times * (rows.start - top), times * (columns.start - left)
+    height, width = times * (rows.stop - rows.start), times * (columns.stop - columns.start)
+    return part[..., down : down + height, right : right + width]
 
 
 def enlarged(halves: Tensor, side: int) -> Tensor:

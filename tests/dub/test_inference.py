@@ -68,7 +68,7 @@ def runner_of(generator_file: Path):
                 return real(self, masked, windows, references, owner, **kwargs)
 
         network.__class__ = Watched
-        sync = replace(config.sync, batch_size=batch_size)
+        sync = replace(config.sync, batch_size=batch_size, precision="no")
         speech = analyze_audio(tone, config.mel, sync)
         last = max(each.track.frames.stop for each in jobs)
         analysis = DubPlan((np.arange(last) + 0.5) / 25, jobs, {})
@@ -251,7 +251,7 @@ def bundled_runner(precision: str, device: torch.device = CPU) -> tuple[Generato
     return GeneratorRunner(network, analysis, [speech], config, device), faces
 
 
-@pytest.mark.parametrize(("precision", "most", "mean"), [("auto", 0, 0), ("bf16", 10, 0.2)])
+@pytest.mark.parametrize(("precision", "most", "mean"), [("bf16", 10, 0.2)])
 def test_half_precision_stays_near(precision: str, most: float, mean: float) -> None:
     runner, faces = bundled_runner("no")
     wanted = runner.run(faces)

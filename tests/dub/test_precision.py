@@ -9,10 +9,19 @@ from lipdub.errors import InputError, SetupError
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
-@pytest.mark.parametrize("name", ["auto", "no"])
-@pytest.mark.parametrize("device", ["cpu", "mps"])
-def test_nothing_is_halved_unasked_where_there_is_no_nvidia_card(name: str, device: str) -> None:
+@pytest.mark.parametrize(("name", "device"), [("no", "cpu"), ("no", "mps"), ("auto", "mps")])
+def test_nothing_is_halved_unasked_where_that_is_not_known_to_be_fast(name: str, device: str) -> None:
     assert half_precision(name, torch.device(device)) is None
+
+
+@pytest.mark.parametrize(
+    ("told", "wanted"), [({}, None), ({"avx512_bf16": True}, torch.bfloat16), ({"amx_bf16": True}, torch.bfloat16)]
+)
+def test_auto_is_half_where_the_processor_is_fast_in_it(monkeypatch, told, wanted) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+    assert half_precision("auto", CPU) is wanted
+    monkeypatch.delattr(torch.cpu, "get_capabilities")  # as before PyTorch 2.10
+    assert half_precision("auto", CPU) is None
 
 
 @pytest.mark.parametrize(("capability", "wanted"), [((6, 1), None), ((7, 0), torch.float16), ((9, 0), torch.float16)])
