@@ -140,7 +140,9 @@ class DiscriminatorConfig:
     """Multi-frame discriminator [3.7]."""
 
     size: int = 96
+    margin: float = 1.0  # side of the crop over the unit crop's
     frames: int = 5
+    region: str = "lower"  # what it sees: the lower half [3.7], or "mouth", the lips and a little around them
     widths: tuple[int, ...] = (32, 64, 128, 256)
     slope: float = 0.2  # LeakyReLU
 
@@ -194,6 +196,7 @@ class TrainConfig:
     references: int = 10  # references a training clip carries
     aligned_references: int = 0  # of them cut out exactly as the target is, as `generator.own_frame` will be
     closed_references: float = 0.0  # share of samples whose references, the own frame too, all have closed mouths
+    same_frame: float = 0.0  # share of samples whose aligned reference is the target itself: what is right stays
     wide_targets: float = 0.0  # share of samples whose target is among the clip's widest openings
     dark: float = 0.0  # share of samples seen in a fade: as dark as a twentieth
     augment: float = 0.0  # strength of lens distortion, stretching and side light on faces; 1 = strong, 0 = off

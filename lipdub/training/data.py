@@ -252,6 +252,9 @@ class ClipSet:
         """
         places = self.config.train.references
         picked = self.reference_frames(clip, target)
+        same = self.config.train.same_frame
+        if same and self.rng.random() < same:
+            picked = np.concatenate([[target[len(target) // 2]], picked])[:places]
         frames = picked
         if self.config.reference.augment:
             frames = np.concatenate([picked, self.rng.choice(picked, places - len(picked))])

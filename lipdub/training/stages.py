@@ -147,7 +147,7 @@ def _stage(
 
 def second_stage(config: Config, *, with_expert: bool) -> Config:
     """The weights of stage 2 where the configuration sets none, and the discriminator's sizes from the generator's."""
-    loss, size, frames = config.loss, config.generator.size, config.train.frames
+    loss, generator = config.loss, config.generator
     return replace(
         config,
         loss=replace(
@@ -155,7 +155,9 @@ def second_stage(config: Config, *, with_expert: bool) -> Config:
             adversarial=loss.adversarial or ADVERSARIAL_2,
             expert=loss.expert or (EXPERT_2 if with_expert else 0.0),
         ),
-        discriminator=replace(config.discriminator, size=size, frames=frames),
+        discriminator=replace(
+            config.discriminator, size=generator.size, margin=generator.margin, frames=config.train.frames
+        ),
     )
 
 

@@ -32,6 +32,23 @@ def test_upper_half_is_hidden_and_every_frame_is_seen():
     assert torch.all(clips.grad[..., 16:, :].abs().sum((2, 3, 4)) > 0)
 
 
+@pytest.mark.parametrize("margin", [1.0, 4 / 3])
+def test_one_of_mouths_sees_lips_alone(margin: float):
+    size = round(96 * margin)
+    config = replace(TINY, size=size, margin=margin, region="mouth")
+    clips = torch.rand(1, 3, 3, size, size, requires_grad=True)
+    Discriminator(config).eval()(clips).sum().backward()
+    rows, columns = (clips.grad.abs().sum((0, 1, 2, other)).nonzero() for other in (4, 3))
+    edge = (size - 96) / 2
+    assert (rows.min() - edge, rows.max() - edge) == pytest.approx((54, 82), abs=1)  # of a unit crop of 96
+    assert (columns.min() - edge, columns.max() - edge) == pytest.approx((24, 71), abs=1)
+
+
+def test_an_unknown_region_is_refused():
+    with pytest.raises(ValueError, match="region"):
+        Discriminator(replace(TINY, region="eyes"))
+
+
 def test_every_layer_is_spectrally_normalised():
     discriminator = Discriminator(TINY).train()
     for _ in range(30):  # a step of power iteration each

@@ -414,6 +414,20 @@ def test_closed_references_show_closed_mouths_alone(with_settings: Callable[...,
         assert (np.abs(frames[:, None] - np.arange(10, 15)).min(1) > clips.config.reference.exclude).all()
 
 
+def test_the_same_frame_stands_first_where_asked_for(with_settings: Callable[..., ClipSet]) -> None:
+    aligned = (
+        "train.references=4",
+        "reference.count=6",
+        "train.aligned_references=1",
+        "generator.whole_references=true",
+    )
+    always = with_settings(*aligned, "train.same_frame=1.0", "train.frames=3").batch(4, 32, 16, augment=True)
+    never = with_settings(*aligned, "train.same_frame=0.0", "train.frames=3").batch(4, 32, 16, augment=True)
+    torch.testing.assert_close(always.references[:, 0], always.real[:, 1])
+    torch.testing.assert_close(always.reference_shapes[:, 0], always.shape[:, 1])
+    assert (never.references[:, 0] - never.real[:, 1]).abs().mean() > 1e-3
+
+
 def test_wide_targets_are_among_the_widest_openings(with_settings: Callable[..., ClipSet]) -> None:
     clips = with_settings("train.references=4", "reference.count=6", "train.wide_targets=1.0")
     clips.reseed(4)
