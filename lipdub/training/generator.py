@@ -188,6 +188,9 @@ class GeneratorTraining:
         if weight.motion and batch.real.shape[1] > 1:
             clips = batch.real.shape[:2]
             losses["motion"] = motion_l1(*(x.unflatten(0, clips) for x in (generated.face, real, region)))
+        if generated.painted is not None and weight.painted_l1:
+            painted = enlarged(generated.painted, real.shape[-1])
+            losses["painted_l1"] = masked_l1(painted, real[..., half:, :], region[..., half:, :])
         if generated.warp is not None and weight.painted_share:
             share = enlarged(generated.warp.weights[:, -1:], real.shape[-1])
             lips = batch.lips.flatten(0, 1)
