@@ -12,6 +12,7 @@ lipdub/metrics/__init__.py and lipdub/evaluation/mouth.py:
     opening_r, opening_z    opening against the audio's own video: should be high
     unmoved_r, unmoved_z    the same against that video as it is
     replaced_r, replaced_z  opening against the mouth that was replaced: should be near 0
+    alike_r, alike_z        the same of what is heard in the sound, before any picture: what two clips have in common
     movement                how far the mouth moves, over the real one: 1 is right
     width_r                 width (rounding, spreading) against the audio's own video: should be high
     closures, chance        share of the real closures that the dub makes; of shifted curves; gain: their difference
@@ -47,7 +48,7 @@ from lipdub.errors import LipdubError
 from lipdub.evaluation.landmark_track import LandmarkTrack, MeshLandmarkTracker, track_landmarks
 from lipdub.evaluation.mouth import closure_rank, closures, lip_thickness, mouth_width, opening_reach
 from lipdub.evaluation.table import interval
-from lipdub.faces.crop import shape_code
+from lipdub.faces.crop import OPENINGS, shape_code
 from lipdub.media.audio import load_audio
 from lipdub.mel import log_mel
 from lipdub.metrics import agreement, articulation, silent_frames
@@ -80,6 +81,7 @@ SHOWN = {
     "unmoved_z": 2,
     "replaced_r": 2,
     "replaced_z": 2,
+    "alike_z": 2,
     "movement": 2,
     "width_r": 2,
 }
@@ -90,6 +92,7 @@ METRICS = {
     "unmoved_z": "the same, z above chance",
     "replaced_r": "opening against the mouth that was replaced, r",
     "replaced_z": "opening against the mouth that was replaced, z",
+    "alike_z": "the same of what is heard in the sound, before any picture, z",
     "movement": "movement over that of the sound's own video",
     "width_r": "width against the sound's own video, r",
     "closures": "share of the real closures that are made",
@@ -119,9 +122,25 @@ def own_offset_s(own: LandmarkTrack, heard: NDArray[np.float32], mel: MelConfig,
 
 
 def compare(
-    dub: LandmarkTrack, own: LandmarkTrack, replaced: LandmarkTrack, audio: Path, offset_s: float, config: Config
+    dub: LandmarkTrack,
+    own: LandmarkTrack,
+    replaced: LandmarkTrack,
+    audio: Path,
+    heard: NDArray[np.float32],
+    offset_s: float,
+    config: Config,
 ) -> dict[str, float]:
-    """Every measure of one pair, over the frames that all have; `offset_s` of the audio's own video."""
+    """Every measure of one pair, over the frames that all have.
+
+    Args:
+        dub: what is judged.
+        own: the audio's own video ...
+        replaced: ... and the untouched one.
+        audio: the driving audio.
+        heard: (M, 8) mouth shapes that are heard in it.
+        offset_s: of the audio's own video.
+        config: sections mel and media.
+    """
     inside = (dub.times_s + offset_s >= own.times_s[0]) & (dub.times_s + max(0.0, offset_s) <= own.times_s[-1])
     part = slice(int(inside.argmax()), int(inside.argmax() + inside.sum()))
     times = dub.times_s[part]
@@ -139,6 +158,9 @@ def compare(
     row["opening_r"], row["opening_z"] = agreement(made, real)
     row["unmoved_r"], row["unmoved_z"] = agreement(made, at(own, own.openings))
     row["replaced_r"], row["replaced_z"] = agreement(made, old)
+    columns = (times + 0.5 * frame_s) * config.mel.sample_rate / config.mel.hop
+    said = np.interp(columns, np.arange(len(heard)), heard[:, OPENINGS].mean(1))
+    row["alike_r"], row["alike_z"] = agreement(said, old)
     row["movement"] = articulation(made, real)
     row["width_r"], _ = agreement(mouth_width(dub.landmarks)[part], at(own, mouth_width(own.landmarks), offset_s))
     row |= {"closures": found.made, "chance": found.chance, "gain": found.made - found.chance}
@@ -212,12 +234,18 @@ def main() -> None:
     judge = MeshLandmarkTracker(args.yunet, args.mesh)
     encoder, _ = load_audio_encoder(config.sync.audio_encoder, config)
     cache: dict[Path, LandmarkTrack] = {}
-    offsets_s: dict[Path, float] = {}
+    sounds: dict[Path, NDArray[np.float32]] = {}
 
     def seen(path: Path) -> LandmarkTrack:
         if path not in cache:
             cache[path] = track_landmarks(path, judge, SECONDS, config.media)
         return cache[path]
+
+    def heard(path: Path) -> NDArray[np.float32]:
+        if path not in sounds:
+            mel = log_mel(load_audio(path, sample_rate=config.mel.sample_rate, config=config.media), config.mel)
+            sounds[path] = encoder.read_track(mel, torch.device("cpu"))
+        return sounds[path]
 
     rows: list[dict[str, object]] = []
     for video, audio, own in read_pairs(args.pairs, args.clips, args.own):
@@ -230,12 +258,9 @@ def main() -> None:
             if not (args.reuse and dub.exists()):
                 options = SyncOptions(overwrite=True, generator=args.weights, strength=args.strength)
                 sync(video, audio, dub, options, config=config)
-            if own not in offsets_s:
-                sound = log_mel(load_audio(own, config=config.media), config.mel)
-                heard = encoder.read_track(sound, torch.device("cpu"))
-                offsets_s[own] = own_offset_s(seen(own), heard, config.mel)
             made = track_landmarks(dub, judge, SECONDS, config.media)
-            values = compare(made, seen(own), seen(video), audio, offsets_s[own], config)
+            offset_s = own_offset_s(seen(own), heard(own), config.mel)
+            values = compare(made, seen(own), seen(video), audio, heard(audio), offset_s, config)
         except (LipdubError, ValueError) as error:
             print(f"FAILED {names['video']} {names['audio']}: {error}", flush=True)
             continue
