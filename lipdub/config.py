@@ -171,6 +171,7 @@ class LossConfig:
     gradient_l1: float = 0.0  # masked L1 of neighbouring pixels' differences, not in the thesis
     motion: float = 0.0  # masked L1 of neighbouring frames' differences, not in the thesis
     painted_share: float = 0.0  # penalty on painting where no lips are parted (warp)
+    unpainted_lips: float = 0.0  # penalty on not painting between lips that no reference shows parted as far (warp)
     painted_l1: float = 0.0  # L1 of the painted picture itself (warp): what has no share in a face is not learnt by it
     blur_kernel: int = 5  # (10)
     blur_sigma: float = 3.0  # (10)

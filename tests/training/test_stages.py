@@ -41,7 +41,7 @@ def short_validations(monkeypatch: pytest.MonkeyPatch) -> None:
 WARP = [
     *("generator.shape_code=8", "generator.warp=true", "generator.whole_references=true", "generator.own_frame=true"),
     *("train.aligned_references=1", "loss.shape=1", "loss.gradient_l1=1"),
-    *("loss.painted_share=0.1", "loss.painted_l1=0.5"),
+    *("loss.painted_share=0.1", "loss.painted_l1=0.5", "loss.unpainted_lips=0.02"),
 ]
 
 
