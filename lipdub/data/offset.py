@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lipdub.config import MelConfig
 from lipdub.data.store import RATE, ClipEntry, read_arrays, stored_offset, write_arrays
-from lipdub.faces.crop import mouth_shape
+from lipdub.faces.mouth_shape import mouth_shape
 from lipdub.mel import FLOOR
 from lipdub.metrics import high_pass, pearson
 

@@ -38,7 +38,8 @@ from lipdub.data.settings import keep_settings
 from lipdub.data.store import RATE, ClipEntry, write_arrays, write_manifest
 from lipdub.errors import InputError, LipdubError, NoFaceError
 from lipdub.faces.backend import Frame
-from lipdub.faces.crop import crop_matrices, shape_code
+from lipdub.faces.crop import crop_matrices
+from lipdub.faces.mouth_shape import shape_code
 from lipdub.faces.tracker import FaceTracker, Track
 from lipdub.media.audio import load_audio
 from lipdub.media.clip import write_clip

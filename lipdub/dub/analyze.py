@@ -23,7 +23,8 @@ from lipdub.dub.report import Rest, Segment, ShotReport
 from lipdub.dub.speaking_style import SpeakingStyle, frame_rate_of, measure_style, smooth_shapes
 from lipdub.errors import InputError, NoFaceError
 from lipdub.faces.backend import FaceBackend
-from lipdub.faces.crop import crop_detail, crop_matrices, crop_matrix, mouth_shape, relative_shape
+from lipdub.faces.crop import crop_detail, crop_matrices, crop_matrix
+from lipdub.faces.mouth_shape import mouth_shape, relative_shape
 from lipdub.faces.references import ReferencePool, ReferenceStore, Selection, nearest_poses
 from lipdub.faces.selection import Face, Speaker, ids_of, written
 from lipdub.faces.track import choose_tracks, edge_fade, tracks_at

@@ -1,4 +1,4 @@
-"""Face crops: alignment from landmarks, mouth mask, mouth shape.
+"""Face crops: alignment from landmarks, and masks of the mouth in a crop.
 
 The crop that training sees and the crop that `lipdub sync` makes come from this module. Its place follows brows,
 eyes and nose alone: a crop that moved with lips or jaw would tell the generator what the mouth does (thesis 3.6).
@@ -51,31 +51,8 @@ NOSE_TIP = 30
 CHIN = slice(3, 14)  # lower jaw
 INNER_LIPS = slice(60, 68)
 LIPS_DILATION = 5 / 96  # kernel side over crop side of `parted_lips`
-MOST_OPEN_REST = 0.045  # inner opening in eye distances; three quarters of the training clips rest more closed
-# change of each number of the code with the inner opening's: slopes over the training footage, rounded
-WITH_OPENING: NDArray[np.float32] = np.array([1, 1, 1, 1.15, 0, 0, 0.9, 0], np.float32)
 JUMP_SIDES, JUMP_SCALE = 0.25, 0.2  # move and log of scale from one frame to the next that no head makes
-REST_SHARE = 0.2  # the calmest share of a clip's frames stands for the mouth at rest
 MASK_DILATION = 11 / 96  # kernel side over crop side: 11 pixels at S = 96 [3.5]
-
-SHAPE_NAMES = (
-    "inner opening, centre",
-    "inner opening, left in the picture",
-    "inner opening, right in the picture",
-    "outer height",
-    "outer width",
-    "inner width",
-    "chin to nose base",
-    "upper lip to nose base",
-)
-OPENINGS = slice(0, 3)  # the inner openings among them
-_SHAPE_PAIRS = np.array([(62, 66), (61, 67), (63, 65), (51, 57), (48, 54), (60, 64), (8, 33), (51, 33)])
-# Root mean square of each number over the training footage, measured from the clip's mouth at rest (the mean of the
-# calmest fifth of its frames); what the code is divided by where a network predicts it.
-# Opening to ask for where lips must touch, in eye distances. Landmarks see 0.008 there, but of a mouth that is asked to
-# close the generator leaves some of the gap: asked for 0.008 the calmest tenth of a dub has 0.052, for -0.05 0.026.
-CLOSED_OPENING = -0.03
-SHAPE_SCALE: NDArray[np.float32] = np.array([0.068, 0.065, 0.066, 0.069, 0.038, 0.038, 0.050, 0.014], np.float32)
 
 
 def crop_matrix(landmarks: NDArray[np.floating], size: int, *, margin: float = 1.0) -> NDArray[np.float64]:
@@ -162,6 +139,13 @@ def to_unit_crop(landmarks: NDArray[np.floating]) -> NDArray[np.float32]:
     return np.stack([moved.real, moved.imag], -1).astype(np.float32)
 
 
+def unit_crop_scale(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Unit crop sides per pixel (N,), of landmarks (N, 68, 2)."""
+    turn, _ = _fit(landmarks)
+    scale: NDArray[np.float64] = np.abs(turn)
+    return scale
+
+
 def mouth_mask(
     landmarks: NDArray[np.floating], size: int, *, margin: float = 1.0, others: NDArray[np.floating] | None = None
 ) -> NDArray[np.float32]:
@@ -187,70 +171,6 @@ def mouth_mask(
     if points.size == 0 or not np.isfinite(points).all():
         raise ValueError(f"landmarks must be finite and (68, 2), got {np.shape(landmarks)}")
     return _hull(points, size, MASK_DILATION / margin)
-
-
-def mouth_shape(landmarks: NDArray[np.floating]) -> NDArray[np.float32]:
-    """The mouth-shape code: eight distances in the order of SHAPE_NAMES, in units of the outer eye distance.
-
-    The eye distance is that of the template fitted to brows, eyes and nose, not the one between the two corners
-    themselves, which a turned head shortens: over the training footage's turned heads the (rigid) nose varies in
-    length by 2 % against the first and by 12 % against the second.
-
-    Args:
-        landmarks: (N, 68, 2) in any pixels, crop or frame.
-
-    Returns:
-        (N, 8). Left and right (1, 2) trade places in a mirrored face.
-
-    Raises:
-        ValueError: another shape, values that are not finite, or a face with all points in one place.
-    """
-    if np.ndim(landmarks) != 3 or np.shape(landmarks)[1:] != (68, 2):
-        raise ValueError(f"landmarks must be (N, 68, 2), got {np.shape(landmarks)}")
-    turn, _ = _fit(landmarks)
-    ends = np.asarray(landmarks, np.float64)[:, _SHAPE_PAIRS]  # (N, 8, 2, 2)
-    lengths = np.linalg.norm(ends[:, :, 0] - ends[:, :, 1], axis=2)
-    code: NDArray[np.float32] = (lengths * np.abs(turn)[:, None] / EYE_DISTANCE).astype(np.float32)
-    return code
-
-
-def rest_shape(shapes: NDArray[np.floating]) -> NDArray[np.float32]:
-    """The mouth at rest (8,): mean of the calmest fifth of `mouth_shape` codes (N, 8), by the inner opening."""
-    calm = np.argsort(shapes[:, 0])[: max(1, round(REST_SHARE * len(shapes)))]
-    rest: NDArray[np.float32] = shapes[calm].mean(0).astype(np.float32)
-    return rest
-
-
-def closed_rest(rest: NDArray[np.floating]) -> NDArray[np.float32]:
-    """A mouth at rest that is closed, even if the person never closed it: opening down to MOST_OPEN_REST.
-
-    The lips' outer height and the chin follow as they do in speech.
-
-    Args:
-        rest: (8,) of `rest_shape`.
-    """
-    excess = max(0.0, float(rest[OPENINGS].mean()) - MOST_OPEN_REST)
-    closed: NDArray[np.float32] = (rest - excess * WITH_OPENING).astype(np.float32)
-    return closed
-
-
-def relative_shape(shapes: NDArray[np.floating], rest: NDArray[np.floating]) -> NDArray[np.float32]:
-    """`mouth_shape` codes (N, 8) measured from a mouth at rest (8,), in units of SHAPE_SCALE, as networks see them."""
-    code: NDArray[np.float32] = ((shapes - rest) / SHAPE_SCALE).astype(np.float32)
-    return code
-
-
-def closed_openings(rest: NDArray[np.floating]) -> NDArray[np.float32]:
-    """(3,) openings of lips that touch, measured from a mouth at rest (8,), in units of SHAPE_SCALE; at most 0."""
-    away = (CLOSED_OPENING - rest[OPENINGS]) / SHAPE_SCALE[OPENINGS]
-    closed: NDArray[np.float32] = np.minimum(away, 0).astype(np.float32)
-    return closed
-
-
-def shape_code(landmarks: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Mouth shapes (T, 8) of one clip relative to its own mouth at rest, in units of SHAPE_SCALE."""
-    shapes = mouth_shape(landmarks)
-    return relative_shape(shapes, rest_shape(shapes))
 
 
 def parted_lips(landmarks: NDArray[np.floating], size: int, *, margin: float = 1.0) -> NDArray[np.float32]:

@@ -21,7 +21,8 @@ from lipdub.affine import transform
 from lipdub.config import ReferenceConfig
 from lipdub.errors import ResourceError
 from lipdub.faces.backend import Frame
-from lipdub.faces.crop import CHIN, closed_rest, mouth_shape, rest_shape, to_unit_crop
+from lipdub.faces.crop import CHIN, to_unit_crop
+from lipdub.faces.mouth_shape import OPENINGS, closed_rest, mouth_shape, rest_shape
 
 LIPS = slice(48, 68)
 MOUTH_ROWS, MOUTH_COLUMNS = (0.5, 0.9), (0.25, 0.75)  # of the crop side; holds the mouth with a margin of 1 or 1.25
@@ -95,7 +96,9 @@ class ReferencePool:
             return
         sharp = _sharpness(crop) if sharpness is None else sharpness
         points = np.array(landmarks, np.float32)
-        self._kept.append(_Candidate(crop.copy(), points, number, sharp, float(_opening(mouth_shape(points[None]))[0])))
+        self._kept.append(
+            _Candidate(crop.copy(), points, number, sharp, float(mouth_shape(points[None])[0, OPENINGS].mean()))
+        )
         if len(self._kept) > max(1, self._config.pool):
             self._thin()
 
@@ -287,12 +290,6 @@ def sharpness(frame: Frame) -> float:
 
 
 _sharpness = sharpness  # `push` has a parameter of that name
-
-
-def _opening(shapes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N,) how far the lips are apart: mean of the three inner distances."""
-    opening: NDArray[np.float32] = shapes[:, :3].mean(1)
-    return opening
 
 
 def _affine_copy(

@@ -27,7 +27,8 @@ from lipdub.data.shards import unpacked
 from lipdub.data.store import AGAIN, RATE, ClipEntry, read_clip, read_manifest
 from lipdub.errors import InputError
 from lipdub.faces.backend import Frame
-from lipdub.faces.crop import OPENINGS, mouth_mask, mouth_shape, parted_lips, relative_shape, shape_code
+from lipdub.faces.crop import mouth_mask, parted_lips
+from lipdub.faces.mouth_shape import OPENINGS, mouth_shape, relative_shape, shape_code
 from lipdub.faces.references import cluster, sharpness
 from lipdub.mel import mel_windows
 from lipdub.models.layers import mask_lower_half

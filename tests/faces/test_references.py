@@ -9,7 +9,8 @@ import pytest
 
 from lipdub.config import ReferenceConfig
 from lipdub.errors import ResourceError
-from lipdub.faces.crop import TEMPLATE, mouth_shape
+from lipdub.faces.crop import TEMPLATE
+from lipdub.faces.mouth_shape import mouth_shape
 from lipdub.faces.references import ReferencePool, ReferenceStore, Selection, cluster, nearest_poses, sharpness
 
 S = 32
