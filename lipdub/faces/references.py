@@ -163,17 +163,18 @@ class ReferencePool:
             case other:
                 raise ValueError(f"reference.sampling is random, neighbourhood or kmeans, not {other!r}")
         poses = _poses(landmarks)
-        groups = [
-            [max(view, key=lambda i: sharpnesses[i]) for view in _views(np.flatnonzero(labels == label), poses, views)]
-            for label in range(labels.max() + 1)
-        ]
+
+        def best(members: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.int64]:
+            return members[best_of_each(_views(poses[members], views), scores[members])]
+
+        groups = [best(np.flatnonzero(labels == label), sharpnesses) for label in range(labels.max() + 1)]
         if self._config.closed_mouth:
             closed = int(openings.argmin())
             own = int(labels[closed])  # it stands for its own cluster; one that was not drawn takes the last place
             groups.pop(own if own >= 0 else -1)
             members = np.flatnonzero(labels == own) if own >= 0 else np.array([closed])
-            groups.insert(0, [min(view, key=lambda i: openings[i]) for view in _views(members, poses, views)])
-        return [[int(i) for i in group] for group in groups]
+            groups.insert(0, best(members, -openings))
+        return [group.tolist() for group in groups]
 
 
 class ReferenceStore(Mapping[int, Selection]):
@@ -233,6 +234,17 @@ def cluster(landmarks: NDArray[np.floating], count: int, seed: int = 0) -> NDArr
     return np.unique(labels, return_inverse=True)[1].astype(np.int64)
 
 
+def best_of_each(labels: NDArray[np.integer], scores: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Index of the highest score of each label, ascending by label; of equal scores the first.
+
+    Args:
+        labels: (T,) of `cluster`, for example.
+        scores: (T,), such as the sharpness.
+    """
+    best_first = np.argsort(-scores, kind="stable")
+    return best_first[np.unique(labels[best_first], return_index=True)[1]]
+
+
 def nearest_poses(landmarks: NDArray[np.floating], references: Selection) -> NDArray[np.int64]:
     """Which references each frame is dubbed with: of every group the one whose head is held most like there.
 
@@ -269,16 +281,17 @@ def _apart(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64
     return apart
 
 
-def _views(members: NDArray[np.int64], poses: NDArray[np.float64], count: int) -> list[NDArray[np.int64]]:
-    """A group's faces by pose: around the one nearest to the middle, and around those farthest from the ones before."""
-    own = poses[members]
-    leaders = [int(_apart(own, own.mean(0, keepdims=True))[:, 0].argmin())]
-    away = _apart(own, own[leaders])[:, 0]
-    while len(leaders) < min(count, len(members)) and away.max() > NEARER:
+def _views(poses: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """Which of at most `count` views each pose (N, 26) of a group belongs to, (N,).
+
+    The first view is around the pose nearest to the mean, each further one around the pose farthest from those before.
+    """
+    leaders = [int(_apart(poses, poses.mean(0, keepdims=True))[:, 0].argmin())]
+    away = _apart(poses, poses[leaders])[:, 0]
+    while len(leaders) < min(count, len(poses)) and away.max() > NEARER:
         leaders.append(int(away.argmax()))
-        away = np.minimum(away, _apart(own, own[leaders[-1:]])[:, 0])
-    nearest = _apart(own, own[leaders]).argmin(1)
-    return [members[nearest == leader] for leader in range(len(leaders))]
+        away = np.minimum(away, _apart(poses, poses[leaders[-1:]])[:, 0])
+    return _apart(poses, poses[leaders]).argmin(1)
 
 
 def sharpness(frame: Frame) -> float:
