@@ -12,6 +12,7 @@ import numpy as np
 from lipdub.errors import OutputError
 from lipdub.faces.backend import Frame
 from lipdub.media.audio import Waveform
+from lipdub.media.encoders import X264_REPRODUCIBLE
 from lipdub.media.probe import VideoInfo, file_url
 from lipdub.threads import ClosedOrCancelled
 
@@ -58,7 +59,7 @@ class PreviewWriter(ClosedOrCancelled):
         self._video.width, self._video.height = size
         self._video.pix_fmt = "yuv420p"
         self._video.time_base = self._video.codec_context.time_base = clock.time_base
-        self._video.options = {"crf": CRF, "preset": PRESET}
+        self._video.options = {"crf": CRF, "preset": PRESET, "x264-params": X264_REPRODUCIBLE}
         self._audio = self._container.add_stream("aac", rate=SAMPLE_RATE, layout="mono") if sound is not None else None
 
     def write(self, picture: Frame, pts: int) -> None:
