@@ -168,6 +168,9 @@ def arguments(plan: RemuxPlan, planned: StreamPlan, items: Sequence[Item], confi
         # QuickTime's key list takes any tag, but FFmpeg then leaves cover art out; `_tags` knows another way.
         options["movflags"] = "+faststart+use_metadata_tags" if own_keys else "+faststart"
 
+    if container.muxer in ("matroska", "webm"):
+        options["fflags"] = "+bitexact"  # else the file and its tracks get random ids, others in each run
+
     def build(tags: dict[str, str]) -> list[str]:
         target = ffmpeg.output(*streams, file_url(plan.output), **options, **tags, f=container.muxer)
         words = [str(word) for word in target.compile(cmd=[str(ffmpeg_binary(config)), *_QUIET])]

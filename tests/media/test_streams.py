@@ -229,3 +229,18 @@ def test_statistics_of_the_old_picture_do_not_describe_the_new_one(clip, sound, 
         tags = {key.lower(): value for key, value in made.streams[0].metadata.items()}
     assert "bps" not in tags and tags["title"] == "Take 3"
     assert changed == ["tag BPS of the picture"]
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "webm", "ts", "avi"])
+def test_two_runs_give_the_same_bytes(dubbed, clip, sound, frame, tmp_path, suffix):
+    """Also with chapters and an attached file, which Matroska gives random ids of their own."""
+    clip(tmp_path / "a.mkv", n_audio=1, chapters=True, title="A title")
+    (tmp_path / "font.ttf").write_bytes(bytes(range(256)))
+    words = ("-c", "copy", "-attach", tmp_path / "font.ttf", "-metadata:s:t", "mimetype=font/ttf")
+    run("-i", tmp_path / "a.mkv", "-map", "0", *words, tmp_path / "b.mkv")
+    audio, made = sound(tmp_path / "d.wav"), set()
+    for name in "cd":
+        (tmp_path / name).mkdir()
+        dubbed(tmp_path / "b.mkv", audio, tmp_path / name / f"out.{suffix}")
+        made.add((tmp_path / name / f"out.{suffix}").read_bytes())
+    assert len(made) == 1
