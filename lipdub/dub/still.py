@@ -1,4 +1,4 @@
-"""A picture in place of a video: a film of it, as long as the dub, with the head at rest or gently moving."""
+"""A picture as source: a video of it, as long as the speech track, with the head at rest or gently moving."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ ZOOM = 1.08  # of a picture that moves: room for its borders outside of the film
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file is a picture, by its ending."""
+    """Whether a file is a picture, by its suffix."""
     return path.suffix.lower() in PICTURES
 
 
 def sway(t: float, centre: tuple[float, float], zoom: float, unit: float = 1.0) -> NDArray[np.float64]:
-    """A slow sway, nod and zoom about a point.
+    """Affine of a slow sway, nod and zoom about a point.
 
     Args:
         t: seconds.
@@ -55,7 +55,7 @@ def sway(t: float, centre: tuple[float, float], zoom: float, unit: float = 1.0) 
 
 @contextmanager
 def filmed(video: Path, audio: Path, options: SyncOptions, config: Config) -> Iterator[tuple[Path, SyncOptions]]:
-    """The source of a job, with a picture turned into a film for as long as it runs.
+    """Source and options of a job, with a picture converted to a temporary video.
 
     Args:
         video: a video, which is given back as it is, or a picture.
@@ -87,11 +87,11 @@ def filmed(video: Path, audio: Path, options: SyncOptions, config: Config) -> It
     with TemporaryDirectory(prefix="lipdub-") as folder:
         film = Path(folder) / f"{video.stem}.mp4"
         write_clip(film, _frames(picture, count, options.motion), RATE, CRF, preset="veryfast")
-        yield film, replace(options, face=_moved(options.face, picture, scale, options.motion), motion="none")
+        yield film, replace(options, face=_move_point(options.face, picture, scale, options.motion), motion="none")
 
 
 def read_picture(path: Path, config: Config) -> tuple[Frame, float]:
-    """A picture as people see it: turned as its EXIF tells, transparent parts white, even sides of LARGEST at most.
+    """A picture as viewers show it: rotated by its EXIF, on white where transparent, even sides of at most LARGEST.
 
     Returns:
         (H, W, 3) RGB, and its pixels over those of the file.
@@ -123,7 +123,7 @@ def read_picture(path: Path, config: Config) -> tuple[Frame, float]:
 
 
 def _first_frame(path: Path, config: Config) -> Frame:
-    """What FFmpeg reads of a picture in a container that we trust, as HEIC and AVIF are."""
+    """First frame of a picture in a container that FFmpeg reads: HEIC, AVIF."""
     try:
         source = open_source(path, config.media)
     except InputError as error:
@@ -148,8 +148,8 @@ def _sway(picture: Frame, t: float) -> NDArray[np.float64]:
     return sway(t, (width / 2, height / 2), ZOOM, min(height, width) / UNIT)
 
 
-def _moved(face: Face, picture: Frame, scale: float, motion: str) -> Face:
-    """A point on a face of the picture, where the film shows it."""
+def _move_point(face: Face, picture: Frame, scale: float, motion: str) -> Face:
+    """A point on a face of the picture, at its position in the video."""
     if not isinstance(face, tuple):
         return face
     x, y = scale * face[0], scale * face[1]
