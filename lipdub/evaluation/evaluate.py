@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TextIO
@@ -43,6 +43,7 @@ from lipdub.evaluation.landmark_track import (
 )
 from lipdub.evaluation.measure import Audio, Real, measure
 from lipdub.evaluation.networks import file_of, load_networks
+from lipdub.evaluation.options import EvalOptions
 from lipdub.evaluation.pairs import GIVEN, Clip, Pair, clips_of_split, draw_pairs, find_clips, write_pairs
 from lipdub.evaluation.perceptual import FrechetMeter
 from lipdub.evaluation.report import EvalReport, Setting, json_line, protocol
@@ -59,38 +60,6 @@ REAL, FOREIGN, UNTOUCHED = "real", "real, other sound", "source untouched"
 VERDICTS, PAIRS = "clips.jsonl", "pairs.tsv"
 DUBS, SIDE_BY_SIDE = "dubs", "side-by-side"
 OF_THE_CLIP = (InputError, NoFaceError, ResourceError)  # failures of one clip, which do not stop the evaluation
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvalOptions:
-    """Options of `lipdub eval`."""
-
-    clips: Path  # folder of real clips; with `audio` the one video that was dubbed
-    output: Path  # folder: clips.jsonl, and the dubs if they are kept
-    audio: Path | None = None  # the speech track of that video's dubs
-    weights: tuple[str, ...] = ("generator",)
-    videos: Mapping[str, Path] = field(default_factory=dict)  # row -> folder of finished videos; with `audio` the file
-    runs: Path | None = None  # folder of runs: those that are rows of Table 4.1 are judged, too
-    pairings: tuple[str, ...] = ("own", "other", "speaker")
-    speakers: Path | None = None  # TSV with columns path and speaker
-    dataset: Path | None = None  # prepared from `clips`; judge its `split` only
-    split: str = "test"
-    expert: str | None = None  # None: the bundled one, if there is any
-    features: str | None = None
-    syncnet: str | None = None
-    lpips: str | None = None  # VGG-16
-    identity: str | None = None  # SFace
-    fid: str | None = None  # Inception
-    yunet: str | None = None  # a name in weights.toml or a file; None: the one there, or our own landmarks judge
-    mesh: str | None = None
-    seconds: float = 20.0  # of each video
-    limit: int | None = None  # most pictures
-    seed: int = 0
-    device: str = "auto"
-    keep_dubs: bool = False
-    html: Path | None = None  # page with plots and pictures
-    side_by_side: bool = False  # whether OUTPUT/side-by-side gets every frame of source and dubs at full size
-    overwrite: bool = False
 
 
 def evaluate(
