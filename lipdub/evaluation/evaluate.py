@@ -28,10 +28,9 @@ from typing import TextIO
 from lipdub.config import Config
 from lipdub.data.corpora import VIDEO_SUFFIXES
 from lipdub.data.prepare import speaker_table
-from lipdub.dub.networks import load_network, resolve_device
+from lipdub.dub.networks import licence_of, load_network, resolve_device
 from lipdub.dub.options import SyncOptions
 from lipdub.dub.sync import sync_video
-from lipdub.dub.wav2lip import LICENCE
 from lipdub.errors import InputError, LipdubError, NoFaceError, OutputError, ResourceError
 from lipdub.evaluation.ablation import ROWS, Row, export_runs, table_4_1
 from lipdub.evaluation.landmark_track import (
@@ -54,7 +53,6 @@ from lipdub.html.page import table_page, write_page
 from lipdub.html.side_by_side import SideBySide
 from lipdub.media.audio import load_audio
 from lipdub.metrics.sync_offset import loudness
-from lipdub.models.wav2lip import Wav2Lip
 
 REAL, FOREIGN, UNTOUCHED = "real", "real, other sound", "source untouched"
 VERDICTS, PAIRS = "clips.jsonl", "pairs.tsv"
@@ -109,7 +107,7 @@ class _Job:
         self._rows = names_of(options.weights, options.videos, alone=options.runs is None)
         # What cannot be loaded stops everything, before the first dub.
         networks = {row: load_network(weights, config)[0] for row, weights in self._rows.items()}
-        self._terms = {row: LICENCE for row, network in networks.items() if isinstance(network, Wav2Lip)}
+        self._terms = {row: terms for row, network in networks.items() if (terms := licence_of(network))}
         self._ablation: dict[str, Row] = {}
         device = resolve_device(options.device)
         self._networks, self._judged_by = load_networks(
