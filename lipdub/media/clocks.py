@@ -49,16 +49,16 @@ def clocks_in(container: InputContainer, path: Path, origin_s: float) -> dict[in
     Raises:
         InputError: it cannot be read to its end.
     """
-    packets: dict[int, Packets] = {}
+    found: dict[int, Packets] = {}
     try:
         for packet in container.demux():
             if packet.size:
                 row = (packet.pts, packet.dts, packet.duration or 0, packet.is_discard, packet.is_corrupt)
-                packets.setdefault(packet.stream_index, []).append(row)
+                found.setdefault(packet.stream_index, []).append(row)
     except av.error.FFmpegError as error:
         raise InputError(f"{path} is damaged: {error}", "get the file again, or write it anew with FFmpeg") from error
-    bases = {index: container.streams[index].time_base or Fraction(1, 1000) for index in packets}
-    return {index: _clock(rows, bases[index], origin_s) for index, rows in sorted(packets.items())}
+    bases = {index: container.streams[index].time_base or Fraction(1, 1000) for index in found}
+    return {index: _clock(rows, bases[index], origin_s) for index, rows in sorted(found.items())}
 
 
 def _clock(rows: Packets, base: Fraction, origin_s: float) -> Clock:

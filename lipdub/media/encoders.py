@@ -113,22 +113,22 @@ def _choice(video: VideoInfo, codec: str | None, taken: tuple[str, ...]) -> tupl
     allowed = tuple(ENCODERS[each][0] for each in taken or ENCODERS)
     if taken and codec not in HARDWARE:
         names = tuple(name for name in names if name in allowed) if names[0] in allowed else allowed
-    best = _best(names, video)
-    if codec is None and any(_damage(video, *best)):
-        best = _best((*names, *allowed), video)
-    no_alpha, no_fields = _damage(video, *best)
+    found = _best(names, video)
+    if codec is None and any(_damage(video, *found)):
+        found = _best((*names, *allowed), video)
+    no_alpha, no_fields = _damage(video, *found)
     if no_alpha:
         raise OutputError(
-            f"the video has transparency, which {best[0]} in this container does not keep",
+            f"the video has transparency, which {found[0]} in this container does not keep",
             "write .mov with --codec prores from a video that FFmpeg decodes with its alpha, or remove it first: "
             "ffmpeg -i FILE -map 0 -c copy -c:v ffv1 -pix_fmt yuv420p OPAQUE.mkv",
         )
     if no_fields:
         raise OutputError(
-            f"the video is interlaced, which {best[0]} does not keep",
+            f"the video is interlaced, which {found[0]} does not keep",
             "use --codec h264, or deinterlace it first: ffmpeg -i FILE -map 0 -c copy -c:v ffv1 -vf bwdif PLAIN.mkv",
         )
-    return best
+    return found
 
 
 def hardware_here() -> list[str]:
@@ -137,11 +137,11 @@ def hardware_here() -> list[str]:
 
 
 def _best(names: tuple[str, ...], video: VideoInfo) -> tuple[str, str]:
-    candidates = [(name, _pixel_format(name, video)) for name in names if name in av.codecs_available]
-    if not candidates:
+    found = [(name, _pixel_format(name, video)) for name in names if name in av.codecs_available]
+    if not found:
         raise SetupError(f"this installation of PyAV has no encoder {names[0]}", "install the wheel: pip install av")
     # Python's min keeps the first of equals, so the source's own codec wins unless it would cost quality.
-    return min(candidates, key=lambda pair: (*_damage(video, *pair), *_loss(video.pix_fmt, pair[1])[:2]))
+    return min(found, key=lambda pair: (*_damage(video, *pair), *_loss(video.pix_fmt, pair[1])[:2]))
 
 
 def _damage(video: VideoInfo, encoder: str, pix_fmt: str) -> tuple[bool, bool]:
@@ -150,16 +150,16 @@ def _damage(video: VideoInfo, encoder: str, pix_fmt: str) -> tuple[bool, bool]:
 
 
 def _losses(encoder: str, pix_fmt: str, video: VideoInfo) -> tuple[str, ...]:
-    losses = []
+    found = []
     chroma, bits, _ = _loss(video.pix_fmt, pix_fmt)
     if chroma or bits:
         what = " and ".join([*["resolution of colour"] * bool(chroma), *["depth"] * bool(bits)])
-        losses.append(f"{encoder} has no {video.pix_fmt}: it is written as {pix_fmt}, with less {what}")
+        found.append(f"{encoder} has no {video.pix_fmt}: it is written as {pix_fmt}, with less {what}")
     if (video.mastering_display or video.content_light) and encoder not in _LIGHT:
-        losses.append(f"HDR light levels (mastering display, content light) are not kept by {encoder}")
+        found.append(f"HDR light levels (mastering display, content light) are not kept by {encoder}")
     if video.dynamic_hdr:
-        losses.append(f"{video.dynamic_hdr} is not kept; the picture under it is")
-    return tuple(losses)
+        found.append(f"{video.dynamic_hdr} is not kept; the picture under it is")
+    return tuple(found)
 
 
 def _options(
@@ -212,22 +212,22 @@ def _light(encoder: str, video: VideoInfo) -> list[str]:
     x264 and x265 count chromaticity in 0.00002 and luminance in 0.0001 cd/m2; SVT-AV1 takes plain numbers.
     """
     av1 = encoder == "libsvtav1"
-    words = []
+    found = []
     if video.mastering_display is not None:
-        *points, low, high = video.mastering_display
+        *points, least, most = video.mastering_display
         pairs = [points[i : i + 2] for i in range(0, 8, 2)]
         if av1:
             red, green, blue, white = (f"({float(x):.5f},{float(y):.5f})" for x, y in pairs)
-            light = f"({float(high):.4f},{float(low):.4f})"
+            light = f"({float(most):.4f},{float(least):.4f})"
         else:
             red, green, blue, white = (f"({round(x * 50_000)},{round(y * 50_000)})" for x, y in pairs)
-            light = f"({round(high * 10_000)},{round(low * 10_000)})"
+            light = f"({round(most * 10_000)},{round(least * 10_000)})"
         name = "mastering-display" if encoder != "libx265" else "master-display"
-        words.append(f"{name}=G{green}B{blue}R{red}WP{white}L{light}")
+        found.append(f"{name}=G{green}B{blue}R{red}WP{white}L{light}")
     if video.content_light is not None:
         name = {"libx264": "cll", "libx265": "max-cll"}.get(encoder, "content-light")
-        words.append(f"{name}={video.content_light[0]},{video.content_light[1]}")
-    return words
+        found.append(f"{name}={video.content_light[0]},{video.content_light[1]}")
+    return found
 
 
 def _pixel_format(encoder: str, video: VideoInfo) -> str:

@@ -117,17 +117,17 @@ def remux(plan: RemuxPlan, config: MediaConfig | None = None) -> list[str]:
 def _write(plan: RemuxPlan, streams: StreamPlan, config: MediaConfig) -> list[Item]:
     """Write the output; returns what had to stay behind: a stream must not cost the user the whole film."""
     spare = [item for item in streams.items if item.optional]
-    first_error: OutputError | InputError | None = None
+    said: OutputError | InputError | None = None
     for without in ([], *([item] for item in spare), spare):
         try:
             run(arguments(plan, streams, [item for item in streams.items if item not in without], config), config)
             return without
         except (OutputError, InputError) as error:
-            first_error = first_error or error
+            said = said or error
             if not spare:
                 break
-    assert first_error is not None
-    raise first_error
+    assert said is not None
+    raise said
 
 
 def arguments(plan: RemuxPlan, planned: StreamPlan, items: Sequence[Item], config: MediaConfig) -> list[str]:
@@ -142,8 +142,8 @@ def arguments(plan: RemuxPlan, planned: StreamPlan, items: Sequence[Item], confi
     copied = [item for item in items if item.encoder != "attach"]
     # ffmpeg-python forgets an input of which nothing is mapped, and tags come from the source in any case: hence a map
     # that never matches.
-    indices = [str(item.index) for item in copied] or ["99999?"]
-    streams = [picture_in["v:0"], dub_in["a:0"], *(source_in[each] for each in indices)]
+    wanted = [str(item.index) for item in copied] or ["99999?"]
+    streams = [picture_in["v:0"], dub_in["a:0"], *(source_in[each] for each in wanted)]
     shown = read_details(plan.source, config)
     options = _picture_options(plan, container, shown, config) | _dub_options(
         planned, container, config, source.origin_s, end_s=end_s
@@ -214,8 +214,8 @@ def _picture_options(plan: RemuxPlan, container: Container, shown: FileDetails, 
     before, after = shown.of(source.index), read_details(plan.picture, config).of(0)
     asked = []
     for names, option in ((CHROMA, "chroma_sample_loc_type"), (RANGES, "video_full_range_flag")):
-        if (value := before.first_of(names)) not in ("", after.first_of(names)):
-            asked.append(f"{option}={names.index(value)}")
+        if (wanted := before.first_of(names)) not in ("", after.first_of(names)):
+            asked.append(f"{option}={names.index(wanted)}")
     if asked and made.codec in ("h264", "hevc"):  # their encoders leave out what is usual
         options["bsf:0"] = f"{made.codec}_metadata={':'.join(asked)}"
     return options
@@ -333,11 +333,11 @@ def _check_streams(plan: RemuxPlan, streams: StreamPlan, items: Sequence[Item]) 
         OutputError: no.
     """
     made = probe(plan.output)
-    planned = ["video", "audio", *(item.kind for item in items)]
+    wanted = ["video", "audio", *(item.kind for item in items)]
     for kind in ("video", "audio", "subtitle"):
-        if made.streams.count(kind) != planned.count(kind):
+        if made.streams.count(kind) != wanted.count(kind):
             raise OutputError(
-                f"the output has {made.streams.count(kind)} {kind} streams, {planned.count(kind)} were planned",
+                f"the output has {made.streams.count(kind)} {kind} streams, {wanted.count(kind)} were planned",
                 "choose another container for the output",
             )
     source, clocks = require_video(plan.source_info), read_clocks(plan.output)

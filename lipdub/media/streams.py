@@ -73,7 +73,7 @@ def plan_streams(
     sound = probe(dub)
     if not sound.audio:
         raise InputError(f"{dub} has no audio stream (it has: {', '.join(sound.streams)})", "give a file with sound")
-    audio = measured(sound, read_clocks(dub)).audio[0]
+    heard = measured(sound, read_clocks(dub)).audio[0]
     items, losses = planned(source, container, keep_audio=keep_audio)
     kept: list[Item] = []
     for item in items:
@@ -93,20 +93,20 @@ def plan_streams(
                 )
         kept.append(item)
     trial = _Trial(source, dub, output, config, clocks)
-    encoder = trial.dub(audio)
+    encoder = trial.dub(heard)
     tried = [item for item in kept if item.kind != "attachment" and item.encoder != "attach"]
     if tried and not trial.fits(tried):
         for item in tried:
-            fitting = next((each for each in _alternatives(item, container, trial) if trial.fits([each])), None)
-            if fitting is None:
+            found = next((each for each in _ways(item, container, trial) if trial.fits([each])), None)
+            if found is None:
                 losses.append(f"{_name(item)} cannot be written into {container.muxer}: it is left out")
-            elif fitting.encoder != item.encoder:
+            elif found.encoder != item.encoder:
                 losses.append(
-                    f"{_name(item)} cannot be copied into {container.muxer}: it is written as {fitting.encoder}"
+                    f"{_name(item)} cannot be copied into {container.muxer}: it is written as {found.encoder}"
                 )
-            kept[kept.index(item)] = fitting if fitting is not None else replace(item, encoder="")
+            kept[kept.index(item)] = found if found is not None else replace(item, encoder="")
     kept = [item for item in kept if item.encoder]
-    return StreamPlan(dub=audio, dub_encoder=encoder, items=tuple(kept), losses=tuple(losses), clocks=clocks)
+    return StreamPlan(dub=heard, dub_encoder=encoder, items=tuple(kept), losses=tuple(losses), clocks=clocks)
 
 
 def _name(item: Item) -> str:
@@ -133,7 +133,7 @@ def _without_hidden(item: Item, clock: Clock, container: Container, source: Path
     return replace(item, filters=",".join(filter(None, [item.filters, f"noise=drop={'+'.join(drops)}"])))
 
 
-def _alternatives(item: Item, container: Container, trial: _Trial) -> list[Item]:
+def _ways(item: Item, container: Container, trial: _Trial) -> list[Item]:
     """A stream as it was planned, then in other codecs, those first that lose nothing."""
     if item.kind == "audio":
         encoders = [*trial.lossless(item, container), container.fallback]
@@ -150,26 +150,26 @@ class _Trial:
         self._source, self._dub, self._config, self._clocks = source, dub, config, clocks
         self._container = container_of(output)
         self._codec = ""
-        self._audio: AudioInfo | None = None
+        self._heard: AudioInfo | None = None
 
-    def dub(self, audio: AudioInfo) -> str:
+    def dub(self, heard: AudioInfo) -> str:
         """How the dub gets into the container: copied or encoded as it is meant to be, else in a way that works.
 
         Raises:
             OutputError: there is none.
             InputError: nothing was read, whatever the encoder.
         """
-        first_error: OutputError | None = None
+        said: OutputError | None = None
         lossless = [self._container.lossless] if self._container.lossless else []
-        for encoder in (self._container.audio_encoder(audio.codec), *lossless, self._container.fallback):
-            self._codec, self._audio = encoder, audio
+        for encoder in (self._container.audio_encoder(heard.codec), *lossless, self._container.fallback):
+            self._codec, self._heard = encoder, heard
             try:
                 if self._write([]):
                     return encoder
             except OutputError as error:
-                first_error = first_error or error
-        if first_error is not None:
-            raise first_error
+                said = said or error
+        if said is not None:
+            raise said
         what = f"{self._dub} has audio that cannot be read in its first {_TRIAL_S:g} s"
         raise InputError(what, "get the file again, or convert it to WAV first")
 
@@ -189,7 +189,7 @@ class _Trial:
         seen = [item for item in items if self._starts(item) < _TRIAL_S]
         if len(seen) < len(items):  # one that begins late may not be there
             return True
-        return len(made) > len(items) and all(map(_is_as_planned, items, made[1:]))
+        return len(made) > len(items) and all(map(_same, items, made[1:]))
 
     def _starts(self, item: Item) -> float:
         clock = self._clocks.get(item.index)
@@ -201,7 +201,7 @@ class _Trial:
         for path in (self._dub, self._source):
             argv += [*_TRUST, "-t", str(_TRIAL_S), "-i", file_url(path)]
         argv += ["-map", "0:a:0", "-c:0", self._codec, "-map_metadata", "-1", "-map_chapters", "-1"]
-        sounds = [(0, self._codec, self._audio)] if self._audio is not None else []
+        sounds = [(0, self._codec, self._heard)] if self._heard is not None else []
         for number, item in enumerate(items, start=1):
             argv += [
                 "-map",
@@ -225,7 +225,7 @@ class _Trial:
                 return []
 
 
-def _is_as_planned(item: Item, made: tuple[str, str]) -> bool:
+def _same(item: Item, made: tuple[str, str]) -> bool:
     kind, codec = made
     if kind != item.kind and {kind, item.kind} != {"data", UNKNOWN}:
         return False
