@@ -1,6 +1,6 @@
-"""The FFmpeg program that re-wraps streams: the tested one that is installed with lipdub, or one that was asked for.
+"""The FFmpeg program that remuxes streams: the tested one that is installed with lipdub, or one named by the user.
 
-What happens to lie on PATH is never used: of two machines with the same lipdub, both give the same file.
+An ffmpeg on PATH is never used, so that two machines with the same lipdub make the same file.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _named_binary(config: MediaConfig | None) -> str:
 
 
 def chosen_binary(config: MediaConfig | None = None) -> Path:
-    """As `ffmpeg_binary`, but another ffmpeg is not tried.
+    """As `ffmpeg_binary`, without testing another ffmpeg.
 
     Raises:
         SetupError: none was asked for, and imageio-ffmpeg has none.
@@ -98,7 +98,7 @@ def missing(path: Path) -> tuple[str, ...]:
 
 @cache
 def misbehaves(path: Path) -> tuple[str, ...]:
-    """What an ffmpeg does wrong when it copies a second of sound, as lipdub lets it copy; versions do not tell that.
+    """Faults of an ffmpeg when it copies a second of audio as lipdub does; its version does not show them.
 
     FFmpeg 5.1 cuts such a copy by the wrong clock. Up to 7.0 a first packet before time 0 moves all other streams.
 
@@ -188,7 +188,7 @@ def run(argv: list[str], config: MediaConfig) -> None:
 
 
 def _reason_first(lines: list[str], limit: int) -> list[str]:
-    """The first lines of what FFmpeg said, without what its threads say of each other's end."""
+    """First lines of FFmpeg's messages, without those of its threads about each other's end."""
     telling = [line for line in lines if not _ECHO.search(line)]
     return (telling or lines)[:limit]
 

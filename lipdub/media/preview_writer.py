@@ -1,4 +1,4 @@
-"""A film to look at once: drawn RGB pictures with their times, and mono sound, as an MP4 that plays anywhere."""
+"""Writer of preview videos: RGB pictures with their times, and mono audio, as an MP4 for any player."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lipdub.media.encoders import X264_REPRODUCIBLE
 from lipdub.media.probe import VideoInfo, file_url
 from lipdub.threads import ClosedOrCancelled
 
-CRF, PRESET = "20", "veryfast"  # seen once, and not kept
+CRF, PRESET = "20", "veryfast"  # for viewing only
 SAMPLE_RATE = 48_000  # Hz
 _BLOCK = 1024  # samples that AAC wants at a time
 _FONT, _SHADOW = cv2.FONT_HERSHEY_SIMPLEX, (0, 0, 0)
@@ -29,7 +29,7 @@ def fitted(info: VideoInfo, max_side: int) -> tuple[int, int]:
 
 
 def write_text(page: Frame, text: str, at: tuple[int, int], colour: tuple[int, int, int], size: float = 0.45) -> None:
-    """A line of text with a shadow, its lower left corner at x, y; in place."""
+    """Draw a line of text with a shadow into `page`, its lower left corner at x, y."""
     for ink, away in ((_SHADOW, 1), (colour, 0)):
         cv2.putText(page, text, (at[0] + away, at[1] + away), _FONT, size, ink, 1, cv2.LINE_AA)
 
@@ -82,7 +82,7 @@ class PreviewWriter(ClosedOrCancelled):
             self._container.close()
 
     def cancel(self) -> None:
-        """Leave the file as it is."""
+        """Close the incomplete file."""
         self._container.close()
 
     def _write_sound(self) -> None:
