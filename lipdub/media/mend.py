@@ -1,4 +1,4 @@
-"""Recordings whose clock begins anew, as where two were joined: written again on one clock, nothing decoded."""
+"""Recordings whose clock begins anew or leaps, as where two were joined: put on one clock, nothing decoded."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ from lipdub.media.clocks import JUMP_S, Clock
 from lipdub.media.ffmpeg import ffmpeg_binary, run
 from lipdub.media.probe import FORMATS, MediaInfo, file_url, probe, read_clocks
 
+_FREE = ("mpegts", "mpeg")  # clocks that mean nothing behind a joint; FFmpeg joins them
+_LEAP_S = 10.0  # from which on FFmpeg does
 _MUXERS = {"mpegts": "mpegts", "flv": "flv", "mpeg": "vob"}  # by demuxer; all else goes into Matroska
 
 
 def on_one_clock(
     video: Path, place: Callable[[str], Path], config: MediaConfig
 ) -> tuple[Path, dict[int, Clock], list[str]]:
-    """The video, or a copy of it whose clock only goes forward.
+    """The video, or a copy of it whose clock only goes forward, and no further than is recorded.
+
+    A transport stream's counters begin anew at a joint, too, so that whole packets there are marked as incomplete; the
+    copy has no such marks. Where its pictures are in truth not whole, their decoder says so.
 
     Args:
         video: the source.
@@ -31,8 +36,8 @@ def on_one_clock(
         InputError: the clock goes back in a way that cannot be mended; says where.
     """
     info, clocks = probe(video, config), read_clocks(video)
-    joints = _joints(info, clocks)
-    if not joints:
+    joints, leap = _joints(info, clocks), _leap(info, clocks)
+    if not joints and leap is None:
         return video, clocks, []
     where = "; ".join(f"{clock.joint_s:.3f} s ({clock.jump_s:.3f} s back)" for clock in joints.values())
     target = place("one_clock")
@@ -51,11 +56,30 @@ def on_one_clock(
             f"{video}: the clock of stream {next(iter(left))} goes back at {where}",
             "cut the video there, or write it anew: ffmpeg -i FILE -c:v libx264 -crf 12 -c:a flac WHOLE.mkv",
         )
-    return target, clocks, [f"the video's clock goes back at {where}: what follows is put behind what is before"]
+    told = [f"the video's clock goes back at {where}: what follows is put behind what is before"] if joints else []
+    if leap is not None:
+        what = "joined: what follows is put behind what is before"
+        if max(clock.leap_s for clock in clocks.values()) > leap.leap_s / 2:
+            what = "nothing was recorded: the picture before is shown"
+        told.append(f"the video's clock leaps by {leap.leap_s:.3f} s at {leap.leap_at_s:.3f} s; {what}")
+    return target, clocks, told
 
 
 def _joints(info: MediaInfo, clocks: dict[int, Clock]) -> dict[int, Clock]:
     """The clocks of the picture and of sounds that go back, by stream."""
+    return {index: clock for index, clock in _main(info, clocks).items() if clock.jump_s > JUMP_S}
+
+
+def _leap(info: MediaInfo, clocks: dict[int, Clock]) -> Clock | None:
+    """The picture's clock, where it and those of all sounds leap in a way that only a joint explains."""
+    known = [*_main(info, clocks).values()]
+    if not known or info.format not in _FREE or min(clock.leap_s for clock in known) < JUMP_S:
+        return None
+    far = len(known) > 1 and min(clock.leap_s for clock in known) > _LEAP_S
+    return known[0] if far or any(clock.torn for clock in known) else None
+
+
+def _main(info: MediaInfo, clocks: dict[int, Clock]) -> dict[int, Clock]:
+    """The clocks of the picture and of sounds, by stream."""
     indices = [*([info.video.index] if info.video is not None else []), *(each.index for each in info.audio)]
-    known = {index: clocks[index] for index in indices if index in clocks}
-    return {index: clock for index, clock in known.items() if clock.jump_s > JUMP_S}
+    return {index: clocks[index] for index in indices if index in clocks}

@@ -66,6 +66,29 @@ def test_joined_recordings_are_put_on_one_clock(clip, sound, tmp_path, suffix):
     assert [read_clocks(output)[each.index].end_s > 3.0 for each in info.audio] == [True, True]
 
 
+@pytest.mark.parametrize(
+    ("offset_s", "lasts_s", "said"), [(99, 3.2, "put behind"), (4, 6.9, "picture before is shown")]
+)
+def test_joined_recordings_whose_clock_leaps_are_read(clip, sound, tmp_path, offset_s, lasts_s, said):
+    clip(tmp_path / "a.ts", n_audio=1, n_frames=40, time_base=Fraction(1, 90000))
+    run("-i", tmp_path / "a.ts", "-c", "copy", "-output_ts_offset", offset_s, tmp_path / "b.ts")
+    (tmp_path / "two.ts").write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
+    output = tmp_path / "out.mp4"
+    told, _, n_frames = dubbed(tmp_path / "two.ts", sound(tmp_path / "d.wav", lasts_s), output)
+    assert n_frames == 80 and "clock leaps" in told[0] and said in told[0]
+    info = probe(output)
+    with VideoReader(output, require_video(info)) as reader:
+        times = [frame.time_s for frame in reader]
+    ends = [times[-1], *(read_clocks(output)[each.index].end_s for each in info.audio)]
+    assert ends == pytest.approx([lasts_s] * 3, abs=0.15)
+
+
+def test_a_hole_in_the_sound_alone_is_no_joint(clip, sound, tmp_path):
+    clip(tmp_path / "a.ts", n_audio=1, n_frames=40, time_base=Fraction(1, 90000))
+    run("-i", tmp_path / "a.ts", "-c", "copy", "-bsf:a", "noise=drop=between(pts*tb\\,1.8\\,2.3)", tmp_path / "hole.ts")
+    assert on_one_clock(tmp_path / "hole.ts", tmp_path.joinpath, MediaConfig())[0] == tmp_path / "hole.ts"
+
+
 def test_a_clock_that_cannot_be_mended_is_refused_before_the_work(clip, tmp_path, monkeypatch):
     clip(tmp_path / "a.ts", n_audio=1, n_frames=40, time_base=Fraction(1, 90000))
     two = tmp_path / "two.ts"
