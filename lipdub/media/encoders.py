@@ -8,7 +8,7 @@ import av
 
 from lipdub.config import MediaConfig
 from lipdub.errors import OutputError, SetupError
-from lipdub.media.color import colorspace_of
+from lipdub.media.color import colorspace_of, full_range
 from lipdub.media.containers import Container
 from lipdub.media.probe import VideoInfo, has_alpha
 
@@ -90,13 +90,12 @@ def choose_encoding(
         options["bf"] = "0"  # pictures that come in another order than they are shown need their times
     before, after = av.VideoFormat(video.pix_fmt, 16, 16), av.VideoFormat(pix_fmt, 16, 16)
     mixed = before.is_rgb and not after.is_rgb  # then they are given a matrix, which must be named
-    same = not mixed and len(before.components) > 1
     return Encoding(
         encoder=encoder,
         pix_fmt=pix_fmt,
         options=options,
         colorspace=colorspace_of(video) if mixed else video.colorspace,
-        color_range=(FULL if video.pix_fmt.startswith("yuvj") else video.color_range) if same else LIMITED,
+        color_range=LIMITED if mixed or before.has_palette else FULL if full_range(video) else video.color_range,
         losses=_losses(encoder, pix_fmt, video),
     )
 

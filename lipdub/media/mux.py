@@ -12,6 +12,7 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
+import av
 import ffmpeg
 from av.stream import Disposition
 
@@ -210,8 +211,10 @@ def _picture_options(plan: RemuxPlan, container: Container, shown: FileDetails, 
         options["strict"] = "unofficial"  # else its marks are left out
     before, after = shown.of(source.index), read_details(plan.picture, config).of(0)
     asked = []
+    made_yuv = av.VideoFormat(source.pix_fmt, 16, 16).is_rgb and not av.VideoFormat(made.pix_fmt, 16, 16).is_rgb
     for names, option in ((CHROMA, "chroma_sample_loc_type"), (RANGES, "video_full_range_flag")):
-        if (wanted := before.first_of(names)) not in ("", after.first_of(names)):
+        # What was RGB has a range of its own, which is not the source's.
+        if not made_yuv and (wanted := before.first_of(names)) not in ("", after.first_of(names)):
             asked.append(f"{option}={names.index(wanted)}")
     if asked and made.codec in ("h264", "hevc"):  # their encoders leave out what is usual
         options["bsf:0"] = f"{made.codec}_metadata={':'.join(asked)}"

@@ -277,3 +277,19 @@ def test_statistics_of_the_old_picture_do_not_describe_the_new_one(clip, sound, 
         tags = {key.lower(): value for key, value in made.streams[0].metadata.items()}
     assert "bps" not in tags and tags["title"] == "Take 3"
     assert changed == ["tag BPS of the picture"]
+
+
+@pytest.mark.parametrize("pix_fmt", ["gray", "bgr0", "yuvj420p"])
+@pytest.mark.parametrize("suffix", ["mkv", "mov"])
+def test_pictures_of_the_whole_scale_look_as_they_did(clip, sound, tmp_path, pix_fmt, suffix):
+    """Grey and RGB have no range of their own, YUV has, which stream and header must tell alike."""
+    codec = {"gray": "ffv1", "bgr0": "ffv1", "yuvj420p": "mjpeg"}[pix_fmt]
+    clip(tmp_path / "a.mkv", pix_fmt=pix_fmt, codec=codec, n_frames=5, still=True)
+    output = tmp_path / f"out.{suffix}"
+    dubbed(tmp_path / "a.mkv", sound(tmp_path / "d.wav", 0.2), output)
+    before, after = (next(av.open(str(path)).decode(video=0)) for path in (tmp_path / "a.mkv", output))
+    pixels = [frame.to_ndarray(format="rgb24").astype(int) for frame in (before, after)]
+    assert np.abs(pixels[0] - pixels[1]).mean() < 2
+    run("-i", output, "-map", "v", "-c", "copy", tmp_path / "bare.ts")  # its header tells no range
+    bare = next(av.open(str(tmp_path / "bare.ts")).decode(video=0))
+    assert (int(bare.color_range) == 2) == (int(after.color_range) == 2) == (pix_fmt != "bgr0")
