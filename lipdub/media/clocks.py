@@ -56,12 +56,18 @@ def clocks_in(container: InputContainer, path: Path, origin_s: float) -> dict[in
     try:
         for packet in container.demux():
             if packet.size:
-                row = (packet.pts, packet.dts, packet.duration or 0, packet.is_discard, packet.is_corrupt)
+                ticks = _signed(packet.duration or 0)
+                row = (packet.pts, packet.dts, ticks, packet.is_discard, packet.is_corrupt)
                 found.setdefault(packet.stream_index, []).append(row)
     except av.error.FFmpegError as error:
         raise InputError(f"{path} is damaged: {error}", "get the file again, or write it anew with FFmpeg") from error
     bases = {index: container.streams[index].time_base or Fraction(1, 1000) for index in found}
     return {index: _clock(rows, bases[index], origin_s) for index, rows in sorted(found.items())}
+
+
+def _signed(ticks: int) -> int:
+    """A duration; of the last packet of an Ogg file, FFmpeg gives what is to be cut off as 2**32 less that."""
+    return ticks - (1 << 32) if (1 << 32) - (1 << 16) <= ticks < 1 << 32 else ticks
 
 
 def _clock(rows: Packets, base: Fraction, origin_s: float) -> Clock:

@@ -7,6 +7,7 @@ runner can block on a full pipe and knows neither time nor signals.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -37,7 +38,7 @@ from lipdub.media.probe import (
     require_video,
 )
 from lipdub.media.stream_details import CHROMA, RANGES, FileDetails, read_details
-from lipdub.media.streams import StreamPlan, plan_streams
+from lipdub.media.streams import StreamPlan, no_marks, plan_streams
 
 __all__ = ["AtomicOutput", "RemuxPlan", "arguments", "ffmpeg_binary", "remux", "verify"]
 
@@ -110,8 +111,8 @@ def remux(plan: RemuxPlan, config: MediaConfig | None = None) -> list[str]:
     if plan.language is not None and probe(plan.output).audio[0].language in (None, "und"):
         code = language_code(plan.language)
         warnings.append(f"{plan.output.suffix} has no place for the language {code}; .mkv and .mp4 have")
-    if plan.metadata and not read_marks(plan.output):
-        warnings.append(f"{plan.output.suffix} has no place for the marks that AI altered it; .mkv and .mp4 have")
+    if plan.metadata and container_of(plan.output).marks and not read_marks(plan.output):
+        warnings.append(no_marks(plan.output))
     return warnings
 
 
@@ -308,7 +309,7 @@ def _tags(plan: RemuxPlan, *, fold: bool) -> dict[str, str]:
 def _stream_tags(plan: RemuxPlan, copied: Sequence[Item]) -> list[str]:
     """Options that put right what a copy of each stream's tags would not say, or not say truly."""
     words: list[str] = []
-    index = require_video(plan.source_info).index
+    index, muxer = require_video(plan.source_info).index, container_of(plan.output).muxer
     with open_input(plan.source) as opened:
         streams = {0: opened.streams[index]}
         streams |= {number: opened.streams[item.index] for number, item in enumerate(copied, start=2)}
@@ -316,6 +317,9 @@ def _stream_tags(plan: RemuxPlan, copied: Sequence[Item]) -> list[str]:
         for number, stream in streams.items():
             tags = dict(stream.metadata)
             new = dict.fromkeys((tag for tag in tags if number in anew and is_statistic(tag)), "")
+            if stream.language is not None and number and muxer == "mov":  # which knows one code of each language
+                with suppress(InputError):
+                    new["language"] = code_in(muxer, language_code(stream.language))
             if "name" in tags and "title" not in tags:  # as FFmpeg reads it in QuickTime, but does not write it
                 new["title"] = tags["name"]
             words += [word for key, value in new.items() for word in (f"-metadata:s:{number}", f"{key}={value}")]

@@ -93,6 +93,12 @@ class VideoInfo:
         """When the first picture is shown, on the file's timeline."""
         return float(self.start_pts * self.time_base) - self.origin_s
 
+    @property
+    def is_turned(self) -> bool:
+        """Whether players are to turn or mirror the coded picture."""
+        a, b, _, c, d = (self.container_matrix or (1, 0, 0, 0, 1))[:5]
+        return bool(b or c or a < 0 or d < 0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class AudioInfo:
@@ -376,15 +382,15 @@ def _container_duration(container: InputContainer) -> float:
 
 
 def _stream_duration(container: InputContainer, stream: av.stream.Stream) -> float:
-    if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
     parts = stream.metadata.get("DURATION", "").split(":")  # Matroska keeps it here: 00:00:02.040000000
-    if len(parts) == 3:
+    if len(parts) == 3 and "matroska" in container.format.name:  # what FFmpeg says may be that of the longest stream
         try:
             end = int(parts[0]) * 3600 + int(parts[1]) * 60 + float(parts[2])
         except ValueError:
             return _container_duration(container)
         return max(0.0, end - _start(stream))
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
     return _container_duration(container)
 
 

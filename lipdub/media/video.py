@@ -246,7 +246,12 @@ class VideoReader:
             self._damaged(self._seconds(self._position), missing)
 
     def _pictures(self, packet: av.Packet[av.VideoStream]) -> list[av.VideoFrame]:
-        """What the decoder makes of a packet; nothing where it is damaged, and that is gone over."""
+        """What the decoder makes of a packet; nothing where it is damaged, and that is gone over.
+
+        An empty one, as in Theora, says that the picture before is shown on; FFmpeg's decoders refuse it.
+        """
+        if not packet.size and packet.pts is not None:
+            return []
         try:
             return packet.decode()
         except av.error.InvalidDataError as error:

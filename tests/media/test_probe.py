@@ -228,7 +228,7 @@ def test_an_address_is_named_as_it_was_written():
     assert "download" in caught.value.remedy
     with pytest.raises(InputError, match=r"HTTP://example\.org/a: it is an address"):
         probe(Path("HTTP://example.org/a"))
-    with pytest.raises(InputError, match="file:///tmp/a.mp4: it is an address") as caught:
+    with pytest.raises(InputError, match=r"file:///tmp/a\.mp4: it is an address") as caught:
         probe(Path("file:///tmp/a.mp4"))
     assert caught.value.remedy == "give the path alone, without file:"
 

@@ -16,6 +16,7 @@ from lipdub.errors import InputError, OutputError
 from lipdub.media import mux as module
 from lipdub.media.atomic import verify
 from lipdub.media.audio import load_audio
+from lipdub.media.clocks import _clock, _signed
 from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.kept import changes
 from lipdub.media.mend import on_one_clock
@@ -293,3 +294,83 @@ def test_pictures_of_the_whole_scale_look_as_they_did(clip, sound, tmp_path, pix
     run("-i", output, "-map", "v", "-c", "copy", tmp_path / "bare.ts")  # its header tells no range
     bare = next(av.open(str(tmp_path / "bare.ts")).decode(video=0))
     assert (int(bare.color_range) == 2) == (int(after.color_range) == 2) == (pix_fmt != "bgr0")
+
+
+def test_an_empty_packet_of_theora_shows_the_picture_before_on(clip, tmp_path):
+    clip(tmp_path / "a.mkv", n_frames=6, still=True, codec="libvpx-vp9")
+    run("-i", tmp_path / "a.mkv", "-c:v", "libtheora", "-q:v", "3", tmp_path / "a.ogv")  # of equal pictures
+    with av.open(str(tmp_path / "a.ogv")) as container:
+        sizes = [packet.size for packet in container.demux(video=0) if packet.pts is not None]
+    assert len(sizes) == 6 and 0 in sizes
+    with VideoReader(tmp_path / "a.ogv", require_video(probe(tmp_path / "a.ogv"))) as reader:
+        assert len(list(reader)) == 6 - sizes.count(0)
+
+
+def test_what_an_ogg_file_cuts_off_its_end_is_no_length_of_a_day():
+    rows = [(0, 0, 128, False, False), (128, 128, _signed((1 << 32) - 28), False, False)]
+    clock = _clock(rows, Fraction(1, 100), 0.0)
+    assert clock.end_s == 1.28 and _signed((1 << 31) + 7) == (1 << 31) + 7
+
+
+def test_a_picture_that_ends_long_before_the_sound_is_not_cut_short(clip, tmp_path):
+    """FFmpeg gives the file's length for that of the picture's two."""
+    clip(tmp_path / "a.mkv", n_audio=1, n_frames=50, time_base=Fraction(1, 1000))
+    run("-i", tmp_path / "a.mkv", "-vf", "trim=end_frame=2", "-c:a", "copy", tmp_path / "two.mkv")
+    video = require_video(probe(tmp_path / "two.mkv"))
+    assert video.duration_s == pytest.approx(0.08)
+    with VideoReader(tmp_path / "two.mkv", video) as reader:
+        assert len(list(reader)) == 2
+
+
+@pytest.mark.parametrize(("before", "after"), [("mp4", "mkv"), ("mkv", "mp4"), ("mkv", "mov")])
+def test_a_second_camera_goes_into_other_containers(clip, sound, tmp_path, before, after):
+    clip(tmp_path / "a.mkv", n_audio=1, time_base=Fraction(1, 1000))
+    both = ("-i", tmp_path / "a.mkv", "-i", tmp_path / "a.mkv", "-map", "0:v", "-map", "1:v", "-map", "0:a")
+    run(*both, "-c", "copy", tmp_path / f"two.{before}")
+    output = tmp_path / f"out.{after}"
+    told, _, _ = dubbed(tmp_path / f"two.{before}", sound(tmp_path / "d.wav"), output)
+    assert told == [] and probe(output).streams == ("video", "audio", "audio", "video")
+
+
+def test_a_language_that_quicktime_spells_otherwise_is_kept(clip, sound, tmp_path):
+    clip(tmp_path / "a.mkv", n_audio=2, time_base=Fraction(1, 1000))
+    tags = ("-metadata:s:a:0", "language=fre", "-metadata:s:a:1", "language=deu")
+    run("-i", tmp_path / "a.mkv", "-map", "0", "-c", "copy", *tags, tmp_path / "b.mkv")
+    _, changed, _ = dubbed(tmp_path / "b.mkv", sound(tmp_path / "d.wav"), tmp_path / "out.mov")
+    assert [each.language for each in probe(tmp_path / "out.mov").audio[1:]] == ["fra", "ger"]
+    assert not any("language" in each for each in changed)
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "suffix", "told"),
+    [
+        (192_000, 1, "mp4", ["of the audio, 192000 Hz become 96000 in aac; .mov and .mkv keep them"]),
+        (48_000, 16, "mp4", ["of the audio, 16 channels become 8 in aac; .mov and .mkv keep them"]),
+        (192_000, 16, "mkv", []),
+    ],
+)
+def test_what_a_lossy_encoder_cannot_hold_of_the_dub_is_told(clip, tmp_path, rate, channels, suffix, told):
+    clip(tmp_path / "a.mkv", n_audio=1, time_base=Fraction(1, 1000))
+    tone = f"aevalsrc={'|'.join(['sin(9*t)'] * channels)}:s={rate}:d=0.4:c={channels}c"
+    run("-f", "lavfi", "-i", tone, tmp_path / "d.wav")
+    output = tmp_path / f"out.{suffix}"
+    said, _, _ = dubbed(tmp_path / "a.mkv", tmp_path / "d.wav", output)
+    assert said == told
+    made = probe(output).audio[0]
+    assert (made.channels, made.sample_rate) == ((min(channels, 8), min(rate, 96_000)) if told else (channels, rate))
+
+
+def test_a_container_without_a_place_for_marks_is_told_before_the_work(clip, sound, tmp_path):
+    clip(tmp_path / "a.mkv", time_base=Fraction(1, 1000))
+    for suffix, losses in (("ts", 1), ("avi", 0), ("mkv", 0)):
+        planned = plan_streams(tmp_path / "a.mkv", sound(tmp_path / "d.wav"), tmp_path / f"o.{suffix}")
+        assert len(planned.losses) == losses
+
+
+def test_a_sound_without_a_sample_is_said_to_have_none(clip, sound, tmp_path):
+    clip(tmp_path / "a.mkv", time_base=Fraction(1, 1000))
+    data = sound(tmp_path / "d.wav").read_bytes()
+    at = data.index(b"data")
+    (tmp_path / "none.wav").write_bytes(data[: at + 4] + bytes(4))
+    with pytest.raises(InputError, match="has no samples"):
+        plan_streams(tmp_path / "a.mkv", tmp_path / "none.wav", tmp_path / "o.mkv")
