@@ -11,6 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError
 from lipdub.media.clocks import JUMP_S, Clock
@@ -20,6 +23,8 @@ from lipdub.media.probe import FORMATS, MediaInfo, file_url, probe, read_clocks
 _W64 = bytes.fromhex("2e91cf11a5d628db04c10000"), bytes.fromhex("f3acd3118cd100c04f8edb8a")  # of riff, of other chunks
 _UNKNOWN_LENGTHS = (0, (1 << 32) - 1)  # and all that no disc holds
 _FREE = ("mpegts", "mpeg")  # clocks that mean nothing behind a joint; FFmpeg joins them
+_SYNC, _PADDING = 0x47, 8191  # of a transport stream: first byte of each packet, packets that hold nothing
+_CLOSE = 4  # packets
 _LEAP_S = 10.0  # from which on FFmpeg does
 _MUXERS = {"mpegts": "mpegts", "flv": "flv", "mpeg": "vob"}  # by demuxer; all else goes into Matroska
 
@@ -45,7 +50,8 @@ def on_one_clock(
     """
     info, clocks = probe(video, config), read_clocks(video)
     joints, leap = _joints(info, clocks), _leap(info, clocks)
-    if not joints and leap is None:
+    joined = leap is not None or _joined(video, info, clocks)
+    if not joints and not joined:
         return video, clocks, []
     where = "; ".join(f"{clock.joint_s:.3f} s ({clock.jump_s:.3f} s back)" for clock in joints.values())
     target = place("one_clock")
@@ -65,6 +71,8 @@ def on_one_clock(
             "cut the video there, or write it anew: ffmpeg -i FILE -c:v libx264 -crf 12 -c:a flac WHOLE.mkv",
         )
     notes = [f"the video's clock goes back at {where}: what follows is put behind what is before"] if joints else []
+    if joined and leap is None and not joints:
+        notes.append("the video was joined from several recordings; they are read as one")
     if leap is not None:
         what = "joined: what follows is put behind what is before"
         if max(clock.leap_s for clock in clocks.values()) > leap.leap_s / 2:
@@ -85,6 +93,46 @@ def _leap(info: MediaInfo, clocks: dict[int, Clock]) -> Clock | None:
         return None
     far = len(known) > 1 and min(clock.leap_s for clock in known) > _LEAP_S
     return known[0] if far or any(clock.torn for clock in known) else None
+
+
+def _joined(video: Path, info: MediaInfo, clocks: dict[int, Clock]) -> bool:
+    """Whether packets are marked as incomplete because recordings, whose counters begin anew, were put together.
+
+    Where packets were lost, counters break off anywhere. At a joint, every one of them goes on with the beginning of a
+    picture, sound or table, and behind a new table of programs, or just before it.
+    """
+    if info.format != "mpegts" or all(clock.damaged_s is None for clock in _main(info, clocks).values()):
+        return False
+    data = np.memmap(video, np.uint8, "r")
+    for size, start in ((188, 0), (192, 4)):  # the second: camcorders, discs
+        n = (len(data) - start) // size
+        heads = np.array(data[start : start + n * size].reshape(n, size)[:, :6])
+        if n > 1 and (heads[:, 0] == _SYNC).all():
+            return _begin_anew(heads)
+    return False
+
+
+def _begin_anew(heads: NDArray[np.uint8]) -> bool:
+    """Whether all counters that break off begin anew, that of the tables too.
+
+    Args:
+        heads: first bytes of each packet, (n, 6).
+    """
+    ids = (heads[:, 1] & 31).astype(np.uint16) << 8 | heads[:, 2]
+    begins, full = (heads[:, 1] & 64) > 0, (heads[:, 3] & 16) > 0
+    signalled = ((heads[:, 3] & 32) > 0) & (heads[:, 4] > 0) & ((heads[:, 5] & 128) > 0)
+    tables = np.flatnonzero(ids == 0)
+    anew = False
+    for each in np.unique(ids[ids != _PADDING]):
+        places = np.flatnonzero((ids == each) & full)
+        steps = np.diff(heads[places, 3] & 15) % 16  # of 0: a packet may be sent twice
+        broken = (steps > 1) & ~signalled[places[1:]]
+        before, after = places[:-1][broken], places[1:][broken]
+        behind_table = np.searchsorted(tables, after + _CLOSE) > np.searchsorted(tables, before, "right")
+        if not (begins[after] & (behind_table | (each == 0))).all():
+            return False
+        anew = anew or (each == 0 and bool(broken.any()))
+    return anew
 
 
 def _main(info: MediaInfo, clocks: dict[int, Clock]) -> dict[int, Clock]:

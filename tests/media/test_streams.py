@@ -84,6 +84,30 @@ def test_joined_recordings_whose_clock_leaps_are_read(clip, sound, tmp_path, off
     assert ends == pytest.approx([lasts_s] * 3, abs=0.15)
 
 
+@pytest.mark.parametrize("suffix", ["ts", "m2ts"])
+def test_segments_whose_clock_goes_on_are_read(clip, sound, tmp_path, suffix):
+    """As downloaded, one behind another: only the counters of their packets begin anew."""
+    clip(tmp_path / "a.ts", n_audio=1, n_frames=40, time_base=Fraction(1, 90000))
+    disc = ("-mpegts_m2ts_mode", int(suffix == "m2ts"))
+    for name, offset_s in (("one", 0), ("two", 1.6)):
+        run("-i", tmp_path / "a.ts", "-c", "copy", "-output_ts_offset", offset_s, *disc, tmp_path / f"{name}.{suffix}")
+    joined = tmp_path / f"joined.{suffix}"
+    joined.write_bytes(b"".join((tmp_path / f"{name}.{suffix}").read_bytes() for name in ("one", "two")))
+    assert any(clock.damaged_s is not None for clock in read_clocks(joined).values())
+    output = tmp_path / "out.mp4"
+    told, _, n_frames = dubbed(joined, sound(tmp_path / "d.wav", 3.2), output)
+    assert n_frames == 80 and "joined from several recordings" in told[0]
+    assert [read_clocks(output)[each.index].end_s for each in probe(output).audio] == pytest.approx([3.2, 3.2], abs=0.1)
+
+
+@pytest.mark.parametrize("first", range(20, 60, 8))
+def test_lost_packets_are_no_joint(clip, tmp_path, first):
+    clip(tmp_path / "a.ts", n_audio=1, n_frames=40, time_base=Fraction(1, 90000))
+    data = (tmp_path / "a.ts").read_bytes()
+    (tmp_path / "lost.ts").write_bytes(data[: first * 188] + data[(first + 3) * 188 :])
+    assert on_one_clock(tmp_path / "lost.ts", tmp_path.joinpath, MediaConfig())[0] == tmp_path / "lost.ts"
+
+
 def test_a_hole_in_the_sound_alone_is_no_joint(clip, sound, tmp_path):
     clip(tmp_path / "a.ts", n_audio=1, n_frames=40, time_base=Fraction(1, 90000))
     run("-i", tmp_path / "a.ts", "-c", "copy", "-bsf:a", "noise=drop=between(pts*tb\\,1.8\\,2.3)", tmp_path / "hole.ts")
