@@ -20,7 +20,7 @@ from av.stream import Disposition
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError
 from lipdub.media.atomic import AtomicOutput, verify
-from lipdub.media.boxes import drop_eyes
+from lipdub.media.boxes import drop_eyes, insert_boxes
 from lipdub.media.containers import Container, Item, container_of, disposition_words, encoder_options, movie_clock
 from lipdub.media.disclosure import folded, read_marks
 from lipdub.media.ffmpeg import ffmpeg_binary, run
@@ -104,8 +104,11 @@ def remux(plan: RemuxPlan, config: MediaConfig | None = None) -> list[str]:
     finally:
         for number in range(len(streams.items)):
             _cover(plan.output, number).unlink(missing_ok=True)
-    if container_of(plan.output).is_mov and require_video(plan.source_info).spatial:
+    spatial = require_video(plan.source_info).spatial
+    if spatial and container_of(plan.output).is_mov:
         drop_eyes(plan.output)
+        if container_of(plan.output).muxer == "mov":  # there, FFmpeg writes only those
+            insert_boxes(plan.output, spatial)
     warnings += [f"{item.kind} stream {item.index} ({item.codec}) cannot be copied by FFmpeg" for item in left_out]
     _check_streams(plan, streams, [item for item in streams.items if item not in left_out])
     if plan.language is not None and probe(plan.output).audio[0].language in (None, "und"):
@@ -168,7 +171,8 @@ def arguments(plan: RemuxPlan, planned: StreamPlan, items: Sequence[Item], confi
     own_keys = container.tags and not (container.is_mov and any(item.kind == "picture" for item in items))
     if container.is_mov:
         # QuickTime's key list takes any tag, but FFmpeg then leaves cover art out; `_tags` knows another way.
-        options["movflags"] = "+faststart+use_metadata_tags" if own_keys else "+faststart"
+        fast = "" if container.muxer == "mov" and source.spatial else "+faststart"  # marks go into an index at the end
+        options["movflags"] = fast + "+use_metadata_tags" * own_keys
 
     def build(tags: dict[str, str]) -> list[str]:
         target = ffmpeg.output(*streams, file_url(plan.output), **options, **tags, f=container.muxer)
@@ -208,7 +212,7 @@ def _picture_options(plan: RemuxPlan, container: Container, shown: FileDetails, 
     options = {"c:0": "copy", "disposition:0": disposition_words(flags)}
     if container.is_mov and made.codec == "hevc":
         options["tag:0"] = "hvc1"  # what Apple's players insist on
-    if container.is_mov and source.spatial:
+    if container.muxer == "mp4" and source.spatial:
         options["strict"] = "unofficial"  # else its marks are left out
     before, after = shown.of(source.index), read_details(plan.picture, config).of(0)
     asked = []
