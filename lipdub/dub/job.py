@@ -24,6 +24,7 @@ from lipdub.media.c2pa import Signing
 from lipdub.media.caption import Caption
 from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.language import language_code
+from lipdub.media.mend import with_length
 from lipdub.media.probe import Ending
 from lipdub.media.source import Source, open_source
 from lipdub.media.streams import StreamPlan, plan_streams
@@ -126,6 +127,7 @@ def open_job(
         InputError, OutputError, SetupError, WeightsError: what cannot be used.
     """
     config = adjusted(config, options)
+    audio = with_length(audio, scratch)
     retimed = on_new_times(open_source(video, config.media, scratch), audio, output, options, scratch)
     source, options = retimed.source, retimed.options
     streams = plan_streams(

@@ -14,8 +14,10 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 
 from lipdub.config import MediaConfig
+from lipdub.errors import InputError
 from lipdub.media.boxes import unusual_boxes
 from lipdub.media.containers import Item
+from lipdub.media.language import language_code
 from lipdub.media.probe import UNSPECIFIED, codec_of, is_timeline, kind_of, layout_name, open_input
 from lipdub.media.stream_details import CHROMA, RANGES, FileDetails, read_details
 
@@ -169,7 +171,7 @@ def _picture(pair: _Pair, before: FileDetails, after: FileDetails) -> list[str]:
     for what, name in (("primaries", "color_primaries"), ("transfer", "color_trc"), ("matrix", "colorspace")):
         one, other = (int(getattr(each.codec_context, name)) for each in (old, new))
         facts[f"colour {what}"] = ("" if one == UNSPECIFIED else one, other)
-    facts["language"] = [each.language or "und" for each in (old, new)]
+    facts["language"] = [_language(each) for each in (old, new)]
     return [
         f"{what} of the picture: {was} became {now or 'untold'}"
         for what, (was, now) in facts.items()
@@ -196,13 +198,21 @@ def _first_pictures(stream: av.VideoStream) -> set[str]:
 def _stream(pair: _Pair) -> list[str]:
     old, new = pair.old, pair.new
     facts: dict[str, Sequence[object]] = {"": (codec_of(old), codec_of(new))}
-    facts["language "] = [each.language or "und" for each in (old, new)]
+    facts["language "] = [_language(each) for each in (old, new)]
     if isinstance(old, av.AudioStream) and isinstance(new, av.AudioStream):
         facts["rate "] = [f"{each.codec_context.sample_rate} Hz" for each in (old, new)]
         facts["channels "] = (layout_name(old.codec_context.layout), layout_name(new.codec_context.layout))
     return [
         f"{pair.name}: {what}{was} became {now}" for what, (was, now) in facts.items() if was not in (None, "und", now)
     ]
+
+
+def _language(stream: av.stream.Stream) -> str:
+    """Its code; one, where a language has two."""
+    try:
+        return language_code(stream.language or "und")
+    except InputError:
+        return stream.language or "und"
 
 
 def _flags(pair: _Pair) -> list[str]:

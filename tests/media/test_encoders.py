@@ -1,5 +1,7 @@
 """What the one encode keeps of a picture's kind, and what it refuses or tells when it cannot."""
 
+import shlex
+import subprocess
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +16,7 @@ from lipdub.errors import OutputError, SetupError
 from lipdub.media.clip import write_clip
 from lipdub.media.containers import container_of
 from lipdub.media.encoders import HARDWARE, choose_encoding, hardware_here
+from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.planes import components
 from lipdub.media.preview_writer import SAMPLE_RATE, PreviewWriter
 from lipdub.media.probe import probe, require_video
@@ -40,6 +43,13 @@ def rgb(path, matrix=5):
             frame.reformat(format="rgb24", src_colorspace=matrix, dst_color_range=2).to_ndarray().astype(int)
             for frame in container.decode(video=0)
         ]
+
+
+def advised(remedy, path):
+    """Runs the command that a remedy ends with."""
+    words = shlex.split(remedy[remedy.index("ffmpeg ") :])
+    words = [str(path) if word == "FILE" else word for word in words]
+    subprocess.run([ffmpeg_binary(), "-v", "error", "-y", *words[1:]], check=True, cwd=path.parent)
 
 
 def test_alpha_is_kept(frame, tmp_path):
@@ -70,14 +80,16 @@ def test_alpha_is_kept(frame, tmp_path):
         ("ffv1", "yuva420p", "a.mkv", "b.mp4"),
         ("prores_ks", "yuva444p10le", "a.mov", "b.mp4"),
         ("libvpx-vp9", "yuva420p", "a.webm", "b.webm"),
+        ("libvpx-vp9", "yuva420p", "a.webm", "b.mov"),  # FFmpeg's own decoder leaves it out
     ],
 )
 def test_alpha_that_would_be_lost_is_refused(clip, tmp_path, codec, pix_fmt, source, output):
     clip(tmp_path / source, codec=codec, pix_fmt=pix_fmt, n_frames=2, time_base=Fraction(1, 1000))
     with pytest.raises(OutputError, match="transparency") as caught:
         encode(tmp_path / source, tmp_path / "c", output=tmp_path / output)
-    assert "ffmpeg -i FILE" in caught.value.remedy
     assert not (tmp_path / "c").exists()
+    advised(caught.value.remedy, tmp_path / source)
+    assert not encode(tmp_path / "OPAQUE.mkv", tmp_path / "c", output=tmp_path / output).losses
 
 
 def test_alpha_goes_into_prores_where_the_container_has_it(clip, tmp_path):
@@ -107,7 +119,19 @@ def test_fields_are_kept_or_refused(tmp_path, codec):
     for output, options in (("c.webm", {}), ("c.mp4", {"codec": "hevc"})):
         with pytest.raises(OutputError, match="interlaced") as caught:
             encode(tmp_path / "a.mkv", tmp_path / "c", output=tmp_path / output, **options)
-        assert "bwdif" in caught.value.remedy
+    advised(caught.value.remedy, tmp_path / "a.mkv")
+    encode(tmp_path / "PLAIN.mkv", tmp_path / "c", output=tmp_path / "c.webm")
+
+
+@pytest.mark.parametrize("suffix", ["ts", "avi"])
+def test_a_turned_picture_is_refused_where_nothing_says_so(clip, tmp_path, suffix):
+    clip(tmp_path / "a.mov", rotation=90, size=(64, 48))
+    with pytest.raises(OutputError, match="no place for how the picture is to be turned") as caught:
+        encode(tmp_path / "a.mov", tmp_path / "c", output=tmp_path / f"b.{suffix}")
+    advised(caught.value.remedy, tmp_path / "a.mov")
+    encode(tmp_path / "TURNED.mkv", tmp_path / "c", output=tmp_path / f"b.{suffix}")
+    made = require_video(probe(tmp_path / "c"))
+    assert (made.width, made.height, made.is_turned) == (48, 64, False)
 
 
 @pytest.mark.parametrize(("codec", "pix_fmt", "suffix"), [("png", "rgb24", "mov"), ("ffv1", "bgr0", "mkv")])

@@ -293,7 +293,7 @@ SHAPES = {
 EYES = {"top and bottom": b"\1", "side by side": b"\2", "": b""}
 
 
-@pytest.mark.parametrize("suffix", ["mp4", "mkv", "webm"])
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "webm"])
 @pytest.mark.parametrize(("eyes", "shape"), [*zip(EYES, SHAPES, strict=True)])
 def test_marks_of_stereoscopic_and_spherical_video_are_carried(
     dubbed: Callable[..., Any], tmp_path: Path, suffix: str, eyes: str, shape: str
@@ -310,7 +310,7 @@ def test_marks_of_stereoscopic_and_spherical_video_are_carried(
     assert after["video 0", "side data", "spherical mapping"] == before["video 0", "side data", "spherical mapping"]
     assert after.get(("video 0", "side data", "stereo 3d"), "").startswith(eyes)
     assert not [each for each in told if "pherical" in each or "tereo" in each]
-    if suffix == "mp4":
+    if suffix in ("mp4", "mov"):
         data = output.read_bytes()
         assert data.count(b"sv3d") == 1 and boxes[-16:] in data  # the same projection, to the byte
         assert b"vexu" not in data  # which says that there are two pictures, one for each eye
@@ -354,10 +354,12 @@ def test_boxes_that_ffmpeg_does_not_know_are_told(dubbed: Callable[..., Any], tm
     assert [each for each in told if "box" in each] == [f"box uuid {uuid.hex()} of the file", "box LENS of the file"]
 
 
-def test_marks_that_a_container_cannot_hold_are_told(dubbed: Callable[..., Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["ts", "avi"])
+def test_marks_that_a_container_cannot_hold_are_told(dubbed: Callable[..., Any], tmp_path: Path, suffix: str) -> None:
     source = tmp_path / "a.mp4"
     ffmpeg("-v", "error", *PICTURE.split(), *H264.split(), source)
     insert_boxes(source, box(b"st3d", b"\2") + spherical((0, 0, 0), box(b"equi", bytes(16))))
-    dub = dubbed(source, tone(tmp_path), tmp_path / "out.ts")
+    dub = dubbed(source, tone(tmp_path), tmp_path / f"out.{suffix}")
     told = dub.told + dub.changed
-    assert any(each.startswith("Spherical Mapping of the picture: equirectangular") for each in told), told
+    for mark in ("Spherical Mapping of the picture: equirectangular", "Stereo 3D of the picture: side by side"):
+        assert any(each.startswith(mark) for each in told), told

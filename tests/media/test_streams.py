@@ -15,9 +15,11 @@ from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError
 from lipdub.media import mux as module
 from lipdub.media.audio import load_audio
+from lipdub.media.clocks import _clock, _signed
 from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.mend import on_one_clock
 from lipdub.media.probe import probe, read_clocks, require_video
+from lipdub.media.streams import plan_streams
 from lipdub.media.video import VideoReader
 
 
@@ -37,6 +39,53 @@ def test_joined_recordings_are_put_on_one_clock(clip, sound, dubbed, tmp_path, s
         times = [frame.time_s for frame in reader]
     assert times[-1] - times[0] == pytest.approx(3.16, abs=0.1) and np.diff(times).max() < 0.15
     assert [read_clocks(output)[each.index].end_s > 3.0 for each in info.audio] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("offset_s", "lasts_s", "said"), [(99, 3.2, "put behind"), (4, 6.9, "picture before is shown")]
+)
+def test_joined_recordings_whose_clock_leaps_are_read(clip, sound, dubbed, tmp_path, offset_s, lasts_s, said):
+    clip(tmp_path / "a.ts", n_audio=1, n_frames=40, time_base=Fraction(1, 90000))
+    run("-i", tmp_path / "a.ts", "-c", "copy", "-output_ts_offset", offset_s, tmp_path / "b.ts")
+    (tmp_path / "two.ts").write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
+    output = tmp_path / "out.mp4"
+    told, _, n_frames = dubbed(tmp_path / "two.ts", sound(tmp_path / "d.wav", lasts_s), output)
+    assert n_frames == 80 and "clock leaps" in told[0] and said in told[0]
+    info = probe(output)
+    with VideoReader(output, require_video(info)) as reader:
+        times = [frame.time_s for frame in reader]
+    ends = [times[-1], *(read_clocks(output)[each.index].end_s for each in info.audio)]
+    assert ends == pytest.approx([lasts_s] * 3, abs=0.15)
+
+
+@pytest.mark.parametrize("suffix", ["ts", "m2ts"])
+def test_segments_whose_clock_goes_on_are_read(clip, sound, dubbed, tmp_path, suffix):
+    """As downloaded, one behind another: only the counters of their packets begin anew."""
+    clip(tmp_path / "a.ts", n_audio=1, n_frames=40, time_base=Fraction(1, 90000))
+    disc = ("-mpegts_m2ts_mode", int(suffix == "m2ts"))
+    for name, offset_s in (("one", 0), ("two", 1.6)):
+        run("-i", tmp_path / "a.ts", "-c", "copy", "-output_ts_offset", offset_s, *disc, tmp_path / f"{name}.{suffix}")
+    joined = tmp_path / f"joined.{suffix}"
+    joined.write_bytes(b"".join((tmp_path / f"{name}.{suffix}").read_bytes() for name in ("one", "two")))
+    assert any(clock.damaged_s is not None for clock in read_clocks(joined).values())
+    output = tmp_path / "out.mp4"
+    told, _, n_frames = dubbed(joined, sound(tmp_path / "d.wav", 3.2), output)
+    assert n_frames == 80 and "joined from several recordings" in told[0]
+    assert [read_clocks(output)[each.index].end_s for each in probe(output).audio] == pytest.approx([3.2, 3.2], abs=0.1)
+
+
+@pytest.mark.parametrize("first", range(20, 60, 8))
+def test_lost_packets_are_no_joint(clip, tmp_path, first):
+    clip(tmp_path / "a.ts", n_audio=1, n_frames=40, time_base=Fraction(1, 90000))
+    data = (tmp_path / "a.ts").read_bytes()
+    (tmp_path / "lost.ts").write_bytes(data[: first * 188] + data[(first + 3) * 188 :])
+    assert on_one_clock(tmp_path / "lost.ts", tmp_path.joinpath, MediaConfig())[0] == tmp_path / "lost.ts"
+
+
+def test_a_hole_in_the_sound_alone_is_no_joint(clip, sound, tmp_path):
+    clip(tmp_path / "a.ts", n_audio=1, n_frames=40, time_base=Fraction(1, 90000))
+    run("-i", tmp_path / "a.ts", "-c", "copy", "-bsf:a", "noise=drop=between(pts*tb\\,1.8\\,2.3)", tmp_path / "hole.ts")
+    assert on_one_clock(tmp_path / "hole.ts", tmp_path.joinpath, MediaConfig())[0] == tmp_path / "hole.ts"
 
 
 def test_a_clock_that_cannot_be_mended_is_refused_before_the_work(clip, tmp_path, monkeypatch):
@@ -244,3 +293,99 @@ def test_two_runs_give_the_same_bytes(dubbed, clip, sound, frame, tmp_path, suff
         dubbed(tmp_path / "b.mkv", audio, tmp_path / name / f"out.{suffix}")
         made.add((tmp_path / name / f"out.{suffix}").read_bytes())
     assert len(made) == 1
+
+
+@pytest.mark.parametrize("pix_fmt", ["gray", "bgr0", "yuvj420p"])
+@pytest.mark.parametrize("suffix", ["mkv", "mov"])
+def test_pictures_of_the_whole_scale_look_as_they_did(clip, sound, dubbed, tmp_path, pix_fmt, suffix):
+    """Grey and RGB have no range of their own, YUV has, which stream and header must tell alike."""
+    codec = {"gray": "ffv1", "bgr0": "ffv1", "yuvj420p": "mjpeg"}[pix_fmt]
+    clip(tmp_path / "a.mkv", pix_fmt=pix_fmt, codec=codec, n_frames=5, still=True)
+    output = tmp_path / f"out.{suffix}"
+    dubbed(tmp_path / "a.mkv", sound(tmp_path / "d.wav", 0.2), output)
+    before, after = (next(av.open(str(path)).decode(video=0)) for path in (tmp_path / "a.mkv", output))
+    pixels = [frame.to_ndarray(format="rgb24").astype(int) for frame in (before, after)]
+    assert np.abs(pixels[0] - pixels[1]).mean() < 2
+    run("-i", output, "-map", "v", "-c", "copy", tmp_path / "bare.ts")  # its header tells no range
+    bare = next(av.open(str(tmp_path / "bare.ts")).decode(video=0))
+    assert (int(bare.color_range) == 2) == (int(after.color_range) == 2) == (pix_fmt != "bgr0")
+
+
+def test_an_empty_packet_of_theora_shows_the_picture_before_on(clip, tmp_path):
+    clip(tmp_path / "a.mkv", n_frames=6, still=True, codec="libvpx-vp9")
+    run("-i", tmp_path / "a.mkv", "-c:v", "libtheora", "-q:v", "3", tmp_path / "a.ogv")  # of equal pictures
+    with av.open(str(tmp_path / "a.ogv")) as container:
+        sizes = [packet.size for packet in container.demux(video=0) if packet.pts is not None]
+    assert len(sizes) == 6 and 0 in sizes
+    with VideoReader(tmp_path / "a.ogv", require_video(probe(tmp_path / "a.ogv"))) as reader:
+        assert len(list(reader)) == 6 - sizes.count(0)
+
+
+def test_what_an_ogg_file_cuts_off_its_end_is_no_length_of_a_day():
+    rows = [(0, 0, 128, False, False), (128, 128, _signed((1 << 32) - 28), False, False)]
+    clock = _clock(rows, Fraction(1, 100), 0.0)
+    assert clock.end_s == 1.28 and _signed((1 << 31) + 7) == (1 << 31) + 7
+
+
+def test_a_picture_that_ends_long_before_the_sound_is_not_cut_short(clip, tmp_path):
+    """FFmpeg gives the file's length for that of the picture's two."""
+    clip(tmp_path / "a.mkv", n_audio=1, n_frames=50, time_base=Fraction(1, 1000))
+    run("-i", tmp_path / "a.mkv", "-vf", "trim=end_frame=2", "-c:a", "copy", tmp_path / "two.mkv")
+    video = require_video(probe(tmp_path / "two.mkv"))
+    assert video.duration_s == pytest.approx(0.08)
+    with VideoReader(tmp_path / "two.mkv", video) as reader:
+        assert len(list(reader)) == 2
+
+
+@pytest.mark.parametrize(("before", "after"), [("mp4", "mkv"), ("mkv", "mp4"), ("mkv", "mov")])
+def test_a_second_camera_goes_into_other_containers(clip, sound, dubbed, tmp_path, before, after):
+    clip(tmp_path / "a.mkv", n_audio=1, time_base=Fraction(1, 1000))
+    both = ("-i", tmp_path / "a.mkv", "-i", tmp_path / "a.mkv", "-map", "0:v", "-map", "1:v", "-map", "0:a")
+    run(*both, "-c", "copy", tmp_path / f"two.{before}")
+    output = tmp_path / f"out.{after}"
+    told, _, _ = dubbed(tmp_path / f"two.{before}", sound(tmp_path / "d.wav"), output)
+    assert told == [] and probe(output).streams == ("video", "audio", "audio", "video")
+
+
+def test_a_language_that_quicktime_spells_otherwise_is_kept(clip, sound, dubbed, tmp_path):
+    clip(tmp_path / "a.mkv", n_audio=2, time_base=Fraction(1, 1000))
+    tags = ("-metadata:s:a:0", "language=fre", "-metadata:s:a:1", "language=deu")
+    run("-i", tmp_path / "a.mkv", "-map", "0", "-c", "copy", *tags, tmp_path / "b.mkv")
+    _, changed, _ = dubbed(tmp_path / "b.mkv", sound(tmp_path / "d.wav"), tmp_path / "out.mov")
+    assert [each.language for each in probe(tmp_path / "out.mov").audio[1:]] == ["fra", "ger"]
+    assert not any("language" in each for each in changed)
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "suffix", "told"),
+    [
+        (192_000, 1, "mp4", ["of the audio, 192000 Hz become 96000 in aac; .mov and .mkv keep them"]),
+        (48_000, 16, "mp4", ["of the audio, 16 channels become 8 in aac; .mov and .mkv keep them"]),
+        (192_000, 16, "mkv", []),
+    ],
+)
+def test_what_a_lossy_encoder_cannot_hold_of_the_dub_is_told(clip, dubbed, tmp_path, rate, channels, suffix, told):
+    clip(tmp_path / "a.mkv", n_audio=1, time_base=Fraction(1, 1000))
+    tone = f"aevalsrc={'|'.join(['sin(9*t)'] * channels)}:s={rate}:d=0.4:c={channels}c"
+    run("-f", "lavfi", "-i", tone, tmp_path / "d.wav")
+    output = tmp_path / f"out.{suffix}"
+    said, _, _ = dubbed(tmp_path / "a.mkv", tmp_path / "d.wav", output)
+    assert said == told
+    made = probe(output).audio[0]
+    assert (made.channels, made.sample_rate) == ((min(channels, 8), min(rate, 96_000)) if told else (channels, rate))
+
+
+def test_a_container_without_a_place_for_marks_is_told_before_the_work(clip, sound, tmp_path):
+    clip(tmp_path / "a.mkv", time_base=Fraction(1, 1000))
+    for suffix, losses in (("ts", 1), ("avi", 0), ("mkv", 0)):
+        planned = plan_streams(tmp_path / "a.mkv", sound(tmp_path / "d.wav"), tmp_path / f"o.{suffix}")
+        assert len(planned.losses) == losses
+
+
+def test_a_sound_without_a_sample_is_said_to_have_none(clip, sound, tmp_path):
+    clip(tmp_path / "a.mkv", time_base=Fraction(1, 1000))
+    data = sound(tmp_path / "d.wav").read_bytes()
+    at = data.index(b"data")
+    (tmp_path / "none.wav").write_bytes(data[: at + 4] + bytes(4))
+    with pytest.raises(InputError, match="has no samples"):
+        plan_streams(tmp_path / "a.mkv", tmp_path / "none.wav", tmp_path / "o.mkv")
