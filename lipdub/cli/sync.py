@@ -133,7 +133,7 @@ def sync(
             run = plan_sync if dry_run else sync_video
             done = run(source, speech, target, options, config=config, on_event=on_event)
             if strict and done.warnings:
-                what = f"finished, but with {len(done.warnings)} warnings"
+                what = f"finished, but with {len(done.warnings)} warning{'s' * (len(done.warnings) > 1)}"
                 raise StrictError(what, f"the first: {done.warnings[0]}")
     if isinstance(done, SyncPlan):
         if not json_:

@@ -113,7 +113,8 @@ def plan_faces(
         face: whom to dub, where there are no `speakers`.
         speakers: whom to dub with which audio; the number of each is its jobs' `voice`.
         score_speakers: compares mouths with the video's own audio; called only if a face is "speaking".
-        silent: (F,) of each voice, where it is silent: there a mouth that does not speak in the video is left alone.
+        silent: (F,) of each voice, where it is silent: there, and where another of its faces speaks in the video, a
+            mouth that does not speak in the video is left alone. None: all are dubbed.
 
     Raises:
         InputError: overlapping turns of one face.
@@ -127,8 +128,8 @@ def plan_faces(
     for voice, one in enumerate(selected):
         parts = _parts(one, faces, source, scores)
         n_selected += len(parts)
-        voice_silent = None if silent is None else silent[voice]
-        jobs += [_job(track, faces, config, when, voice, voice_silent) for track, when in parts]
+        may_rest = [None] * len(parts) if silent is None else _may_rest(parts, faces, config, silent[voice])
+        jobs += [_job(*part, faces, config, voice, may) for part, may in zip(parts, may_rest, strict=True)]
     rests = tuple(sorted((rest for job in jobs for rest in job.rests), key=lambda rest: rest.first_s))
     jobs = sorted((job for job in jobs if job.weight.any()), key=lambda job: job.track.first)
     if not jobs:
@@ -330,15 +331,33 @@ def _middles(starts: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
     return middles
 
 
+def _may_rest(
+    parts: Sequence[tuple[Track, NDArray[np.bool_]]], faces: FaceTracks, config: Config, silent: NDArray[np.bool_]
+) -> list[NDArray[np.bool_]]:
+    """(F,) for each face of a voice: where it may be left alone, as the voice is silent or another of them speaks."""
+    speaks = np.zeros((len(parts), len(silent)), bool)
+    for row, (track, when) in zip(speaks, parts, strict=True):
+        span, rate = slice(track.frames.start, track.frames.stop), frame_rate_of(faces.times_s)
+        still, _ = resting(_shapes(track, faces, config), np.ones(len(track.landmarks), bool), rate)
+        row[span] = ~still & when[span] & usable_rows(track, config.face)
+    return [silent | (speaks.sum(0) > row) for row in speaks]
+
+
+def _shapes(track: Track, faces: FaceTracks, config: Config) -> NDArray[np.float32]:
+    """(T, 8) of the mouth in the video, less its shape at rest."""
+    shapes = relative_shape(mouth_shape(track.landmarks), faces.references[track.id].rest)
+    return smooth_shapes(shapes, frame_rate_of(faces.times_s), config.sync.smooth_s)
+
+
 def _job(
     track: Track,
+    when: NDArray[np.bool_],
     faces: FaceTracks,
     config: Config,
-    when: NDArray[np.bool_],
     voice: int,
-    silent: NDArray[np.bool_] | None,
+    may_rest: NDArray[np.bool_] | None,
 ) -> FaceJob:
-    """`when` (F,): the frames in which it is dubbed; `silent` (F,): those in which its sound is, if that counts."""
+    """`when` (F,): the frames in which it is dubbed; `may_rest` (F,): those in which a still mouth is left alone."""
     own_times = faces.times_s[track.first : track.first + len(track.landmarks)]
     generator = config.generator
     matrices = crop_matrices(track.landmarks, own_times, config.face, generator.size, margin=generator.margin)
@@ -346,10 +365,10 @@ def _job(
     usable = usable_rows(track, config.face) & when[rows]
     references = faces.references[track.id]
     rate = frame_rate_of(faces.times_s)
-    shapes = smooth_shapes(relative_shape(mouth_shape(track.landmarks), references.rest), rate, config.sync.smooth_s)
+    shapes = _shapes(track, faces, config)
     rests: tuple[Rest, ...] = ()
-    if silent is not None:
-        rest, stillness = resting(shapes, silent[rows], rate)
+    if may_rest is not None:
+        rest, stillness = resting(shapes, may_rest[rows], rate)
         rest &= usable
         usable &= ~rest
         rests = tuple(_rests(track, rest, stillness, faces.starts_s[rows]))
