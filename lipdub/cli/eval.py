@@ -188,6 +188,8 @@ def eval_(
     config = load_config(None, set_ or ())
     if clips is None:
         clips, dataset, output = _by_default(dataset, output)
+    if not clips.exists():
+        raise InputError(f"cannot open {clips}: no such file or folder", "check the path")
     mode = Mode(json_=json_, quiet=quiet, strict=strict)
     if clips.is_file() and audio is None:
         if videos:
@@ -290,7 +292,7 @@ def _output(output: Path | None, table: Table | None, runs: Path | None) -> Path
     if (table is None) != (runs is None):
         raise typer.BadParameter("--table and --runs belong together", param_hint="--table")
     if output is None:
-        raise typer.BadParameter("the table needs a folder for its results", param_hint="--output")
+        raise typer.BadParameter("give a folder for the results: -o judged", param_hint="--output")
     return output
 
 

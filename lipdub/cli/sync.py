@@ -125,7 +125,8 @@ def sync(
     config = settings.config_of(files_of(ctx), set_ or (), quality)
     with sound_from(audio) as speech, film_to(output, config.media) as target:
         if report is not None:
-            AtomicOutput(report, overwrite=options.overwrite, inputs=(video, speech, target)).check()
+            others = [each for each in (target, options.compare, options.overlay) if each is not None]
+            AtomicOutput(report, overwrite=options.overwrite, inputs=(video, speech), others=others).check()
         with (
             _excerpt(video, speech, options, config, preview_s) as (source, speech, options),
             console.progress(json_lines=json_, quiet=quiet) as on_event,

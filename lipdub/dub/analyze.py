@@ -134,7 +134,7 @@ def plan_faces(
     jobs = sorted((job for job in jobs if job.weight.any()), key=lambda job: job.track.first)
     if not jobs:
         what = _what_was_seen(len(faces.tracks), n_selected, selected, config)
-        remedy = "give another --face, --start or --end"
+        remedy = "give another --face (`lipdub faces` lists them), --start or --end"
         if faces.turned_s is not None:
             what += f"; the face at {faces.turned_s:.2f} s lies or stands on its head"
             remedy = "turn the picture first: ffmpeg -i FILE -vf transpose=1 -c:a copy TURNED.mkv (=2: to the left)"
@@ -223,7 +223,9 @@ def track_faces(
             on_frame(frame.index + 1)
     starts_s, in_range = np.array([start for start, _ in starts]), np.array([inside for _, inside in starts], bool)
     if not in_range.any():
-        raise InputError(f"{source.path} has no frame between {start_s} s and {end_s} s", "check --start and --end")
+        asked = f"from {start_s or 0:.2f} s on" if end_s is None else f"from {start_s or 0:.2f} s to {end_s:.2f} s"
+        there = f"they are at {starts_s[0]:.2f} s to {starts_s[-1]:.2f} s" if len(starts_s) else "it has none"
+        raise InputError(f"{source.path} has no frame {asked}: {there}", "check --start and --end")
     tracks = collector.finish(shot_over=bool(in_range[-1]))
     first = int(in_range.argmax())
     return FaceTracks(
@@ -443,7 +445,7 @@ def _what_was_seen(n_tracks: int, n_selected: int, selected: Sequence[Speaker], 
         return f"the face is smaller than {config.face.min_face:.0f} pixels, or never clear"
     if n_tracks:
         values = ", ".join(dict.fromkeys(written(one.face) for one in selected))
-        return f"none of {n_tracks} faces fits --face {values}"
+        return f"{f'none of {n_tracks} faces fits' if n_tracks > 1 else 'the only face does not fit'} --face {values}"
     return (
         f"no face of at least {config.face.min_face:.0f} pixels for {config.face.min_track_s:g} s "
         f"(every {config.face.detect_every}th frame was searched, and the first of each shot)"
