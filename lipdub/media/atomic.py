@@ -44,7 +44,8 @@ class AtomicOutput:
 
     Raises:
         OutputError: on entry, before anything is written: the target exists, is a folder, an input or another output,
-            or its folder is missing or cannot be written. On exit: nothing was written, or somebody else made the target meanwhile.
+            or its folder is missing or cannot be written. On exit: nothing was written, or somebody else made the
+            target meanwhile.
         ResourceError: the disc is full.
     """
 
