@@ -47,7 +47,7 @@ def eval_(
         typer.Option(help="The speech track of dubs of one video, which --videos and --weights name or make."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for the per-clip results, clips.jsonl.")
+        Path | None, typer.Option("-o", "--output", help="Folder for the results of each clip, clips.jsonl (without CLIPS: judged).")
     ] = None,
     weights: Annotated[
         list[str] | None,
@@ -142,8 +142,8 @@ def eval_(
         ),
     ] = None,
     seconds: Annotated[float, typer.Option(min=1.0, help="How much of each video is dubbed and judged.")] = 20.0,
-    limit: Annotated[int | None, typer.Option(min=1, help="Most pictures, drawn by the seed.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the pairs.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Judge at most so many pictures, drawn by --seed.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the pairs.")] = 0,
     device: Annotated[str, typer.Option(help="auto (the fastest available), cpu, cuda, cuda:N or mps.")] = "auto",
     csv: Annotated[Path | None, typer.Option(help="Write means, intervals and differences here.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write the table and its protocol here.")] = None,

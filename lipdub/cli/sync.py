@@ -104,7 +104,7 @@ def sync(
 ) -> None:
     """Dub VIDEO with AUDIO: the same frames and streams, with new lips.
 
-    Frames without a usable face stay unchanged; nothing is shortened or shifted.
+    Frames without a usable face stay unchanged; unless you ask for it, nothing is shortened or shifted.
     """
     preview_s = parse_length(preview, "--preview")
     if output == DASH:
