@@ -84,6 +84,12 @@ class Batch:
     lips: Tensor  # (B, T, 1, S, S) 1 between the lips and a little around
     shape: Tensor  # (B, T, C)
 
+    @property
+    def unseen(self) -> Tensor:
+        """(B, T) by how much the mouth is opened wider than in any reference, at most 1, in units of SHAPE_SCALE."""
+        shown = self.reference_shapes[..., OPENINGS].mean(-1).masked_fill(~self.known, -torch.inf).amax(1, keepdim=True)
+        return (self.shape[..., OPENINGS].mean(-1) - shown).clamp(0, 1)
+
     def to(self, device: torch.device) -> Batch:
         """The same on another device."""
         return Batch(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
