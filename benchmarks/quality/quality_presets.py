@@ -1,4 +1,4 @@
-"""Cost and fidelity of `--quality fast|balanced|best` (good: sharpness and PSNR rise from each to the next).
+"""Cost and fidelity of `--quality fast|balanced|best` (good: sharpness and the rest's PSNR rise).
 
     python -m benchmarks quality_presets CLIP SOUND -o OUT [--try "--set face.detect_every=10" ...] [--record]
 

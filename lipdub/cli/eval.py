@@ -47,7 +47,10 @@ def eval_(
         typer.Option(help="The speech track of dubs of one video, which --videos and --weights name or make."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for the results of each clip, clips.jsonl (without CLIPS: judged).")
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="Folder for the results of each clip, clips.jsonl (without CLIPS: judged)."
+        ),
     ] = None,
     weights: Annotated[
         list[str] | None,
