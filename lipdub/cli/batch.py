@@ -149,7 +149,9 @@ def read_manifest(path: Path, *, device: str, weights: str, config: Config | Non
         raise InputError(
             f"{path} is not UTF-8: {error.reason} at byte {error.start}", "save it as CSV UTF-8"
         ) from error
-    except (OSError, ValueError, csv.Error) as error:
+    except OSError as error:
+        raise InputError(f"cannot open {path}: {error.strerror}", "check the path") from error
+    except (ValueError, csv.Error) as error:
         raise InputError(f"cannot read {path}: {error}", "see `lipdub batch --help` for its form") from error
     if not rows:
         raise InputError(f"{path} lists nothing", "an item has video, audio and output")

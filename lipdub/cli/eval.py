@@ -63,7 +63,9 @@ VIDEOS = _option(
 PAIRS_ONLY = _option("--pairs-only", panel=DUBS, help="Only write OUTPUT/pairs.tsv: what another tool has to dub.")
 TABLE = _option(panel=DUBS, help="4.1: the thesis' table, from the runs below --runs that are rows of it.")
 RUNS = _option(panel=DUBS, help="Folder of runs of `lipdub train`; with --table.")
-TARGET = _option("-o", "--output", panel=OUTPUT, help="Folder for the per-clip results, clips.jsonl.")
+TARGET = _option(
+    "-o", "--output", panel=OUTPUT, help="Folder for the results of each clip, clips.jsonl (without CLIPS: judged)."
+)
 CSV = _option(panel=OUTPUT, help="Write means, intervals and differences here.")
 MARKDOWN = _option(panel=OUTPUT, help="Write the table and its protocol here.")
 SET = _option("--set", panel=MEASURES, help="section.key=value, any setting of config.py.")
@@ -110,6 +112,8 @@ def eval_(
     config = load_config(None, set_ or ())
     if clips is None:
         clips, values["dataset"], output = _by_default(values.get("dataset"), output)
+    if not clips.exists():
+        raise InputError(f"cannot open {clips}: no such file or folder", "check the path")
     mode = Mode(json_=json_, quiet=quiet, strict=strict)
     if clips.is_file() and audio is None:
         if videos:
@@ -195,7 +199,7 @@ def _output(output: Path | None, table: Table | None, runs: Path | None) -> Path
     if (table is None) != (runs is None):
         raise typer.BadParameter("--table and --runs belong together", param_hint="--table")
     if output is None:
-        raise typer.BadParameter("the table needs a folder for its results", param_hint="--output")
+        raise typer.BadParameter("give a folder for the results: -o judged", param_hint="--output")
     return output
 
 

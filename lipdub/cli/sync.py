@@ -104,7 +104,7 @@ def sync(
 ) -> None:
     """Dub VIDEO with AUDIO: the same frames and streams, with new lips.
 
-    Frames without a usable face stay unchanged; nothing is shortened or shifted.
+    Frames without a usable face stay unchanged; unless you ask for it, nothing is shortened or shifted.
     """
     preview_s = parse_length(preview, "--preview")
     if output == DASH:
@@ -125,7 +125,8 @@ def sync(
     config = settings.config_of(files_of(ctx), set_ or (), quality)
     with sound_from(audio) as speech, film_to(output, config.media) as target:
         if report is not None:
-            AtomicOutput(report, overwrite=options.overwrite, inputs=(video, speech, target)).check()
+            others = [each for each in (target, options.compare, options.overlay) if each is not None]
+            AtomicOutput(report, overwrite=options.overwrite, inputs=(video, speech), others=others).check()
         with (
             _excerpt(video, speech, options, config, preview_s) as (source, speech, options),
             console.progress(json_lines=json_, quiet=quiet) as on_event,
@@ -133,7 +134,7 @@ def sync(
             run = plan_sync if dry_run else sync_video
             done = run(source, speech, target, options, config=config, on_event=on_event)
             if strict and done.warnings:
-                what = f"finished, but with {len(done.warnings)} warnings"
+                what = f"finished, but with {len(done.warnings)} warning{'s' * (len(done.warnings) > 1)}"
                 raise StrictError(what, f"the first: {done.warnings[0]}")
     if isinstance(done, SyncPlan):
         if not json_:

@@ -126,16 +126,16 @@ def frames_of(turns: Sequence[Turn], times_s: NDArray[np.float64]) -> NDArray[np
 
 
 def resting(
-    shapes: NDArray[np.floating], silent: NDArray[np.bool_], rate: float
+    shapes: NDArray[np.floating], may_rest: NDArray[np.bool_], rate: float
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Where a mouth need not be touched: it does not speak in the video, and its new sound is silent.
+    """Where a mouth need not be touched: it does not speak in the video, and its new sound does not ask for it.
 
     A mouth does not speak where its opening varies by less than STILL_RANGE within STILL_S; what is shorter than REST_S
     is not left alone.
 
     Args:
         shapes: (T, 8) of the mouth in the video, in units of SHAPE_SCALE.
-        silent: (T,) True where the new sound is silent.
+        may_rest: (T,) True where its new sound is silent, or somebody else's.
         rate: frames a second.
 
     Returns:
@@ -145,7 +145,7 @@ def resting(
     width = 2 * round(STILL_S * rate / 2) + 1
     moves = maximum_filter1d(opening, width, mode="nearest") - minimum_filter1d(opening, width, mode="nearest")
     stillness = np.clip(1 - moves / STILL_RANGE, 0, 1)
-    rest = silent & (moves < STILL_RANGE)
+    rest = may_rest & (moves < STILL_RANGE)
     edges = np.flatnonzero(np.diff(rest.astype(np.int8), prepend=0, append=0))
     for first, stop in zip(edges[::2], edges[1::2], strict=True):
         rest[first:stop] = stop - first >= REST_S * rate

@@ -114,7 +114,8 @@ def plan_faces(
         face: faces to dub, if there are no `speakers`.
         speakers: faces to dub with each audio; their numbers are the jobs' `voice`.
         score_speakers: compares mouths with the video's own audio; called only if a face is "speaking".
-        silent: (F,) of each voice, where it is silent; there, mouths that rest in the video are unchanged.
+        silent: (F,) of each voice, where it is silent; there, and where another of its faces speaks in the video,
+            mouths that rest in the video are unchanged. None: all are dubbed.
 
     Raises:
         InputError: overlapping turns of one face.
@@ -128,13 +129,13 @@ def plan_faces(
     for voice, one in enumerate(selected):
         parts = _tracks_of_speaker(one, faces, source, scores)
         n_selected += len(parts)
-        voice_silent = None if silent is None else silent[voice]
-        jobs += [_face_job(track, faces, config, when, voice, voice_silent) for track, when in parts]
+        may_rest = [None] * len(parts) if silent is None else _rest_masks(parts, faces, config, silent[voice])
+        jobs += [_face_job(*part, faces, config, voice, may) for part, may in zip(parts, may_rest, strict=True)]
     rests = tuple(sorted((rest for job in jobs for rest in job.rests), key=lambda rest: rest.first_s))
     jobs = sorted((job for job in jobs if job.weight.any()), key=lambda job: job.track.first)
     if not jobs:
         what = _why_no_face(len(faces.tracks), n_selected, selected, config)
-        remedy = "give another --face, --start or --end"
+        remedy = "give another --face (`lipdub faces` lists them), --start or --end"
         if faces.turned_s is not None:
             what += f"; the face at {faces.turned_s:.2f} s lies or stands on its head"
             remedy = "turn the picture first: ffmpeg -i FILE -vf transpose=1 -c:a copy TURNED.mkv (=2: to the left)"
@@ -223,7 +224,9 @@ def track_faces(
             on_frame(frame.index + 1)
     starts_s, in_range = np.array([start for start, _ in starts]), np.array([inside for _, inside in starts], bool)
     if not in_range.any():
-        raise InputError(f"{source.path} has no frame between {start_s} s and {end_s} s", "check --start and --end")
+        asked = f"from {start_s or 0:.2f} s on" if end_s is None else f"from {start_s or 0:.2f} s to {end_s:.2f} s"
+        there = f"they are at {starts_s[0]:.2f} s to {starts_s[-1]:.2f} s" if len(starts_s) else "it has none"
+        raise InputError(f"{source.path} has no frame {asked}: {there}", "check --start and --end")
     tracks = collector.finish(shot_over=bool(in_range[-1]))
     first = int(in_range.argmax())
     return FaceTracks(
@@ -331,15 +334,33 @@ def _frame_middles(starts: NDArray[np.float64], rate: float) -> NDArray[np.float
     return middles
 
 
+def _rest_masks(
+    parts: Sequence[tuple[Track, NDArray[np.bool_]]], faces: FaceTracks, config: Config, silent: NDArray[np.bool_]
+) -> list[NDArray[np.bool_]]:
+    """Frames (F,) in which each face of a voice may rest: the voice is silent, or another of its faces speaks."""
+    speaks = np.zeros((len(parts), len(silent)), bool)
+    for row, (track, when) in zip(speaks, parts, strict=True):
+        span, rate = slice(track.frames.start, track.frames.stop), frame_rate_of(faces.times_s)
+        still, _ = resting(_smooth_shapes_of(track, faces, config), np.ones(len(track.landmarks), bool), rate)
+        row[span] = ~still & when[span] & usable_rows(track, config.face)
+    return [silent | (speaks.sum(0) > row) for row in speaks]
+
+
+def _smooth_shapes_of(track: Track, faces: FaceTracks, config: Config) -> NDArray[np.float32]:
+    """Source mouth shapes (T, 8) of a track relative to rest, smoothed."""
+    shapes = relative_shape(mouth_shape(track.landmarks), faces.references[track.id].rest)
+    return smooth_shapes(shapes, frame_rate_of(faces.times_s), config.sync.smooth_s)
+
+
 def _face_job(
     track: Track,
+    when: NDArray[np.bool_],
     faces: FaceTracks,
     config: Config,
-    when: NDArray[np.bool_],
     voice: int,
-    silent: NDArray[np.bool_] | None,
+    may_rest: NDArray[np.bool_] | None,
 ) -> FaceJob:
-    """Job of a track, dubbed in the frames `when` (F,), except where it rests while its voice is `silent` (F,)."""
+    """Job of a track, dubbed in the frames `when` (F,), except where its mouth rests within `may_rest` (F,)."""
     own_times = faces.times_s[track.first : track.first + len(track.landmarks)]
     generator = config.generator
     matrices = crop_matrices(track.landmarks, own_times, config.face, generator.size, margin=generator.margin)
@@ -347,10 +368,10 @@ def _face_job(
     usable = usable_rows(track, config.face) & when[rows]
     references = faces.references[track.id]
     rate = frame_rate_of(faces.times_s)
-    shapes = smooth_shapes(relative_shape(mouth_shape(track.landmarks), references.rest), rate, config.sync.smooth_s)
+    shapes = _smooth_shapes_of(track, faces, config)
     rests: tuple[Rest, ...] = ()
-    if silent is not None:
-        rest, stillness = resting(shapes, silent[rows], rate)
+    if may_rest is not None:
+        rest, stillness = resting(shapes, may_rest[rows], rate)
         rest &= usable
         usable &= ~rest
         rests = tuple(_rest_segments(track, rest, stillness, faces.starts_s[rows]))
@@ -425,7 +446,7 @@ def _why_no_face(n_tracks: int, n_selected: int, selected: Sequence[Speaker], co
         return f"the face is smaller than {config.face.min_face:.0f} pixels, or never clear"
     if n_tracks:
         values = ", ".join(dict.fromkeys(format_face(one.face) for one in selected))
-        return f"none of {n_tracks} faces fits --face {values}"
+        return f"{f'none of {n_tracks} faces fits' if n_tracks > 1 else 'the only face does not fit'} --face {values}"
     return (
         f"no face of at least {config.face.min_face:.0f} pixels for {config.face.min_track_s:g} s "
         f"(every {config.face.detect_every}th frame was searched, and the first of each shot)"

@@ -148,8 +148,8 @@ def run_batch(
         results |= {item.key: BatchResult(key=item.key, status="skipped") for item in there}
         left = [item for item in left if item.key not in results]
     elif there and not overwrite:
-        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
-        raise OutputError(f"{there[0].output}{more} exist already", "--skip-existing leaves them, -y replaces them")
+        exist = f"and {len(there) - 1} more exist" if len(there) > 1 else "exists"
+        raise OutputError(f"{there[0].output} {exist} already", "--skip-existing leaves them, -y replaces them")
     for folder in {item.output.parent for item in left}:
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from lipdub.config import Config, FaceConfig
 from lipdub.dub.analyze import FaceJob, FaceTracks, track_faces, usable_rows
 from lipdub.dub.networks import resolve_device
 from lipdub.dub.report import FacesReport, FaceSummary
+from lipdub.dub.still import film_of, is_picture
 from lipdub.errors import NoFaceError
 from lipdub.events import Done, Event, Reporter
 from lipdub.faces.backend import Frame
@@ -24,6 +25,7 @@ from lipdub.faces.tracker import Track
 from lipdub.media.atomic import AtomicOutput
 from lipdub.media.source import open_source
 
+PICTURE_S = 1.0  # for which a picture is shown to the tracker
 SIDE = 192  # pixels of a picture on the contact sheet
 
 
@@ -43,7 +45,7 @@ def list_faces(
     """Find all faces in a video; their ids are those of `SyncOptions(face="id:N")`, whatever its range.
 
     Args:
-        video: any file with a picture that FFmpeg reads.
+        video: any file with a picture that FFmpeg reads, or a picture.
         sheet: where a contact sheet goes, a .png or .jpg; None: nowhere.
         detector: builtin, face-alignment, or face-alignment:DETECTOR.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -64,7 +66,8 @@ def list_faces(
         if sheet is not None:
             encode_picture(np.zeros((1, 1, 3), np.uint8), Path(sheet).suffix)  # refuses before the long work
             target = stack.enter_context(AtomicOutput(Path(sheet), overwrite=overwrite, inputs=(video,)))
-        source = open_source(video, config.media)
+        film = stack.enter_context(film_of(video, PICTURE_S, "none", config))[0] if is_picture(video) else video
+        source = open_source(film, config.media)
         backend = face_backend(detector, config.face, resolve_device(device))
         reporter = Reporter(on_event, ("faces",))
         with reporter.stage("faces", source.n_frames):
@@ -72,7 +75,7 @@ def list_faces(
                 source, backend, config, start_s=start_s, end_s=end_s, numbered=True, on_frame=reporter.progress
             )
         if not faces.tracks:
-            raise NoFaceError(f"{video}: no face that can be followed", "give another --start or --end")
+            raise NoFaceError(f"{film}: no face that can be followed", "give another --start or --end")
         summaries = summarize(faces, config.face, source.rate)
         pictures = [faces.references[track.id].crops[0] for track in faces.tracks]
         on_pictures(pictures)

@@ -61,7 +61,8 @@ class SyncOptions:
     only_speaking: bool = _option(
         False,
         SELECTION,
-        "Leave a face unchanged while neither its mouth speaks in the video nor the new audio does.",
+        "Leave a face unchanged while its mouth rests in the video, and the new audio is silent or another of the "
+        "chosen faces speaks in the video.",
         kind=bool,
     )
     start_s: float | None = _option(

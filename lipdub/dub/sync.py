@@ -158,7 +158,9 @@ def plan_sync(*args: Any, **kwargs: Any) -> SyncPlan:
 def _atomic_output(path: Path, request: SyncRequest) -> AtomicOutput:
     options = request.options or SyncOptions()
     inputs = (Path(request.video), Path(request.audio), *options.audio_files)
-    return AtomicOutput(path, overwrite=options.overwrite, inputs=inputs)
+    others = [each for each in (Path(request.output), options.compare, options.overlay) if each is not None]
+    others.remove(path)
+    return AtomicOutput(path, overwrite=options.overwrite, inputs=inputs, others=others)
 
 
 def _plan(

@@ -39,7 +39,7 @@ class EvalOptions:
     split: str = option_field("test", CLIPS, "train, val, test or all; with --dataset.")
     seconds: float = option_field(20.0, CLIPS, "How much of each video is dubbed and judged.", kind=float, minimum=1.0)
     limit: int | None = option_field(
-        None, CLIPS, "Number of pictures, drawn by the seed; all by default.", kind=int, minimum=1
+        None, CLIPS, "Judge at most so many pictures, drawn by --seed.", kind=int, minimum=1
     )
     seed: int = option_field(0, CLIPS, "Seed of the pairs.", kind=int, minimum=0)
     yunet: str | None = option_field(

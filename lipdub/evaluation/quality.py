@@ -49,6 +49,7 @@ from lipdub.weights import find, load_expert, manifest
 
 CHEEKS = (0.36, 0.48)  # rows of the unit crop below the eyes and above everything that is generated
 SIDES = (0.2, 0.8)  # its columns
+MIN_CHEEKS = 0.5  # grey levels from frame to frame; real footage has 0.7 and more
 N_PICTURES = 3  # of a segment
 ZOOM = 2  # resolution of pictures over that of crops
 
@@ -334,6 +335,8 @@ def as_tensor(faces: NDArray[np.uint8]) -> torch.Tensor:
 def jitter(faces: NDArray[np.uint8], landmarks: NDArray[np.floating]) -> float:
     """`ring_jitter` of the skin round the lips over that of the cheeks above it; NaN where there is none.
 
+    Cheeks of a still picture hardly change: they count as MIN_CHEEKS, the least of real footage.
+
     Args:
         faces: (T, S, S, 3).
         landmarks: (T, 68, 2) in their pixels.
@@ -345,7 +348,7 @@ def jitter(faces: NDArray[np.uint8], landmarks: NDArray[np.floating]) -> float:
     pictures = as_tensor(faces)
     still = torch.from_numpy(np.broadcast_to(cheeks.astype(np.float32), ring.shape).copy())[:, None]
     below, above = (float(ring_jitter(pictures, mask)) for mask in (torch.from_numpy(ring)[:, None], still))
-    return below / above if above > 0 else math.nan
+    return below / max(above, MIN_CHEEKS) if above > 0 else math.nan
 
 
 def seam(faces: NDArray[np.uint8], landmarks: NDArray[np.floating]) -> float:

@@ -40,18 +40,23 @@ class AtomicOutput:
         path: the target; a symbolic link is followed, not replaced.
         overwrite: whether an existing file may be replaced.
         inputs: files that the target must not be.
+        others: further outputs of the same job, which it must not be either.
 
     Raises:
-        OutputError: on entry, before anything is written: the target exists, is a folder or an input, or its folder
-            is missing or cannot be written. On exit: nothing was written, or somebody else made the target meanwhile.
+        OutputError: on entry, before anything is written: the target exists, is a folder, an input or another output,
+            or its folder is missing or cannot be written. On exit: nothing was written, or somebody else made the
+            target meanwhile.
         ResourceError: the disc is full.
     """
 
-    def __init__(self, path: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
+    def __init__(
+        self, path: Path, *, overwrite: bool, inputs: Iterable[Path] = (), others: Iterable[Path] = ()
+    ) -> None:
         self.path = Path(path)
         self._target = Path(os.path.realpath(path))
         self._overwrite = overwrite
         self._inputs = tuple(Path(each) for each in inputs)
+        self._others = tuple(os.path.realpath(each) for each in others)
         self._token = secrets.token_hex(4)
         self.temporary = self._sibling("part" + self._target.suffix)
         self._made: list[Path] = []
@@ -126,6 +131,8 @@ class AtomicOutput:
         for each in self._inputs:
             if self._target.exists() and each.exists() and os.path.samefile(each, self._target):
                 raise OutputError(f"the output {self.path} is the input {each}", "choose another output")
+        if str(self._target) in self._others:
+            raise OutputError(f"two outputs have the name {self.path}", "give each its own")
         if self._target.is_dir():
             raise OutputError(f"the output {self.path} is a folder", "give a file name")
         if self._target.exists() and not self._target.is_file():
