@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-from lipdub.config import Config, MediaConfig
+from lipdub.config import Config, MediaConfig, SyncConfig
 from lipdub.dub import SyncOptions, SyncReport, sync_video
 from lipdub.events import Event
 
@@ -32,7 +32,7 @@ def decoded(path: Path) -> list[Picture]:
 
 
 class Dub:
-    """Runs `sync_video` with the fake face backend and the small generator; lossless unless told otherwise."""
+    """Runs `sync_video` with the fake face backend and the small generator, by default lossless and in float32."""
 
     def __init__(self, generator: Path, output: Path) -> None:
         self.output = output
@@ -40,7 +40,8 @@ class Dub:
         self._generator = generator
 
     def __call__(self, video: Path, audio: Path, *, config: Config | None = None, **options: object) -> SyncReport:
-        config = config or Config(media=MediaConfig(preset="ultrafast"))
+        # float32, since "auto" depends on the processor
+        config = config or Config(media=MediaConfig(preset="ultrafast"), sync=SyncConfig(precision="no"))
         chosen = replace(SyncOptions(generator=str(self._generator), device="cpu", crf=0), **options)
         return sync_video(video, audio, self.output, chosen, config=config, on_event=self.events.append)
 
