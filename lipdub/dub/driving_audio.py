@@ -101,10 +101,10 @@ def is_spoken(
     times_s = np.arange(spectrum.shape[1]) * mel.hop / mel.sample_rate
     sounding = np.interp(times_s, np.arange(len(gate)) * LEVEL_STEP_S, gate, right=0.0) == 1
     spoken = None
-    for shown, least in ((spectrum, CLEAR), (without_steady_noise(spectrum, mel), NOISY)):
-        for window in _windows(shown, sounding, mel, encoder, device):
+    for cleaned, limits in ((spectrum, CLEAR), (without_steady_noise(spectrum, mel), NOISY)):
+        for window in _windows(cleaned, sounding, mel, encoder, device):
             variety, change = phone_variety(window)
-            spoken = variety > least[0] and variety + change > least[1] and change > least[2]
+            spoken = all(np.greater((variety, variety + change, change), limits))
             if spoken:
                 return True
     return spoken

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +27,8 @@ _FREE = ("mpegts", "mpeg")  # clocks that mean nothing behind a joint; FFmpeg jo
 _SYNC, _PADDING = 0x47, 8191  # of a transport stream: first byte of each packet, packets that hold nothing
 _CLOSE = 4  # packets
 _LEAP_S = 10.0  # from which on FFmpeg does
+_REORDERED = 4  # pictures by which decoding is ahead of showing, at most
+_SHRUNK = 0.9  # share of the parts' time that a copy has at least
 _MUXERS = {"mpegts": "mpegts", "flv": "flv", "mpeg": "vob"}  # by demuxer; all else goes into Matroska
 
 
@@ -57,12 +60,13 @@ def on_one_clock(
     target = place("one_clock")
     argv = [str(ffmpeg_binary(config)), "-hide_banner", "-nostdin", "-nostats", "-v", "error", "-y"]
     argv += ["-format_whitelist", FORMATS, "-protocol_whitelist", "file,pipe", "-i", file_url(video), "-map", "0"]
-    argv += ["-c", "copy", "-f", _MUXERS.get(info.format.partition(",")[0], "matroska"), file_url(target)]
+    argv += ["-c", "copy", *([] if info.format in _FREE else _shifts(info, clocks))]
+    argv += ["-f", _MUXERS.get(info.format.partition(",")[0], "matroska"), file_url(target)]
     left: dict[int, Clock] = joints
     try:
         run(argv, config)
-        clocks = read_clocks(target)
-        left = _joints(probe(target, config), clocks)
+        made, clocks = probe(target, config), read_clocks(target)
+        left = _joints(made, clocks) or _shrunk(joints, _main(made, clocks))
     except OutputError:
         pass
     if left:
@@ -86,6 +90,41 @@ def _joints(info: MediaInfo, clocks: dict[int, Clock]) -> dict[int, Clock]:
     return {index: clock for index, clock in _main(info, clocks).items() if clock.jump_s > JUMP_S}
 
 
+def _shifts(info: MediaInfo, clocks: dict[int, Clock]) -> list[str]:
+    """Options that put each part of a recording behind the one before, all streams by the same time.
+
+    FFmpeg does so for transport streams alone; elsewhere it presses what comes after a joint to one tick each. Where a
+    format keeps no decoding times, those behind a joint are guessed wrongly, and made anew.
+    """
+    joined = {index: clock.parts for index, clock in clocks.items() if len(clock.parts) > 1}
+    if {*_main(info, clocks)} - {*joined} or len({len(parts) for parts in joined.values()}) > 1:
+        return []
+    by_s = [0.0]
+    for before, after in pairwise(zip(*joined.values(), strict=True)):
+        end_s = max(part.end_s for part in before) + by_s[-1]
+        by_s.append(end_s - min(part.start_s for part in after))
+    words = ["-copyts", "-copyinkf"]
+    for index, parts in joined.items():
+        shift, dts = "0", "DTS"
+        firsts = [*(part.first for part in parts), clocks[index].packets]
+        for part, behind, more_s in list(zip(parts, firsts[1:], by_s, strict=True))[1:]:
+            step_s = (part.end_s - part.start_s) / (behind - part.first)
+            shift = f"if(gte(N\\,{part.first})\\,{more_s:.6f}\\,{shift})"
+            regular = f"round(({part.start_s + more_s:.6f}+(N-{part.first + _REORDERED})*{step_s:.6f})/TB)"
+            dts = f"if(gte(N\\,{part.first})\\,max(PREV_OUTDTS+1\\,min(PTS+round({shift}/TB)\\,{regular}))\\,{dts})"
+        if info.format == "flv" or info.video is None or index != info.video.index:
+            dts = f"DTS+round({shift}/TB)"
+        words += [f"-bsf:{index}", f"setts=pts=PTS+round({shift}/TB):dts={dts}"]
+    return words
+
+
+def _shrunk(before: dict[int, Clock], after: dict[int, Clock]) -> dict[int, Clock]:
+    """Clocks of which a copy is too short: there, what follows a joint has no time of its own."""
+    made = [clock.end_s - clock.start_s for clock in after.values()]
+    lengths = {index: sum(part.end_s - part.start_s for part in clock.parts) for index, clock in before.items()}
+    return {index: before[index] for index, length in lengths.items() if max(made, default=0.0) < _SHRUNK * length}
+
+
 def _leap(info: MediaInfo, clocks: dict[int, Clock]) -> Clock | None:
     """The picture's clock, where it and those of all sounds leap in a way that only a joint explains."""
     known = [*_main(info, clocks).values()]
@@ -103,13 +142,24 @@ def _joined(video: Path, info: MediaInfo, clocks: dict[int, Clock]) -> bool:
     """
     if info.format != "mpegts" or all(clock.damaged_s is None for clock in _main(info, clocks).values()):
         return False
-    data = np.memmap(video, np.uint8, "r")
     for size, start in ((188, 0), (192, 4)):  # the second: camcorders, discs
-        n = (len(data) - start) // size
-        heads = np.array(data[start : start + n * size].reshape(n, size)[:, :6])
-        if n > 1 and (heads[:, 0] == _SYNC).all():
+        heads = _heads(video, size, start)
+        if len(heads) > 1:
             return _begin_anew(heads)
     return False
+
+
+def _heads(video: Path, size: int, start: int) -> NDArray[np.uint8]:
+    """The first 6 bytes of each packet (n, 6); of one alone, where another does not begin as it should."""
+    blocks = []
+    with video.open("rb") as file:
+        file.seek(start)
+        while len(block := file.read(size << 18)) >= size:
+            packets = np.frombuffer(block[: len(block) // size * size], np.uint8).reshape(-1, size)[:, :6]
+            if (packets[:, 0] != _SYNC).any():
+                return packets[:1]
+            blocks.append(packets.copy())
+    return np.concatenate(blocks) if blocks else np.empty((0, 6), np.uint8)
 
 
 def _begin_anew(heads: NDArray[np.uint8]) -> bool:

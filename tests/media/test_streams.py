@@ -67,6 +67,35 @@ def test_joined_recordings_are_put_on_one_clock(clip, sound, tmp_path, suffix):
     assert [read_clocks(output)[each.index].end_s > 3.0 for each in info.audio] == [True, True]
 
 
+@pytest.mark.parametrize("suffix", ["flv", "mkv"])
+def test_joined_recordings_of_other_kinds_keep_their_times(clip, sound, tmp_path, suffix):
+    """FFmpeg would press what follows the joint to one tick each."""
+    clip(tmp_path / "a.mkv", n_audio=1, n_frames=40, time_base=Fraction(1, 1000))
+    muxer = ("-f", "flv") if suffix == "flv" else ("-f", "matroska", "-live", "1")
+    run("-i", tmp_path / "a.mkv", "-c", "copy", *muxer, tmp_path / "one")
+    data = (tmp_path / "one").read_bytes()
+    behind = 13 if suffix == "flv" else data.index(b"\x1f\x43\xb6\x75")  # the first tag, or cluster
+    (tmp_path / f"two.{suffix}").write_bytes(data + data[behind:])
+    output = tmp_path / "out.mp4"
+    told, _, n_frames = dubbed(tmp_path / f"two.{suffix}", sound(tmp_path / "d.wav", 3.3), output)
+    assert n_frames == 80 and "put behind what is before" in told[0]
+    with VideoReader(output, require_video(probe(output))) as reader:
+        steps = np.diff([frame.time_s for frame in reader])
+    assert np.delete(steps, 39) == pytest.approx([0.04] * 78, abs=0.0015)
+    assert steps[39] == pytest.approx(0.04, abs=0.1)  # where the sound of the first goes on longer than its picture
+    assert read_clocks(output)[probe(output).audio[1].index].end_s == pytest.approx(3.3, abs=0.12)
+
+
+def test_a_copy_that_is_too_short_is_no_mend(clip, tmp_path, monkeypatch):
+    clip(tmp_path / "a.mkv", n_audio=1, n_frames=40, time_base=Fraction(1, 1000))
+    run("-i", tmp_path / "a.mkv", "-c", "copy", tmp_path / "one.flv")
+    data = (tmp_path / "one.flv").read_bytes()
+    (tmp_path / "two.flv").write_bytes(data + data[13:])
+    monkeypatch.setattr("lipdub.media.mend._shifts", lambda info, clocks: [])
+    with pytest.raises(InputError, match="goes back at"):
+        on_one_clock(tmp_path / "two.flv", tmp_path.joinpath, MediaConfig())
+
+
 @pytest.mark.parametrize(
     ("offset_s", "lasts_s", "said"), [(99, 3.2, "put behind"), (4, 6.9, "picture before is shown")]
 )
