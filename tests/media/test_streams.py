@@ -427,3 +427,16 @@ def test_a_sound_without_a_sample_is_said_to_have_none(clip, sound, tmp_path):
     (tmp_path / "none.wav").write_bytes(data[: at + 4] + bytes(4))
     with pytest.raises(InputError, match="has no samples"):
         plan_streams(tmp_path / "a.mkv", tmp_path / "none.wav", tmp_path / "o.mkv")
+
+
+def test_a_sound_of_no_channels_is_left_out_alone(clip, sound, tmp_path):
+    """As where a run of zeros lies on the header of its track."""
+    clip(tmp_path / "a.mkv", time_base=Fraction(1, 1000))
+    both = ("-i", tmp_path / "a.mkv", "-i", sound(tmp_path / "d.wav"), "-c:v", "copy", "-c:a", "pcm_s16le")
+    run(*both, tmp_path / "b.mkv")
+    data = bytearray((tmp_path / "b.mkv").read_bytes())
+    at = data.index(b"\xe1", data.index(b"A_PCM/INT/LIT"))  # Audio: rate, channels, bits
+    data[at : at + 2 + (data[at + 1] & 127)] = bytes(2 + (data[at + 1] & 127))
+    (tmp_path / "zero.mkv").write_bytes(data)
+    told = plan_streams(tmp_path / "zero.mkv", tmp_path / "d.wav", tmp_path / "o.mkv").losses
+    assert "audio stream 1 (pcm_s16le) cannot be written into matroska: it is left out" in told
