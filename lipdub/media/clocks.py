@@ -42,6 +42,7 @@ class Clock:
     torn: bool = False  # a packet at that place is marked as incomplete
     hidden: tuple[tuple[int, int], ...] = ()  # first and last of each run of packets that an edit list hides
     damaged_s: float | None = None  # of the first incomplete packet
+    broken_off: bool = False  # that is its last packet
 
     @property
     def shown(self) -> int:
@@ -121,5 +122,6 @@ def _clock(rows: Packets, base: Fraction, origin_s: float) -> Clock:
         leap_at_s=float(((rows[leap_end][1] or 0) - leap) * base) - origin_s if leap else None,
         torn=leap > 0 and any(abs(n - leap_end) <= _NEAR for n in marked),
         hidden=tuple((run[0], run[-1]) for run in hidden),
+        broken_off=damaged == [len(rows) - 1],
         damaged_s=float((rows[damaged[0]][1] or 0) * base) - origin_s if damaged else None,
     )

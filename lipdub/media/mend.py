@@ -29,13 +29,20 @@ _CLOSE = 4  # packets
 _LEAP_S = 10.0  # from which on FFmpeg does
 _REORDERED = 4  # pictures by which decoding is ahead of showing, at most
 _SHRUNK = 0.9  # share of the parts' time that a copy has at least
-_MUXERS = {"mpegts": "mpegts", "flv": "flv", "mpeg": "vob"}  # by demuxer; all else goes into Matroska
+_END_S = 1.0  # before the end of a file, where its streams end
+_MUXERS = {
+    "mpegts": "mpegts",
+    "flv": "flv",
+    "mpeg": "vob",
+    "mov": "mp4",
+    "avi": "avi",
+}  # by demuxer; all else goes into Matroska
 
 
 def on_one_clock(
     video: Path, place: Callable[[str], Path], config: MediaConfig
 ) -> tuple[Path, dict[int, Clock], list[str]]:
-    """The video, or a copy of it whose clock only goes forward, and no further than is recorded.
+    """The video, or a copy of it whose clock only goes forward, and no further than is recorded, without a torn end.
 
     A transport stream's counters begin anew at a joint, too, so that whole packets there are marked as incomplete; the
     copy has no such marks. Where its pictures are in truth not whole, their decoder says so.
@@ -54,11 +61,13 @@ def on_one_clock(
     info, clocks = probe(video, config), read_clocks(video)
     joints, leap = _joints(info, clocks), _leap(info, clocks)
     joined = leap is not None or _joined(video, info, clocks)
-    if not joints and not joined:
+    broken_s = _broken_off(info, clocks, config)
+    if not joints and not joined and broken_s is None:
         return video, clocks, []
     where = "; ".join(f"{clock.joint_s:.3f} s ({clock.jump_s:.3f} s back)" for clock in joints.values())
     target = place("one_clock")
     argv = [str(ffmpeg_binary(config)), "-hide_banner", "-nostdin", "-nostats", "-v", "error", "-y"]
+    argv += ["-fflags", "+discardcorrupt"] if broken_s is not None else []
     argv += ["-format_whitelist", FORMATS, "-protocol_whitelist", "file,pipe", "-i", file_url(video), "-map", "0"]
     argv += ["-c", "copy", *([] if info.format in _FREE else _shifts(info, clocks))]
     argv += ["-f", _MUXERS.get(info.format.partition(",")[0], "matroska"), file_url(target)]
@@ -68,13 +77,16 @@ def on_one_clock(
         made, clocks = probe(target, config), read_clocks(target)
         left = _joints(made, clocks) or _shrunk(joints, _main(made, clocks))
     except OutputError:
-        pass
+        if not joints:
+            return video, clocks, []
     if left:
         raise InputError(
             f"{video}: the clock of stream {next(iter(left))} goes back at {where}",
             "cut the video there, or write it anew: ffmpeg -i FILE -c:v libx264 -crf 12 -c:a flac WHOLE.mkv",
         )
     notes = [f"the video's clock goes back at {where}: what follows is put behind what is before"] if joints else []
+    if broken_s is not None:
+        notes.append(f"the recording breaks off at {broken_s:.3f} s: what is incomplete there is left out")
     if joined and leap is None and not joints:
         notes.append("the video was joined from several recordings; they are read as one")
     if leap is not None:
@@ -88,6 +100,18 @@ def on_one_clock(
 def _joints(info: MediaInfo, clocks: dict[int, Clock]) -> dict[int, Clock]:
     """The clocks of the picture and of sounds that go back, by stream."""
     return {index: clock for index, clock in _main(info, clocks).items() if clock.jump_s > JUMP_S}
+
+
+def _broken_off(info: MediaInfo, clocks: dict[int, Clock], config: MediaConfig) -> float | None:
+    """When a recording breaks off amid its last packet; None where it does not, or where more than that is missing."""
+    known = _main(info, clocks)
+    damaged = [clock for clock in known.values() if clock.damaged_s is not None]
+    if info.video is None or info.video.index not in known or not damaged:
+        return None
+    shown, end_s = known[info.video.index], max(clock.end_s for clock in known.values())
+    missing_s = info.video.duration_s - (shown.end_s - shown.start_s)
+    at_end = all(clock.broken_off and end_s - (clock.damaged_s or 0.0) < _END_S for clock in damaged)
+    return damaged[0].damaged_s if at_end and missing_s < config.max_missing_s else None
 
 
 def _shifts(info: MediaInfo, clocks: dict[int, Clock]) -> list[str]:

@@ -137,6 +137,32 @@ def test_lost_packets_are_no_joint(clip, tmp_path, first):
     assert on_one_clock(tmp_path / "lost.ts", tmp_path.joinpath, MediaConfig())[0] == tmp_path / "lost.ts"
 
 
+@pytest.mark.parametrize("suffix", ["flv", "mp4", "avi"])
+def test_a_recording_that_breaks_off_amid_a_packet_is_read_up_to_there(clip, sound, tmp_path, suffix):
+    """As OBS and browsers leave them when they crash."""
+    clip(tmp_path / "a.mkv", n_audio=1, n_frames=40, time_base=Fraction(1, 1000), n_b=0)
+    pieces = ("-movflags", "frag_keyframe+empty_moov", "-frag_duration", "200000") if suffix == "mp4" else ()
+    codecs = ("-c:v", "mjpeg", "-c:a", "pcm_s16le") if suffix == "avi" else ("-c", "copy")
+    run("-i", tmp_path / "a.mkv", *codecs, *pieces, tmp_path / f"whole.{suffix}")
+    with av.open(str(tmp_path / f"whole.{suffix}")) as container:
+        ends = [packet.pos + packet.size for packet in container.demux() if packet.size]
+    torn = tmp_path / f"torn.{suffix}"
+    torn.write_bytes((tmp_path / f"whole.{suffix}").read_bytes()[: max(ends) - 5])
+    assert any(clock.broken_off for clock in read_clocks(torn).values())
+    output = tmp_path / "out.mkv"
+    told, _, n_frames = dubbed(torn, sound(tmp_path / "d.wav", 1.6), output)
+    assert n_frames >= 39 and "breaks off at 1." in told[0]
+    assert read_clocks(output)[probe(output).audio[1].index].end_s == pytest.approx(1.6, abs=0.15)
+
+
+def test_a_recording_of_which_more_is_missing_is_still_damaged(clip, tmp_path):
+    clip(tmp_path / "a.mp4", n_audio=1, n_frames=80, n_b=0)
+    run("-i", tmp_path / "a.mp4", "-c", "copy", "-movflags", "faststart", tmp_path / "whole.mp4")
+    data = (tmp_path / "whole.mp4").read_bytes()
+    (tmp_path / "half.mp4").write_bytes(data[: len(data) * 6 // 10])
+    assert on_one_clock(tmp_path / "half.mp4", tmp_path.joinpath, MediaConfig())[0] == tmp_path / "half.mp4"
+
+
 def test_a_hole_in_the_sound_alone_is_no_joint(clip, sound, tmp_path):
     clip(tmp_path / "a.ts", n_audio=1, n_frames=40, time_base=Fraction(1, 90000))
     run("-i", tmp_path / "a.ts", "-c", "copy", "-bsf:a", "noise=drop=between(pts*tb\\,1.8\\,2.3)", tmp_path / "hole.ts")
