@@ -60,7 +60,9 @@ def record(name: str, values: list[dict[str, Any]], *, title: str, weights: str,
     head = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
     done = {
         "title": old.get("title", title),
-        "command": " ".join([sys.argv[0], *(Path(w).name if Path(w).is_absolute() else w for w in sys.argv[1:])]),
+        "command": " ".join(
+            [sys.argv[0], *(Path(w).name if {"/", ".."} & {*Path(w).parts} else w for w in sys.argv[1:])]
+        ),
         "commit": head.stdout.strip() or "unknown",  # a copy of the sources has no history
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine or this_machine(),

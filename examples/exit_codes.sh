@@ -8,7 +8,7 @@ $LIPDUB sync "$1" "$2" -o "$3" -y -q
 code=$?
 case $code in
     0) echo "dubbed: $3" ;;
-    3) echo "input: not readable; it is set aside" ;;
+    3) echo "input: not readable; get the file again" ;;
     4) echo "no face: the video goes on as it is" ; cp "$1" "$3" ;;
     6 | 7) echo "installation: see lipdub doctor" ;;
     8) echo "resources: try again later" ;;

@@ -33,7 +33,7 @@ def main(video: str, speech: str, output: str) -> int:
     except LipdubError as error:
         print(f"{error.what}\n{error.remedy}", file=sys.stderr)
         return error.exit_code
-    print(f"{report.output}: {report.dubbed} of {report.frames} frames dubbed, {report.faces} faces")
+    print(f"{report.output}: {report.dubbed} of {report.frames} frames dubbed, faces: {report.faces}")
     for reason, count in report.passed.items():
         print(f"  {count} frames left as they were: {reason}")
     return 0

@@ -171,6 +171,8 @@ class LossConfig:
     gradient_l1: float = 0.0  # masked L1 of neighbouring pixels' differences, not in the thesis
     motion: float = 0.0  # masked L1 of neighbouring frames' differences, not in the thesis
     painted_share: float = 0.0  # penalty on painting where no lips are parted (warp)
+    unpainted_lips: float = 0.0  # penalty on not painting between lips that no reference shows parted as far (warp)
+    painted_l1: float = 0.0  # L1 of the painted picture itself (warp): what has no share in a face is not learnt by it
     blur_kernel: int = 5  # (10)
     blur_sigma: float = 3.0  # (10)
 
@@ -188,6 +190,7 @@ class TrainConfig:
     batch_clips: int = 4  # clips of `frames` faces [3.7] of a process; pictures, where a face network is trained
     accumulate: int = 1  # batches whose gradients are summed before a step
     frames: int = 5  # T_v
+    fresh: tuple[str, ...] = ()  # parts of the generator that begin anew where a run begins with other weights
     learning_rate: float = 2e-4  # Adam, both networks [3.7]
     warm_up: float = 0.0  # first share of the steps over which the rate rises linearly from 0; not in the thesis
     anneal: float = 0.3  # last share of the steps over which the rate falls linearly to 0 [3.7]

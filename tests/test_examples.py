@@ -40,7 +40,7 @@ def test_python_api(clip, tmp_path: Path) -> None:
     done = run(sys.executable, EXAMPLES / "python_api.py", *clip, tmp_path / "out.mp4")
     assert done.returncode == 0, done.stderr
     assert "stage 3 of 4: dub\n  25 frames\n" in done.stdout
-    assert "25 of 25 frames dubbed, 1 faces" in done.stdout and probe(tmp_path / "out.mp4").video is not None
+    assert "25 of 25 frames dubbed, faces: 1" in done.stdout and probe(tmp_path / "out.mp4").video is not None
     failed = run(sys.executable, EXAMPLES / "python_api.py", clip[1], clip[1], tmp_path / "none.mp4")
     assert failed.returncode == 3 and "has no video stream" in failed.stderr
 
@@ -76,7 +76,7 @@ def test_exit_codes(clip, tmp_path: Path) -> None:
     done = run("sh", EXAMPLES / "exit_codes.sh", *clip, tmp_path / "out.mp4", LIPDUB=lipdub)
     assert (done.returncode, done.stdout) == (0, f"dubbed: {tmp_path / 'out.mp4'}\n")
     bad = run("sh", EXAMPLES / "exit_codes.sh", "absent.mp4", clip[1], tmp_path / "none.mp4", LIPDUB=lipdub)
-    assert (bad.returncode, bad.stdout) == (3, "input: not readable; it is set aside\n")
+    assert (bad.returncode, bad.stdout) == (3, "input: not readable; get the file again\n")
     dull = run("sh", EXAMPLES / "exit_codes.sh", *clip, tmp_path / "no-such-folder" / "a.mp4", LIPDUB=lipdub)
     assert (dull.returncode, dull.stdout) == (5, "failed with code 5\n")
 

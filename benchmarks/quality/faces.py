@@ -1,10 +1,11 @@
 """The builtin face networks against their teachers (good: recall 0.99, 0.12 false faces per 100 frames, NME 2.1 %).
 
-    python -m benchmarks faces CLIPS_DIR --labels LABELS_DIR --yunet YUNET.onnx [--cascade]
+    python -m benchmarks faces CLIPS_DIR --labels LABELS_DIR --yunet YUNET.onnx [--cascade] [--record]
 
 LABELS_DIR comes from scripts/label_faces.py on the same clips. Prints, over all labelled frames: recall of the
 teacher's boxes at IoU 0.5, false faces per 100 frames, NME (mean landmark error over the outer-eye-corner distance),
-correlation of inner-lip opening with the mesh's, and milliseconds. `--cascade` adds scikit-image's LBP cascade.
+correlation of inner-lip opening with the mesh's, and milliseconds. `--cascade` adds scikit-image's LBP cascade;
+`--record` writes benchmarks/results/faces.json.
 
 A builtin face that overlaps no teacher box is false only if the teacher sees nothing there at all, also at a low
 score and at IoU 0.3: some of what YuNet misses are faces.
@@ -21,12 +22,20 @@ import cv2
 import numpy as np
 import torch
 
+from benchmarks.results import record
 from lipdub.config import FaceConfig
 from lipdub.evaluation.teachers import YuNet
 from lipdub.faces.builtin import BuiltinBackend
 from lipdub.faces.choose import builtin_backend
 from lipdub.models.facenets import box_iou
 from lipdub.training.facedata import labelled_clips, read_frames
+from lipdub.weights import locate, sha256_of
+
+METRICS = {
+    "recall": "recall of YuNet's boxes, IoU 0.5",
+    "false": "false faces per 100 frames",
+    "nme": "landmark error over the distance of the outer eye corners, against MediaPipe",
+}
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -50,6 +59,7 @@ def main() -> None:
     parser.add_argument("--labels", type=Path, required=True)
     parser.add_argument("--yunet", type=Path, required=True)
     parser.add_argument("--cascade", action="store_true")
+    parser.add_argument("--record", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -111,3 +121,10 @@ def main() -> None:
         print(
             group.ljust(16), *(f"{means.get(k, float('nan')):12.3f}" for k in keys), f"{len(rows[group]['false']):8d}"
         )
+    if args.record:
+        done, frames = rows["all"], len(rows["all"]["false"])
+        means = {key: float(np.mean(done[name])) for key, name in (("recall", "recall"), ("nme", "nme_%"))}
+        means["false"] = 100 * float(np.mean(done["false"]))
+        values = [{"key": k, "metric": METRICS[k], "value": means[k], "n": frames} for k in METRICS]
+        weights = ", ".join(f"{name} {sha256_of(locate(f'faces-{name}'))[:8]}" for name in ("detector", "landmarks"))
+        print(record("faces", values, title="The builtin face networks", weights=weights))

@@ -1,12 +1,12 @@
-"""Cost and fidelity of `--quality fast|balanced|best` (good: sharpness and PSNR rise from each to the next).
+"""Cost and fidelity of `--quality fast|balanced|best` (good: sharpness and the rest's PSNR rise).
 
-    python -m benchmarks quality_presets CLIP SOUND -o OUT [--try "--set face.detect_every=10" ...]
+    python -m benchmarks quality_presets CLIP SOUND -o OUT [--try "--set face.detect_every=10" ...] [--record]
 
 Each dubs CLIP with SOUND and, to be compared with the truth, with CLIP's own sound. Seconds are processor time of the
 first, start-up included, so that other work on the machine counts for little. Of the dub with CLIP's own sound: PSNR of
 the face's lower half, and its sharpness over the source's (1 is as sharp; variance of the Laplacian). Of the other:
 size, PSNR of the upper quarter of the picture, which only the encoder changes, and what `lipdub eval FILE` says. --try
-measures other options instead of the three.
+measures other options instead of the three; `--record` writes benchmarks/results/quality_presets.json.
 """
 
 from __future__ import annotations
@@ -22,13 +22,23 @@ import av
 import cv2
 import numpy as np
 
+from benchmarks.results import record
 from lipdub.config import Config
 from lipdub.dub.analyze import track_faces
 from lipdub.evaluation.quality import check
 from lipdub.faces.choose import face_backend
 from lipdub.faces.crop import crop_matrices
 from lipdub.media.source import open_source
+from lipdub.weights import locate, sha256_of
 
+PRESETS = ("fast", "balanced", "best")
+METRICS = {
+    "cpu": "processor time",
+    "size": "file",
+    "sharpness": "sharpness of the mouth over the source's",
+    "psnr": "the face's lower half under its own sound, PSNR against the source",
+    "rest": "what is not dubbed, PSNR against the source",
+}
 SIDE = 192  # pixels of a face that is compared
 LOWER = slice(SIDE // 2, SIDE)
 
@@ -71,7 +81,10 @@ def main() -> None:
     parser.add_argument("sound", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--try", dest="tries", action="append", help="options of sync")
+    parser.add_argument("--record", action="store_true")
     args = parser.parse_args()
+    if args.record and args.tries:
+        parser.error("--record is of the three presets: leave out --try")
     args.output.mkdir(parents=True, exist_ok=True)
     config = Config()
     source = open_source(args.clip, config.media)
@@ -83,7 +96,8 @@ def main() -> None:
     real = frames(args.clip)
     print("| options | CPU s | MB | lower face, dB | sharpness | rest, dB | agreement | jitter | seam |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for options in args.tries or [f"--quality {name}" for name in ("fast", "balanced", "best")]:
+    values = []
+    for options in args.tries or [f"--quality {name}" for name in PRESETS]:
         own, other = args.output / "own.mp4", args.output / "other.mp4"
         dub(args.clip, args.clip, own, options)
         seconds = dub(args.clip, args.sound, other, options)
@@ -93,5 +107,11 @@ def main() -> None:
         kept = [[getattr(part, name) for part in parts] for name in ("agreement", "jitter", "seam")]
         told = [f"{np.mean([v for v in each if v is not None]):.2f}" for each in kept]
         size = other.stat().st_size / 1e6
+        name = options.removeprefix("--quality ")
+        measured = {"cpu": seconds, "size": size, "sharpness": sharp, "psnr": face, "rest": rest}
+        values += [{"key": f"{name}_{k}", "metric": f"`{name}`: {METRICS[k]}", "value": v} for k, v in measured.items()]
         cells = [options, f"{seconds:.1f}", f"{size:.2f}", f"{face:.2f}", f"{sharp:.2f}", f"{rest:.2f}", *told]
         print("| " + " | ".join(cells) + " |", flush=True)
+    if args.record:
+        weights = f"generator {sha256_of(locate('generator'))[:8]}"
+        print(record("quality_presets", values, title="fast, balanced, best", weights=weights))

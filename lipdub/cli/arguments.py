@@ -38,5 +38,5 @@ def parse_length(text: str | None, option: str) -> float | None:
     """Seconds from `5`, `5s` or `0:05`, more than none."""
     seconds = None if text is None else parse_time(text.removesuffix("s"), option)
     if seconds == 0:
-        raise typer.BadParameter(f"invalid duration {text!r}", param_hint=option)
+        raise typer.BadParameter(f"invalid duration {text!r}: give seconds above 0, as 5s", param_hint=option)
     return seconds

@@ -17,9 +17,10 @@ import typer
 from lipdub.cli import console, settings
 from lipdub.cli.command import files_of
 from lipdub.config import Config
-from lipdub.dub.options import OPTIONS, OptionError, options_from
+from lipdub.dub.options import OPTIONS, options_from
 from lipdub.errors import InputError
 from lipdub.events import Done, Event
+from lipdub.options import OptionError
 
 if TYPE_CHECKING:
     from lipdub.dub.batch import BatchItem, BatchReport
@@ -148,7 +149,9 @@ def read_manifest(path: Path, *, device: str, weights: str, config: Config | Non
         raise InputError(
             f"{path} is not UTF-8: {error.reason} at byte {error.start}", "save it as CSV UTF-8"
         ) from error
-    except (OSError, ValueError, csv.Error) as error:
+    except OSError as error:
+        raise InputError(f"cannot open {path}: {error.strerror}", "check the path") from error
+    except (ValueError, csv.Error) as error:
         raise InputError(f"cannot read {path}: {error}", "see `lipdub batch --help` for its form") from error
     if not rows:
         raise InputError(f"{path} lists nothing", "an item has video, audio and output")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def faces(
-    video: Annotated[Path, typer.Argument(help="The video to search.")],
+    video: Annotated[Path, typer.Argument(help="The video to search, or a picture.")],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Contact sheet with a picture of each face, .png or .jpg.")
     ] = None,

@@ -38,8 +38,8 @@ def prepare(
             "phones."
         ),
     ] = LayoutName.folder,
-    minutes: Annotated[float, typer.Option(min=0.1, help="Of synthetic speech.")] = 90.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the words and voices of synthetic speech.")] = 0,
+    minutes: Annotated[float, typer.Option(min=0.1, help="Minutes of synthetic speech.")] = 90.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the words and voices of synthetic speech.")] = 0,
     speakers: Annotated[
         Path | None,
         typer.Option(

@@ -14,10 +14,10 @@ import typer
 from lipdub.cli import console, settings
 from lipdub.cli.arguments import parse_length
 from lipdub.cli.command import files_of, imports
-from lipdub.cli.generated import options_of, with_sync_options
+from lipdub.cli.generated import options_of, with_options
 from lipdub.cli.results import clock, show_plan, show_report
 from lipdub.cli.streams import DASH, film_to, sound_from
-from lipdub.dub.options import GENERATION, INSPECTION, OUTPUT, RUNTIME
+from lipdub.dub.options import GENERATION, INSPECTION, OPTIONS, OUTPUT, RUNTIME
 from lipdub.errors import NoFaceError, StrictError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ JSON = _option("--json", panel=RUNTIME, help="Events as JSON lines on stdout.")
 QUIET = _option("-q", "--quiet", panel=RUNTIME, help="Only warnings and errors.")
 
 
-@with_sync_options
+@with_options(OPTIONS.values())
 def sync(
     ctx: typer.Context,
     video: Annotated[Path, VIDEO],
@@ -104,7 +104,7 @@ def sync(
 ) -> None:
     """Dub VIDEO with AUDIO: the same frames and streams, with new lips.
 
-    Frames without a usable face stay unchanged; nothing is shortened or shifted.
+    Frames without a usable face stay unchanged; unless you ask for it, nothing is shortened or shifted.
     """
     preview_s = parse_length(preview, "--preview")
     if output == DASH:
@@ -125,7 +125,8 @@ def sync(
     config = settings.config_of(files_of(ctx), set_ or (), quality)
     with sound_from(audio) as speech, film_to(output, config.media) as target:
         if report is not None:
-            AtomicOutput(report, overwrite=options.overwrite, inputs=(video, speech, target)).check()
+            others = [each for each in (target, options.compare, options.overlay) if each is not None]
+            AtomicOutput(report, overwrite=options.overwrite, inputs=(video, speech), others=others).check()
         with (
             _excerpt(video, speech, options, config, preview_s) as (source, speech, options),
             console.progress(json_lines=json_, quiet=quiet) as on_event,
@@ -133,7 +134,7 @@ def sync(
             run = plan_sync if dry_run else sync_video
             done = run(source, speech, target, options, config=config, on_event=on_event)
             if strict and done.warnings:
-                what = f"finished, but with {len(done.warnings)} warnings"
+                what = f"finished, but with {len(done.warnings)} warning{'s' * (len(done.warnings) > 1)}"
                 raise StrictError(what, f"the first: {done.warnings[0]}")
     if isinstance(done, SyncPlan):
         if not json_:

@@ -92,7 +92,7 @@ def train(
         typer.Option(help="Generator weights, or the folder of a run, to begin with; stage 2 begins with runs/1."),
     ] = None,
     export: Annotated[Path | None, typer.Option(help="Write the finished weights here, as fp16 safetensors.")] = None,
-    seed: Annotated[int, typer.Option(help="Of weights and sampling.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of weights and sampling.")] = 0,
     tracker: Annotated[
         list[str] | None,
         typer.Option(
@@ -106,7 +106,8 @@ def train(
 ) -> None:
     """Train one network on a data set of `lipdub prepare`.
 
-    Every minute it writes a checkpoint, every so often a validation and a picture.
+    It writes a checkpoint every minute, and validates and draws a picture every train.validate_every and
+    train.sample_every steps.
 
     On several GPUs: accelerate launch --num_processes N -m lipdub train ..., or torchrun --nproc-per-node N -m --
     lipdub train ...; the batch is then that of each process. A batch that does not fit into memory is halved and

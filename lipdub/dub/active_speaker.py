@@ -24,12 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
 
-from lipdub.faces.crop import OPENINGS, SHAPE_SCALE, mouth_shape
+from lipdub.faces.mouth_shape import OPENINGS, SHAPE_SCALE, mouth_shape
 from lipdub.faces.selection import Turn
 from lipdub.faces.tracker import Track
 
 SPAN_S = 0.8  # standard deviation of the window that a moment is judged by
-DAMPING = 0.15  # of the opening's unit (crop.SHAPE_SCALE): a mouth that moves less than this says nothing
+DAMPING = 0.15  # of the opening's unit (mouth_shape.SHAPE_SCALE): a mouth that moves less than this says nothing
 MAX_LAG_S = 0.2  # sound and picture of footage are seldom further apart
 MIN_SCORE = 0.12  # agreement that a face must have to speak at all
 SHIFTS = 20  # other times that the sound is tried at
@@ -126,16 +126,16 @@ def frames_of(turns: Sequence[Turn], times_s: NDArray[np.float64]) -> NDArray[np
 
 
 def resting(
-    shapes: NDArray[np.floating], silent: NDArray[np.bool_], rate: float
+    shapes: NDArray[np.floating], may_rest: NDArray[np.bool_], rate: float
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Where a mouth need not be touched: it does not speak in the video, and its new sound is silent.
+    """Where a mouth need not be touched: it does not speak in the video, and its new sound does not ask for it.
 
     A mouth does not speak where its opening varies by less than STILL_RANGE within STILL_S; what is shorter than REST_S
     is not left alone.
 
     Args:
         shapes: (T, 8) of the mouth in the video, in units of SHAPE_SCALE.
-        silent: (T,) True where the new sound is silent.
+        may_rest: (T,) True where its new sound is silent, or somebody else's.
         rate: frames a second.
 
     Returns:
@@ -145,7 +145,7 @@ def resting(
     width = 2 * round(STILL_S * rate / 2) + 1
     moves = maximum_filter1d(opening, width, mode="nearest") - minimum_filter1d(opening, width, mode="nearest")
     stillness = np.clip(1 - moves / STILL_RANGE, 0, 1)
-    rest = silent & (moves < STILL_RANGE)
+    rest = may_rest & (moves < STILL_RANGE)
     edges = np.flatnonzero(np.diff(rest.astype(np.int8), prepend=0, append=0))
     for first, stop in zip(edges[::2], edges[1::2], strict=True):
         rest[first:stop] = stop - first >= REST_S * rate

@@ -101,10 +101,10 @@ def is_spoken(
     times_s = np.arange(spectrum.shape[1]) * mel.hop / mel.sample_rate
     sounding = np.interp(times_s, np.arange(len(gate)) * LEVEL_STEP_S, gate, right=0.0) == 1
     spoken = None
-    for cleaned, limits in ((spectrum, CLEAR), (without_steady_noise(spectrum, mel), NOISY)):
-        for window in _windows(cleaned, sounding, mel, encoder, device):
+    for shown, limits in ((spectrum, CLEAR), (without_steady_noise(spectrum, mel), NOISY)):
+        for window in _windows(shown, sounding, mel, encoder, device):
             variety, change = phone_variety(window)
-            spoken = all(np.greater((variety, variety + change, change), limits))
+            spoken = variety > limits[0] and variety + change > limits[1] and change > limits[2]
             if spoken:
                 return True
     return spoken

@@ -15,6 +15,7 @@ from lipdub.config import Config, FaceConfig
 from lipdub.dub.analyze import FaceJob, FaceTracks, track_faces, usable_rows
 from lipdub.dub.networks import resolve_device
 from lipdub.dub.report import FacesReport, FaceSummary
+from lipdub.dub.still import film_of, is_picture
 from lipdub.errors import NoFaceError
 from lipdub.events import Done, Event, Reporter
 from lipdub.faces.backend import Frame
@@ -24,6 +25,7 @@ from lipdub.faces.tracker import Track
 from lipdub.media.atomic import AtomicOutput
 from lipdub.media.source import open_source
 
+PICTURE_S = 1.0  # for which a picture is shown to the tracker
 SIDE = 192  # pixels of a picture on the contact sheet
 
 
@@ -40,10 +42,10 @@ def list_faces(
     on_event: Callable[[Event], None] = lambda event: None,
     on_pictures: Callable[[Sequence[Frame]], None] = lambda pictures: None,
 ) -> FacesReport:
-    """Find everybody in a video; their ids are those of `SyncOptions(face="id:N")`, whatever its range.
+    """Find all faces in a video; their ids are those of `SyncOptions(face="id:N")`, whatever its range.
 
     Args:
-        video: any file with a picture that FFmpeg reads.
+        video: any file with a picture that FFmpeg reads, or a picture.
         sheet: where a contact sheet goes, a .png or .jpg; None: nowhere.
         detector: builtin, face-alignment, or face-alignment:DETECTOR.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -58,13 +60,14 @@ def list_faces(
         NoFaceError: nobody is in the range.
         LipdubError: one of its other kinds, see errors.py.
     """
-    video, config = Path(video), _for_a_look(config or Config())
+    video, config = Path(video), _with_large_pictures(config or Config())
     with ExitStack() as stack:
         target = None
         if sheet is not None:
             encode_picture(np.zeros((1, 1, 3), np.uint8), Path(sheet).suffix)  # refuses before the long work
             target = stack.enter_context(AtomicOutput(Path(sheet), overwrite=overwrite, inputs=(video,)))
-        source = open_source(video, config.media)
+        film = stack.enter_context(film_of(video, PICTURE_S, "none", config))[0] if is_picture(video) else video
+        source = open_source(film, config.media)
         backend = face_backend(detector, config.face, resolve_device(device))
         reporter = Reporter(on_event, ("faces",))
         with reporter.stage("faces", source.n_frames):
@@ -72,7 +75,7 @@ def list_faces(
                 source, backend, config, start_s=start_s, end_s=end_s, numbered=True, on_frame=reporter.progress
             )
         if not faces.tracks:
-            raise NoFaceError(f"{video}: no face that can be followed", "give another --start or --end")
+            raise NoFaceError(f"{film}: no face that can be followed", "give another --start or --end")
         summaries = summarize(faces, config.face, source.rate)
         pictures = [faces.references[track.id].crops[0] for track in faces.tracks]
         on_pictures(pictures)
@@ -91,10 +94,10 @@ def list_faces(
     return report
 
 
-def _for_a_look(config: Config) -> Config:
-    """Settings with which the one reference of a track is its sharpest picture, large enough to be looked at.
+def _with_large_pictures(config: Config) -> Config:
+    """Settings with one reference per track, its sharpest picture, at a size for viewing.
 
-    Sections that decide who is found, and in which order, are left alone.
+    Sections that affect which faces are found, and in which order, are unchanged.
     """
     look = replace(config.reference, sampling="kmeans", count=1, pool=32, closed_mouth=False, augment=False)
     return replace(config, reference=look, generator=replace(config.generator, size=SIDE, warp=False))
@@ -108,7 +111,7 @@ def _caption(face: FaceSummary) -> tuple[str, str]:
 def summarize(
     faces: FaceTracks, config: FaceConfig, rate: float, jobs: list[FaceJob] | None = None
 ) -> list[FaceSummary]:
-    """A summary of each track, in order of appearance.
+    """Summaries of all tracks, in order of appearance.
 
     Args:
         faces: everybody.
@@ -124,7 +127,7 @@ def summarize(
 
 
 def _edges(faces: FaceTracks, rate: float) -> NDArray[np.float64]:
-    """(F + 1,) when each frame begins, and when the last one ends."""
+    """Start of each frame and end of the last, (F + 1,)."""
     return np.append(faces.starts_s, faces.starts_s[-1] + 1 / rate)
 
 

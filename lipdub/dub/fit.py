@@ -67,7 +67,7 @@ def on_new_times(
             )
     times = fitted(sentences, start_s, end_s, options.stretch_max, length_s)
     target = scratch("retimed")
-    left = copy_retimed(source.path, target, times, config)
+    left = copy_retimed(source.path, target, times, config, name_audio=options.keep_original_audio)
     retiming = _retiming(times, sentences)
     left_out = replace(options, fit=None, fit_source=None, length="video" if length_s is not None else options.length)
     warnings = [("stream", each) for each in left] + _off(retiming, options.stretch_max)

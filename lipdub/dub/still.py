@@ -1,4 +1,4 @@
-"""A picture in place of a video: a film of it, as long as the dub, with the head at rest or gently moving."""
+"""A picture as source: a video of it, as long as the speech track, with the head at rest or gently moving."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 
 from lipdub.config import Config
 from lipdub.dub.options import SyncOptions
-from lipdub.errors import InputError
+from lipdub.errors import InputError, LipdubError, NoFaceError
 from lipdub.faces.backend import Frame
 from lipdub.faces.selection import Face
 from lipdub.media.audio import audio_duration
 from lipdub.media.clip import write_clip
+from lipdub.media.probe import picture_kind
 from lipdub.media.source import open_source
 
-PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"})
+PICTURES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
+)
 MOTIONS = ("none", "gentle")
 RATE = 25  # frames a second of the film
 CRF = 10  # of the film that is dubbed: hardly to be told from the picture
@@ -31,12 +34,15 @@ ZOOM = 1.08  # of a picture that moves: room for its borders outside of the film
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file is a picture, by its ending."""
-    return path.suffix.lower() in PICTURES
+    """Whether a file is a still picture: by its ending, unless it holds an animation."""
+    try:
+        return path.suffix.lower() in PICTURES and not picture_kind(path)[1]
+    except OSError:  # whoever reads it says why
+        return True
 
 
 def sway(t: float, centre: tuple[float, float], zoom: float, unit: float = 1.0) -> NDArray[np.float64]:
-    """A slow sway, nod and zoom about a point.
+    """Affine of a slow sway, nod and zoom about a point.
 
     Args:
         t: seconds.
@@ -55,7 +61,7 @@ def sway(t: float, centre: tuple[float, float], zoom: float, unit: float = 1.0) 
 
 @contextmanager
 def filmed(video: Path, audio: Path, options: SyncOptions, config: Config) -> Iterator[tuple[Path, SyncOptions]]:
-    """The source of a job, with a picture turned into a film for as long as it runs.
+    """Source and options of a job, with a picture converted to a temporary video.
 
     Args:
         video: a video, which is given back as it is, or a picture.
@@ -79,19 +85,41 @@ def filmed(video: Path, audio: Path, options: SyncOptions, config: Config) -> It
         return
     if options.fit is not None:
         raise InputError(f"{video} is a picture: it has no sentences for --fit", "leave it out")
-    picture, scale = read_picture(video, config)
     seconds = audio_duration(audio, sample_rate=config.mel.sample_rate, config=config.media)
-    count = int(np.ceil(seconds * RATE - 1e-6))
-    if count < 1:
+    if not seconds > 0:
         raise InputError(f"{audio} is empty: a film of {video} would be, too", "give a sound")
+    with film_of(video, seconds, options.motion, config) as (film, picture, scale):
+        yield film, replace(options, face=_move_point(options.face, picture, scale, options.motion), motion="none")
+
+
+@contextmanager
+def film_of(path: Path, seconds: float, motion: str, config: Config) -> Iterator[tuple[Path, Frame, float]]:
+    """A film of a picture, for as long as the block runs; errors about it name the picture.
+
+    Yields:
+        The film, and the picture and its scale as `read_picture` gives them.
+
+    Raises:
+        InputError: the picture cannot be read.
+        NoFaceError: what the block looked for is not in it.
+    """
+    picture, scale = read_picture(path, config)
     with TemporaryDirectory(prefix="lipdub-") as folder:
-        film = Path(folder) / f"{video.stem}.mp4"
-        write_clip(film, _frames(picture, count, options.motion), RATE, CRF, preset="veryfast")
-        yield film, replace(options, face=_moved(options.face, picture, scale, options.motion), motion="none")
+        film = Path(folder) / f"{path.stem}.mp4"
+        count = int(np.ceil(seconds * RATE - 1e-6))
+        write_clip(film, _frames(picture, count, motion), RATE, CRF, preset="veryfast")
+        try:
+            yield film, picture, scale
+        except NoFaceError as error:
+            what = error.what.replace(str(film), str(path))
+            remedy = "give a picture with a larger, upright face, or another --face: `lipdub faces PICTURE` lists them"
+            raise NoFaceError(what, remedy) from error
+        except LipdubError as error:
+            raise type(error)(error.what.replace(str(film), str(path)), error.remedy) from error
 
 
 def read_picture(path: Path, config: Config) -> tuple[Frame, float]:
-    """A picture as people see it: turned as its EXIF tells, transparent parts white, even sides of LARGEST at most.
+    """A picture as viewers show it: rotated by its EXIF, on white where transparent, even sides of at most LARGEST.
 
     Returns:
         (H, W, 3) RGB, and its pixels over those of the file.
@@ -123,7 +151,7 @@ def read_picture(path: Path, config: Config) -> tuple[Frame, float]:
 
 
 def _first_frame(path: Path, config: Config) -> Frame:
-    """What FFmpeg reads of a picture in a container that we trust, as HEIC and AVIF are."""
+    """First frame of a picture in a container that FFmpeg reads: HEIC, AVIF."""
     try:
         source = open_source(path, config.media)
     except InputError as error:
@@ -148,8 +176,8 @@ def _sway(picture: Frame, t: float) -> NDArray[np.float64]:
     return sway(t, (width / 2, height / 2), ZOOM, min(height, width) / UNIT)
 
 
-def _moved(face: Face, picture: Frame, scale: float, motion: str) -> Face:
-    """A point on a face of the picture, where the film shows it."""
+def _move_point(face: Face, picture: Frame, scale: float, motion: str) -> Face:
+    """A point on a face of the picture, at its position in the video."""
     if not isinstance(face, tuple):
         return face
     x, y = scale * face[0], scale * face[1]

@@ -1,4 +1,4 @@
-"""The finished file appears whole or not at all: temporary siblings, a last check, one rename."""
+"""Atomic output: temporary files beside the target, a last check, one rename."""
 
 from __future__ import annotations
 
@@ -40,18 +40,23 @@ class AtomicOutput:
         path: the target; a symbolic link is followed, not replaced.
         overwrite: whether an existing file may be replaced.
         inputs: files that the target must not be.
+        others: further outputs of the same job, which it must not be either.
 
     Raises:
-        OutputError: on entry, before anything is written: the target exists, is a folder or an input, or its folder
-            is missing or cannot be written. On exit: nothing was written, or somebody else made the target meanwhile.
+        OutputError: on entry, before anything is written: the target exists, is a folder, an input or another output,
+            or its folder is missing or cannot be written. On exit: nothing was written, or somebody else made the
+            target meanwhile.
         ResourceError: the disc is full.
     """
 
-    def __init__(self, path: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
+    def __init__(
+        self, path: Path, *, overwrite: bool, inputs: Iterable[Path] = (), others: Iterable[Path] = ()
+    ) -> None:
         self.path = Path(path)
         self._target = Path(os.path.realpath(path))
         self._overwrite = overwrite
         self._inputs = tuple(Path(each) for each in inputs)
+        self._others = tuple(os.path.realpath(each) for each in others)
         self._token = secrets.token_hex(4)
         self.temporary = self._sibling("part" + self._target.suffix)
         self._made: list[Path] = []
@@ -78,7 +83,7 @@ class AtomicOutput:
             self._leave()
 
     def check(self) -> None:
-        """What entering the block refuses, as far as it can be told without writing.
+        """Raise the errors of entering the block, as far as they are known without writing.
 
         Raises:
             OutputError: see the class.
@@ -88,7 +93,7 @@ class AtomicOutput:
             raise OutputError(f"cannot write into {self._target.parent}", "check the folder's permissions")
 
     def scratch(self, name: str) -> Path:
-        """A path beside the target, deleted at the end whatever happens. `name` is a plain file name."""
+        """Path of a temporary file beside the target, always deleted at the end. `name` is a plain file name."""
         if name != os.path.basename(name) or not name:
             raise ValueError(f"not a plain file name: {name!r}")
         path = self._sibling(f"part.{name}")
@@ -126,6 +131,8 @@ class AtomicOutput:
         for each in self._inputs:
             if self._target.exists() and each.exists() and os.path.samefile(each, self._target):
                 raise OutputError(f"the output {self.path} is the input {each}", "choose another output")
+        if str(self._target) in self._others:
+            raise OutputError(f"two outputs have the name {self.path}", "give each its own")
         if self._target.is_dir():
             raise OutputError(f"the output {self.path} is a folder", "give a file name")
         if self._target.exists() and not self._target.is_file():
@@ -227,7 +234,7 @@ def _times(path: Path, index: int, origin_s: float) -> list[float]:
 
 
 def _try_lock(handle: int) -> bool:
-    """Take the lock of an open file; False where somebody else has it. It ends with the process, whatever ends that.
+    """Try to lock an open file; False if another process holds the lock, which ends with its process.
 
     Raises:
         OSError: there are no locks on this drive or system.
@@ -242,7 +249,7 @@ def _try_lock(handle: int) -> bool:
 
 
 def _is_locked(path: Path) -> bool:
-    """Whether a run holds this file; also where that cannot be known."""
+    """Whether a run holds this file; True if that is unknown."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except FileNotFoundError:

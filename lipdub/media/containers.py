@@ -165,12 +165,12 @@ def container_of(output: Path) -> Container:
     Raises:
         OutputError: an ending that we do not write.
     """
-    found = CONTAINERS.get(output.suffix.lower())
-    if found is None:
+    container = CONTAINERS.get(output.suffix.lower())
+    if container is None:
         raise OutputError(
             f"cannot write {output.suffix or 'a file without an ending'}", f"use one of {', '.join(CONTAINERS)}"
         )
-    return found
+    return container
 
 
 def encoder_options(

@@ -45,6 +45,7 @@ _NO_LOSSLESS = ("prores_ks", "libsvtav1")  # what SVT-AV1 4.1 calls lossless is 
 _ANEW = "ffmpeg -i FILE -map 0:v:0 -map 0:a? -c:a copy -c:v ffv1"
 _SHORT = 8  # pictures; x265 gives wild decoding times when fewer come than it reorders
 BOTTOM_FIRST = (3, 4)  # FFmpeg's numbers for orders of fields in which the lower field is shown first
+X264_REPRODUCIBLE = "cpu-independent=1"  # else x264's macroblock tree differs from run to run where there is AVX-512
 LIMITED, FULL = 1, 2  # FFmpeg's numbers for the range of code values
 
 
@@ -181,9 +182,8 @@ def _options(
         return ":".join([*pairs, *_light(encoder, video), *["lossless=1"] * (lossless and encoder != "libx264")])
 
     if encoder == "libx264":
-        # Without cpu-independent, x264's macroblock tree is not the same from run to run where there is AVX-512.
         bottom = ["bff=1"] * (video.field_order in BOTTOM_FIRST)
-        options = {"preset": config.preset, "x264-params": words("cpu-independent=1", *bottom)}
+        options = {"preset": config.preset, "x264-params": words(X264_REPRODUCIBLE, *bottom)}
         return options | ({"qp": "0"} if lossless else quality(config.crf_h264))
     if encoder == "libx265":
         short = video.duration_s * video.average_rate < _SHORT

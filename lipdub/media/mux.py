@@ -174,6 +174,9 @@ def arguments(plan: RemuxPlan, planned: StreamPlan, items: Sequence[Item], confi
         fast = "" if container.muxer == "mov" and source.spatial else "+faststart"  # marks go into an index at the end
         options["movflags"] = fast + "+use_metadata_tags" * own_keys
 
+    if container.muxer in ("matroska", "webm"):
+        options["fflags"] = "+bitexact"  # else the file and its tracks get random ids, others in each run
+
     def build(tags: dict[str, str]) -> list[str]:
         target = ffmpeg.output(*streams, file_url(plan.output), **options, **tags, f=container.muxer)
         words = [str(word) for word in target.compile(cmd=[str(ffmpeg_binary(config)), *_QUIET])]

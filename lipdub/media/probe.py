@@ -312,24 +312,37 @@ _SAMPLES_REMEDY = "put samples without a header into a WAV first: ffmpeg -f s16l
 _RAW = {b"YUV4MPEG2": "-i FILE", b"\0\0\0\1": "-r 25 -i FILE", b"\0\0\1": "-r 25 -i FILE"}
 
 
-def _refuse_other_kinds(path: Path) -> None:
-    """What FFmpeg could read, but is no film: a still picture; or one without a clock: a stream without a container."""
+def picture_kind(path: Path) -> tuple[str, bool]:
+    """The format of a picture, by its first bytes, and whether it is animated; "" for everything else.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     with path.open("rb") as file:
         head = file.read(64)
-        rest = file.read(1 << 20) if head.startswith((b"\xff\xd8\xff", b"\x89PNG")) else b""
+        head += file.read(1 << 20) if head.startswith(b"\x89PNG") else b""
     kind = next((name for start, name in _PICTURES.items() if head.startswith(start)), "")
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         kind = "WebP"
     if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"avif"):
         kind = "HEIF"
-    if kind == "JPEG" and b"\xff\xd9\xff\xd8\xff" in rest:  # one JPEG behind another
+    return kind, (kind == "PNG" and b"acTL" in head.partition(b"IDAT")[0]) or (
+        kind == "WebP" and head[12:16] == b"VP8X" and head[20] & 2 > 0
+    )
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    """What FFmpeg could read, but is no film: a still picture; or one without a clock: a stream without a container."""
+    with path.open("rb") as file:
+        head = file.read(64)
+        rest = file.read(1 << 20) if head.startswith(b"\xff\xd8\xff") else b""
+    if b"\xff\xd9\xff\xd8\xff" in rest:  # one JPEG behind another
         remedy = (
             "put it into one: ffmpeg -r 25 -f mjpeg -i FILE -c:v libx264 -crf 12 FILM.mkv; name the right rate with -r"
         )
         raise InputError(f"{path} is a raw stream of pictures, without a container", remedy)
-    if (kind == "PNG" and b"acTL" in (head + rest).partition(b"IDAT")[0]) or (
-        kind == "WebP" and head[12:16] == b"VP8X" and head[20] & 2
-    ):
+    kind, animated = picture_kind(path)
+    if animated:
         remedy = "make a film of it first: ffmpeg -i FILE -c:v libx264 -crf 12 -pix_fmt yuv444p FILM.mkv"
         raise InputError(f"{path} is an animated picture ({kind}), which lipdub does not read", remedy)
     if kind:

@@ -240,7 +240,9 @@ def _solved(
     return output
 
 
-def copy_retimed(source: Path, target: Path, times: TimeMap, config: MediaConfig | None = None) -> list[str]:
+def copy_retimed(
+    source: Path, target: Path, times: TimeMap, config: MediaConfig | None = None, *, name_audio: bool = True
+) -> list[str]:
     """Write the picture, subtitles, attachments, cover art, chapters and tags of a video with new times.
 
     Packets are copied, nothing is decoded. `target` is QuickTime where the source is, else Matroska.
@@ -250,6 +252,7 @@ def copy_retimed(source: Path, target: Path, times: TimeMap, config: MediaConfig
         target: the file to write.
         times: of the whole video.
         config: limits of `probe`.
+        name_audio: whether audio that stays behind is named, too.
 
     Returns:
         What stays behind, one sentence each: sound, data, and streams that cannot be copied.
@@ -270,7 +273,7 @@ def copy_retimed(source: Path, target: Path, times: TimeMap, config: MediaConfig
                 if kind not in ("video", "subtitle", "attachment", "picture") or (
                     kind == "video" and stream.index != info.index
                 ):
-                    if not is_remade(stream, kind, len(old.chapters())):
+                    if (kind != "audio" or name_audio) and not is_remade(stream, kind, len(old.chapters())):
                         left.append(_left(kind, stream.index))
                     continue
                 copied = new.add_stream_from_template(stream)

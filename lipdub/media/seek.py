@@ -1,7 +1,8 @@
-"""One frame of a video, by its time."""
+"""Reading a single frame of a video by its time."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import av
@@ -12,6 +13,7 @@ from lipdub.faces.backend import Frame
 from lipdub.media.probe import VideoInfo, open_input, probe, require_video
 from lipdub.media.video import upright_rgb
 
+_ROUNDED_S = 5e-4  # reports give times in milliseconds
 _BACK_S = (0.0, 2.0, 10.0, 60.0, float(1 << 31))  # some files are sought only to near a key frame, or behind it
 
 
@@ -28,7 +30,7 @@ def frame_at(path: Path, time_s: float, *, max_side: int | None = None, config: 
         InputError: it cannot be read there.
     """
     info = require_video(probe(path, config))
-    pts = round((time_s + info.origin_s) / info.time_base)
+    pts = math.floor((time_s + info.origin_s + _ROUNDED_S) / info.time_base)
     for back_s in _BACK_S:
         seen = _decoded(path, info, pts, pts - round(back_s / info.time_base))
         if seen is not None:

@@ -199,8 +199,8 @@ class _Trial:
                 said = said or error
         if said is not None:
             raise said
-        what = f"{self._dub} has audio that cannot be read in its first {_TRIAL_S:g} s"
-        raise InputError(what, "get the file again, or convert it to WAV first")
+        what = f"{self._dub} has no audio that can be read in its first {_TRIAL_S:g} s"
+        raise InputError(what, "check that it is not empty, get it again, or convert it to WAV first")
 
     def lossless(self, item: Item, container: Container) -> list[str]:
         """Encoders that keep every sample of a sound."""

@@ -123,7 +123,8 @@ def suppress_references_outside_mouth(warp: Warp, place: int, keep: float, margi
         m = exp(-((x - 1/2) / 0.2)^4 - ((y - 0.73) / 0.13)^4)
         share_p' ~ share_p (1 - (1 - keep) m),   share_k' ~ share_k (m + OUTSIDE_WEIGHT (1 - m)),   k other references
 
-    Its pose and light are the face's own, so that jaw and cheeks cannot show two heads; its lips are the old ones.
+    Its pose and light are the face's own, so that jaw and cheeks cannot show two heads; its lips are the old ones. The
+    painted picture keeps its share.
 
     Args:
         warp: of N faces.
@@ -135,20 +136,25 @@ def suppress_references_outside_mouth(warp: Warp, place: int, keep: float, margi
     x = margin * ((torch.arange(width, device=warp.weights.device) + 0.5) / width - 0.5)
     y = 0.5 + margin * (torch.arange(height, device=warp.weights.device) + 0.5) / width - 0.73
     mouth = torch.exp(-((x / 0.2) ** 4)[None] - ((y / 0.13) ** 4)[:, None])
-    factor = torch.ones_like(warp.weights)
-    factor[:, :-1] = mouth + OUTSIDE_WEIGHT * (1 - mouth)
-    factor[:, place] = 1 - (1 - keep) * mouth
-    weights = warp.weights * factor + 1e-6
-    return Warp(warp.indices, warp.flow, weights / weights.sum(1, keepdim=True))
+    factor = (mouth + OUTSIDE_WEIGHT * (1 - mouth)).expand(warp.weights.shape[1] - 1, -1, -1).clone()
+    factor[place] = 1 - (1 - keep) * mouth
+    return _shared_anew(warp, warp.weights[:, :-1] * factor + 1e-6)
 
 
 def sharpen_weights(warp: Warp, power: float) -> Warp:
-    """The same, with the largest shares larger still: share_k' ~ share_k ** power.
+    """The same, with the largest shares of references larger still: share_k' ~ share_k ** power.
 
-    References that are bent to nearly the same place blur each other where they are mixed; one alone is sharp.
+    References that are bent to nearly the same place blur each other where they are mixed; one alone is sharp. The
+    painted picture keeps its share.
     """
-    weights = warp.weights**power
-    return Warp(warp.indices, warp.flow, weights / weights.sum(1, keepdim=True))
+    return _shared_anew(warp, warp.weights[:, :-1] ** power)
+
+
+def _shared_anew(warp: Warp, parts: Tensor) -> Warp:
+    """The same, with what is not painted shared among the references in the ratio of `parts` (N, K, h, w)."""
+    painted = warp.weights[:, -1:]
+    shares = (1 - painted) * parts / parts.sum(1, keepdim=True).clamp(min=1e-12)
+    return Warp(warp.indices, warp.flow, torch.cat([shares, painted], 1))
 
 
 def compose(warp: Warp, painted: Tensor, pictures: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from lipdub.losses import (
     mouth_emphasis,
     painted_share,
     perceptual,
+    unpainted_lips,
 )
 from lipdub.models.expert import Expert, lower_halves
 from lipdub.models.generator import Generated, Generator, References, blend
@@ -188,10 +189,13 @@ class GeneratorTraining:
         if weight.motion and batch.real.shape[1] > 1:
             clips = batch.real.shape[:2]
             losses["motion"] = motion_l1(*(x.unflatten(0, clips) for x in (generated.face, real, region)))
-        if generated.warp is not None and weight.painted_share:
-            share = enlarged(generated.warp.weights[:, -1:], real.shape[-1])
-            lips = batch.lips.flatten(0, 1)
+        if generated.painted is not None and weight.painted_l1:
+            painted = enlarged(generated.painted, real.shape[-1])
+            losses["painted_l1"] = masked_l1(painted, real[..., half:, :], region[..., half:, :])
+        if generated.warp is not None and (weight.painted_share or weight.unpainted_lips):
+            share, lips = enlarged(generated.warp.weights[:, -1:], real.shape[-1]), batch.lips.flatten(0, 1)
             losses["painted_share"] = painted_share(share, mouth[..., half:, :], lips[..., half:, :])
+            losses["unpainted_lips"] = unpainted_lips(share, lips[..., half:, :], batch.unseen.flatten())
         if self.features is not None and weight.vgg:
             seen = torch.randperm(len(real), device=real.device)[: max(1, round(weight.vgg_share * len(real)))]
             losses["vgg"] = perceptual(

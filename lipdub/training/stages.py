@@ -13,7 +13,7 @@ from torch import nn
 from lipdub.config import Config, GeneratorConfig
 from lipdub.data.store import read_manifest
 from lipdub.errors import InputError, SetupError
-from lipdub.faces.crop import SHAPE_NAMES
+from lipdub.faces.mouth_shape import SHAPE_NAMES
 from lipdub.models.audio_encoder import TrackEncoder
 from lipdub.models.expert import Expert
 from lipdub.models.generator import Generator
@@ -26,7 +26,7 @@ from lipdub.training.faces import FaceTraining
 from lipdub.training.generator import GeneratorTraining
 from lipdub.training.loop import Stage, train_steps
 from lipdub.training.run import Run, TrainProgress
-from lipdub.training.widen import widened
+from lipdub.training.widen import refreshed, widened
 from lipdub.weights import (
     RUN_WEIGHTS,
     bind,
@@ -93,6 +93,7 @@ def run_stage(
     elif request.start is not None:
         with accelerator.main_process_first():
             start, config = _start(request)
+        start = refreshed(start, config.train.fresh) if config.train.fresh else start
     if request.expert is not None and STAGES[request.stage] == "generator":
         expert, bound = load_expert(request.expert, config)
         config = replace(config, expert=bound.expert)

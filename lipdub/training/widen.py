@@ -7,6 +7,8 @@ middle of the larger one's. New cells start without a say in an embedding, and a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -46,6 +48,26 @@ def widened(start: Generator, config: GeneratorConfig) -> Generator:
         if name in state and state[name].shape == value.shape:
             state[name] = value
     network.load_state_dict(state)
+    return network
+
+
+def refreshed(start: Generator, parts: Sequence[str]) -> Generator:
+    """The same generator with random weights in its `parts`, as "face_head".
+
+    Raises:
+        InputError: it has no such part.
+    """
+    network = Generator(start.config)
+    for part in parts:
+        if not any(name.startswith(f"{part}.") for name, _ in network.named_parameters()):
+            known = ", ".join(name for name, _ in network.named_children())
+            raise InputError(f"train.fresh names {part!r}, which the generator does not have", f"its parts: {known}")
+    kept = {
+        name: value
+        for name, value in start.state_dict().items()
+        if not any(name.startswith(f"{part}.") for part in parts)
+    }
+    network.load_state_dict(network.state_dict() | kept)
     return network
 
 

@@ -24,13 +24,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lipdub.config import Config
 from lipdub.dub import FacesReport, SyncOptions, SyncReport, list_faces, sync_video
-from lipdub.dub.options import OPTIONS, OptionError, options_from
+from lipdub.dub.options import OPTIONS, options_from
+from lipdub.dub.still import is_picture, read_picture
 from lipdub.errors import InputError, LipdubError, SetupError
 from lipdub.faces.backend import Frame
 from lipdub.faces.selection import parse_time
 from lipdub.media.atomic import AtomicOutput
 from lipdub.media.probe import probe, require_video
 from lipdub.media.seek import frame_at
+from lipdub.options import OptionError
 from lipdub.ui.run import Run, Status
 
 HOST = "127.0.0.1"  # nobody else may reach the page
@@ -61,7 +63,7 @@ CSS = """
 .lipdub-progress progress { width: 100%; height: 1rem; }
 .lipdub-progress ul { margin: .3rem 0 0 1.2rem; list-style: disc; }
 .lipdub-error { border-left: .3rem solid #c0392b; padding: .2rem .8rem; }
-#faces .grid-container { grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)) !important; }
+#faces .grid-container { grid-template-columns: repeat(auto-fill, minmax(8rem, 1fr)) !important; }
 #report p, #report li, #report code, #progress * { overflow-wrap: anywhere; white-space: normal; }
 #faces, #faces .grid-wrap { min-height: 0; height: auto; }
 .lipdub-player video { width: 100%; max-height: 70vh; }
@@ -135,7 +137,7 @@ class Desk:
         if isinstance(run.status.report, FacesReport):
             faces = run.status.report.faces
             shown = [
-                (picture, f"id {face.id}, {face.first_s:.1f} to {face.last_s:.1f} s")
+                (picture, f"id {face.id}, {duration(face.first_s)}")
                 for picture, face in zip(pictures, faces, strict=True)
             ]
             ids = [face.id for face in faces]
@@ -183,11 +185,18 @@ class Desk:
             )
 
     def compared(self, time_s: float) -> tuple[Frame, Frame] | None:
-        """The source's and the dub's frame at a time."""
+        """The source's and the dub's frame at a time of the dub; None where there is none, or a file is gone."""
         report = self.run.status.report if self.run is not None else None
         if not isinstance(report, SyncReport):
             return None
-        return frame_at(self.source, time_s, max_side=SIDE), frame_at(Path(report.output), time_s, max_side=SIDE)
+        output, retiming = Path(report.output), report.retiming
+        source_s = time_s if retiming is None else time_s * retiming.source_s / retiming.output_s
+        try:
+            if is_picture(self.source):
+                return read_picture(self.source, Config())[0], frame_at(output, time_s)
+            return frame_at(self.source, source_s, max_side=SIDE), frame_at(output, time_s, max_side=SIDE)
+        except LipdubError:
+            return None
 
     def player(self, output: Path) -> str:
         """The output as HTML, or where it is if no browser plays it."""
@@ -337,9 +346,12 @@ def _files(desk: Desk) -> list[Any]:
     with gr.Row():
         with gr.Column():
             video = gr.Textbox(
-                label="Video (path on this computer)", placeholder="/films/talk.mp4", max_lines=1, elem_id="video"
+                label="Video or picture (path on this computer)",
+                placeholder="/films/talk.mp4",
+                max_lines=1,
+                elem_id="video",
             )
-            video_file = gr.File(label="or drop a video", height=150, elem_id="video-file")
+            video_file = gr.File(label="or drop it", height=150, elem_id="video-file")
         with gr.Column():
             audio = gr.Textbox(
                 label="Speech (path on this computer)",
@@ -347,7 +359,7 @@ def _files(desk: Desk) -> list[Any]:
                 max_lines=1,
                 elem_id="audio",
             )
-            audio_file = gr.File(label="or drop the speech", height=150, elem_id="audio-file")
+            audio_file = gr.File(label="or drop it", height=150, elem_id="audio-file")
     output = gr.Textbox(label="Output (path; the suffix chooses the container)", max_lines=1, elem_id="output")
     for dropped, typed in ((video_file, video), (audio_file, audio)):
         dropped.upload(lambda path: path, dropped, typed, show_progress="hidden", api_visibility="private")
@@ -361,7 +373,7 @@ def _choices(desk: Desk, video: Any, progress: Any) -> list[Any]:
     face = gr.Radio(FACE_CHOICES, value="largest", label="Faces to dub", elem_id="face")
     with gr.Row():
         find = gr.Button("Find faces", elem_id="find")
-    gallery = gr.Gallery(visible=False, height="auto", allow_preview=False, label="Faces", elem_id="faces")
+    gallery = gr.Gallery(visible=False, height="auto", allow_preview=False, show_label=False, elem_id="faces")
     ids = gr.CheckboxGroup([], label="Chosen", visible=False, elem_id="ids")
     numbers = gr.State([])
     with gr.Row():

@@ -68,4 +68,4 @@ def test_strict_is_exit_code_10_after_the_work_is_done(
         command += ["--weights", generator_file, "--device", "cpu"]
         result = CliRunner().invoke(app, [str(word) for word in command])
         assert (result.exit_code, output.exists()) == (code, True), result.stderr
-    assert "finished, but with 1 warnings" in result.stderr and "0.20 s shorter" in result.stderr
+    assert "finished, but with 1 warning\n" in result.stderr and "0.20 s shorter" in result.stderr

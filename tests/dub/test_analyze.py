@@ -183,3 +183,25 @@ def test_ids_are_those_of_the_whole_video_whatever_the_range(look, face_clip, mo
     assert analysis.passed == {"outside the range": 26}
     with pytest.raises(NoFaceError, match=f"frames 20 to 29: no face with id {middle.id} .there are: {last.id}"):
         look(video, face=f"id:{middle.id}", start_s=0.8)
+
+
+def test_of_two_faces_the_one_that_speaks_in_the_video_is_dubbed(fake_faces, face_clip) -> None:
+    config, spoken = load_config("debug"), np.zeros(80, bool)
+    source = open_source(face_clip(lambda number: [(10, 30, 56), (90, 30, 56)], n_frames=80), config.media)
+    faces = track_faces(source, fake_faces(), config)
+    left, right = sorted(faces.tracks, key=lambda track: float(track.landmarks[0, 0, 0]))
+    opens = np.arange(80) // 3 % 2 * 10.0  # pixels
+    left.landmarks[:40, 65:68, 1] += opens[:40, None]
+    right.landmarks[40:, 65:68, 1] += opens[40:, None]
+
+    def dubbed(silent: np.ndarray, face: str | tuple = "all") -> dict[int, np.ndarray]:
+        plan = plan_faces(source, faces, config, face=face, silent=[silent])
+        return {job.track.id: job.weight > 0 for job in plan.jobs}
+
+    both = dubbed(spoken)
+    assert both[left.id][:40].all() and not both[left.id][50:].any()
+    assert not both[right.id][:30].any() and both[right.id][40:].all()
+    centre = left.landmarks[0].mean(0).tolist()
+    assert dubbed(spoken, tuple(centre))[left.id].all()  # nobody else whose voice this could be
+    hushed = dubbed(~spoken, tuple(centre))[left.id]
+    assert hushed[:40].all() and not hushed[50:].any()

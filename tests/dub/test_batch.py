@@ -99,7 +99,7 @@ def test_a_batch_that_was_stopped_goes_on(tmp_path: Path) -> None:
 def test_outputs_that_exist_are_refused_left_or_replaced(tmp_path: Path) -> None:
     (tmp_path / "out1.mp4").write_text("precious")
     work = Worker()
-    with pytest.raises(OutputError, match=r"out1\.mp4 exist already"):
+    with pytest.raises(OutputError, match=r"out1\.mp4 exists already"):
         run_batch(items(tmp_path, 3), tmp_path / "a.jsonl", work=work)
     assert work.did == [] and not (tmp_path / "a.jsonl").exists()
     report = run_batch(items(tmp_path, 3), tmp_path / "b.jsonl", work=work, skip_existing=True)

@@ -23,7 +23,7 @@ from lipdub.dub.driving_audio import (
 from lipdub.dub.job import open_job
 from lipdub.dub.options import SyncOptions
 from lipdub.dub.speaking_style import UNKNOWN_STYLE
-from lipdub.faces.crop import OPENINGS
+from lipdub.faces.mouth_shape import OPENINGS
 from lipdub.media.audio import load_audio, write_wav
 from lipdub.models.audio_encoder import TrackEncoder
 from lipdub.weights import load_audio_encoder, load_generator

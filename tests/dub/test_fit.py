@@ -119,7 +119,8 @@ def test_sentences_out_of_reach_are_named(dub, footage, clicks, tmp_path: Path) 
 
 @pytest.mark.parametrize("seconds", [1.3, 0.8])
 def test_the_whole_picture_is_stretched_to_the_speech(dub, footage, clicks, seconds: float) -> None:
-    report = dub(footage(seconds=1.0), clicks([], seconds), length="stretch")
+    report = dub(footage(seconds=1.0), clicks([], seconds), length="stretch", keep_original_audio=False)
+    assert report.warnings == ()  # its audio was not to be kept
     times, seen = numbers(dub.output)
     assert seen.tolist() == list(range(25)) and report.frames == 25
     assert np.diff(times) == pytest.approx(np.full(24, seconds / RATE), abs=2e-4)

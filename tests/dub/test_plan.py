@@ -130,8 +130,8 @@ def test_what_a_run_would_refuse_is_refused(plan, face_clip, speech, tmp_path: P
         ("a.mp4", SetupError, "mpeg3", {"codec": "mpeg3"}),
         ("a.mp4", SetupError, "tpu", {"device": "tpu"}),
         ("a.mp4", InputError, "invalid language tag", {"language": "klingon"}),
-        ("a.mp4", InputError, "has no frame between", {"start_s": 9.0}),
-        ("a.mp4", NoFaceError, "fits --face 1,1", {"face": (1.0, 1.0)}),
+        ("a.mp4", InputError, "has no frame from 9.00 s on", {"start_s": 9.0}),
+        ("a.mp4", NoFaceError, "fit --face 1,1", {"face": (1.0, 1.0)}),
     ]:
         with pytest.raises(kind, match=words):
             plan(video, audio, output, **options)

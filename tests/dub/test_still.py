@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from lipdub.config import Config, load_config
-from lipdub.dub import SyncOptions, plan_sync, sync_video
+from lipdub.dub import SyncOptions, list_faces, plan_sync, sync_video
 from lipdub.dub.demo import SAMPLE_RATE, babble, portrait_frames
 from lipdub.dub.still import LARGEST, filmed, is_picture, read_picture
-from lipdub.errors import InputError
+from lipdub.errors import InputError, NoFaceError
 from lipdub.faces.choose import face_backend
 from lipdub.media.audio import write_wav
 
@@ -101,6 +101,42 @@ def test_the_film_is_as_long_as_the_sound_and_rests_or_moves(tmp_path: Path, sou
     assert moving[0][round(y), round(x), 0] > 150  # the mark, where the film shows it
     with filmed(tmp_path / "v.mp4", sound, SyncOptions(), CONFIG) as (same, _):
         assert same == tmp_path / "v.mp4"
+
+
+def test_an_animation_is_no_picture(tmp_path: Path) -> None:
+    plain = written(tmp_path / "p.png").read_bytes()
+    chunk = b"iCCP" + bytes(3000)  # what a program writes before the mark of an animation
+    head = plain[:33] + len(chunk[4:]).to_bytes(4, "big") + chunk + bytes(4)
+    for name, data, still in (
+        ("still.png", head + plain[33:], True),
+        ("moving.png", head + b"\0\0\0\x08acTL" + bytes(12) + plain[33:], False),
+        ("film.mp4", plain, False),
+        ("p.jfif", b"\xff\xd8\xff\xe0", True),
+    ):
+        (tmp_path / name).write_bytes(data)
+        assert is_picture(tmp_path / name) is still
+
+
+def test_errors_name_the_picture_and_what_to_do(
+    tmp_path: Path, sound: Path, fake_faces, generator_file: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
+    path, options = written(tmp_path / "wall.png"), SyncOptions(device="cpu", generator=str(generator_file))
+    with pytest.raises(NoFaceError, match=f"^{path}, ") as caught:
+        sync_video(path, sound, tmp_path / "out.mp4", options)
+    assert "lipdub faces" in caught.value.remedy and "ffmpeg" not in caught.value.remedy
+
+
+def test_the_faces_of_a_picture_are_listed(tmp_path: Path, fake_faces, monkeypatch) -> None:
+    monkeypatch.setattr("lipdub.dub.face_list.face_backend", lambda name, config, device: fake_faces())
+    two = np.full((120, 240, 3), 20, np.uint8)
+    two[30:78, 20:68] = two[20:80, 140:200] = 230
+    path = written(tmp_path / "two.png", two)
+    report = list_faces(path, tmp_path / "sheet.png")
+    assert report.video == str(path) and sorted(face.id for face in report.faces) == [0, 1]
+    assert read_picture(tmp_path / "sheet.png", CONFIG)[0].size
+    with pytest.raises(NoFaceError, match=f"^{tmp_path / 'wall.png'}"):
+        list_faces(written(tmp_path / "wall.png"))
 
 
 def test_a_picture_is_dubbed(tmp_path: Path, sound: Path, fake_faces, generator_file: Path, monkeypatch) -> None:

@@ -295,7 +295,7 @@ def test_a_failure_in_the_middle_leaves_nothing_behind(dub, face_clip, speech, m
     ("markers", "face", "words"),
     [
         (lambda number: [], "largest", "no face of at least 20 pixels"),
-        (lambda number: [FACE], (3.0, 3.0), "none of 1 faces fits --face 3,3"),
+        (lambda number: [FACE], (3.0, 3.0), "the only face does not fit --face 3,3"),
         (lambda number: [(60, 40, 14)], "largest", "no face of at least 20 pixels"),
     ],
     ids=["none", "elsewhere", "too small"],
@@ -307,8 +307,16 @@ def test_no_usable_face_is_an_error_and_makes_no_file(dub, face_clip, speech, ma
     assert not list(dub.output.parent.iterdir())
 
 
+def test_two_outputs_need_two_names(dub, face_clip, speech) -> None:
+    same, further = dub.output.parent / "." / dub.output.name, dub.output.with_name("b.mp4")
+    for options in ({"compare": same}, {"overlay": same}, {"compare": further, "overlay": further}):
+        with pytest.raises(OutputError, match="two outputs have the name"):
+            dub(face_clip(one), speech(), **options)
+        assert not list(dub.output.parent.iterdir())
+
+
 def test_a_range_without_frames_is_an_error(dub, face_clip, speech) -> None:
-    with pytest.raises(InputError, match=r"no frame between 5\.0 s and None"):
+    with pytest.raises(InputError, match=r"no frame from 5\.00 s on: they are at 0\.00 s to 0\.36 s"):
         dub(face_clip(one), speech(), start_s=5.0)
 
 

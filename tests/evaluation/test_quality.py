@@ -13,7 +13,7 @@ from lipdub.cli.app import app
 from lipdub.config import Config, QualityConfig, load_config
 from lipdub.dub.report import Segment, ShotReport, SyncReport
 from lipdub.errors import InputError, NoFaceError, WeightsError
-from lipdub.evaluation.quality import Trace, check, faults_of, is_sure
+from lipdub.evaluation.quality import Trace, check, faults_of, is_sure, jitter
 from lipdub.events import Done, Event, Stage
 from lipdub.html.page import quality_page, write_page
 
@@ -97,6 +97,17 @@ def test_only_what_is_sure_and_beyond_a_limit_is_a_fault() -> None:
     assert faults_of(unsure, 10.0, limits, False) == ["lips 400 ms after their sound"]  # ten seconds say more
     assert faults_of(unsure, 4.0, limits, True) == ["lips 400 ms after their sound"]  # an expert's scale is another
     assert len(faults_of(CALM | {"silence": 500.0, "jitter": 9.0, "seam": 30.0}, 4.0, limits, True)) == 3
+
+
+@pytest.mark.parametrize(("every", "expected"), [(1, 2.0), (10, 4.0)])
+def test_cheeks_that_hardly_change_count_as_half_a_level(every: int, expected: float) -> None:
+    turn = np.linspace(0, 2 * np.pi, 68)
+    points = 48 + np.stack([12 * np.cos(turn), 24 + 6 * np.sin(turn)], 1)  # mouth and chin: below the cheeks
+    times = np.arange(41)
+    faces = np.full((41, 96, 96, 3), 100, np.uint8)
+    faces[1::2, 48:] += 2  # round the lips: two levels from frame to frame
+    faces[times // every % 2 == 1, :48] += 1  # cheeks: one level, in each frame or in each tenth
+    assert jitter(faces, np.broadcast_to(points, (41, 68, 2))) == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_page_holds_all_that_it_shows_and_trusts_no_name(clip: Path, tmp_path: Path) -> None:

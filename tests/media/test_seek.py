@@ -38,3 +38,10 @@ def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"nothing")
     with pytest.raises(InputError):
         frame_at(tmp_path / "a.mp4", 0.0)
+
+
+def test_a_frame_is_on_screen_until_the_next(face_clip) -> None:
+    video = face_clip(lambda number: [(5 * number, 30, 40)], n_frames=6)  # whose clock has one tick a frame
+    second = frame_at(video, 0.08)
+    assert (frame_at(video, 0.119) == second).all() and (frame_at(video, 0.0796) == second).all()
+    assert (frame_at(video, 0.12) != second).any() and (frame_at(video, 0.079) != second).any()

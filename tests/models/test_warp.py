@@ -104,10 +104,11 @@ def test_one_reference_lends_its_skin_and_leaves_the_lips_to_the_others(keep: fl
     made = Warp(torch.tensor([[0, 1]]), torch.zeros(1, 2, 2, 24, 48), weights)
     found = suppress_references_outside_mouth(made, 0, keep).weights
     torch.testing.assert_close(found.sum(1), torch.ones(1, 24, 48))
-    lips = torch.tensor([0.6 * keep, 0.3, 0.1])  # the middle of the mouth; the last is painted
-    torch.testing.assert_close(found[0, :, 11, 24], lips / lips.sum(), atol=1e-3, rtol=0)
-    cheek = torch.tensor([0.6, 0.3 * OUTSIDE_WEIGHT, 0.1])
-    torch.testing.assert_close(found[0, :, 11, 2], cheek / cheek.sum(), atol=1e-3, rtol=0)
+    lips = torch.tensor([0.6 * keep, 0.3])  # the middle of the mouth
+    torch.testing.assert_close(found[0, :2, 11, 24], 0.9 * lips / lips.sum(), atol=1e-3, rtol=0)
+    cheek = torch.tensor([0.6, 0.3 * OUTSIDE_WEIGHT])
+    torch.testing.assert_close(found[0, :2, 11, 2], 0.9 * cheek / cheek.sum(), atol=1e-3, rtol=0)
+    torch.testing.assert_close(found[:, 2], torch.full((1, 24, 48), 0.1))  # painted, as it was
 
 
 def test_gradient_reaches_flow_shares_and_paint():
@@ -123,11 +124,13 @@ def test_enlarged_keeps_a_constant_and_the_shape_of_a_half():
     torch.testing.assert_close(out, torch.full((2, 3, 12, 24), 0.3))
 
 
-def test_what_is_picked_is_seen_more_and_all_still_sums_to_1():
-    mixed = warp((0.0, 0.0), (0.6, 0.4))
-    weights = sharpen_weights(mixed, 3.0).weights
-    torch.testing.assert_close(weights[:, 0], torch.full((1, 4, 8), 0.6**3 / (0.6**3 + 0.4**3)))
-    torch.testing.assert_close(weights.sum(1), torch.ones(1, 4, 8))
+def test_the_reference_that_is_picked_is_seen_more_and_paint_as_before():
+    weights = torch.tensor([0.5, 0.3, 0.2]).view(1, 3, 1, 1).expand(1, 3, 4, 8)
+    mixed = Warp(torch.tensor([[0, 1]]), torch.zeros(1, 2, 2, 4, 8), weights)
+    found = sharpen_weights(mixed, 3.0).weights
+    torch.testing.assert_close(found[:, 0], torch.full((1, 4, 8), 0.8 * 0.5**3 / (0.5**3 + 0.3**3)))
+    torch.testing.assert_close(found[:, 2], torch.full((1, 4, 8), 0.2))
+    torch.testing.assert_close(found.sum(1), torch.ones(1, 4, 8))
     torch.testing.assert_close(sharpen_weights(mixed, 1.0).weights, mixed.weights)
 
 

@@ -10,7 +10,7 @@ import torch
 from lipdub.config import Config, load_config
 from lipdub.data.store import ClipEntry, write_arrays
 from lipdub.errors import InputError
-from lipdub.faces.crop import shape_code
+from lipdub.faces.mouth_shape import shape_code
 from lipdub.mel import mel_windows
 from lipdub.models.generator import Generator
 from lipdub.training.data import (
@@ -412,6 +412,20 @@ def test_closed_references_show_closed_mouths_alone(with_settings: Callable[...,
         calm = np.sort(clip.opening)[: round(0.3 * len(clip.opening))]
         assert len(frames) and clip.opening[frames].max() <= calm.max()
         assert (np.abs(frames[:, None] - np.arange(10, 15)).min(1) > clips.config.reference.exclude).all()
+
+
+def test_unseen_is_how_much_wider_than_all_references(with_settings: Callable[..., ClipSet]) -> None:
+    clips = with_settings(
+        "train.references=4", "reference.count=6", "train.wide_targets=1.0", "train.closed_references=1.0"
+    )
+    batch = clips.batch(4, 32, 16, augment=False)
+    openings, shown = batch.shape[..., :3].mean(-1), batch.reference_shapes[..., :3].mean(-1)
+    for clip in range(4):
+        known = shown[clip][batch.known[clip]]
+        for frame in range(openings.shape[1]):
+            wanted = min(max(0.0, float(openings[clip, frame] - known.max())), 1.0)
+            assert float(batch.unseen[clip, frame]) == pytest.approx(wanted, abs=1e-6)
+    assert batch.unseen.max() > 0
 
 
 def test_the_same_frame_stands_first_where_asked_for(with_settings: Callable[..., ClipSet]) -> None:

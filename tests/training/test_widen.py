@@ -9,7 +9,7 @@ from lipdub.config import GeneratorConfig
 from lipdub.errors import InputError
 from lipdub.models.generator import Generator
 from lipdub.models.layers import mask_lower_half
-from lipdub.training.widen import widened
+from lipdub.training.widen import refreshed, widened
 
 SMALL = GeneratorConfig(
     size=32,
@@ -64,3 +64,19 @@ def test_weights_that_do_not_depend_on_the_size_carry_over() -> None:
 def test_crops_that_do_not_line_up_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(InputError, match="cannot grow"):
         widened(Generator(SMALL), replace(WIDE, **change))
+
+
+def test_parts_of_a_generator_begin_anew_and_the_rest_stays() -> None:
+    torch.manual_seed(0)
+    start = Generator(SMALL)
+    found = refreshed(start, ["face_head", "paint_score"]).state_dict()
+    for name, value in start.state_dict().items():
+        if not name.startswith(("face_head.", "paint_score.")):
+            assert torch.equal(found[name], value), name
+        elif value.ndim > 1:  # norms begin with ones and zeros either way
+            assert not torch.equal(found[name], value), name
+
+
+def test_a_part_that_is_not_there_is_refused() -> None:
+    with pytest.raises(InputError, match="mouth_head"):
+        refreshed(Generator(SMALL), ["mouth_head"])

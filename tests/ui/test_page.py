@@ -7,16 +7,18 @@ import gc
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lipdub.config import Config, load_config
 from lipdub.dub.demo import make_demo_inputs
-from lipdub.dub.report import ShotReport, SyncReport
+from lipdub.dub.report import Retiming, ShotReport, SyncReport
 from lipdub.errors import InputError, SetupError
 from lipdub.events import OnEvent, Progress
+from lipdub.faces.contact_sheet import encode_picture
 from lipdub.media.seek import frame_at
 from lipdub.ui.run import Run, Status
 
@@ -77,9 +79,9 @@ def test_progress_and_errors_are_escaped() -> None:
     assert duration(3725.4) == "1:02:05"
 
 
-def test_the_report_as_text() -> None:
-    report = SyncReport(
-        output="/out.mp4",
+def report_of(output: str, **more: Any) -> SyncReport:
+    return SyncReport(
+        output=output,
         frames=10,
         dubbed=7,
         passed={"no face": 3},
@@ -90,13 +92,37 @@ def test_the_report_as_text() -> None:
         device="cpu",
         generator="generator",
         shots=(ShotReport(first_s=0.0, frames=10, dubbed=7, passed={"no face": 3}),),
-        changes=("tag title",),
-        warnings=("short",),
+        **more,
     )
-    text = report_text(report)
+
+
+def test_the_report_as_text() -> None:
+    text = report_text(report_of("/out.mp4", changes=("tag title",), warnings=("short",)))
     for part in ("7 of 10 frames dubbed", "1 person", "3 frames left as they were: no face", "tag title", "short"):
         assert part in text
     assert "| 0.00 s | 10 | 7 | no face: 3 |" in text
+
+
+def test_source_and_dub_are_compared_at_the_same_moment(
+    desk: Desk, face_clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Also where the picture was stretched; a picture has one moment; a file that is gone leaves the page as it was."""
+
+    def compare(source: Path, retiming: Retiming | None = None) -> Any:
+        desk.source, desk.run = source, Run(lambda hear: report_of(str(dub), retiming=retiming))
+        desk.run.wait(10)
+        return desk.compared(0.2)
+
+    video, dub = (face_clip(lambda n: [(5 * n, 30, 40)], name=f"{n}.mp4", n_frames=n) for n in (10, 20))
+    before, after = compare(video)
+    assert (before == frame_at(video, 0.2)).all() and (after == frame_at(dub, 0.2)).all()
+    before, _ = compare(video, Retiming(source_s=0.4, output_s=0.8, slowest=2.0, fastest=2.0))
+    assert (before == frame_at(video, 0.1)).all() and (before != frame_at(video, 0.2)).any()
+    picture = tmp_path / "p.png"
+    picture.write_bytes(encode_picture(before, ".png"))
+    still, after = compare(picture)
+    assert (still == before).all() and after.shape == still.shape
+    assert compare(tmp_path / "gone.mp4") is None
 
 
 def get(address: str) -> tuple[int, str, dict[str, str]]:
