@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby, pairwise
@@ -17,6 +18,15 @@ _NEAR = 3  # packets around a joint that may be marked as damaged: the counters 
 
 
 @dataclass(frozen=True, kw_only=True)
+class Part:
+    """Packets whose clock does not go back."""
+
+    first: int  # packet
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Clock:
     """The packets of one stream; times are in seconds on the file's timeline."""
 
@@ -26,11 +36,13 @@ class Clock:
     repeats: int = 0  # packets that come no later than the one before
     jump_s: float = 0.0  # largest step back, of packets that are shown
     joint_s: float | None = None  # where that is
+    parts: tuple[Part, ...] = ()  # between steps back of over JUMP_S
     leap_s: float = 0.0  # largest time in which there is no packet, though the one before is over
     leap_at_s: float | None = None  # where that begins
     torn: bool = False  # a packet at that place is marked as incomplete
     hidden: tuple[tuple[int, int], ...] = ()  # first and last of each run of packets that an edit list hides
     damaged_s: float | None = None  # of the first incomplete packet
+    broken_off: bool = False  # that is its last packet
 
     @property
     def shown(self) -> int:
@@ -65,6 +77,15 @@ def clocks_in(container: InputContainer, path: Path, origin_s: float) -> dict[in
     return {index: _clock(rows, bases[index], origin_s) for index, rows in sorted(found.items())}
 
 
+def _parts(rows: Packets, joints: list[int], base: Fraction, origin_s: float) -> Iterator[Part]:
+    lengths = sorted(row[2] for row in rows)
+    usual = lengths[len(lengths) // 2]
+    for first, behind in pairwise([0, *joints, len(rows)]):
+        shown = [(row[0] if row[0] is not None else row[1] or 0, row[2] or usual) for row in rows[first:behind]]
+        start, end = min(at for at, _ in shown), max(at + length for at, length in shown)
+        yield Part(first=first, start_s=float(start * base) - origin_s, end_s=float(end * base) - origin_s)
+
+
 def _signed(ticks: int) -> int:
     """A duration; of the last packet of an Ogg file, FFmpeg gives what is to be cut off as 2**32 less that."""
     return ticks - (1 << 32) if (1 << 32) - (1 << 16) <= ticks < 1 << 32 else ticks
@@ -96,9 +117,11 @@ def _clock(rows: Packets, base: Fraction, origin_s: float) -> Clock:
         repeats=repeats,
         jump_s=float(jump * base),
         joint_s=None if joint is None else float(joint * base) - origin_s,
+        parts=tuple(_parts(rows, joints, base, origin_s)),
         leap_s=float(leap * base),
         leap_at_s=float(((rows[leap_end][1] or 0) - leap) * base) - origin_s if leap else None,
         torn=leap > 0 and any(abs(n - leap_end) <= _NEAR for n in marked),
         hidden=tuple((run[0], run[-1]) for run in hidden),
+        broken_off=damaged == [len(rows) - 1],
         damaged_s=float((rows[damaged[0]][1] or 0) * base) - origin_s if damaged else None,
     )

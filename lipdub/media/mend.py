@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -26,13 +27,22 @@ _FREE = ("mpegts", "mpeg")  # clocks that mean nothing behind a joint; FFmpeg jo
 _SYNC, _PADDING = 0x47, 8191  # of a transport stream: first byte of each packet, packets that hold nothing
 _CLOSE = 4  # packets
 _LEAP_S = 10.0  # from which on FFmpeg does
-_MUXERS = {"mpegts": "mpegts", "flv": "flv", "mpeg": "vob"}  # by demuxer; all else goes into Matroska
+_REORDERED = 4  # pictures by which decoding is ahead of showing, at most
+_SHRUNK = 0.9  # share of the parts' time that a copy has at least
+_END_S = 1.0  # before the end of a file, where its streams end
+_MUXERS = {
+    "mpegts": "mpegts",
+    "flv": "flv",
+    "mpeg": "vob",
+    "mov": "mp4",
+    "avi": "avi",
+}  # by demuxer; all else goes into Matroska
 
 
 def on_one_clock(
     video: Path, place: Callable[[str], Path], config: MediaConfig
 ) -> tuple[Path, dict[int, Clock], list[str]]:
-    """The video, or a copy of it whose clock only goes forward, and no further than is recorded.
+    """The video, or a copy of it whose clock only goes forward, and no further than is recorded, without a torn end.
 
     A transport stream's counters begin anew at a joint, too, so that whole packets there are marked as incomplete; the
     copy has no such marks. Where its pictures are in truth not whole, their decoder says so.
@@ -51,26 +61,32 @@ def on_one_clock(
     info, clocks = probe(video, config), read_clocks(video)
     joints, leap = _joints(info, clocks), _leap(info, clocks)
     joined = leap is not None or _joined(video, info, clocks)
-    if not joints and not joined:
+    broken_s = _broken_off(info, clocks, config)
+    if not joints and not joined and broken_s is None:
         return video, clocks, []
     where = "; ".join(f"{clock.joint_s:.3f} s ({clock.jump_s:.3f} s back)" for clock in joints.values())
     target = place("one_clock")
     argv = [str(ffmpeg_binary(config)), "-hide_banner", "-nostdin", "-nostats", "-v", "error", "-y"]
+    argv += ["-fflags", "+discardcorrupt"] if broken_s is not None else []
     argv += ["-format_whitelist", FORMATS, "-protocol_whitelist", "file,pipe", "-i", file_url(video), "-map", "0"]
-    argv += ["-c", "copy", "-f", _MUXERS.get(info.format.partition(",")[0], "matroska"), file_url(target)]
+    argv += ["-c", "copy", *([] if info.format in _FREE else _shifts(info, clocks))]
+    argv += ["-f", _MUXERS.get(info.format.partition(",")[0], "matroska"), file_url(target)]
     left: dict[int, Clock] = joints
     try:
         run(argv, config)
-        clocks = read_clocks(target)
-        left = _joints(probe(target, config), clocks)
+        made, clocks = probe(target, config), read_clocks(target)
+        left = _joints(made, clocks) or _shrunk(joints, _main(made, clocks))
     except OutputError:
-        pass
+        if not joints:
+            return video, clocks, []
     if left:
         raise InputError(
             f"{video}: the clock of stream {next(iter(left))} goes back at {where}",
             "cut the video there, or write it anew: ffmpeg -i FILE -c:v libx264 -crf 12 -c:a flac WHOLE.mkv",
         )
     notes = [f"the video's clock goes back at {where}: what follows is put behind what is before"] if joints else []
+    if broken_s is not None:
+        notes.append(f"the recording breaks off at {broken_s:.3f} s: what is incomplete there is left out")
     if joined and leap is None and not joints:
         notes.append("the video was joined from several recordings; they are read as one")
     if leap is not None:
@@ -84,6 +100,53 @@ def on_one_clock(
 def _joints(info: MediaInfo, clocks: dict[int, Clock]) -> dict[int, Clock]:
     """The clocks of the picture and of sounds that go back, by stream."""
     return {index: clock for index, clock in _main(info, clocks).items() if clock.jump_s > JUMP_S}
+
+
+def _broken_off(info: MediaInfo, clocks: dict[int, Clock], config: MediaConfig) -> float | None:
+    """When a recording breaks off amid its last packet; None where it does not, or where more than that is missing."""
+    known = _main(info, clocks)
+    damaged = [clock for clock in known.values() if clock.damaged_s is not None]
+    if info.video is None or info.video.index not in known or not damaged:
+        return None
+    shown, end_s = known[info.video.index], max(clock.end_s for clock in known.values())
+    missing_s = info.video.duration_s - (shown.end_s - shown.start_s)
+    at_end = all(clock.broken_off and end_s - (clock.damaged_s or 0.0) < _END_S for clock in damaged)
+    return damaged[0].damaged_s if at_end and missing_s < config.max_missing_s else None
+
+
+def _shifts(info: MediaInfo, clocks: dict[int, Clock]) -> list[str]:
+    """Options that put each part of a recording behind the one before, all streams by the same time.
+
+    FFmpeg does so for transport streams alone; elsewhere it presses what comes after a joint to one tick each. Where a
+    format keeps no decoding times, those behind a joint are guessed wrongly, and made anew.
+    """
+    joined = {index: clock.parts for index, clock in clocks.items() if len(clock.parts) > 1}
+    if {*_main(info, clocks)} - {*joined} or len({len(parts) for parts in joined.values()}) > 1:
+        return []
+    by_s = [0.0]
+    for before, after in pairwise(zip(*joined.values(), strict=True)):
+        end_s = max(part.end_s for part in before) + by_s[-1]
+        by_s.append(end_s - min(part.start_s for part in after))
+    words = ["-copyts", "-copyinkf"]
+    for index, parts in joined.items():
+        shift, dts = "0", "DTS"
+        firsts = [*(part.first for part in parts), clocks[index].packets]
+        for part, behind, more_s in list(zip(parts, firsts[1:], by_s, strict=True))[1:]:
+            step_s = (part.end_s - part.start_s) / (behind - part.first)
+            shift = f"if(gte(N\\,{part.first})\\,{more_s:.6f}\\,{shift})"
+            regular = f"round(({part.start_s + more_s:.6f}+(N-{part.first + _REORDERED})*{step_s:.6f})/TB)"
+            dts = f"if(gte(N\\,{part.first})\\,max(PREV_OUTDTS+1\\,min(PTS+round({shift}/TB)\\,{regular}))\\,{dts})"
+        if info.format == "flv" or info.video is None or index != info.video.index:
+            dts = f"DTS+round({shift}/TB)"
+        words += [f"-bsf:{index}", f"setts=pts=PTS+round({shift}/TB):dts={dts}"]
+    return words
+
+
+def _shrunk(before: dict[int, Clock], after: dict[int, Clock]) -> dict[int, Clock]:
+    """Clocks of which a copy is too short: there, what follows a joint has no time of its own."""
+    made = [clock.end_s - clock.start_s for clock in after.values()]
+    lengths = {index: sum(part.end_s - part.start_s for part in clock.parts) for index, clock in before.items()}
+    return {index: before[index] for index, length in lengths.items() if max(made, default=0.0) < _SHRUNK * length}
 
 
 def _leap(info: MediaInfo, clocks: dict[int, Clock]) -> Clock | None:
@@ -103,13 +166,24 @@ def _joined(video: Path, info: MediaInfo, clocks: dict[int, Clock]) -> bool:
     """
     if info.format != "mpegts" or all(clock.damaged_s is None for clock in _main(info, clocks).values()):
         return False
-    data = np.memmap(video, np.uint8, "r")
     for size, start in ((188, 0), (192, 4)):  # the second: camcorders, discs
-        n = (len(data) - start) // size
-        heads = np.array(data[start : start + n * size].reshape(n, size)[:, :6])
-        if n > 1 and (heads[:, 0] == _SYNC).all():
+        heads = _heads(video, size, start)
+        if len(heads) > 1:
             return _begin_anew(heads)
     return False
+
+
+def _heads(video: Path, size: int, start: int) -> NDArray[np.uint8]:
+    """The first 6 bytes of each packet (n, 6); of one alone, where another does not begin as it should."""
+    blocks = []
+    with video.open("rb") as file:
+        file.seek(start)
+        while len(block := file.read(size << 18)) >= size:
+            packets = np.frombuffer(block[: len(block) // size * size], np.uint8).reshape(-1, size)[:, :6]
+            if (packets[:, 0] != _SYNC).any():
+                return packets[:1]
+            blocks.append(packets.copy())
+    return np.concatenate(blocks) if blocks else np.empty((0, 6), np.uint8)
 
 
 def _begin_anew(heads: NDArray[np.uint8]) -> bool:

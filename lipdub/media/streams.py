@@ -206,7 +206,8 @@ class _Trial:
         """Encoders that keep every sample of a sound."""
         with open_input(self._source) as opened:
             context = opened.streams[item.index].codec_context
-            whole = isinstance(context, av.AudioCodecContext) and context.format.name.startswith(("s16", "s32", "u8"))
+            form = context.format if isinstance(context, av.AudioCodecContext) else None  # also where a header is zero
+            whole = form is not None and form.name.startswith(("s16", "s32", "u8"))
         return [container.lossless] if whole and container.lossless else []
 
     def fits(self, items: Sequence[Item]) -> bool:

@@ -41,6 +41,35 @@ def test_joined_recordings_are_put_on_one_clock(clip, sound, dubbed, tmp_path, s
     assert [read_clocks(output)[each.index].end_s > 3.0 for each in info.audio] == [True, True]
 
 
+@pytest.mark.parametrize("suffix", ["flv", "mkv"])
+def test_joined_recordings_of_other_kinds_keep_their_times(clip, sound, tmp_path, suffix):
+    """FFmpeg would press what follows the joint to one tick each."""
+    clip(tmp_path / "a.mkv", n_audio=1, n_frames=40, time_base=Fraction(1, 1000))
+    muxer = ("-f", "flv") if suffix == "flv" else ("-f", "matroska", "-live", "1")
+    run("-i", tmp_path / "a.mkv", "-c", "copy", *muxer, tmp_path / "one")
+    data = (tmp_path / "one").read_bytes()
+    behind = 13 if suffix == "flv" else data.index(b"\x1f\x43\xb6\x75")  # the first tag, or cluster
+    (tmp_path / f"two.{suffix}").write_bytes(data + data[behind:])
+    output = tmp_path / "out.mp4"
+    told, _, n_frames = dubbed(tmp_path / f"two.{suffix}", sound(tmp_path / "d.wav", 3.3), output)
+    assert n_frames == 80 and "put behind what is before" in told[0]
+    with VideoReader(output, require_video(probe(output))) as reader:
+        steps = np.diff([frame.time_s for frame in reader])
+    assert np.delete(steps, 39) == pytest.approx([0.04] * 78, abs=0.0015)
+    assert steps[39] == pytest.approx(0.04, abs=0.1)  # where the sound of the first goes on longer than its picture
+    assert read_clocks(output)[probe(output).audio[1].index].end_s == pytest.approx(3.3, abs=0.12)
+
+
+def test_a_copy_that_is_too_short_is_no_mend(clip, tmp_path, monkeypatch):
+    clip(tmp_path / "a.mkv", n_audio=1, n_frames=40, time_base=Fraction(1, 1000))
+    run("-i", tmp_path / "a.mkv", "-c", "copy", tmp_path / "one.flv")
+    data = (tmp_path / "one.flv").read_bytes()
+    (tmp_path / "two.flv").write_bytes(data + data[13:])
+    monkeypatch.setattr("lipdub.media.mend._shifts", lambda info, clocks: [])
+    with pytest.raises(InputError, match="goes back at"):
+        on_one_clock(tmp_path / "two.flv", tmp_path.joinpath, MediaConfig())
+
+
 @pytest.mark.parametrize(
     ("offset_s", "lasts_s", "said"), [(99, 3.2, "put behind"), (4, 6.9, "picture before is shown")]
 )
@@ -80,6 +109,32 @@ def test_lost_packets_are_no_joint(clip, tmp_path, first):
     data = (tmp_path / "a.ts").read_bytes()
     (tmp_path / "lost.ts").write_bytes(data[: first * 188] + data[(first + 3) * 188 :])
     assert on_one_clock(tmp_path / "lost.ts", tmp_path.joinpath, MediaConfig())[0] == tmp_path / "lost.ts"
+
+
+@pytest.mark.parametrize("suffix", ["flv", "mp4", "avi"])
+def test_a_recording_that_breaks_off_amid_a_packet_is_read_up_to_there(clip, sound, tmp_path, suffix):
+    """As OBS and browsers leave them when they crash."""
+    clip(tmp_path / "a.mkv", n_audio=1, n_frames=40, time_base=Fraction(1, 1000), n_b=0)
+    pieces = ("-movflags", "frag_keyframe+empty_moov", "-frag_duration", "200000") if suffix == "mp4" else ()
+    codecs = ("-c:v", "mjpeg", "-c:a", "pcm_s16le") if suffix == "avi" else ("-c", "copy")
+    run("-i", tmp_path / "a.mkv", *codecs, *pieces, tmp_path / f"whole.{suffix}")
+    with av.open(str(tmp_path / f"whole.{suffix}")) as container:
+        ends = [packet.pos + packet.size for packet in container.demux() if packet.size]
+    torn = tmp_path / f"torn.{suffix}"
+    torn.write_bytes((tmp_path / f"whole.{suffix}").read_bytes()[: max(ends) - 5])
+    assert any(clock.broken_off for clock in read_clocks(torn).values())
+    output = tmp_path / "out.mkv"
+    told, _, n_frames = dubbed(torn, sound(tmp_path / "d.wav", 1.6), output)
+    assert n_frames >= 39 and "breaks off at 1." in told[0]
+    assert read_clocks(output)[probe(output).audio[1].index].end_s == pytest.approx(1.6, abs=0.15)
+
+
+def test_a_recording_of_which_more_is_missing_is_still_damaged(clip, tmp_path):
+    clip(tmp_path / "a.mp4", n_audio=1, n_frames=80, n_b=0)
+    run("-i", tmp_path / "a.mp4", "-c", "copy", "-movflags", "faststart", tmp_path / "whole.mp4")
+    data = (tmp_path / "whole.mp4").read_bytes()
+    (tmp_path / "half.mp4").write_bytes(data[: len(data) * 6 // 10])
+    assert on_one_clock(tmp_path / "half.mp4", tmp_path.joinpath, MediaConfig())[0] == tmp_path / "half.mp4"
 
 
 def test_a_hole_in_the_sound_alone_is_no_joint(clip, sound, tmp_path):
@@ -389,3 +444,16 @@ def test_a_sound_without_a_sample_is_said_to_have_none(clip, sound, tmp_path):
     (tmp_path / "none.wav").write_bytes(data[: at + 4] + bytes(4))
     with pytest.raises(InputError, match="has no samples"):
         plan_streams(tmp_path / "a.mkv", tmp_path / "none.wav", tmp_path / "o.mkv")
+
+
+def test_a_sound_of_no_channels_is_left_out_alone(clip, sound, tmp_path):
+    """As where a run of zeros lies on the header of its track."""
+    clip(tmp_path / "a.mkv", time_base=Fraction(1, 1000))
+    both = ("-i", tmp_path / "a.mkv", "-i", sound(tmp_path / "d.wav"), "-c:v", "copy", "-c:a", "pcm_s16le")
+    run(*both, tmp_path / "b.mkv")
+    data = bytearray((tmp_path / "b.mkv").read_bytes())
+    at = data.index(b"\xe1", data.index(b"A_PCM/INT/LIT"))  # Audio: rate, channels, bits
+    data[at : at + 2 + (data[at + 1] & 127)] = bytes(2 + (data[at + 1] & 127))
+    (tmp_path / "zero.mkv").write_bytes(data)
+    told = plan_streams(tmp_path / "zero.mkv", tmp_path / "d.wav", tmp_path / "o.mkv").losses
+    assert "audio stream 1 (pcm_s16le) cannot be written into matroska: it is left out" in told
