@@ -20,7 +20,7 @@ PACKAGE = ROOT / "lipdub"
 
 # design: imports run downwards only. Units of one layer may use each other as long as no module needs itself.
 LAYERS = (
-    {"affine", "config", "errors", "events", "process", "threads"},
+    {"affine", "config", "errors", "events", "options", "process", "threads"},
     {"models", "mel", "losses"},
     {"faces", "media", "weights", "weights_export", "weights_import"},
     {"metrics"},

@@ -48,7 +48,7 @@ from lipdub.errors import LipdubError
 from lipdub.evaluation.landmark_track import LandmarkTrack, MeshLandmarkTracker, track_landmarks
 from lipdub.evaluation.mouth import closure_rank, closures, lip_thickness, mouth_width, opening_reach
 from lipdub.evaluation.table import interval
-from lipdub.faces.crop import OPENINGS, shape_code
+from lipdub.faces.mouth_shape import OPENINGS, shape_code
 from lipdub.media.audio import load_audio
 from lipdub.mel import log_mel
 from lipdub.metrics import agreement, articulation, silent_frames

@@ -31,7 +31,7 @@ from lipdub.data.store import RATE, read_arrays, read_manifest
 from lipdub.errors import LipdubError
 from lipdub.evaluation.landmark_track import MeshLandmarkTracker, track_landmarks
 from lipdub.evaluation.table import interval
-from lipdub.faces.crop import OPENINGS, shape_code
+from lipdub.faces.mouth_shape import OPENINGS, shape_code
 from lipdub.media.audio import load_audio
 from lipdub.mel import log_mel, mel_windows
 from lipdub.metrics import agreement, pearson

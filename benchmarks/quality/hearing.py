@@ -28,7 +28,7 @@ from lipdub.data.corpora import VIDEO_SUFFIXES
 from lipdub.errors import LipdubError
 from lipdub.evaluation.landmark_track import LandmarkTrack, MeshLandmarkTracker, track_landmarks
 from lipdub.evaluation.table import interval
-from lipdub.faces.crop import OPENINGS, SHAPE_NAMES, mouth_shape
+from lipdub.faces.mouth_shape import OPENINGS, SHAPE_NAMES, mouth_shape
 from lipdub.media.audio import load_audio
 from lipdub.mel import log_mel
 from lipdub.metrics import agreement

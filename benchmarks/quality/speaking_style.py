@@ -24,7 +24,7 @@ from lipdub.dub.driving_audio import analyze_audio, predict_mouth_shapes
 from lipdub.dub.speaking_style import MIN_MOVEMENT, frame_rate_of, measure_style, smooth_shapes
 from lipdub.errors import LipdubError
 from lipdub.faces.choose import face_backend
-from lipdub.faces.crop import OPENINGS, shape_code
+from lipdub.faces.mouth_shape import OPENINGS, shape_code
 from lipdub.media.audio import load_audio
 from lipdub.media.source import open_source
 from lipdub.weights import load_audio_encoder, load_generator

@@ -29,7 +29,7 @@ from lipdub.config import load_config
 from lipdub.dub.driving_audio import DrivingAudio, analyze_audio
 from lipdub.dub.speaking_style import smooth_shapes
 from lipdub.faces.choose import face_backend
-from lipdub.faces.crop import OPENINGS, mouth_shape
+from lipdub.faces.mouth_shape import OPENINGS, mouth_shape
 from lipdub.media.audio import load_audio, write_wav
 from lipdub.media.source import open_source
 from lipdub.weights import load_audio_encoder

@@ -20,7 +20,7 @@ from benchmarks.robustness.noise import own_mouth
 from lipdub.config import load_config
 from lipdub.dub import active_speaker
 from lipdub.dub.driving_audio import analyze_audio
-from lipdub.faces.crop import SHAPE_SCALE
+from lipdub.faces.mouth_shape import SHAPE_SCALE
 from lipdub.media.audio import load_audio
 
 LIMITS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.3)

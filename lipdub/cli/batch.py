@@ -17,9 +17,10 @@ import typer
 from lipdub.cli import console, settings
 from lipdub.cli.command import files_of
 from lipdub.config import Config
-from lipdub.dub.options import OPTIONS, OptionError, options_from
+from lipdub.dub.options import OPTIONS, options_from
 from lipdub.errors import InputError
 from lipdub.events import Done, Event
+from lipdub.options import OptionError
 
 if TYPE_CHECKING:
     from lipdub.dub.batch import BatchItem, BatchReport

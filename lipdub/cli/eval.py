@@ -6,22 +6,24 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lipdub.cli import console
+from lipdub.cli.generated import with_options
 from lipdub.cli.results import show_quality
 from lipdub.errors import InputError, OutputError, StrictError
+from lipdub.evaluation.options import CLIPS, DUBS, MEASURES, OPTIONS, OUTPUT, RUNTIME, EvalOptions
+from lipdub.options import values_of
 
 if TYPE_CHECKING:
     from lipdub.config import Config
-    from lipdub.evaluation.evaluate import EvalOptions
     from lipdub.evaluation.report import EvalReport
 
 
 class Pairing(StrEnum):
-    """Which sound a picture gets."""
+    """Which audio a picture gets."""
 
     own = "own"
     other = "other"
@@ -34,145 +36,62 @@ class Table(StrEnum):
     ablation = "4.1"
 
 
+def _option(*names: str, panel: str, help: str, metavar: str | None = None) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar)
+
+
+SOURCE = typer.Argument(
+    help="Folder of real talking-face videos with their own sound, or one finished video to check, or with --audio the "
+    "video that was dubbed; by default the footage that --dataset was prepared from."
+)
+AUDIO = _option(panel=CLIPS, help="The speech track of dubs of one video, which --videos and --weights name or make.")
+PAIRING = _option(
+    panel=CLIPS,
+    help="Which sound: own, other (of the same speaker), speaker (another's); may be repeated (default: all).",
+)
+WEIGHTS = _option(
+    panel=DUBS,
+    help="Generator weights to judge, one row each; may be repeated (default: generator). Those of Wav2Lip are "
+    "untested: their real file was not available.",
+)
+VIDEOS = _option(
+    panel=DUBS,
+    metavar="[NAME=]PATH",
+    help="Finished videos of another tool, one more row: a folder, named as OUTPUT/pairs.tsv says, or with --audio the "
+    "file; may be repeated.",
+)
+PAIRS_ONLY = _option("--pairs-only", panel=DUBS, help="Only write OUTPUT/pairs.tsv: what another tool has to dub.")
+TABLE = _option(panel=DUBS, help="4.1: the thesis' table, from the runs below --runs that are rows of it.")
+RUNS = _option(panel=DUBS, help="Folder of runs of `lipdub train`; with --table.")
+TARGET = _option(
+    "-o", "--output", panel=OUTPUT, help="Folder for the results of each clip, clips.jsonl (without CLIPS: judged)."
+)
+CSV = _option(panel=OUTPUT, help="Write means, intervals and differences here.")
+MARKDOWN = _option(panel=OUTPUT, help="Write the table and its protocol here.")
+SET = _option("--set", panel=MEASURES, help="section.key=value, any setting of config.py.")
+STRICT = _option("--strict", panel=RUNTIME, help="Exit code 10 if a clip failed, or a finished video has a fault.")
+JSON = _option("--json", panel=RUNTIME, help="Events as JSON lines on stdout, the last with the table.")
+QUIET = _option("-q", "--quiet", panel=RUNTIME, help="No progress.")
+
+
+@with_options(OPTIONS.values())
 def eval_(
-    clips: Annotated[
-        Path | None,
-        typer.Argument(
-            help="Folder of real talking-face videos with their own sound, or one finished video to check, or with "
-            "--audio the video that was dubbed; by default the footage that --dataset was prepared from."
-        ),
-    ] = None,
-    audio: Annotated[
-        Path | None,
-        typer.Option(help="The speech track of dubs of one video, which --videos and --weights name or make."),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output", help="Folder for the results of each clip, clips.jsonl (without CLIPS: judged)."
-        ),
-    ] = None,
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Generator weights to judge, one row each; may be repeated (default: generator). Those of "
-            "Wav2Lip are untested: their real file was never at hand."
-        ),
-    ] = None,
-    pairing: Annotated[
-        list[Pairing] | None,
-        typer.Option(
-            help="Which sound: own, other (of the same speaker), speaker (another's); may be repeated (default: all)."
-        ),
-    ] = None,
-    speakers: Annotated[
-        Path | None,
-        typer.Option(
-            help="TSV with the columns path and speaker. Without it a sub-folder counts as one speaker, and so does a "
-            "file outside of any."
-        ),
-    ] = None,
-    dataset: Annotated[
-        Path | None,
-        typer.Option(help="A data set that `lipdub prepare` made from CLIPS: judge the files of its --split only."),
-    ] = None,
-    split: Annotated[str, typer.Option(help="train, val, test or all; with --dataset.")] = "test",
-    expert: Annotated[
-        str | None,
-        typer.Option(
-            help="Weights of the lip-sync expert, for its loss (8) and for offsets (default: the bundled one)."
-        ),
-    ] = None,
-    features: Annotated[
-        str | None,
-        typer.Option(
-            help="VGG weights of the perceptual metric (7): vgg16 (untested with the real file), or a file. Without it "
-            "our landmark network's features measure it."
-        ),
-    ] = None,
-    syncnet: Annotated[
-        str | None,
-        typer.Option(
-            help="SyncNet weights, for LSE-C and LSE-D; untested with the real file. Without it they are left out."
-        ),
-    ] = None,
-    lpips: Annotated[
-        str | None,
-        typer.Option(
-            help="VGG-16 weights, for LPIPS: vgg16, or a file; untested with the real file. Without it it is left out."
-        ),
-    ] = None,
-    identity: Annotated[
-        str | None,
-        typer.Option(
-            help="SFace weights, for who is seen: sface, or a file; untested with the real file. Without it it is left "
-            "out."
-        ),
-    ] = None,
-    fid: Annotated[
-        str | None,
-        typer.Option(
-            help="FID's Inception, a file of `lipdub weights import`; untested with the real file. Without it it is "
-            "left out."
-        ),
-    ] = None,
-    videos: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="[NAME=]PATH",
-            help="Finished videos of another tool, one more row: a folder, named as OUTPUT/pairs.tsv says, or with "
-            "--audio the file; may be repeated.",
-        ),
-    ] = None,
-    pairs_only: Annotated[
-        bool, typer.Option("--pairs-only", help="Only write OUTPUT/pairs.tsv: what another tool has to dub.")
-    ] = False,
-    table: Annotated[
-        Table | None, typer.Option(help="4.1: the thesis' table, from the runs below --runs that are rows of it.")
-    ] = None,
-    runs: Annotated[Path | None, typer.Option(help="Folder of runs of `lipdub train`; with --table.")] = None,
-    yunet: Annotated[
-        str | None,
-        typer.Option(
-            help="The judge's face detector: a name of `lipdub weights list` or a file (default: yunet, if it is here)."
-        ),
-    ] = None,
-    mesh: Annotated[
-        str | None,
-        typer.Option(
-            help="The judge's landmarks: likewise (default: face-landmarker, if it is here; else our own landmarks "
-            "judge, and every column of theirs says so)."
-        ),
-    ] = None,
-    seconds: Annotated[float, typer.Option(min=1.0, help="How much of each video is dubbed and judged.")] = 20.0,
-    limit: Annotated[int | None, typer.Option(min=1, help="Judge at most so many pictures, drawn by --seed.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the pairs.")] = 0,
-    device: Annotated[str, typer.Option(help="auto (the fastest available), cpu, cuda, cuda:N or mps.")] = "auto",
-    csv: Annotated[Path | None, typer.Option(help="Write means, intervals and differences here.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Write the table and its protocol here.")] = None,
-    html: Annotated[
-        Path | None, typer.Option(help="Write everything as one HTML page, with plots and pictures.")
-    ] = None,
-    side_by_side: Annotated[
-        bool,
-        typer.Option(
-            "--side-by-side",
-            help="Write OUTPUT/side-by-side/index.html: source and dubs in columns at full size, frame by frame. Some "
-            "0.3 MB for each frame and column of 720p; see --limit and --seconds.",
-        ),
-    ] = False,
-    keep_dubs: Annotated[bool, typer.Option("--keep-dubs", help="Keep the dubbed videos, in OUTPUT/dubs.")] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit code 10 if a clip failed, or a finished video has a fault.")
-    ] = False,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="section.key=value, any setting of config.py.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace existing results.")] = False,
-    json_: Annotated[
-        bool, typer.Option("--json", help="Events as JSON lines on stdout, the last with the table.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
+    clips: Annotated[Path | None, SOURCE] = None,
+    audio: Annotated[Path | None, AUDIO] = None,
+    pairing: Annotated[list[Pairing] | None, PAIRING] = None,
+    weights: Annotated[list[str] | None, WEIGHTS] = None,
+    videos: Annotated[list[str] | None, VIDEOS] = None,
+    pairs_only: Annotated[bool, PAIRS_ONLY] = False,
+    table: Annotated[Table | None, TABLE] = None,
+    runs: Annotated[Path | None, RUNS] = None,
+    output: Annotated[Path | None, TARGET] = None,
+    csv: Annotated[Path | None, CSV] = None,
+    markdown: Annotated[Path | None, MARKDOWN] = None,
+    set_: Annotated[list[str] | None, SET] = None,
+    strict: Annotated[bool, STRICT] = False,
+    json_: Annotated[bool, JSON] = False,
+    quiet: Annotated[bool, QUIET] = False,
+    **written: Any,
 ) -> None:
     """Judge dubs of real CLIPS, dubs of one video, or one finished video.
 
@@ -185,12 +104,14 @@ def eval_(
     that cannot be dubbed or judged is counted as failed, with its reason.
     """
     from lipdub.config import load_config
-    from lipdub.evaluation.evaluate import EvalOptions, list_pairs
+    from lipdub.evaluation.evaluate import list_pairs
 
+    values = values_of(OPTIONS, written)
+    html, overwrite = values.get("html"), written["overwrite"]
     _check_targets((csv, markdown, html), output, overwrite)
     config = load_config(None, set_ or ())
     if clips is None:
-        clips, dataset, output = _by_default(dataset, output)
+        clips, values["dataset"], output = _by_default(values.get("dataset"), output)
     if not clips.exists():
         raise InputError(f"cannot open {clips}: no such file or folder", "check the path")
     mode = Mode(json_=json_, quiet=quiet, strict=strict)
@@ -199,6 +120,7 @@ def eval_(
             raise typer.BadParameter(
                 "dubs of one video are judged with --audio, their speech track", param_hint="--videos"
             )
+        expert, device = values.get("expert"), written["device"]
         _check_video(clips, config, mode, expert=expert, device=device, html=html, overwrite=overwrite)
         return
     options = EvalOptions(
@@ -209,25 +131,7 @@ def eval_(
         videos=parse_videos(videos or [], files=audio is not None),
         runs=runs,
         pairings=tuple(one.value for one in dict.fromkeys(pairing or Pairing)),
-        speakers=speakers,
-        dataset=dataset,
-        split=split,
-        expert=expert,
-        features=features,
-        syncnet=syncnet,
-        lpips=lpips,
-        identity=identity,
-        fid=fid,
-        yunet=yunet,
-        mesh=mesh,
-        seconds=seconds,
-        limit=limit,
-        seed=seed,
-        device=device,
-        keep_dubs=keep_dubs,
-        html=html,
-        side_by_side=side_by_side,
-        overwrite=overwrite,
+        **values,
     )
     if pairs_only:
         console.data(str(list_pairs(options)))

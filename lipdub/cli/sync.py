@@ -14,10 +14,10 @@ import typer
 from lipdub.cli import console, settings
 from lipdub.cli.arguments import parse_length
 from lipdub.cli.command import files_of, imports
-from lipdub.cli.generated import options_of, with_sync_options
+from lipdub.cli.generated import options_of, with_options
 from lipdub.cli.results import clock, show_plan, show_report
 from lipdub.cli.streams import DASH, film_to, sound_from
-from lipdub.dub.options import GENERATION, INSPECTION, OUTPUT, RUNTIME
+from lipdub.dub.options import GENERATION, INSPECTION, OPTIONS, OUTPUT, RUNTIME
 from lipdub.errors import NoFaceError, StrictError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ JSON = _option("--json", panel=RUNTIME, help="Events as JSON lines on stdout.")
 QUIET = _option("-q", "--quiet", panel=RUNTIME, help="Only warnings and errors.")
 
 
-@with_sync_options
+@with_options(OPTIONS.values())
 def sync(
     ctx: typer.Context,
     video: Annotated[Path, VIDEO],

@@ -1,7 +1,7 @@
 """Readers of public corpora: which videos there are, their speakers and splits.
 
-A corpus is added by a function here, a line in LAYOUTS and a name in cli/prepare.py. Readers look at names and at the
-corpus' own lists, never into videos; they give nothing for a folder of another structure.
+A corpus is added by a function here, a line in LAYOUTS and a name in cli/prepare.py. Readers use names and the
+corpus' own lists, and open no videos; they yield nothing for a folder of another structure.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def hdtf(root: Path) -> Iterator[Footage]:
 def timit(root: Path) -> Iterator[Footage]:
     """ROOT/{volunteers,lipspeakers}/01M/Clips/straightcam/sa1.mp4, or without the folders between.
 
-    So are TCD-TIMIT and corpora of its form. The audio is a .wav of the same name beside the video, where there is one.
+    The layout of TCD-TIMIT and similar corpora. The audio is a .wav of the same name beside the video, if there is one.
     The camera at 30 degrees is left out.
     """
     for group in TIMIT_GROUPS:

@@ -13,23 +13,23 @@ from numpy.typing import NDArray
 
 from lipdub.config import MelConfig
 from lipdub.data.store import RATE, ClipEntry, read_arrays, stored_offset, write_arrays
-from lipdub.faces.crop import mouth_shape
+from lipdub.faces.mouth_shape import mouth_shape
 from lipdub.mel import FLOOR
 from lipdub.metrics import high_pass, pearson
 
-# Lags of the lips behind the sound that are tried. On GRID, whose tracks are known to be in sync, opening and
-# loudness peak together, so that the lag that is found needs no correction of its own.
+# Lags of the lips behind the sound that are tried. On GRID, which is known to be in sync, opening and loudness peak
+# together, so that no further correction is needed.
 LAGS_S = np.arange(-6, 7) / RATE
-# By how much the best lag's correlation must exceed that of lag 0 to be believed: the first, and more where there is
-# little footage. Lips take about 8 independent positions a second, so that over t seconds chance gives 1 / sqrt(8 t);
-# the second is twice that at one second.
+# Margin of the best lag's correlation over that of lag 0: the first, and more for little footage. Lips take about 8
+# independent positions a second, so that the deviation by chance over t seconds is 1 / sqrt(8 t); the second is twice
+# that at one second.
 CLEAR, CLEAR_AT_1_S = 0.02, 0.7
-# Shifts of a source's sound that are tried, and which numbers of a mouth shape are compared: opening, height, width,
+# Shifts of a source's sound that are tried, and distances of a mouth shape that are compared: opening, height, width,
 # chin.
 SHIFTS_S = np.arange(-10, 11) * 0.02
 COMPARED = (0, 3, 4, 6)
-# The best shift's correlation times sqrt(seconds / 4): above the first the shift is believed, below the second the
-# voice is somebody else's. On 337 clips of natural speech the median was 0.82; with the sound of another clip it was
+# Of the best shift's correlation times sqrt(seconds / 4): above the first the shift is certain, below the second the
+# voice is another person's. On 337 clips of natural speech the median was 0.82; with the sound of another clip it was
 # 0.19, and below 0.41 in 95 of 100.
 SURE, FOREIGN, ENOUGH_S = 0.5, 0.3, 4.0
 MIN_OPENING_STD, MIN_LOUDNESS_STD = 0.005, 0.02  # below these nothing is measured
@@ -37,17 +37,17 @@ MIN_OPENING_STD, MIN_LOUDNESS_STD = 0.005, 0.02  # below these nothing is measur
 
 @dataclass(frozen=True)
 class SourceOffset:
-    """What the audio encoder makes of the sound of one source."""
+    """Offset of one source, measured by the audio encoder."""
 
     offset_s: float  # by which the sound has to come later; 0 where it is not certain
     certain: bool
-    foreign: bool  # the sound fits the mouth at no offset
+    foreign: bool  # the sound matches the mouth at no offset
 
 
 def shift_correlations(
     predicted: NDArray[np.float32], shapes: NDArray[np.float32], start_s: float, config: MelConfig
 ) -> NDArray[np.float64]:
-    """How well a clip's mouths agree with those that its sound predicts, at each of SHIFTS_S.
+    """Correlation of a clip's mouth shapes with those predicted from its sound, at each of SHIFTS_S.
 
         r(d) = mean over COMPARED of  pearson(h(seen_t), h(predicted(t - d))),    h: high-pass of metrics
 
@@ -72,7 +72,7 @@ def shift_correlations(
 
 
 def source_offset(clips: Sequence[tuple[int, NDArray[np.float64]]]) -> SourceOffset:
-    """What the clips of a source say together: frames and `shift_correlations` of each."""
+    """Offset of a source from all of its clips: frames and `shift_correlations` of each."""
     frames = sum(count for count, _ in clips)
     if not frames:
         return SourceOffset(0.0, certain=False, foreign=False)
@@ -84,7 +84,7 @@ def source_offset(clips: Sequence[tuple[int, NDArray[np.float64]]]) -> SourceOff
 
 
 def group_offsets(folder: Path, entries: Sequence[ClipEntry], config: MelConfig) -> dict[str, float]:
-    """The lag of each group at which mouth opening and loudness agree best, in seconds; 0 where it is unclear.
+    """Lag of each group at which mouth opening and loudness correlate best, in seconds; 0 if uncertain.
 
     For every clip of a group the correlation of inner-lip opening with the mean log-mel is taken at each lag; the
     lag with the highest mean over the group's clips wins. Lags are those of the footage: a shift that a clip's stored
@@ -107,7 +107,7 @@ def group_offsets(folder: Path, entries: Sequence[ClipEntry], config: MelConfig)
         if len(shifts) == 1 and shifts != {0.0}:
             offsets[group] = shifts.pop()
             continue
-        mean = np.mean([_agreement(folder, entry, shift, config) for entry, shift in members], axis=0)
+        mean = np.mean([_lag_correlations(folder, entry, shift, config) for entry, shift in members], axis=0)
         best = int(mean.argmax())
         seconds = sum(entry.frames for entry, _ in members) / RATE
         clear = mean[best] - mean[len(LAGS_S) // 2] > max(CLEAR, CLEAR_AT_1_S / np.sqrt(seconds))
@@ -115,8 +115,8 @@ def group_offsets(folder: Path, entries: Sequence[ClipEntry], config: MelConfig)
     return offsets
 
 
-def _agreement(folder: Path, entry: ClipEntry, stored_s: float, config: MelConfig) -> NDArray[np.float64]:
-    """Correlation of opening and loudness at each of LAGS_S; 0 where one of them hardly varies."""
+def _lag_correlations(folder: Path, entry: ClipEntry, stored_s: float, config: MelConfig) -> NDArray[np.float64]:
+    """Correlation of opening and loudness at each of LAGS_S; 0 if one of them hardly varies."""
     landmarks, _, mel = read_arrays(folder, entry.id)
     opening, loudness = mouth_shape(landmarks)[:, 0], mel.mean(0)
     times = (np.arange(len(opening)) + 0.5) / RATE
@@ -134,7 +134,7 @@ def shift_sound(
 ) -> list[ClipEntry]:
     """Delay the sound of clips by their group's offset, by rewriting their mel; no clip is shifted twice.
 
-    Each file remembers the shift that it has. Groups without an offset get 0.
+    Each file stores its shift. Groups without an offset get 0.
     """
     shifted = []
     for entry in entries:
@@ -149,7 +149,7 @@ def shift_sound(
 
 
 def slice_mel(mel: NDArray[np.float32], first: int, last: int) -> NDArray[np.float32]:
-    """Columns [first, last) of a mel, silence where it has none."""
+    """Columns [first, last) of a mel, padded with silence."""
     out = np.full((mel.shape[0], last - first), FLOOR, np.float32)
     low, high = max(first, 0), min(last, mel.shape[1])
     if high > low:

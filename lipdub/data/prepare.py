@@ -1,12 +1,12 @@
 """`lipdub prepare`: footage -> aligned 25 fps clips with landmarks and sound, split by speaker.
 
-Each clip is followed by the same FaceTracker and cropped by the same function as in `lipdub sync`. The sound of a
-file is shifted to where the mouths that the audio encoder predicts from it fit those that are seen, and files with
-somebody else's voice are dropped; where that is not sure, a folder is shifted as a whole by the lag at which mouth
-opening and loudness agree best (sources do not share one).
+Faces are tracked and cropped by the same code as in `lipdub sync`. The sound of a file is shifted to where the mouth
+shapes predicted from it by the audio encoder match the video's, and files with the voice of another person are dropped.
+If that is uncertain, a whole folder is shifted by the lag at which mouth opening and loudness correlate best (the lag
+differs between sources).
 
-    OUTPUT/settings.json        what the folder was made with; a second call with other values is refused
-    OUTPUT/done/<hash>.json     a finished source file: its clips, or why it gave none
+    OUTPUT/settings.json        settings of the folder; a second call with other values is refused
+    OUTPUT/done/<hash>.json     a finished source file: its clips, or why it has none
     OUTPUT/...                  the data set, see store.py
 """
 
@@ -38,7 +38,8 @@ from lipdub.data.settings import keep_settings
 from lipdub.data.store import RATE, ClipEntry, write_arrays, write_manifest
 from lipdub.errors import InputError, LipdubError, NoFaceError
 from lipdub.faces.backend import Frame
-from lipdub.faces.crop import crop_matrices, shape_code
+from lipdub.faces.crop import crop_matrices
+from lipdub.faces.mouth_shape import shape_code
 from lipdub.faces.tracker import FaceTracker, Track
 from lipdub.media.audio import load_audio
 from lipdub.media.clip import write_clip
@@ -48,14 +49,14 @@ from lipdub.mel import log_mel
 from lipdub.models.audio_encoder import TrackEncoder
 from lipdub.weights import load_audio_encoder
 
-MIN_CONFIDENCE = 0.6  # mean over a track; below it the landmarks are not good enough to learn from
+MIN_CONFIDENCE = 0.6  # mean over a track, below which its landmarks are too poor for training
 LARGE_SPEAKER = 0.08  # a speaker with more of all frames than this is kept for training
 TELL_EVERY = 50  # files between two lines
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareOptions:
-    """What `lipdub prepare` was asked for."""
+    """Options of `lipdub prepare`."""
 
     source: Path
     output: Path
@@ -69,13 +70,13 @@ class PrepareOptions:
     val_share: float = 0.06  # of the speakers
     test_share: float = 0.0
     correct_offset: bool = True
-    audio_encoder: str | None = None  # weights that judge the sound of each file; None: loudness alone
+    audio_encoder: str | None = None  # weights for the offset of each file; None: loudness only
     jobs: int = 1  # processes; 1 = this one
 
 
 @dataclass(frozen=True)
 class Segment:
-    """What becomes one clip."""
+    """Rows of a track that become one clip."""
 
     rows: NDArray[np.int64]  # (T,) frames of the track
     start_s: float
@@ -83,7 +84,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What one source file gave: stored clips, or the reason why it gave none."""
+    """Result of one source file: stored clips, or the reason why it has none."""
 
     source: str
     entries: list[ClipEntry]
@@ -91,7 +92,7 @@ class Prepared:
 
 
 def prepare(options: PrepareOptions, config: Config, on_line: Callable[[str], None] = print) -> dict[str, object]:
-    """Prepare a folder of talking faces; returns the manifest's summary. Finished files are not done again.
+    """Prepare a folder of talking faces; returns the manifest's summary. Finished files are skipped.
 
     Raises:
         InputError: no video of the layout below the source, none of use, or an output folder of other settings.
@@ -106,7 +107,7 @@ def prepare(options: PrepareOptions, config: Config, on_line: Callable[[str], No
     (options.output / "done").mkdir(exist_ok=True)
     keep_settings(options.output / "settings.json", preparer.settings(), option="--output")
     results: list[Prepared] = []
-    with _mapping(options.jobs) as mapping:
+    with _file_mapper(options.jobs) as mapping:
         for result in mapping(preparer, sources):
             results.append(result)
             if result.reason:
@@ -132,12 +133,12 @@ MapFiles = Callable[[Callable[[Footage], Prepared], Iterable[Footage]], Iterable
 
 
 @contextmanager
-def _mapping(jobs: int) -> Iterator[MapFiles]:
+def _file_mapper(jobs: int) -> Iterator[MapFiles]:
     """`map`, in this process or in several."""
     if jobs == 1:
         yield map
         return
-    # A fork of a process that has used torch or OpenCV may wait for ever for threads that it does not have.
+    # A fork of a process that has used torch or OpenCV can deadlock, waiting for threads that were not copied.
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_quiet_worker) as pool:
         yield lambda function, sources: pool.map(function, sources, chunksize=4)
 
@@ -148,7 +149,7 @@ def _quiet_worker() -> None:
 
 
 @cache
-def _encoder(name: str) -> TrackEncoder:
+def _load_encoder(name: str) -> TrackEncoder:
     """The audio encoder, once in each process."""
     return load_audio_encoder(name, Config())[0]
 
@@ -170,11 +171,11 @@ def speaker_table(path: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Preparer:
-    """Makes the clips of one source file after another, in whichever process it is called."""
+    """Callable that makes the clips of a source file; can be sent to another process."""
 
     options: PrepareOptions
     config: Config
-    speakers: dict[str, str]  # path -> speaker; a path that ends like the file's below the source counts
+    speakers: dict[str, str]  # path -> speaker, by the end of the path
 
     def settings(self) -> dict[str, dict[str, object]]:
         """Everything that the stored clips depend on."""
@@ -183,11 +184,11 @@ class Preparer:
         return {"clip": kept, "mel": to_dict(self.config.mel), "face": to_dict(self.config.face), "sound": sound}
 
     def name(self, footage: Footage) -> str:
-        """What a source file is called in the data set: its path below the source."""
+        """Name of a source file in the data set: its path below the source."""
         return footage.path.relative_to(self.options.source).as_posix()
 
     def __call__(self, footage: Footage) -> Prepared:
-        """The clips of a source file, or why there are none; remembered in its marker."""
+        """Clips of a source file, or the reason why there are none; stored in its marker file."""
         name = self.name(footage)
         digest = hashlib.sha256(name.encode()).hexdigest()
         marker = self.options.output / "done" / f"{digest[:16]}.json"
@@ -205,7 +206,7 @@ class Preparer:
         return result
 
     def speaker(self, footage: Footage) -> str:
-        """By the table, else as the layout says."""
+        """Speaker of a source file: from the table, else from the layout."""
         name = self.name(footage)
         for path, speaker in self.speakers.items():
             if path == name or path.endswith(f"/{name}"):
@@ -213,20 +214,20 @@ class Preparer:
         return footage.speaker
 
     def _store(self, footage: Footage, name: str, stem: str) -> list[ClipEntry]:
-        """Follow the largest face, and write its clips."""
+        """Track the largest face, and write its clips."""
         options, mel_config, path = self.options, self.config.mel, footage.path
         info = require_video(probe(path))
         mel = log_mel(load_audio(footage.audio or path), mel_config)
-        track, times = self._follow(path, info)
+        track, times = self._track_largest_face(path, info)
         own = times[track.first : track.first + len(track.landmarks)]
         matrices = crop_matrices(track.landmarks, own, self.config.face, options.side, margin=options.margin)
         moments = np.arange(own[0], own[-1] + 1e-6, 1 / RATE)
         rows = np.abs(own[:, None] - moments).argmin(0)  # the frame nearest to each moment
-        crops = _crops(path, info, track.first, matrices, rows, options.side)
+        crops = _read_crops(path, info, track.first, matrices, rows, options.side)
         longest = round(options.max_s * RATE)
         starts = range(0, len(rows), longest)
         pieces = [Segment(rows[at : at + longest], float(moments[at])) for at in starts]
-        pieces = [piece for piece in pieces if len(piece.rows) >= options.min_s * RATE]  # not what is left over
+        pieces = [piece for piece in pieces if len(piece.rows) >= options.min_s * RATE]  # drops a short remainder
         offset = self._offset(pieces, track, mel)
         self._write_pictures(pieces, crops, stem)
         steps, entries = mel_config.sample_rate / mel_config.hop, []
@@ -252,15 +253,15 @@ class Preparer:
         return entries
 
     def _offset(self, pieces: Sequence[Segment], track: Track, mel: NDArray[np.float32]) -> SourceOffset:
-        """What the audio encoder makes of the sound, if it is asked.
+        """Offset of the sound by the audio encoder, if there is one.
 
         Raises:
-            InputError: the voice is somebody else's.
+            InputError: the voice is another person's.
         """
         options = self.options
         if options.audio_encoder is None or not options.correct_offset:
             return source_offset(())
-        predicted = _encoder(options.audio_encoder).read_track(mel, torch.device("cpu"))
+        predicted = _load_encoder(options.audio_encoder).read_track(mel, torch.device("cpu"))
         curves = []
         for piece in pieces:
             shapes = shape_code(track.landmarks[piece.rows])
@@ -279,8 +280,8 @@ class Preparer:
             path = self.options.output / "clips" / f"{stem}-{number}.mp4"
             write_clip(path, list(islice(crops, len(piece.rows))), RATE, self.options.crf)
 
-    def _follow(self, path: Path, info: VideoInfo) -> tuple[Track, NDArray[np.float64]]:
-        """The largest face that is long and sure enough, and the times of all frames of the file.
+    def _track_largest_face(self, path: Path, info: VideoInfo) -> tuple[Track, NDArray[np.float64]]:
+        """Largest face whose track is long and confident enough, and the times of all frames of the file.
 
         Raises:
             NoFaceError: there is none.
@@ -307,10 +308,10 @@ class Preparer:
         return track, np.array(times)
 
 
-def _crops(
+def _read_crops(
     path: Path, info: VideoInfo, first: int, matrices: NDArray[np.float64], rows: NDArray[np.int64], side: int
 ) -> Iterator[Frame]:
-    """The crop of each row (ascending, a row may come twice) of a track that begins at frame `first`."""
+    """Crop of each row (ascending, rows may repeat) of a track that begins at frame `first`."""
     times = Counter((rows + first).tolist())
     with VideoReader(path, info) as reader:
         for frame in reader:
@@ -322,26 +323,26 @@ def _crops(
 def split_speakers(
     entries: Sequence[ClipEntry], options: PrepareOptions, official: Mapping[str, str] | None = None
 ) -> list[ClipEntry]:
-    """Splits by speaker: a speaker's hash decides, so that a grown corpus keeps its splits; large ones train.
+    """Clips with splits, by the hash of the speaker, so that a growing corpus keeps its splits; large speakers train.
 
-    Footage of a single speaker is split by source file, that of a single file by clip: something must be held out.
+    Footage of a single speaker is split by source file, that of a single file by clip, so that something is held out.
 
     Args:
         entries: all clips.
         options: the shares.
-        official: source -> split, where the corpus has one. It holds for all footage of these speakers, and
-            shares are of what is left; validation and test are not added to where the corpus has its own.
+        official: source -> split of the corpus itself. It applies to all footage of these speakers; the shares apply to
+            the rest, except for validation and test splits that the corpus has already.
     """
     official = official or {}
     known = [(e.speaker, official[e.source]) for e in entries if e.source in official]
-    held = dict(sorted(known, key=lambda pair: pair[1] != "train"))  # train comes first, and gives way
+    held = dict(sorted(known, key=lambda pair: pair[1] != "train"))  # other splits come later and override train
     fixed = [replace(e, split=official.get(e.source, held[e.speaker])) for e in entries if e.speaker in held]
     rest = [entry for entry in entries if entry.speaker not in held]
     return fixed + _split_by_share(rest, options, {entry.split for entry in fixed}) if rest else fixed
 
 
 def _split_by_share(entries: Sequence[ClipEntry], options: PrepareOptions, there: Collection[str]) -> list[ClipEntry]:
-    """Splits of what the corpus does not split itself; a held-out split that is `there` already gets no more."""
+    """Clips with splits by share; a held-out split that is in `there` already gets no more."""
     unit = next((u for u in ("speaker", "source") if len({getattr(e, u) for e in entries}) > 1), "id")
     frames: Counter[str] = Counter()
     for entry in entries:

@@ -1,4 +1,4 @@
-"""Settings of a folder, stored so that a later call cannot continue with different ones."""
+"""Settings of an output folder, stored so that a later call cannot continue with different ones."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from lipdub.errors import InputError
 def keep_settings(
     path: Path, settings: Mapping[str, Mapping[str, Any]], *, option: str, free: Collection[str] = ()
 ) -> None:
-    """Write settings, by section and key, beside what is made with them; those that are there already must agree.
+    """Write settings, by section and key, to a file in the output folder; an existing file must agree.
 
-    A key that the file lacks is of a later version than the file, and is added.
+    Keys that the file lacks are newer than the file, and are added.
 
     Args:
         path: the JSON file; its folder exists.
         settings: section -> key -> value.
-        option: of the command line, that names another folder.
+        option: of the command line that sets the folder, for messages.
         free: "section.key" of settings that may change.
 
     Raises:

@@ -3,8 +3,8 @@
     SHARDS/manifest.json, clips.jsonl    as in the data set, see store.py
     SHARDS/<split>-000000.tar ...        of each clip <id>.json, its line of clips.jsonl, <id>.mp4 and <id>.npz
 
-The folder stands for itself, and any reader of WebDataset can stream its shards. Training unpacks a split once, at its
-start, so that its samples are those of the data set that was packed. Only writing needs the package webdataset.
+The folder is complete in itself, and any WebDataset reader can stream its shards. Training unpacks a split once, at its
+start, so that samples are the same as without shards. Only writing needs the package webdataset.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SHARDS = "shards"  # folder of the data set in which they are made
 
 
 def require_writer() -> None:
-    """Ask whether shards can be written, before there is anything to write.
+    """Check that shards can be written.
 
     Raises:
         SetupError: webdataset is not installed.
@@ -62,7 +62,7 @@ def write_shards(folder: Path, clips: int) -> list[Path]:
         with ShardWriter(f"{place}/{split}-%06d.tar", maxcount=clips, mtime=0, verbose=0) as writer:
             for entry in entries:
                 if entry.split == split:
-                    writer.write({"__key__": entry.id, "json": asdict(entry)} | _stored(folder, entry))
+                    writer.write({"__key__": entry.id, "json": asdict(entry)} | _clip_files(folder, entry))
     write_manifest(part, entries, summary)
     if finished.exists():
         shutil.rmtree(finished)
@@ -70,8 +70,8 @@ def write_shards(folder: Path, clips: int) -> list[Path]:
     return sorted(finished.glob("*.tar"))
 
 
-def _stored(folder: Path, entry: ClipEntry) -> dict[str, bytes]:
-    """A clip's files, by their endings."""
+def _clip_files(folder: Path, entry: ClipEntry) -> dict[str, bytes]:
+    """Contents of a clip's files, by suffix."""
     try:
         return {kind: (folder / "clips" / f"{entry.id}.{kind}").read_bytes() for kind in ("mp4", "npz")}
     except OSError as error:
@@ -80,7 +80,7 @@ def _stored(folder: Path, entry: ClipEntry) -> dict[str, bytes]:
 
 @contextmanager
 def unpacked(folder: Path, entries: Sequence[ClipEntry]) -> Iterator[Path]:
-    """The data set with its clips as files: the folder itself, or a temporary copy of what its shards hold.
+    """Folder with the clips as files: the data set itself, or a temporary copy of its shards.
 
     Args:
         folder: a data set, or its shards.
@@ -113,7 +113,7 @@ def unpacked(folder: Path, entries: Sequence[ClipEntry]) -> Iterator[Path]:
 
 
 def _unpack(shard: Path, clips: Path) -> None:
-    """Files of a shard, whatever folder their names lead to, into one."""
+    """Extract all files of a shard into one folder, whatever their paths."""
     with tarfile.open(shard, "r:") as archive:
         for member in archive:
             content = archive.extractfile(member) if member.isreg() else None

@@ -41,7 +41,7 @@ class ClipEntry:
     source: str
     start_s: float  # where in the source its first frame lies
     offset_s: float = 0.0  # the sound was read this much later than the picture to bring both together
-    sure: bool = False  # the expert found this offset in the clip's own source, and was sure
+    sure: bool = False  # whether the offset was measured in the clip's own source, with certainty
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def write_arrays(
     mel: NDArray[np.float32],
     offset_s: float = 0.0,
 ) -> None:
-    """Write the .npz beside a clip, then rename it; `offset_s` is the shift that its sound already has."""
+    """Write the .npz of a clip, atomically; `offset_s` is the shift that its mel already has."""
     fixed = np.clip(np.round(landmarks * FIXED_POINT), 0, 65535).astype(np.uint16)
     levels = np.clip(np.round((mel + 1) * 127.5), 0, 255).astype(np.uint8)
     sure = np.round(np.clip(confidence, 0, 1) * 255).astype(np.uint8)
@@ -83,7 +83,7 @@ def read_arrays(folder: Path, clip: str) -> tuple[NDArray[np.float32], NDArray[n
 
 
 def stored_offset(folder: Path, clip: str) -> float:
-    """The shift that a clip's stored sound already has, in seconds; raises as `read_arrays` does."""
+    """Shift of a clip's stored mel, in seconds; raises as `read_arrays` does."""
     return float(_load(folder, clip)["offset_s"])
 
 
@@ -97,7 +97,7 @@ def _load(folder: Path, clip: str) -> dict[str, NDArray[Any]]:
 
 
 def read_clip(folder: Path, entry: ClipEntry) -> ClipArrays:
-    """A whole clip.
+    """A stored clip with its frames.
 
     Raises:
         InputError: the file is damaged, shorter than its entry says, or its arrays are of another length.

@@ -24,12 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
 
-from lipdub.faces.crop import OPENINGS, SHAPE_SCALE, mouth_shape
+from lipdub.faces.mouth_shape import OPENINGS, SHAPE_SCALE, mouth_shape
 from lipdub.faces.selection import Turn
 from lipdub.faces.tracker import Track
 
 SPAN_S = 0.8  # standard deviation of the window that a moment is judged by
-DAMPING = 0.15  # of the opening's unit (crop.SHAPE_SCALE): a mouth that moves less than this says nothing
+DAMPING = 0.15  # of the opening's unit (mouth_shape.SHAPE_SCALE): a mouth that moves less than this says nothing
 MAX_LAG_S = 0.2  # sound and picture of footage are seldom further apart
 MIN_SCORE = 0.12  # agreement that a face must have to speak at all
 SHIFTS = 20  # other times that the sound is tried at

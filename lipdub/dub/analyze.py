@@ -1,10 +1,10 @@
-"""Pass 1: face tracks, crops and references of the whole video, and the choice among them.
+"""Pass 1: face tracks and references of the whole video, and the plan of which faces are dubbed in which frames.
 
-References are cut out in a thread of their own, a frame behind.
+References are cropped in a separate thread, one frame behind.
 
-Memory holds few frames, the landmarks of every frame (about 550 bytes a face and frame), and at most `reference.pool`
-crops of each face that is in view; nothing else grows with the video. The references of tracks that have ended (up to
-5 MB each) lie in a temporary file.
+Memory holds few frames, the landmarks of every frame (about 550 bytes per face and frame), and at most `reference.pool`
+crops of each face in view; nothing else grows with the video. The references of finished tracks (up to 5 MB each) are
+in a temporary file.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from lipdub.dub.report import Rest, Segment, ShotReport
 from lipdub.dub.speaking_style import SpeakingStyle, frame_rate_of, measure_style, smooth_shapes
 from lipdub.errors import InputError, NoFaceError
 from lipdub.faces.backend import FaceBackend
-from lipdub.faces.crop import crop_detail, crop_matrices, crop_matrix, mouth_shape, relative_shape
+from lipdub.faces.crop import crop_detail, crop_matrices, crop_matrix
+from lipdub.faces.mouth_shape import mouth_shape, relative_shape
 from lipdub.faces.references import ReferencePool, ReferenceStore, Selection, nearest_poses
-from lipdub.faces.selection import Face, Speaker, ids_of, written
+from lipdub.faces.selection import Face, Speaker, format_face, ids_of
 from lipdub.faces.track import choose_tracks, edge_fade, tracks_at
 from lipdub.faces.tracker import FaceTracker, Track, TrackedFace
 from lipdub.media.source import Source
 from lipdub.media.video import SourceFrame
 from lipdub.threads import BackgroundWorker
 
-REASONS = ("outside the range", "no face", "other or unclear face", "nobody speaks")  # why a frame passes through
+REASONS = ("outside the range", "no face", "other or unclear face", "nobody speaks")  # why a frame is not dubbed
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,13 @@ class FaceJob:
 
     track: Track
     matrices: NDArray[np.float64]  # (T, 2, 3) display -> face crop, smoothed
-    weight: NDArray[np.float32]  # (T,) 0 = leave the frame alone, 1 = dub it; fades in and out
+    weight: NDArray[np.float32]  # (T,) 0 = unchanged, 1 = dubbed; fades in and out
     stored: Mapping[int, Selection]  # references by track; crops of side D = detail S
-    shapes: NDArray[np.float32]  # (T, 8) the old mouths from `references.rest`, in units of SHAPE_SCALE; smoothed
-    views: NDArray[np.int64]  # (T, K) which references each frame looks at
-    detail: int = 1  # D / S: how much finer than the generator's faces a warp works
+    shapes: NDArray[np.float32]  # (T, 8) source mouth shapes relative to `references.rest`, in SHAPE_SCALE; smoothed
+    views: NDArray[np.int64]  # (T, K) references of each frame
+    detail: int = 1  # D / S: resolution of the warp over that of the generator's faces
     voice: int = 0  # number of the driving audio
-    rests: tuple[Rest, ...] = ()  # where nobody speaks, and it is left as it is
+    rests: tuple[Rest, ...] = ()  # where nobody speaks, and the face is unchanged
 
     @property
     def references(self) -> Selection:
@@ -63,31 +64,31 @@ class FaceJob:
 class FaceTracks:
     """All face tracks in the range, before the selection."""
 
-    starts_s: NDArray[np.float64]  # (F,) when every frame is shown
+    starts_s: NDArray[np.float64]  # (F,) time of every frame
     times_s: NDArray[np.float64]  # (F,) middle of every frame
     in_range: NDArray[np.bool_]  # (F,)
     tracks: list[Track]  # in order of appearance, cut to the range
     references: Mapping[int, Selection]  # by track
     detail: dict[int, int]  # by track
-    shots: list[int]  # first frame of each shot, or of what was looked at of it
-    turned_s: float | None = None  # when a face was first seen that lies or stands on its head, and is left alone
+    shots: list[int]  # first frame of each shot, or the first that was searched
+    turned_s: float | None = None  # time of the first face that is not upright, which is not tracked
 
 
 @dataclass(frozen=True)
 class DubPlan:
-    """Which faces are dubbed in which frames, with all that is needed to generate them."""
+    """Faces and frames to dub, with everything the generator needs."""
 
     times_s: NDArray[np.float64]  # (F,) middle of every frame
     jobs: list[FaceJob]
-    passed: dict[str, int]  # frames that no job dubs, by reason
+    passed: dict[str, int]  # frames that are not dubbed, by reason
     shots: tuple[ShotReport, ...] = ()  # the same for each shot
-    tracks: tuple[Track, ...] = ()  # everybody, chosen or not
-    segments: tuple[Segment, ...] = ()  # who is dubbed, and when
-    speakers_certain: bool = True  # of who speaks, where that was asked
-    rests: tuple[Rest, ...] = ()  # faces that were left alone since nobody spoke
+    tracks: tuple[Track, ...] = ()  # of all faces, selected or not
+    segments: tuple[Segment, ...] = ()  # faces that are dubbed, and when
+    speakers_certain: bool = True  # whether the active speaker is certain, if one was looked for
+    rests: tuple[Rest, ...] = ()  # faces that are unchanged because nobody speaks
 
     def styles(self) -> dict[int, SpeakingStyle]:
-        """How each person among the jobs moves their mouth, by `track.person`, in all frames that are dubbed."""
+        """Speaking style of each person in the dubbed frames, by `track.person`."""
         parts: dict[int, list[NDArray[np.float32]]] = {}
         for job in self.jobs:
             parts.setdefault(job.track.person, []).append(job.shapes[job.weight > 0])
@@ -104,21 +105,21 @@ def plan_faces(
     score_speakers: Callable[[FaceTracks], SpeakerScores] | None = None,
     silent: Sequence[NDArray[np.bool_]] | None = None,
 ) -> DubPlan:
-    """The faces to dub among all that were tracked.
+    """Plan of which tracked faces are dubbed, and when.
 
     Args:
         source: the video.
-        faces: everybody in it.
+        faces: all of its tracks.
         config: section face.
-        face: whom to dub, where there are no `speakers`.
-        speakers: whom to dub with which audio; the number of each is its jobs' `voice`.
+        face: faces to dub, if there are no `speakers`.
+        speakers: faces to dub with each audio; their numbers are the jobs' `voice`.
         score_speakers: compares mouths with the video's own audio; called only if a face is "speaking".
-        silent: (F,) of each voice, where it is silent: there, and where another of its faces speaks in the video, a
-            mouth that does not speak in the video is left alone. None: all are dubbed.
+        silent: (F,) of each voice, where it is silent; there, and where another of its faces speaks in the video,
+            mouths that rest in the video are unchanged. None: all are dubbed.
 
     Raises:
         InputError: overlapping turns of one face.
-        NoFaceError: no usable face is selected, or there is none of an id.
+        NoFaceError: no usable face is selected, or an id does not exist.
     """
     selected = tuple(speakers) or (Speaker(face=face),)
     scores = None
@@ -126,37 +127,37 @@ def plan_faces(
         scores = score_speakers(faces)
     jobs, n_selected = [], 0
     for voice, one in enumerate(selected):
-        parts = _parts(one, faces, source, scores)
+        parts = _tracks_of_speaker(one, faces, source, scores)
         n_selected += len(parts)
-        may_rest = [None] * len(parts) if silent is None else _may_rest(parts, faces, config, silent[voice])
-        jobs += [_job(*part, faces, config, voice, may) for part, may in zip(parts, may_rest, strict=True)]
+        may_rest = [None] * len(parts) if silent is None else _rest_masks(parts, faces, config, silent[voice])
+        jobs += [_face_job(*part, faces, config, voice, may) for part, may in zip(parts, may_rest, strict=True)]
     rests = tuple(sorted((rest for job in jobs for rest in job.rests), key=lambda rest: rest.first_s))
     jobs = sorted((job for job in jobs if job.weight.any()), key=lambda job: job.track.first)
     if not jobs:
-        what = _what_was_seen(len(faces.tracks), n_selected, selected, config)
+        what = _why_no_face(len(faces.tracks), n_selected, selected, config)
         remedy = "give another --face (`lipdub faces` lists them), --start or --end"
         if faces.turned_s is not None:
             what += f"; the face at {faces.turned_s:.2f} s lies or stands on its head"
             remedy = "turn the picture first: ffmpeg -i FILE -vf transpose=1 -c:a copy TURNED.mkv (=2: to the left)"
         raise NoFaceError(f"{_range_of(source, faces)}: {what}", remedy)
     _refuse_overlaps(jobs, faces)
-    reasons = _reasons(jobs, faces.tracks, faces.in_range, faces.starts_s)
+    reasons = _frame_reasons(jobs, faces.tracks, faces.in_range, faces.starts_s)
     return DubPlan(
         times_s=faces.times_s,
         jobs=jobs,
-        passed=_counts(reasons),
-        shots=_shots(faces, reasons),
+        passed=_count_reasons(reasons),
+        shots=_shot_reports(faces, reasons),
         tracks=tuple(faces.tracks),
-        segments=tuple(segment for job in jobs for segment in _segments(job, faces, config.face)),
+        segments=tuple(segment for job in jobs for segment in _dubbed_segments(job, faces, config.face)),
         speakers_certain=scores is None or scores.certain,
         rests=rests,
     )
 
 
-def _parts(
+def _tracks_of_speaker(
     speaker: Speaker, faces: FaceTracks, source: Source, scores: SpeakerScores | None
 ) -> list[tuple[Track, NDArray[np.bool_]]]:
-    """The tracks of one speaker, and in which frames of the video each speaks."""
+    """Tracks of one speaker, and the frames in which each speaks, (F,) bool."""
     if speaker.face == "speaking":
         if scores is None:
             raise ValueError("plan_faces needs `score_speakers` to find out who speaks")
@@ -176,7 +177,7 @@ def _parts(
 
 
 def _refuse_overlaps(jobs: list[FaceJob], faces: FaceTracks) -> None:
-    """A mouth speaks with one voice at a time."""
+    """Raise InputError if two voices speak through one face at a time."""
     taken: dict[int, NDArray[np.bool_]] = {}  # by track
     for job in jobs:
         mine, others = job.weight > 0, taken.setdefault(job.track.id, np.zeros(len(job.weight), bool))
@@ -198,7 +199,7 @@ def track_faces(
     numbered: bool = False,
     on_frame: Callable[[int], None] = lambda done: None,
 ) -> FaceTracks:
-    """Find everybody in the range; frames outside of it are decoded, since only that tells their number.
+    """Track all faces in the range. Frames outside are decoded, which their numbering needs.
 
     Args:
         source: the video.
@@ -206,9 +207,9 @@ def track_faces(
         config: sections face, reference and generator.
         start_s: where the range begins ...
         end_s: ... and ends.
-        numbered: look at what lies before the range, too, so that ids and shots have the numbers that they have in
-            the whole video: both are given in the order of time.
-        on_frame: told how many frames are done.
+        numbered: also track faces before the range, so that ids and shots have the same numbers as in the whole
+            video.
+        on_frame: receives the number of frames that are done.
 
     Raises:
         InputError: damaged video, or a range that holds no frame.
@@ -230,9 +231,9 @@ def track_faces(
     first = int(in_range.argmax())
     return FaceTracks(
         starts_s=starts_s,
-        times_s=_middles(starts_s, source.rate),
+        times_s=_frame_middles(starts_s, source.rate),
         in_range=in_range,
-        tracks=[_cut(track, first) for track in tracks if track.frames.stop > first],
+        tracks=[_trim_track(track, first) for track in tracks if track.frames.stop > first],
         references=collector.references,
         detail=collector.detail,
         shots=collector.shots,
@@ -240,7 +241,7 @@ def track_faces(
     )
 
 
-def _cut(track: Track, first: int) -> Track:
+def _trim_track(track: Track, first: int) -> Track:
     """A track without its rows before frame `first`."""
     rows = first - track.first
     if rows <= 0:
@@ -263,7 +264,7 @@ def _range_of(source: Source, faces: FaceTracks) -> str:
 
 
 class _FaceCollector:
-    """Tracks faces and collects their references in the worker; of a track that has ended only the best are kept.
+    """Tracks faces, and collects their references in the worker; a finished track keeps only the selected ones.
 
     `detail` and `references` are complete once the worker has finished, and `finish` was called.
     """
@@ -278,13 +279,13 @@ class _FaceCollector:
         self.references = ReferenceStore()  # by track
 
     def add(self, frame: SourceFrame) -> None:
-        """Search the next frame."""
+        """Track the faces of the next frame."""
         tracked_faces, following = self._tracker.push(frame.index, frame), self._tracker.following
-        self._worker.do(lambda: self._collect(tracked_faces, following, frame))
+        self._worker.do(lambda: self._offer_references(tracked_faces, following, frame))
 
-    def _collect(self, tracked_faces: Sequence[TrackedFace], following: set[int], frame: SourceFrame) -> None:
-        """Offer the faces of a frame as references; a still frame has nothing new for tracks that have some."""
-        self._settle(following)
+    def _offer_references(self, tracked_faces: Sequence[TrackedFace], following: set[int], frame: SourceFrame) -> None:
+        """Offer the faces of a frame as references; a repeated frame is skipped for tracks that have some."""
+        self._finish_ended_tracks(following)
         for seen in tracked_faces:
             matrix = crop_matrix(seen.landmarks, self._size, margin=self._margin)
             if seen.track not in self._pools:
@@ -302,56 +303,56 @@ class _FaceCollector:
 
     @property
     def turned(self) -> list[int]:
-        """Frames in which a face lies or stands on its head."""
+        """Frames with a face that is not upright."""
         return self._tracker.turned
 
     def finish(self, *, shot_over: bool) -> list[Track]:
         """Tracks that have references, in order of appearance."""
         tracks = self._tracker.finish(shot_over=shot_over)
-        self._settle(self._tracker.following)
+        self._finish_ended_tracks(self._tracker.following)
         return [track for track in tracks if track.id in self.references]
 
-    def _settle(self, following: set[int]) -> None:
+    def _finish_ended_tracks(self, following: set[int]) -> None:
         ended = self._pools.keys() - following
         seen = {track.id: int((track.confidence > 0).sum()) for track in self._tracker.tracks} if ended else {}
         for track in ended:
             pool = self._pools.pop(track)
             if track in seen:
-                self.references.keep(track, _first(pool.select(seed=0, views=self._views), seen[track]))
+                self.references.keep(track, _drop_late_references(pool.select(seed=0, views=self._views), seen[track]))
 
 
-def _first(references: Selection, count: int) -> Selection:
-    """Those among the first `count` faces offered: what came later the follower took back, since it was no face."""
+def _drop_late_references(references: Selection, count: int) -> Selection:
+    """References among the first `count` faces; the tracker has withdrawn later ones, which were no faces."""
     own = references.frames < count
     return references if own.all() or not own.any() else references.only(own)
 
 
-def _middles(starts: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
-    """The middle of each frame's time on screen; the last frame lasts as long as the average one."""
+def _frame_middles(starts: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
+    """Middle of each frame's display time; the last frame lasts as long as the average one."""
     lengths = np.append(np.diff(starts), 1 / rate)
     middles: NDArray[np.float64] = starts + np.clip(lengths, 0, 1.0) / 2
     return middles
 
 
-def _may_rest(
+def _rest_masks(
     parts: Sequence[tuple[Track, NDArray[np.bool_]]], faces: FaceTracks, config: Config, silent: NDArray[np.bool_]
 ) -> list[NDArray[np.bool_]]:
-    """(F,) for each face of a voice: where it may be left alone, as the voice is silent or another of them speaks."""
+    """Frames (F,) in which each face of a voice may rest: the voice is silent, or another of its faces speaks."""
     speaks = np.zeros((len(parts), len(silent)), bool)
     for row, (track, when) in zip(speaks, parts, strict=True):
         span, rate = slice(track.frames.start, track.frames.stop), frame_rate_of(faces.times_s)
-        still, _ = resting(_shapes(track, faces, config), np.ones(len(track.landmarks), bool), rate)
+        still, _ = resting(_smooth_shapes_of(track, faces, config), np.ones(len(track.landmarks), bool), rate)
         row[span] = ~still & when[span] & usable_rows(track, config.face)
     return [silent | (speaks.sum(0) > row) for row in speaks]
 
 
-def _shapes(track: Track, faces: FaceTracks, config: Config) -> NDArray[np.float32]:
-    """(T, 8) of the mouth in the video, less its shape at rest."""
+def _smooth_shapes_of(track: Track, faces: FaceTracks, config: Config) -> NDArray[np.float32]:
+    """Source mouth shapes (T, 8) of a track relative to rest, smoothed."""
     shapes = relative_shape(mouth_shape(track.landmarks), faces.references[track.id].rest)
     return smooth_shapes(shapes, frame_rate_of(faces.times_s), config.sync.smooth_s)
 
 
-def _job(
+def _face_job(
     track: Track,
     when: NDArray[np.bool_],
     faces: FaceTracks,
@@ -359,7 +360,7 @@ def _job(
     voice: int,
     may_rest: NDArray[np.bool_] | None,
 ) -> FaceJob:
-    """`when` (F,): the frames in which it is dubbed; `may_rest` (F,): those in which a still mouth is left alone."""
+    """Job of a track, dubbed in the frames `when` (F,), except where its mouth rests within `may_rest` (F,)."""
     own_times = faces.times_s[track.first : track.first + len(track.landmarks)]
     generator = config.generator
     matrices = crop_matrices(track.landmarks, own_times, config.face, generator.size, margin=generator.margin)
@@ -367,19 +368,19 @@ def _job(
     usable = usable_rows(track, config.face) & when[rows]
     references = faces.references[track.id]
     rate = frame_rate_of(faces.times_s)
-    shapes = _shapes(track, faces, config)
+    shapes = _smooth_shapes_of(track, faces, config)
     rests: tuple[Rest, ...] = ()
     if may_rest is not None:
         rest, stillness = resting(shapes, may_rest[rows], rate)
         rest &= usable
         usable &= ~rest
-        rests = tuple(_rests(track, rest, stillness, faces.starts_s[rows]))
+        rests = tuple(_rest_segments(track, rest, stillness, faces.starts_s[rows]))
     fade = edge_fade(usable, config.face.fade_frames, fade_in=not track.opens_shot, fade_out=not track.closes_shot)
     views = nearest_poses(track.landmarks, references)
     return FaceJob(track, matrices, fade, faces.references, shapes, views, faces.detail[track.id], voice, rests)
 
 
-def _rests(
+def _rest_segments(
     track: Track, rest: NDArray[np.bool_], stillness: NDArray[np.float64], starts_s: NDArray[np.float64]
 ) -> Iterator[Rest]:
     rows = np.flatnonzero(rest)
@@ -390,10 +391,10 @@ def _rests(
             yield Rest(face=track.person, first_s=first_s, last_s=last_s, confidence=confidence)
 
 
-def _reasons(
+def _frame_reasons(
     jobs: list[FaceJob], tracks: list[Track], in_range: NDArray[np.bool_], starts_s: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """(F,) 0 where a job dubs the frame, else 1 + the place in REASONS of why it does not."""
+    """(F,) 0 for dubbed frames, else 1 + the index in REASONS."""
     dubbed, seen = np.zeros(len(in_range), bool), np.zeros(len(in_range), bool)
     for track in tracks:
         seen[track.first : track.first + len(track.landmarks)] = True
@@ -405,27 +406,27 @@ def _reasons(
     return np.select([~in_range, dubbed, quiet & seen, ~seen], [1, 0, 4, 2], 3)
 
 
-def _counts(reasons: NDArray[np.int64]) -> dict[str, int]:
+def _count_reasons(reasons: NDArray[np.int64]) -> dict[str, int]:
     counts = np.bincount(reasons, minlength=1 + len(REASONS))[1:].tolist()
     return {reason: count for reason, count in zip(REASONS, counts, strict=True) if count}
 
 
-def _shots(faces: FaceTracks, reasons: NDArray[np.int64]) -> tuple[ShotReport, ...]:
-    """What becomes of each shot; frames before the first that was looked at count as one."""
+def _shot_reports(faces: FaceTracks, reasons: NDArray[np.int64]) -> tuple[ShotReport, ...]:
+    """Report of each shot; frames before the first that was searched count as one."""
     starts = sorted({0, *faces.shots})
     return tuple(
         ShotReport(
             first_s=round(float(faces.starts_s[first]), 3),
             frames=last - first,
             dubbed=int((reasons[first:last] == 0).sum()),
-            passed=_counts(reasons[first:last]),
+            passed=_count_reasons(reasons[first:last]),
         )
         for first, last in zip(starts, [*starts[1:], len(reasons)], strict=True)
     )
 
 
-def _segments(job: FaceJob, faces: FaceTracks, config: FaceConfig) -> list[Segment]:
-    """Where one job dubs; gaps that a track may have do not part two stretches."""
+def _dubbed_segments(job: FaceJob, faces: FaceTracks, config: FaceConfig) -> list[Segment]:
+    """Segments that one job dubs; gaps within a track do not split a segment."""
     rows = np.flatnonzero(job.weight > 0)
     starts = faces.starts_s[job.track.first :]
     parted = np.flatnonzero(np.diff(starts[rows]) > config.max_gap_s) + 1
@@ -440,11 +441,11 @@ def _segments(job: FaceJob, faces: FaceTracks, config: FaceConfig) -> list[Segme
     return made
 
 
-def _what_was_seen(n_tracks: int, n_selected: int, selected: Sequence[Speaker], config: Config) -> str:
+def _why_no_face(n_tracks: int, n_selected: int, selected: Sequence[Speaker], config: Config) -> str:
     if n_selected:
         return f"the face is smaller than {config.face.min_face:.0f} pixels, or never clear"
     if n_tracks:
-        values = ", ".join(dict.fromkeys(written(one.face) for one in selected))
+        values = ", ".join(dict.fromkeys(format_face(one.face) for one in selected))
         return f"{f'none of {n_tracks} faces fits' if n_tracks > 1 else 'the only face does not fit'} --face {values}"
     return (
         f"no face of at least {config.face.min_face:.0f} pixels for {config.face.min_track_s:g} s "

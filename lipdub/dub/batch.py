@@ -25,7 +25,7 @@ from lipdub.events import Done, Event, Job, Progress, Stage, Warning_
 
 @dataclass(frozen=True, kw_only=True)
 class BatchItem:
-    """One dub."""
+    """One dub of a batch."""
 
     video: Path
     audio: Path
@@ -35,13 +35,13 @@ class BatchItem:
 
     @property
     def key(self) -> str:
-        """What the state file knows it by: its output, which no two items share."""
+        """Name in the state file: the output, which no two items share."""
         return str(self.output.absolute())
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchResult:
-    """What became of an item."""
+    """Result of an item."""
 
     key: str
     status: str  # done | failed | skipped
@@ -56,7 +56,7 @@ class BatchResult:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchReport:
-    """The outcome of one call."""
+    """Result of one call of `run_batch`."""
 
     items: int  # of the manifest, or of this shard of it
     done: int  # now
@@ -73,7 +73,7 @@ Executor = Callable[[Sequence[BatchItem], Work], Iterable[BatchItem | BatchResul
 
 
 def dub_item(item: BatchItem) -> BatchResult:
-    """One dub; its errors become a result, since the others must go on."""
+    """Run one dub; errors become a result, so that the others continue."""
     started = time.monotonic()
     try:
         # What must not be replaced was refused before; a second try after a lost machine may find its own output.
@@ -102,7 +102,7 @@ def failure(item: BatchItem, code: int, what: str, remedy: str, seconds: float) 
 
 
 def one_by_one(items: Sequence[BatchItem], work: Work) -> Iterator[BatchItem | BatchResult]:
-    """The executor that needs nothing: this process."""
+    """The default executor: in this process, one item after another."""
     for item in items:
         yield item
         yield work(item)
@@ -119,7 +119,7 @@ def run_batch(
     overwrite: bool = False,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> BatchReport:
-    """Do what is left of a batch.
+    """Run the unfinished items of a batch.
 
     Args:
         items: no two with the same output.
@@ -138,9 +138,9 @@ def run_batch(
         BatchError: some items failed; all others are done. `on_event` has had the report.
     """
     started = time.monotonic()
-    _refuse_twins(items)
+    _refuse_duplicates(items)
     known = read_state(state)
-    results = {item.key: known[item.key] for item in items if _settled(item, known.get(item.key), retry_failed)}
+    results = {item.key: known[item.key] for item in items if _is_finished(item, known.get(item.key), retry_failed)}
     before = sum(result.status == "done" for result in results.values())
     left = [item for item in items if item.key not in results]
     there = [item for item in left if item.output.exists() and item.key not in known]
@@ -157,7 +157,7 @@ def run_batch(
             raise OutputError(f"cannot make the folder {folder}: {error.strerror}", "name another output") from error
     on_event(Stage("batch", 1, 1, len(items), "videos"))
     on_event(Progress(len(results)))
-    with _appending(state) as write:
+    with _open_state(state) as write:
         for result in executor(left, work) if left else ():
             if isinstance(result, BatchItem):
                 on_event(Job(result.key, "running"))
@@ -190,7 +190,7 @@ def shard_of(items: Sequence[BatchItem], number: int, count: int) -> list[BatchI
 
 
 def read_state(path: Path) -> dict[str, BatchResult]:
-    """The last result of each item; empty where there is no file. A line that a crash cut short is not counted.
+    """Last result of each item; empty without a file. A line cut short by a crash is ignored.
 
     Raises:
         InputError: not a state file.
@@ -214,8 +214,8 @@ def read_state(path: Path) -> dict[str, BatchResult]:
 
 
 @contextmanager
-def _appending(path: Path) -> Iterator[Callable[[BatchResult], None]]:
-    """Opens a state file to append to; each result is on the disc before the next item is waited for."""
+def _open_state(path: Path) -> Iterator[Callable[[BatchResult], None]]:
+    """Open a state file for appending; each result is on disk before the next item starts."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("ab+")
@@ -233,14 +233,14 @@ def _appending(path: Path) -> Iterator[Callable[[BatchResult], None]]:
         yield write
 
 
-def _settled(item: BatchItem, result: BatchResult | None, retry_failed: bool) -> bool:
-    """Whether an earlier call's result stands; a finished dub whose file has gone is made again."""
+def _is_finished(item: BatchItem, result: BatchResult | None, retry_failed: bool) -> bool:
+    """Whether an earlier result counts; a finished dub whose file is gone is made again."""
     if result is None or result.status == "skipped":
         return False
     return item.output.exists() if result.status == "done" else not retry_failed
 
 
-def _refuse_twins(items: Sequence[BatchItem]) -> None:
+def _refuse_duplicates(items: Sequence[BatchItem]) -> None:
     twins = [key for key, count in Counter(item.key for item in items).items() if count > 1]
     if twins:
         raise InputError(f"{len(twins)} outputs are named more than once, first {twins[0]}", "name each output once")

@@ -37,7 +37,7 @@ STALE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # what a 
 
 @dataclass(frozen=True, kw_only=True)
 class FaceTracksRequest:
-    """All that a survey depends on, beside the settings and this version."""
+    """What face tracks depend on, beside the settings and this version."""
 
     video: Path
     detector: str  # face networks with their sums; see faces.choose.detector_identity
@@ -48,7 +48,7 @@ class FaceTracksRequest:
     numbered: bool = False
 
     def key(self, config: Config) -> str:
-        """Hexadecimal; equal for requests that find the same."""
+        """Hexadecimal cache key; equal for requests with the same result."""
         values = {
             "layout": LAYOUT,
             "lipdub": __version__,
@@ -83,7 +83,7 @@ class AnalysisCache:
         self._max_bytes = max_mib << 20
 
     def recall(self, key: str, on_damage: Callable[[Path], None] = lambda path: None) -> FaceTracks | None:
-        """The entry of a key; None where there is none, or a damaged one, which is then removed and told."""
+        """The entry of a key; None if there is none. A damaged entry is removed and reported."""
         path = self._path(key)
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -99,7 +99,7 @@ class AnalysisCache:
         return tracks
 
     def keep(self, key: str, tracks: FaceTracks) -> bool:
-        """Write an entry, and make room; False where the disc refuses: a cache is a help, never a need."""
+        """Write an entry and remove old ones; False if it cannot be written, which is no error."""
         temporary = self.folder / f".{key}.{os.getpid()}.part"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ class AnalysisCache:
         return True
 
     def entries(self) -> dict[Path, int]:
-        """Files and their bytes, the one used last first."""
+        """Files and their sizes in bytes, last used first."""
         dated = []
         for path in self.folder.glob("*.npz"):
             with contextlib.suppress(FileNotFoundError):  # another run may have made room
@@ -124,7 +124,7 @@ class AnalysisCache:
         return {path: size for _, path, size in sorted(dated, reverse=True)}
 
     def clear(self) -> int:
-        """Remove all entries, and what killed runs left; returns how many bytes that frees."""
+        """Remove all entries and leftovers of killed runs; returns the freed bytes."""
         freed = self._sweep(0.0)
         for path, size in self.entries().items():
             path.unlink(missing_ok=True)
@@ -132,7 +132,7 @@ class AnalysisCache:
         return freed
 
     def _sweep(self, older_s: float) -> int:
-        """Remove entries that were never finished, and for so long not written to; returns their bytes."""
+        """Remove unfinished entries that have not been written to for `older_s`; returns their bytes."""
         freed = 0
         for path in self.folder.glob(".*.part"):
             with contextlib.suppress(FileNotFoundError):  # its run may have finished it
@@ -161,7 +161,7 @@ def cached_tracks(
     track: Callable[[], FaceTracks],
     on_damage: Callable[[Path], None] = lambda path: None,
 ) -> tuple[FaceTracks, bool]:
-    """What `look` finds, from the cache where it was found before; and whether it was."""
+    """Face tracks from the cache, else from `look`; and whether they were in the cache."""
     if cache is None:
         return track(), False
     key = request.key(config)
@@ -174,7 +174,7 @@ def cached_tracks(
 
 
 def _write(file: BinaryIO, tracks: FaceTracks) -> None:
-    """What `np.savez` writes, one array after another: those of a whole film are not held at once."""
+    """Write as `np.savez` does, but one array at a time, so that not all are in memory."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as entry:
         for name, array in _packed(tracks):
             with entry.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:

@@ -23,7 +23,7 @@ DUBBED, LEFT, MASK = (80, 220, 120), (255, 170, 60), (90, 160, 255)  # RGB
 
 
 class Overlay:
-    """Draws the boxes, landmarks, numbers and confidences of all faces, and the outline of each painted mouth.
+    """Draws the boxes, landmarks, numbers and confidences of all faces, and the outline of each generated mouth.
 
     Args:
         path: the film, replaced if it exists.
@@ -39,7 +39,7 @@ class Overlay:
         self.writer = PreviewWriter(path, self._size, info)
 
     def draw(self, frame: SourceFrame, pasted: Sequence[Pasted]) -> None:
-        """Add one frame, with the mouths in it already painted."""
+        """Add a frame, with generated mouths already pasted."""
         shown = cv2.resize(frame.upright(SIDE), self._size)
         page: Frame = np.ascontiguousarray(shown, np.uint8)
         painted = {each.track: each for each in pasted}
@@ -71,7 +71,7 @@ class Overlay:
 
 
 def _outline(pasted: Pasted) -> list[NDArray[np.float64]]:
-    """Where a mouth is half opaque, as closed lines (P, 2) of display pixels."""
+    """Contours of a mouth at half opacity, closed lines (P, 2) of display pixels."""
     lines, _ = cv2.findContours((pasted.alpha > 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     back = invert(pasted.matrix)
     return [np.asarray(line.reshape(-1, 2) @ back[:, :2].T + back[:, 2], np.float64) for line in lines]

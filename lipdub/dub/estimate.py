@@ -27,31 +27,31 @@ from lipdub.media.probe import MediaInfo, probe
 from lipdub.media.writer import VideoWriter
 
 FRAMES = 32  # of each of the two runs: two batches
-KEY_EVERY = 250  # frames between two key frames, the habit of all our encoders; a cut makes one too
-BIT_RATE = 192_000  # of audio of which no better is known
+KEY_EVERY = 250  # frames between two key frames, the default of all our encoders; cuts make further ones
+BIT_RATE = 192_000  # of audio whose bit rate is unknown
 
 
-class _Enough(Exception):
-    """Ends a run early."""
+class _StopRender(Exception):
+    """Raised to end a trial after enough frames."""
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What a trial measured."""
+    """Costs measured in a trial."""
 
     frame_s: float  # read, write and encode a frame
-    face_s: float  # paint a mouth into it
-    track_s: float  # get ready for another track
-    key_bytes: float  # of a frame that stands alone, mean
+    face_s: float  # generate a mouth and paste it
+    track_s: float  # prepare another track
+    key_bytes: float  # of a key frame, mean
     frame_bytes: float  # of another frame, mean
 
     def seconds(self, plan: DubPlan) -> float:
-        """Of pass 2."""
+        """Duration of pass 2."""
         n_faces = sum(int((job.weight > 0).sum()) for job in plan.jobs)
         return self.frame_s * len(plan.times_s) + self.face_s * n_faces + self.track_s * len(plan.jobs)
 
     def picture_bytes(self, n_frames: int, n_shots: int) -> int:
-        """Of the whole encoded picture."""
+        """Size of the whole encoded picture."""
         n_keys = min(n_frames, n_frames // KEY_EVERY + n_shots)
         return round(self.key_bytes * n_keys + self.frame_bytes * (n_frames - n_keys))
 
@@ -61,34 +61,34 @@ def measure_costs(job: Job, plan: DubPlan, writers: tuple[VideoWriter, VideoWrit
 
     Args:
         job: the dub.
-        plan: of the whole video; its longest track is tried.
-        writers: new ones, that write into memory; they are closed here.
+        plan: of the whole video; its longest track is used.
+        writers: two new ones that write to memory; they are closed here.
 
     Raises:
         LipdubError: what `render` raises.
     """
-    face = _moved(max(plan.jobs, key=lambda each: int((each.weight > 0).sum())))
+    face = _at_first_frame(max(plan.jobs, key=lambda each: int((each.weight > 0).sum())))
     n_frames = min(FRAMES, len(plan.times_s))
     trial = DubPlan(plan.times_s[: max(n_frames, len(face.weight))], [face], {})
     runner = job.runner(trial)
     crop = [FaceCrop(0, 0, 0, face.references.crops[0])]
     runner.run(crop)  # the first call of a device is slower than all others
     with shared_cores():
-        _, first_s = _timed(lambda: runner.run(crop))
+        _, first_s = _measure_time(lambda: runner.run(crop))
         runner = job.runner(trial)
-        _, track_s = _timed(lambda: runner.run(crop))
+        _, track_s = _measure_time(lambda: runner.run(crop))
 
     def run(writer: VideoWriter, jobs: list[FaceJob]) -> int:
         def stop(done: int) -> None:
             if done >= n_frames:
-                raise _Enough
+                raise _StopRender
 
-        with writer, suppress(_Enough):
+        with writer, suppress(_StopRender):
             render(job.source, replace(trial, jobs=jobs), runner, writer, job.config, on_frame=stop)
         return writer.n_frames
 
-    n_plain, plain_s = _timed(lambda: run(writers[0], []))
-    n_dubbed, dubbed_s = _timed(lambda: run(writers[1], [face]))
+    n_plain, plain_s = _measure_time(lambda: run(writers[0], []))
+    n_dubbed, dubbed_s = _measure_time(lambda: run(writers[1], [face]))
     frame_s = plain_s / n_plain
     n_faces = min(n_dubbed, len(face.weight))
     key, other = (np.array(writers[0].sizes[kind], float) for kind in (True, False))
@@ -101,18 +101,18 @@ def measure_costs(job: Job, plan: DubPlan, writers: tuple[VideoWriter, VideoWrit
     )
 
 
-def _moved(job: FaceJob) -> FaceJob:
-    """The first rows of a job that are dubbed, as if they were the video's first frames.
+def _at_first_frame(job: FaceJob) -> FaceJob:
+    """The first dubbed rows of a job, moved to the video's first frames.
 
-    What is painted is thrown away, so it may be painted into any picture: the work is the same.
+    The result is discarded, so that they may be pasted into any picture: the work is the same.
     """
     rows = np.flatnonzero(job.weight > 0)[:FRAMES]
     track = replace(job.track, first=0, landmarks=job.track.landmarks[rows], confidence=job.track.confidence[rows])
     return replace(job, track=track, matrices=job.matrices[rows], weight=job.weight[rows], shapes=job.shapes[rows])
 
 
-def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    """What a call returns, and how many seconds it took."""
+def _measure_time(work: Callable[[], Any]) -> tuple[Any, float]:
+    """Result of a call, and its duration in seconds."""
     started = time.perf_counter()
     result = work()
     return result, time.perf_counter() - started
@@ -121,7 +121,7 @@ def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
 def estimate(
     job: Job, faces: FaceTracks, plan: DubPlan, writer: VideoWriter, costs: Costs, reporter: Reporter
 ) -> SyncPlan:
-    """What the dub would do and cost.
+    """Plan of the dub, with its estimated time and size.
 
     Args:
         job: the dub.

@@ -42,7 +42,7 @@ def list_faces(
     on_event: Callable[[Event], None] = lambda event: None,
     on_pictures: Callable[[Sequence[Frame]], None] = lambda pictures: None,
 ) -> FacesReport:
-    """Find everybody in a video; their ids are those of `SyncOptions(face="id:N")`, whatever its range.
+    """Find all faces in a video; their ids are those of `SyncOptions(face="id:N")`, whatever its range.
 
     Args:
         video: any file with a picture that FFmpeg reads, or a picture.
@@ -60,7 +60,7 @@ def list_faces(
         NoFaceError: nobody is in the range.
         LipdubError: one of its other kinds, see errors.py.
     """
-    video, config = Path(video), _for_a_look(config or Config())
+    video, config = Path(video), _with_large_pictures(config or Config())
     with ExitStack() as stack:
         target = None
         if sheet is not None:
@@ -94,10 +94,10 @@ def list_faces(
     return report
 
 
-def _for_a_look(config: Config) -> Config:
-    """Settings with which the one reference of a track is its sharpest picture, large enough to be looked at.
+def _with_large_pictures(config: Config) -> Config:
+    """Settings with one reference per track, its sharpest picture, at a size for viewing.
 
-    Sections that decide who is found, and in which order, are left alone.
+    Sections that affect which faces are found, and in which order, are unchanged.
     """
     look = replace(config.reference, sampling="kmeans", count=1, pool=32, closed_mouth=False, augment=False)
     return replace(config, reference=look, generator=replace(config.generator, size=SIDE, warp=False))
@@ -111,7 +111,7 @@ def _caption(face: FaceSummary) -> tuple[str, str]:
 def summarize(
     faces: FaceTracks, config: FaceConfig, rate: float, jobs: list[FaceJob] | None = None
 ) -> list[FaceSummary]:
-    """A summary of each track, in order of appearance.
+    """Summaries of all tracks, in order of appearance.
 
     Args:
         faces: everybody.
@@ -127,7 +127,7 @@ def summarize(
 
 
 def _edges(faces: FaceTracks, rate: float) -> NDArray[np.float64]:
-    """(F + 1,) when each frame begins, and when the last one ends."""
+    """Start of each frame and end of the last, (F + 1,)."""
     return np.append(faces.starts_s, faces.starts_s[-1] + 1 / rate)
 
 

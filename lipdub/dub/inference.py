@@ -29,7 +29,8 @@ from lipdub.dub.driving_audio import DrivingAudio, predict_mouth_shapes, windows
 from lipdub.dub.precision import half_precision
 from lipdub.errors import ResourceError, out_of_memory
 from lipdub.faces.blend import extent, paste_alpha
-from lipdub.faces.crop import closed_openings, mouth_mask, relative_shape
+from lipdub.faces.crop import mouth_mask
+from lipdub.faces.mouth_shape import closed_openings, relative_shape
 from lipdub.faces.overlay import find_letters, without_letters
 from lipdub.models.generator import Audio, Drawn, Generator, References, joined
 from lipdub.models.layers import mask_lower_half

@@ -1,4 +1,4 @@
-"""A dub, opened: files read and checked, networks loaded. What can be refused is refused here, before the long work."""
+"""Opening of a dub: files are read and checked, networks loaded. Errors are raised here, before the long work."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from lipdub.media.c2pa import Signing
 from lipdub.media.caption import Caption
 from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.language import language_code
+from lipdub.media.mend import with_length
 from lipdub.media.probe import Ending
 from lipdub.media.source import Source, open_source
 from lipdub.media.streams import StreamPlan, plan_streams
@@ -34,7 +35,7 @@ OTHER_LENGTH_S = 0.1  # difference of two lengths from which on it is said
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Everything that a dub works with. Made by `open_job`; nothing has been searched or generated yet."""
+    """Inputs, networks and options of a dub, made by `open_job` before any face is tracked."""
 
     video: Path  # as the user named it; `source` may read a copy
     source: Source
@@ -53,7 +54,7 @@ class Job:
     retiming_warnings: tuple[tuple[str, str], ...] = ()
 
     def writer(self, file: Path | BytesIO) -> VideoWriter:
-        """The encoder of the new picture, which refuses what the machine or the container cannot do."""
+        """Encoder of the new picture; raises an error if machine or container cannot do it."""
         options = self.options
         return VideoWriter(
             file,
@@ -66,11 +67,11 @@ class Job:
         )
 
     def runner(self, plan: DubPlan) -> Runner:
-        """What generates the mouths of a plan."""
+        """Runner that generates the mouths of a plan."""
         return self.networks.runner(plan, self.voices)
 
     def speaker_scores(self, faces: FaceTracks) -> SpeakerScores:
-        """How well the mouth of each track fits the video's own audio.
+        """Scores of how well the mouth of each track matches the video's own audio.
 
         Raises:
             InputError: the video has no audio.
@@ -85,7 +86,7 @@ class Job:
         return score_speakers(faces.tracks, predicted.retargeted(UNKNOWN_STYLE, slice(None), 1.0), self.source.rate)
 
     def warnings(self, writer: VideoWriter) -> Iterator[tuple[str, str]]:
-        """Code and sentence of each thing that is known by now and that the user should know."""
+        """Code and text of each warning known before the dub."""
         yield from self.retiming_warnings
         if self.networks.licence is not None:
             yield "licence", self.networks.licence
@@ -126,6 +127,7 @@ def open_job(
         InputError, OutputError, SetupError, WeightsError: what cannot be used.
     """
     config = adjusted(config, options)
+    audio = with_length(audio, scratch)
     retimed = on_new_times(open_source(video, config.media, scratch), audio, output, options, scratch)
     source, options = retimed.source, retimed.options
     streams = plan_streams(
@@ -168,7 +170,7 @@ def open_job(
 
 
 def ending_of(source: Source, audio_s: float, options: SyncOptions) -> Ending | None:
-    """Where the output ends, if not where the video does.
+    """End of the output, if it is not the video's.
 
     Args:
         source: the video.
@@ -194,7 +196,7 @@ def ending_of(source: Source, audio_s: float, options: SyncOptions) -> Ending | 
 
 
 def _signing(options: SyncOptions, output: Path) -> Signing | None:
-    """What signs the output, if anything does.
+    """Signing of the output, if it was requested.
 
     Raises:
         SetupError, OutputError: see `Signing`; or one of key and certificate is missing.

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
-from numpy import float64
 from numpy.typing import NDArray
 
 from lipdub.config import Config, GeneratorConfig, SyncConfig
@@ -35,7 +35,7 @@ def resolve_device(name: str) -> torch.device:
     """The torch device of `--device`.
 
     Raises:
-        SetupError: the device that was asked for is not there.
+        SetupError: the device is not available.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -48,7 +48,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def load_network(name: str, config: Config, device: str | torch.device = "cpu") -> tuple[Generator | Wav2Lip, Config]:
-    """The network that generates mouths, and `config` with the sizes of its weights: their kind decides which it is.
+    """Generator or Wav2Lip, by the kind of the weights, and `config` with the sizes of the network.
 
     Raises:
         WeightsError: absent, damaged, or of another kind.
@@ -61,32 +61,37 @@ def load_network(name: str, config: Config, device: str | torch.device = "cpu") 
     return cast(Generator, network), config
 
 
+def licence_of(network: Generator | Wav2Lip) -> str | None:
+    """Terms of a network's licence that every job with it must print; None without such terms."""
+    return LICENCE if isinstance(network, Wav2Lip) else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Networks:
-    """The networks of one dub; the only place that tells Wav2Lip from lipdub's own generator."""
+    """The networks of one dub. The rest of a dub does not distinguish Wav2Lip from lipdub's own generator."""
 
     generator: Generator | Wav2Lip
-    audio_encoder: TrackEncoder | None  # of generators that take mouth shapes of a whole track
+    audio_encoder: TrackEncoder | None  # for generators with mouth shapes from the whole track
     detector: FaceBackend
     device: torch.device
     config: Config  # with the sizes of the generator's weights
 
     @property
     def licence(self) -> str | None:
-        """What the licence of the weights asks to be said."""
-        return LICENCE if isinstance(self.generator, Wav2Lip) else None
+        """Terms of the generator's licence, see `licence_of`."""
+        return licence_of(self.generator)
 
     def load_driving_audio(self, path: Path) -> DrivingAudio:
-        """An audio file, analyzed for what the generator takes."""
+        """An audio file, analyzed for the generator."""
         config = self.config
         waveform = load_audio(path, sample_rate=config.mel.sample_rate, config=config.media)
         own_mel = wav2lip_mel(waveform) if isinstance(self.generator, Wav2Lip) else None
-        bundled = config.sync.audio_encoder == SyncConfig().audio_encoder
+        bundled = config.sync.audio_encoder == SyncConfig().audio_encoder  # phones of others are not calibrated
         return analyze_audio(
             waveform, config.mel, config.sync, own_mel, self.audio_encoder, self.device, judge_phones=bundled
         )
 
-    def predict_mouth_shapes(self, speech: DrivingAudio, times_s: NDArray[float64]) -> PredictedMouthShapes | None:
+    def predict_mouth_shapes(self, speech: DrivingAudio, times_s: NDArray[np.float64]) -> PredictedMouthShapes | None:
         """Mouth shapes at each time (F,); None for a generator that has none."""
         if isinstance(self.generator, Wav2Lip):
             return None
@@ -94,21 +99,21 @@ class Networks:
         return predict_mouth_shapes(self.generator, speech, times_s, config.mel, config.sync, self.device)
 
     def runner(self, plan: DubPlan, voices: Sequence[DrivingAudio]) -> Runner:
-        """What generates the mouths of a plan; a job's `voice` is the number of its audio."""
+        """Runner that generates the mouths of a plan; a job's `voice` is an index of `voices`."""
         if isinstance(self.generator, Wav2Lip):
             return Wav2LipRunner(self.generator, plan, voices[0], self.config, self.device)
         return GeneratorRunner(self.generator, plan, voices, self.config, self.device)
 
 
 def load_networks(options: SyncOptions, config: Config) -> Networks:
-    """The networks that the options name, on their device.
+    """Load the networks named by the options on their device.
 
     Raises:
         InputError, SetupError: a device, detector or precision that is not available.
         WeightsError: weights that are absent, damaged, or do not fit each other.
     """
     device = resolve_device(options.device)
-    half_precision(config.sync.precision, device)  # refuses before the long work
+    half_precision(config.sync.precision, device)  # raises its errors before the long work
     with shared_cores():
         generator, config = load_network(options.generator, config, device)
         detector = face_backend(options.detector, config.face, device)
@@ -119,6 +124,6 @@ def load_networks(options: SyncOptions, config: Config) -> Networks:
             )
         encoder = None
         if not isinstance(generator, Wav2Lip) and config.generator.audio_context != "window":
-            # bound to the mel settings that the generator is bound to, or refused
+            # raises an error if its mel settings are not the generator's
             encoder, _ = load_audio_encoder(config.sync.audio_encoder, config, device)
     return Networks(generator=generator, audio_encoder=encoder, detector=detector, device=device, config=config)

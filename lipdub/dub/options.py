@@ -8,15 +8,16 @@ Nothing in here imports torch, OpenCV or PyAV: the command line reads this page 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lipdub.config import Config
-from lipdub.errors import InputError
 from lipdub.faces.selection import Face, Speaker, ids_of, parse_face, parse_time, read_speakers
 from lipdub.media.language import language_code
+from lipdub.options import OptionError, options_of, values_of
+from lipdub.options import option_field as _option
 
 SELECTION, GENERATION, OUTPUT, INSPECTION, RUNTIME = (
     "Face selection",
@@ -25,130 +26,6 @@ SELECTION, GENERATION, OUTPUT, INSPECTION, RUNTIME = (
     "Inspection",
     "Runtime",
 )
-TRUE, FALSE = ("true", "yes", "1"), ("false", "no", "0")
-
-
-class OptionError(ValueError):
-    """A value that an option does not take.
-
-    Args:
-        option: the option, without the dashes.
-        message: what is wrong with the value, and what is taken.
-    """
-
-    def __init__(self, option: str, message: str) -> None:
-        super().__init__(f"{option}: {message}")
-        self.option, self.message = option, message
-
-
-@dataclass(frozen=True, kw_only=True)
-class Option:
-    """How a field of `SyncOptions` is written: on the command line, in a list for `batch`, in a settings file.
-
-    Args:
-        name: long option without the dashes; with `_` for `-` also the column's name.
-        help: one sentence or two.
-        panel: heading in the help.
-        kind: type of the written value.
-        default: the written default; None leaves the field's own.
-        choices: all words that are taken.
-        minimum: least number.
-        maximum: greatest number.
-        read: from the written value to the field's; raises InputError.
-        short: letter of a short option.
-        column: whether it may differ between the items of a batch.
-    """
-
-    name: str
-    help: str
-    panel: str
-    kind: type[str] | type[int] | type[float] | type[bool] | type[Path]
-    default: Any
-    choices: tuple[str, ...]
-    minimum: float | None
-    maximum: float | None
-    read: Callable[[Any], Any]
-    short: str | None
-    column: bool
-
-    @property
-    def key(self) -> str:
-        """Name of the column of a batch, and of the parameter in Python."""
-        return self.name.replace("-", "_")
-
-    def parsed(self, text: str, folder: Path) -> Any:
-        """The written value of a text in a list; paths are relative to `folder`.
-
-        Raises:
-            OptionError: not of this kind, out of bounds, or none of the choices.
-        """
-        if self.choices and text not in self.choices:
-            raise OptionError(self.key, f"{text!r} is none of {', '.join(self.choices)}")
-        if self.kind is bool:
-            if text.lower() not in TRUE + FALSE:
-                raise OptionError(self.key, f"invalid value {text!r}: use true or false")
-            return text.lower() in TRUE
-        if self.kind is Path:
-            return (folder / text).absolute()
-        try:
-            value = self.kind(text)
-        except ValueError as error:
-            kind = "an integer" if self.kind is int else "a number"
-            raise OptionError(self.key, f"{text!r} is not {kind}") from error
-        if isinstance(value, int | float):
-            low, high = self.minimum, self.maximum
-            if (low is not None and value < low) or (high is not None and value > high):
-                bounds = f"from {low:g}" + (f" to {high:g}" if high is not None else "")
-                raise OptionError(self.key, f"{text} is out of range: {bounds}")
-        return value
-
-    def value(self, written: Any) -> Any:
-        """The field's value.
-
-        Raises:
-            OptionError: what `read` refuses.
-            InputError: a file that cannot be read or is invalid.
-        """
-        try:
-            return self.read(written)
-        except InputError as error:
-            if self.kind is Path:
-                raise
-            raise OptionError(self.name, f"{error.what}; {error.remedy}") from error
-
-
-def _option(
-    default: Any,
-    panel: str,
-    help: str,
-    *,
-    name: str = "",
-    kind: type[str] | type[int] | type[float] | type[bool] | type[Path] = str,
-    written: Any = None,
-    choices: tuple[str, ...] = (),
-    minimum: float | None = None,
-    maximum: float | None = None,
-    read: Callable[[Any], Any] = lambda value: value,
-    short: str | None = None,
-    column: bool = True,
-) -> Any:
-    """A field with its `Option`; the name is the field's where none is given, the written default likewise."""
-    if written is None and isinstance(default, str | bool):
-        written = default
-    made = Option(
-        name=name,
-        help=help,
-        panel=panel,
-        kind=kind,
-        default=written,
-        choices=choices,
-        minimum=minimum,
-        maximum=maximum,
-        read=read,
-        short=short,
-        column=column,
-    )
-    return field(default=default, metadata={"option": made})
 
 
 def _language(tag: str) -> str:
@@ -358,13 +235,7 @@ class SyncOptions:
         return any(ids_of(face) for face in (self.face, *(speaker.face for speaker in self.speakers)))
 
 
-def option_of(item: Field[Any]) -> Option:
-    """The option of a field; its name is the field's where it has none of its own."""
-    made: Option = item.metadata["option"]
-    return made if made.name else replace(made, name=item.name.replace("_", "-"))
-
-
-OPTIONS: dict[str, Option] = {item.name: option_of(item) for item in fields(SyncOptions)}  # by field
+OPTIONS = options_of(SyncOptions)  # by field
 
 
 def options_from(written: Mapping[str, Any]) -> SyncOptions:
@@ -377,12 +248,7 @@ def options_from(written: Mapping[str, Any]) -> SyncOptions:
         OptionError: a value that is not taken, or two that exclude each other.
         InputError: a file that an option names is invalid.
     """
-    values = {
-        name: option.value(written[option.key])
-        for name, option in OPTIONS.items()
-        if written.get(option.key) not in (None, "")
-    }
-    options = SyncOptions(**values)
+    options = SyncOptions(**values_of(OPTIONS, written))
     if options.end_s is not None and options.end_s <= (options.start_s or 0.0):
         raise OptionError("end", f"{written['end']!r} is not after the start")
     if options.lossless and options.crf is not None:

@@ -46,5 +46,5 @@ def half_precision(name: str, device: torch.device) -> torch.dtype | None:
 
 def _multiplies_in_bf16() -> bool:
     """Whether the processor does, as far as PyTorch says; one that only emulates it is slower than in float32."""
-    told: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(told.get("amx_bf16") or told.get("avx512_bf16"))
+    capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))

@@ -20,20 +20,20 @@ from lipdub.media.probe import probe, require_video
 def excerpt(
     video: Path, audio: Path, options: SyncOptions, seconds: float, config: MediaConfig | None = None
 ) -> Iterator[tuple[Path, Path, SyncOptions]]:
-    """A piece of a job, from `options.start_s` on, else around the middle of the film.
+    """Excerpt of a job, from `options.start_s` on, else around the middle of the video.
 
     Args:
         video: the source.
         audio: the dub.
         options: of the whole job.
-        seconds: length of the piece.
+        seconds: length of the excerpt.
         config: which ffmpeg cuts it.
 
     Yields:
-        Video, dub and options of the piece, all on its own clock.
+        Video, speech track and options of the excerpt, on its own timeline.
 
     Raises:
-        InputError: a file cannot be read, or a face is chosen by its number in the whole film.
+        InputError: a file cannot be read, or a face is selected by its id in the whole video.
     """
     for face in (options.face, *(one.face for one in options.speakers)):
         if ids_of(face):
@@ -51,28 +51,28 @@ def excerpt(
         cut_video(video, folder / "video.mkv", start_s, seconds, config)
         cut_sound(audio, folder / "dub.wav", start_s, seconds, config)
 
-        def piece(sound: Path | None, name: str) -> Path | None:
+        def cut_audio(sound: Path | None, name: str) -> Path | None:
             if sound is None:
                 return None
             cut_sound(sound, folder / name, start_s, seconds, config)
             return folder / name
 
         speakers = tuple(
-            _moved(replace(one, sound=piece(one.sound, f"speaker{number}.wav")), start_s)
+            _shift_speaker(replace(one, sound=cut_audio(one.sound, f"speaker{number}.wav")), start_s)
             for number, one in enumerate(options.speakers)
         )
-        drive = piece(options.drive_audio, "drive.wav")
-        moved = replace(options, drive_audio=drive, face=_face(options.face, start_s), speakers=speakers)
+        drive = cut_audio(options.drive_audio, "drive.wav")
+        moved = replace(options, drive_audio=drive, face=_shift_face(options.face, start_s), speakers=speakers)
         moved = replace(moved, start_s=None, end_s=None)
-        moved = replace(moved, length="video", c2pa_cert=None, c2pa_key=None)  # a piece of what was filmed, to look at
+        moved = replace(moved, length="video", c2pa_cert=None, c2pa_key=None)  # an excerpt is for viewing only
         yield folder / "video.mkv", folder / "dub.wav", moved
 
 
-def _moved(one: Speaker, start_s: float) -> Speaker:
-    """A speaker on the piece's own clock; one whose turns are all over keeps an empty one, since none means always."""
+def _shift_speaker(one: Speaker, start_s: float) -> Speaker:
+    """A speaker on the excerpt's timeline. Turns outside are kept, since no turns would mean always."""
     turns = tuple((a - start_s, b - start_s) for a, b in one.turns)
-    return replace(one, face=_face(one.face, start_s), turns=turns)
+    return replace(one, face=_shift_face(one.face, start_s), turns=turns)
 
 
-def _face(face: Face, start_s: float) -> Face:
+def _shift_face(face: Face, start_s: float) -> Face:
     return (*face[:2], face[2] - start_s) if isinstance(face, tuple) and len(face) == 3 else face

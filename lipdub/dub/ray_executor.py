@@ -16,7 +16,7 @@ LOST = 8  # exit code of an item whose machine went away as often as it was trie
 
 @dataclass(frozen=True, kw_only=True)
 class RayExecutor:
-    """Runs each item as a task of its own; a task whose node dies is given to another.
+    """Runs each item as a Ray task; a task whose node dies is moved to another.
 
     Args:
         address: of a cluster ("auto", "host:port"); None starts one on this machine.
@@ -32,7 +32,7 @@ class RayExecutor:
     retries: int = 2
 
     def __call__(self, items: Sequence[BatchItem], work: Work) -> Iterator[BatchItem | BatchResult]:
-        """Items as they begin, and results as they come.
+        """Yield items as they start, and results as they finish.
 
         Raises:
             SetupError: Ray is not installed, no cluster at the address, or no node is large enough.
@@ -54,7 +54,7 @@ class RayExecutor:
             # A task says that it begins before it works.
             task = ray.remote(
                 num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries, num_returns="streaming"
-            )(_telling(work))
+            )(_announcing_start(work))
             waiting = {task.remote(item): item for item in items}
             while waiting:
                 (stream,), _ = ray.wait(list(waiting), num_returns=1)
@@ -69,7 +69,7 @@ class RayExecutor:
                 ray.shutdown()
 
     def _check_room(self, nodes: list[dict[str, dict[str, float]]]) -> None:
-        """Ray would wait for ever for a node that does not exist."""
+        """Raise an error if no node has the resources; Ray would wait forever."""
         for name, needed in (("CPU", self.cpus), ("GPU", self.gpus)):
             largest = max(
                 (node.get("Resources", {}).get(name, 0.0) for node in nodes if node.get("Alive")), default=0.0
@@ -79,8 +79,8 @@ class RayExecutor:
                 raise SetupError(f"{option} {needed:g}: the largest node has {largest:g} {name}s", f"lower {option}")
 
 
-def _telling(work: Work) -> Callable[[BatchItem], Iterator[BatchResult | None]]:
-    """Work that says that it begins, by None, before its result."""
+def _announcing_start(work: Work) -> Callable[[BatchItem], Iterator[BatchResult | None]]:
+    """Work that yields None when it starts, then its result."""
 
     def begin_and_work(item: BatchItem) -> Iterator[BatchResult | None]:
         yield None
@@ -90,7 +90,7 @@ def _telling(work: Work) -> Callable[[BatchItem], Iterator[BatchResult | None]]:
 
 
 def _next_answer(stream: Any, item: BatchItem) -> BatchResult | None:
-    """What a task says next; a task that failed has failed for good."""
+    """Next value of a task's stream; a failed task is not retried."""
     import ray
 
     try:

@@ -10,7 +10,7 @@ from lipdub.media.damage import Damage
 
 @dataclass(frozen=True, kw_only=True)
 class ShotReport:
-    """What becomes of one shot."""
+    """Frames of one shot: dubbed, and not dubbed by reason."""
 
     first_s: float  # when its first frame is shown
     frames: int
@@ -20,7 +20,7 @@ class ShotReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """Frames in a row in which one face was dubbed; where it is, so that it can be found again in the output."""
+    """Consecutive frames in which one face was dubbed, and its position, to find it in the output."""
 
     face: int  # number of the person
     first_s: float  # when its first frame is shown
@@ -32,7 +32,7 @@ class Segment:
 
 @dataclass(frozen=True, kw_only=True)
 class Rest:
-    """Frames in a row in which a face was left as it was, since nobody spoke, with --only-speaking."""
+    """Consecutive frames in which a face is unchanged because nobody speaks, with --only-speaking."""
 
     face: int  # number of the person
     first_s: float  # when its first frame is shown
@@ -63,7 +63,7 @@ class Retiming:
 
 @dataclass(frozen=True, kw_only=True)
 class SyncReport:
-    """The outcome of one `sync`."""
+    """Result of `sync`."""
 
     output: str
     frames: int  # in the output; in the video, too, unless the film was made longer or shorter
@@ -100,7 +100,7 @@ class SyncReport:
 
 @dataclass(frozen=True, kw_only=True)
 class FaceSummary:
-    """One person through one shot; `id` is what `--face id:N` takes, the same wherever they were known again."""
+    """One person in one shot; `id` is for `--face id:N`, and the same wherever the person was recognised."""
 
     id: int
     shot: int  # from 0
@@ -114,7 +114,7 @@ class FaceSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class FacesReport:
-    """Everybody in a video."""
+    """All faces of a video."""
 
     video: str
     frames: int
@@ -126,7 +126,7 @@ class FacesReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What a job would cost, from what the dry run measured on this machine."""
+    """Estimated time and size of a job, from a trial on this machine."""
 
     seconds: dict[str, float]  # by stage; the last one, which copies streams, is not counted
     output_bytes: int  # of the finished file
@@ -136,7 +136,7 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class SyncPlan:
-    """What one `sync` would do."""
+    """Plan of a `sync`: result of a dry run."""
 
     output: str
     frames: int  # of the output

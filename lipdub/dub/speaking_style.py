@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 
-from lipdub.faces.crop import OPENINGS, SHAPE_NAMES, SHAPE_SCALE, WITH_OPENING
+from lipdub.faces.mouth_shape import OPENINGS, SHAPE_NAMES, SHAPE_SCALE, WITH_OPENING
 
 SPAN_S = 0.7  # a syllable or three
 MOVING_SHARE = 0.25  # of the frames, those that move most

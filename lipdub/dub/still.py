@@ -1,4 +1,4 @@
-"""A picture in place of a video: a film of it, as long as the dub, with the head at rest or gently moving."""
+"""A picture as source: a video of it, as long as the speech track, with the head at rest or gently moving."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def is_picture(path: Path) -> bool:
 
 
 def sway(t: float, centre: tuple[float, float], zoom: float, unit: float = 1.0) -> NDArray[np.float64]:
-    """A slow sway, nod and zoom about a point.
+    """Affine of a slow sway, nod and zoom about a point.
 
     Args:
         t: seconds.
@@ -61,7 +61,7 @@ def sway(t: float, centre: tuple[float, float], zoom: float, unit: float = 1.0) 
 
 @contextmanager
 def filmed(video: Path, audio: Path, options: SyncOptions, config: Config) -> Iterator[tuple[Path, SyncOptions]]:
-    """The source of a job, with a picture turned into a film for as long as it runs.
+    """Source and options of a job, with a picture converted to a temporary video.
 
     Args:
         video: a video, which is given back as it is, or a picture.
@@ -89,7 +89,7 @@ def filmed(video: Path, audio: Path, options: SyncOptions, config: Config) -> It
     if not seconds > 0:
         raise InputError(f"{audio} is empty: a film of {video} would be, too", "give a sound")
     with film_of(video, seconds, options.motion, config) as (film, picture, scale):
-        yield film, replace(options, face=_moved(options.face, picture, scale, options.motion), motion="none")
+        yield film, replace(options, face=_move_point(options.face, picture, scale, options.motion), motion="none")
 
 
 @contextmanager
@@ -119,7 +119,7 @@ def film_of(path: Path, seconds: float, motion: str, config: Config) -> Iterator
 
 
 def read_picture(path: Path, config: Config) -> tuple[Frame, float]:
-    """A picture as people see it: turned as its EXIF tells, transparent parts white, even sides of LARGEST at most.
+    """A picture as viewers show it: rotated by its EXIF, on white where transparent, even sides of at most LARGEST.
 
     Returns:
         (H, W, 3) RGB, and its pixels over those of the file.
@@ -151,7 +151,7 @@ def read_picture(path: Path, config: Config) -> tuple[Frame, float]:
 
 
 def _first_frame(path: Path, config: Config) -> Frame:
-    """What FFmpeg reads of a picture in a container that we trust, as HEIC and AVIF are."""
+    """First frame of a picture in a container that FFmpeg reads: HEIC, AVIF."""
     try:
         source = open_source(path, config.media)
     except InputError as error:
@@ -176,8 +176,8 @@ def _sway(picture: Frame, t: float) -> NDArray[np.float64]:
     return sway(t, (width / 2, height / 2), ZOOM, min(height, width) / UNIT)
 
 
-def _moved(face: Face, picture: Frame, scale: float, motion: str) -> Face:
-    """A point on a face of the picture, where the film shows it."""
+def _move_point(face: Face, picture: Frame, scale: float, motion: str) -> Face:
+    """A point on a face of the picture, at its position in the video."""
     if not isinstance(face, tuple):
         return face
     x, y = scale * face[0], scale * face[1]

@@ -51,9 +51,9 @@ class SyncRequest:
         video: any file with a picture that FFmpeg reads, or a picture: see `still.filmed`.
         audio: any file with audio.
         output: must not exist, unless options.overwrite.
-        options: what to do; None: the defaults.
+        options: None: the defaults.
         config: settings; sizes come from the generator's weights.
-        on_event: told about stages, progress and warnings.
+        on_event: receives stages, progress and warnings.
     """
 
     video: str | Path
@@ -65,10 +65,10 @@ class SyncRequest:
     on_event: OnEvent = ignore
 
 
-def _takes(
+def _with_parameters_of(
     request: Callable[Arguments, SyncRequest],
 ) -> Callable[[Callable[..., Report]], Callable[Arguments, Report]]:
-    """Declares that a function has the parameters of a request, so that they are listed once."""
+    """Decorator that gives a function the signature of a request, so that parameters are listed once."""
 
     def declare(function: Callable[..., Report]) -> Callable[Arguments, Report]:
         returned = signature(function).return_annotation
@@ -78,7 +78,7 @@ def _takes(
     return declare
 
 
-@_takes(SyncRequest)
+@_with_parameters_of(SyncRequest)
 def sync_video(*args: Any, **kwargs: Any) -> SyncReport:
     """Write `output`: `video` with lips that speak `audio`, and `audio` as its first audio track.
 
@@ -92,9 +92,9 @@ def sync_video(*args: Any, **kwargs: Any) -> SyncReport:
     compared = ("compare",) if options.compare is not None else ()
     reporter = Reporter(request.on_event, ("read", "faces", "dub", "write", *compared))
     with ExitStack() as stack:
-        target = stack.enter_context(_output(Path(request.output), request))
+        target = stack.enter_context(_atomic_output(Path(request.output), request))
         compare, overlay = (
-            path and stack.enter_context(_output(path, request)).temporary
+            path and stack.enter_context(_atomic_output(path, request)).temporary
             for path in (options.compare, options.overlay)
         )
         video, options = stack.enter_context(filmed(Path(request.video), Path(request.audio), options, config))
@@ -103,7 +103,7 @@ def sync_video(*args: Any, **kwargs: Any) -> SyncReport:
             writer = job.writer(target.scratch("picture.mov"))
         with writer:
             _, plan, cached = _plan(job, writer, reporter)
-            with reporter.stage("dub", len(plan.times_s)), _drawn(overlay, job, plan) as watch:
+            with reporter.stage("dub", len(plan.times_s)), _debug_overlay(overlay, job, plan) as watch:
                 rendered = render(
                     job.source,
                     plan,
@@ -128,9 +128,9 @@ def sync_video(*args: Any, **kwargs: Any) -> SyncReport:
     return report
 
 
-@_takes(SyncRequest)
+@_with_parameters_of(SyncRequest)
 def plan_sync(*args: Any, **kwargs: Any) -> SyncPlan:
-    """What `sync_video` with the same arguments would do: faces are searched in the range; nothing is written.
+    """Plan and estimate of `sync_video` with the same arguments: faces are tracked, nothing is written.
 
     Raises:
         LipdubError: as `sync_video` would, as far as it can be known without the dub.
@@ -139,7 +139,7 @@ def plan_sync(*args: Any, **kwargs: Any) -> SyncPlan:
     options, config = request.options or SyncOptions(), request.config or Config()
     reporter = Reporter(request.on_event, ("read", "faces", "trial"))
     output, audio = Path(request.output), Path(request.audio)
-    _output(output, request).check()
+    _atomic_output(output, request).check()
     with (
         TemporaryDirectory(prefix="lipdub-") as folder,
         filmed(Path(request.video), audio, options, config) as (video, options),
@@ -155,7 +155,7 @@ def plan_sync(*args: Any, **kwargs: Any) -> SyncPlan:
     return report
 
 
-def _output(path: Path, request: SyncRequest) -> AtomicOutput:
+def _atomic_output(path: Path, request: SyncRequest) -> AtomicOutput:
     options = request.options or SyncOptions()
     inputs = (Path(request.video), Path(request.audio), *options.audio_files)
     others = [each for each in (Path(request.output), options.compare, options.overlay) if each is not None]
@@ -166,7 +166,7 @@ def _output(path: Path, request: SyncRequest) -> AtomicOutput:
 def _plan(
     job: Job, writer: VideoWriter, reporter: Reporter, *, numbered: bool = False
 ) -> tuple[FaceTracks, DubPlan, bool]:
-    """The faces of the video, which of them are dubbed, and whether they were in the cache.
+    """Tracks of the video, the plan of the dub, and whether the tracks were in the cache.
 
     Raises:
         LipdubError: see `track_faces`, `plan_faces` and `Job.speaker_scores`.
@@ -174,7 +174,7 @@ def _plan(
     for code, message in job.warnings(writer):
         reporter.warn(code, message)
     with reporter.stage("faces", job.source.n_frames):
-        faces, cached = _track(job, reporter, numbered=numbered or job.options.numbered)
+        faces, cached = _tracks_of_job(job, reporter, numbered=numbered or job.options.numbered)
         plan = plan_faces(
             job.source,
             faces,
@@ -191,8 +191,8 @@ def _plan(
     return faces, plan, cached
 
 
-def _track(job: Job, reporter: Reporter, *, numbered: bool) -> tuple[FaceTracks, bool]:
-    """Everybody in the range, from the cache where an earlier run kept them; and whether one had."""
+def _tracks_of_job(job: Job, reporter: Reporter, *, numbered: bool) -> tuple[FaceTracks, bool]:
+    """Tracks of all faces in the range, from the cache if they are there; and whether they were."""
     options = job.options
     span = {"start_s": options.start_s, "end_s": options.end_s}
     request = FaceTracksRequest(
@@ -218,8 +218,8 @@ def _track(job: Job, reporter: Reporter, *, numbered: bool) -> tuple[FaceTracks,
 
 
 @contextmanager
-def _drawn(path: Path | None, job: Job, plan: DubPlan) -> Iterator[Watch | None]:
-    """What draws the debug overlay, where one is asked for."""
+def _debug_overlay(path: Path | None, job: Job, plan: DubPlan) -> Iterator[Watch | None]:
+    """Callback that draws the debug overlay to `path`, if one is wanted."""
     if path is None:
         yield None
         return
@@ -232,7 +232,7 @@ def publish(job: Job, writer: VideoWriter, target: AtomicOutput, reporter: Repor
     """Join the new picture, the speech track and the video's other streams, sign the file and read it back.
 
     Returns:
-        What of the video, but for the mouths, is not as it was.
+        Differences from the source, beside the mouths.
 
     Raises:
         OutputError, ResourceError, InputError, SetupError: see `remux`, `Signing` and `verify`.

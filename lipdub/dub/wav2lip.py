@@ -28,7 +28,7 @@ LATER_S = MEL_STEPS / 80 / 2 - 1.5 / 25
 
 
 class Wav2LipRunner(Runner):
-    """Paints with Wav2Lip; the face that it is shown whole is the frame itself, as its authors do.
+    """Generates mouths with Wav2Lip; its reference is the frame itself, as in its authors' inference.
 
     Args:
         network: in eval mode on `device`.
@@ -46,7 +46,7 @@ class Wav2LipRunner(Runner):
         self._config = config
 
     def _generate(self, targets: Sequence[FaceCrop]) -> list[GeneratedFace | None]:
-        shown = np.stack([_shown(target.picture) for target in targets])
+        shown = np.stack([_network_input(target.picture) for target in targets])
         faces = torch.from_numpy(shown).to(self._device).permute(0, 3, 1, 2).flip(1).float() / 255  # BGR
         masked = faces.clone()
         masked[:, :, FACE_SIDE // 2 :] = 0
@@ -55,7 +55,7 @@ class Wav2LipRunner(Runner):
         with torch.inference_mode():
             made = self._network(torch.from_numpy(mel)[:, None].to(self._device), torch.cat([masked, faces], 1))
         pictures = 255 * made.flip(1).permute(0, 2, 3, 1).float().cpu().numpy()
-        return [_placed(picture, target.picture) for picture, target in zip(pictures, targets, strict=True)]
+        return [_paste_lower_half(picture, target.picture) for picture, target in zip(pictures, targets, strict=True)]
 
 
 def _box(side: int) -> tuple[slice, slice]:
@@ -63,13 +63,13 @@ def _box(side: int) -> tuple[slice, slice]:
     return slice(0, round(BOTTOM * side)), slice(round(LEFT * side), round(RIGHT * side))
 
 
-def _shown(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _network_input(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     part = picture[_box(len(picture))]
     return np.asarray(cv2.resize(part, (FACE_SIDE, FACE_SIDE), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _placed(made: NDArray[np.float32], picture: NDArray[np.uint8]) -> GeneratedFace | None:
-    """The lower half of a made face where it belongs in the crop; None where it is not finite."""
+def _paste_lower_half(made: NDArray[np.float32], picture: NDArray[np.uint8]) -> GeneratedFace | None:
+    """Crop with the lower half of a generated face pasted in; None if that is not finite."""
     if not np.isfinite(made).all():
         return None
     side = len(picture)

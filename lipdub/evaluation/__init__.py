@@ -1,1 +1,1 @@
-"""What judges the networks: teachers to compare with, that are never shipped."""
+"""Evaluation of weights and of finished videos: `lipdub eval`."""

@@ -1,7 +1,7 @@
-"""Table 4.1 [4.1]: which run is which of its rows, and the table in the thesis' own layout.
+"""Table 4.1 [4.1]: the row of each run, and the table in the thesis' layout.
 
-A run is recognised by the settings it was trained with (RUN/config.json), not by its name; where two fit one row, the
-later one in the order of names is taken.
+A run is recognised by its training settings (RUN/config.json), not by its name. If two runs match one row, the last by
+name is taken.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """What the row is called in other tables: the references, and what is switched on."""
+        """Name of the row in other tables: the references and the parts that are enabled."""
         return " + ".join([self.references, *(name for name, on in zip(HEADER[1:6], self.choices, strict=True) if on)])
 
     @property
@@ -59,19 +59,19 @@ ROWS = (
 
 
 def row_of(config: Config) -> Row | None:
-    """The row that a run of this configuration is; None if it is none of them."""
+    """Row of a run with this configuration; None if it is not in the table."""
     reference, generator = config.reference, config.generator
     if config.train.stage not in ("1", "2") or generator.warp or generator.shape_code:
-        return None  # another network, or one that is none of the thesis'
+        return None  # another network than the thesis'
     augment = reference.augment and reference.sampling == "kmeans"
     gan = config.train.stage == "2" or config.loss.adversarial > 0
     choices = (generator.residual, generator.attention, generator.audio_skips, generator.mask_head, gan)
-    wanted = (reference.sampling, augment, choices)
-    return next((row for row in ROWS if (row.sampling, row.augment, row.choices) == wanted), None)
+    settings = (reference.sampling, augment, choices)
+    return next((row for row in ROWS if (row.sampling, row.augment, row.choices) == settings), None)
 
 
 def export_runs(runs: Path, folder: Path) -> dict[Row, Path]:
-    """Weights of every run below a folder that is a row of Table 4.1.
+    """Export the weights of every run below a folder that is a row of Table 4.1.
 
     Args:
         runs: its sub-folders are runs of `lipdub train`.
@@ -80,21 +80,21 @@ def export_runs(runs: Path, folder: Path) -> dict[Row, Path]:
     Raises:
         InputError: no such run.
     """
-    found = {}
+    exported = {}
     for run in sorted(path.parent for path in runs.glob(f"*/{SETTINGS}")):
         config = run_config(run)
         row = row_of(config)
         if row is None or not (run / CHECKPOINT).is_file():
             continue
         target = folder / f"row{ROWS.index(row) + 1}-{run.name}.safetensors"
-        found[row] = export(run / CHECKPOINT, target, "generator", config)
-    if not found:
+        exported[row] = export(run / CHECKPOINT, target, "generator", config)
+    if not exported:
         raise InputError(f"no run below {runs} is a row of Table 4.1", "train them with the presets ablation/*")
-    return {row: found[row] for row in ROWS if row in found}
+    return {row: exported[row] for row in ROWS if row in exported}
 
 
 def table_4_1(lines: Sequence[Line], measured: Mapping[str, Row], real: str) -> list[tuple[str, ...]]:
-    """The thesis' table from the lines of one pairing: ours, and in brackets what the thesis printed for LRS2.
+    """Table 4.1 from the lines of one pairing, with the thesis' values for LRS2 in brackets.
 
     Args:
         lines: of the pairing.

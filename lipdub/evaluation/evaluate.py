@@ -1,26 +1,26 @@
-"""`lipdub eval` as a function: dub real files through `sync_video`, let a landmark judge look, fill the table.
+"""`lipdub eval` as a function: dub real clips with `sync_video`, measure dubs and real videos, make the table.
 
 Rows, all on the same pairs of picture and sound:
 
-    real                the sound's own video: the ceiling (against itself, r is 1 by definition)
-    real, other sound   a third real video under that sound: what a mouth earns that has nothing to do with it
-    source untouched    the picture as it was, under the new sound: what doing nothing earns
+    real                the sound's own video: the upper bound (r against itself is 1 by definition)
+    real, other sound   a third real video with that sound: the score of an unrelated mouth
+    source untouched    the original picture with the new sound: the score of doing nothing
     WEIGHTS             the picture, dubbed
-    VIDEOS              the picture, as another tool has dubbed it: files named as OUTPUT/pairs.tsv says
+    VIDEOS              the picture, dubbed by another tool: files named as in OUTPUT/pairs.tsv
 
-One video and an audio file can be given in place of clips. Without a video of that audio there are no real rows, and
-what compares mouths with it is not measured.
+One video and an audio file can be given instead of clips. Without a video of that audio there are no real rows, and
+measures that compare mouths with it are left out.
 
-A pair that cannot be dubbed or judged is a failure of that row, with its reason; it is never left out.
+A pair that cannot be dubbed or judged is listed as a failure of that row, with its reason.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TextIO
@@ -28,10 +28,9 @@ from typing import TextIO
 from lipdub.config import Config
 from lipdub.data.corpora import VIDEO_SUFFIXES
 from lipdub.data.prepare import speaker_table
-from lipdub.dub.networks import load_network, resolve_device
+from lipdub.dub.networks import licence_of, load_network, resolve_device
 from lipdub.dub.options import SyncOptions
 from lipdub.dub.sync import sync_video
-from lipdub.dub.wav2lip import LICENCE
 from lipdub.errors import InputError, LipdubError, NoFaceError, OutputError, ResourceError
 from lipdub.evaluation.ablation import ROWS, Row, export_runs, table_4_1
 from lipdub.evaluation.landmark_track import (
@@ -43,6 +42,7 @@ from lipdub.evaluation.landmark_track import (
 )
 from lipdub.evaluation.measure import Audio, Real, measure
 from lipdub.evaluation.networks import file_of, load_networks
+from lipdub.evaluation.options import EvalOptions
 from lipdub.evaluation.pairs import GIVEN, Clip, Pair, clips_of_split, draw_pairs, find_clips, write_pairs
 from lipdub.evaluation.perceptual import FrechetMeter
 from lipdub.evaluation.report import EvalReport, Setting, json_line, protocol
@@ -53,44 +53,11 @@ from lipdub.html.page import table_page, write_page
 from lipdub.html.side_by_side import SideBySide
 from lipdub.media.audio import load_audio
 from lipdub.metrics.sync_offset import loudness
-from lipdub.models.wav2lip import Wav2Lip
 
 REAL, FOREIGN, UNTOUCHED = "real", "real, other sound", "source untouched"
 VERDICTS, PAIRS = "clips.jsonl", "pairs.tsv"
 DUBS, SIDE_BY_SIDE = "dubs", "side-by-side"
-OF_THE_CLIP = (InputError, NoFaceError, ResourceError)  # failures that another clip need not have
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvalOptions:
-    """Everything that `lipdub eval` can be told."""
-
-    clips: Path  # folder of real clips; with `audio` the one video that was dubbed
-    output: Path  # folder: clips.jsonl, and the dubs if they are kept
-    audio: Path | None = None  # the speech track of that video's dubs
-    weights: tuple[str, ...] = ("generator",)
-    videos: Mapping[str, Path] = field(default_factory=dict)  # row -> folder of finished videos; with `audio` the file
-    runs: Path | None = None  # folder of runs: those that are rows of Table 4.1 are judged, too
-    pairings: tuple[str, ...] = ("own", "other", "speaker")
-    speakers: Path | None = None  # TSV with columns path and speaker
-    dataset: Path | None = None  # prepared from `clips`; judge its `split` only
-    split: str = "test"
-    expert: str | None = None  # None: the bundled one, if there is any
-    features: str | None = None
-    syncnet: str | None = None
-    lpips: str | None = None  # VGG-16
-    identity: str | None = None  # SFace
-    fid: str | None = None  # Inception
-    yunet: str | None = None  # a name in weights.toml or a file; None: the one there, or our own landmarks judge
-    mesh: str | None = None
-    seconds: float = 20.0  # of each video
-    limit: int | None = None  # most pictures
-    seed: int = 0
-    device: str = "auto"
-    keep_dubs: bool = False
-    html: Path | None = None  # page with plots and pictures
-    side_by_side: bool = False  # whether OUTPUT/side-by-side gets every frame of source and dubs at full size
-    overwrite: bool = False
+OF_THE_CLIP = (InputError, NoFaceError, ResourceError)  # failures of one clip, which do not stop the evaluation
 
 
 def evaluate(
@@ -105,14 +72,14 @@ def evaluate(
     Args:
         options: what to do.
         config: numbers behind it.
-        judge: looks at the videos; if None, MediaPipe's mesh where its files are here, else our own landmarks.
-        on_event: told about stages and progress.
+        judge: finds landmarks in the videos; None: MediaPipe's mesh if its files are here, else our own network.
+        on_event: receives stages and progress.
 
     Raises:
         InputError: no clips, no pair, or clips that all fail; a data set that does not fit the clips.
         OutputError: results are there already.
         SetupError: no such device, or a judge was named and the extra `teachers` is missing.
-        WeightsError: a network that was named cannot be had.
+        WeightsError: a named network is not available.
     """
     job = _Job(options, config or Config(), judge, on_event)
     report = job.run()
@@ -121,14 +88,14 @@ def evaluate(
 
 
 def list_pairs(options: EvalOptions) -> Path:
-    """Write OUTPUT/pairs.tsv, what another tool has to dub so that `evaluate` can judge it, and nothing else.
+    """Write only OUTPUT/pairs.tsv: the dubs that another tool has to make for `evaluate`.
 
     Raises:
         InputError: no clips, or no pair.
         OutputError: the folder cannot be made.
     """
-    pairs, _ = _draw(_clips(options), options)
-    _make(options.output)
+    pairs, _ = _draw_pairs(_clips(options), options)
+    _make_folder(options.output)
     return write_pairs(options.output / PAIRS, pairs)
 
 
@@ -140,7 +107,7 @@ class _Job:
         self._rows = names_of(options.weights, options.videos, alone=options.runs is None)
         # What cannot be loaded stops everything, before the first dub.
         networks = {row: load_network(weights, config)[0] for row, weights in self._rows.items()}
-        self._terms = {row: LICENCE for row, network in networks.items() if isinstance(network, Wav2Lip)}
+        self._terms = {row: terms for row, network in networks.items() if (terms := licence_of(network))}
         self._ablation: dict[str, Row] = {}
         device = resolve_device(options.device)
         self._networks, self._judged_by = load_networks(
@@ -155,9 +122,9 @@ class _Job:
         inception = self._networks.inception
         self._frechet = None if inception is None else FrechetMeter(inception, config)
         self._judge = judge or find_judge(options.yunet, options.mesh, config.face, device)
-        self._given = None if options.audio is None else self._load(options.audio)
+        self._audio = None if options.audio is None else self._load(options.audio)
         self._clips = _clips(options)
-        self._pairs, self._without = _draw(self._clips, options)
+        self._pairs, self._without = _draw_pairs(self._clips, options)
         self._real: dict[Clip, Real | LipdubError] = {}
         self._same: tuple[Pair, tuple[LandmarkTrack, dict[str, float]]] | None = (
             None  # own sound: untouched is the real one
@@ -166,8 +133,8 @@ class _Job:
         self._columns = SideBySide(options.output / SIDE_BY_SIDE, config.media) if options.side_by_side else None
 
     def run(self) -> EvalReport:
-        """Watch the real clips, then every row on every pair; each verdict is written when it is known."""
-        with _written(self._options) as (file, dubs):
+        """Measure the real clips, then every row on every pair; each verdict is written at once."""
+        with _result_files(self._options) as (file, dubs):
             write_pairs(self._options.output / PAIRS, self._pairs)
             if self._options.runs is not None:
                 self._add_runs(self._options.runs, dubs)
@@ -195,7 +162,7 @@ class _Job:
         return report
 
     def _add_runs(self, runs: Path, folder: Path) -> None:
-        """Rows for the runs of Table 4.1; their weights go beside the dubs."""
+        """Add rows for the runs of Table 4.1; their weights are exported beside the dubs."""
         folder.mkdir(exist_ok=True)
         for row, path in export_runs(runs, folder).items():
             name = f"4.1 row {ROWS.index(row) + 1}"
@@ -203,14 +170,14 @@ class _Job:
             self._rows[name], self._ablation[name] = str(path), row
 
     def _track_clips(self) -> None:
-        wanted = dict.fromkeys(
+        clips = dict.fromkeys(
             clip
             for pair in self._pairs
-            for clip in (pair.picture, None if self._given else pair.sound, pair.foreign)
+            for clip in (pair.picture, None if self._audio else pair.sound, pair.foreign)
             if clip is not None
         )
-        self._on_event(Stage("clips", 1, 2, len(wanted), "clips"))
-        for done, clip in enumerate(wanted, 1):
+        self._on_event(Stage("clips", 1, 2, len(clips), "clips"))
+        for done, clip in enumerate(clips, 1):
             try:
                 self._real[clip] = self._track_clip(clip)
             except OF_THE_CLIP as error:
@@ -219,7 +186,7 @@ class _Job:
 
     def _track_clip(self, clip: Clip) -> Real:
         tracked = track_landmarks(clip.path, self._judge, self._options.seconds, self._config.media)
-        audio = self._given or self._load(clip.path)  # a video to be dubbed need not have any
+        audio = self._audio or self._load(clip.path)  # a video to be dubbed need not have any
         return Real(audio.waveform, audio.level, tracked)
 
     def _load(self, path: Path) -> Audio:
@@ -228,7 +195,7 @@ class _Job:
         return Audio(waveform, loudness(waveform, mel))
 
     def _verdicts(self, dubs: Path) -> Iterator[Verdict]:
-        real = () if self._given else (REAL, FOREIGN)
+        real = () if self._audio else (REAL, FOREIGN)
         rows = (*real, UNTOUCHED, *self._options.videos, *self._rows)
         work = [(row, pair) for pair in self._pairs for row in rows if row != FOREIGN or pair.foreign is not None]
         self._on_event(Stage("judge", 2, 2, len(work), "videos"))
@@ -241,13 +208,13 @@ class _Job:
         try:
             video, values = self._judge_pair(row, pair, dubs)
             if self._frechet is not None:
-                self._frechet.add(pair.pairing, row, video, self._known(pair.picture).tracked)
+                self._frechet.add(pair.pairing, row, video, self._real_clip(pair.picture).tracked)
         except OF_THE_CLIP as error:
             if self._columns is not None and row not in (REAL, FOREIGN):
                 self._columns.fail(pair.key, row, error.what)
             return replace(verdict, error=error.what)
         if self._columns is not None and row not in (REAL, FOREIGN):
-            self._columns.add(pair.key, row, video.like(self._known(pair.picture).tracked))
+            self._columns.add(pair.key, row, video.like(self._real_clip(pair.picture).tracked))
         verdict = replace(verdict, frames=len(video.seen), seen=float(video.seen.mean()), values=values)
         if self._gallery is not None:
             self._gallery.add(verdict, video)
@@ -256,7 +223,7 @@ class _Job:
         return verdict
 
     def _judge_pair(self, row: str, pair: Pair, dubs: Path) -> tuple[LandmarkTrack, dict[str, float]]:
-        picture, sound = self._known(pair.picture).tracked, self._given or self._known(pair.sound)
+        picture, sound = self._real_clip(pair.picture).tracked, self._audio or self._real_clip(pair.sound)
         own = pair.pairing == "own"
         replaced = None if own else picture
         if row in self._options.videos:
@@ -269,22 +236,22 @@ class _Job:
             assert shown is not None  # _verdicts
             if own and row == UNTOUCHED and self._same is not None and self._same[0] is pair:
                 return self._same[1]
-            real = self._known(shown).tracked
+            real = self._real_clip(shown).tracked
             values = measure(real, real, sound, self._judged_by, self._networks, replaced=replaced)
             if row == REAL:
                 self._same = pair, (real, values)
             return real, values
         dub = dubs / row / pair.pairing / f"{pair.stem}.mp4"
         dub.parent.mkdir(parents=True, exist_ok=True)
-        wanted = SyncOptions(
+        options = SyncOptions(
             device=self._options.device, generator=self._rows[row], end_s=self._options.seconds, overwrite=True
         )
-        done = sync_video(pair.picture.path, pair.sound.path, dub, wanted, config=self._config)
+        report = sync_video(pair.picture.path, pair.sound.path, dub, options, config=self._config)
         video = track_landmarks(dub, self._judge, self._options.seconds, self._config.media)
         values = measure(video, picture, sound, self._judged_by, self._networks, replaced=replaced, truth=own)
-        return video, values | {"dubbed": 100 * done.dubbed / len(video.times_s)}
+        return video, values | {"dubbed": 100 * report.dubbed / len(video.times_s)}
 
-    def _known(self, clip: Clip) -> Real:
+    def _real_clip(self, clip: Clip) -> Real:
         real = self._real[clip]
         if isinstance(real, LipdubError):
             raise InputError(f"{clip.name} cannot be judged: {real.what}", real.remedy) from real
@@ -333,7 +300,7 @@ class _Job:
             speakers=len({clip.speaker for clip in self._clips}),
             pairs=dict(Counter(pair.pairing for pair in self._pairs)),
             without=self._without,
-            no_third=0 if self._given else sum(pair.foreign is None for pair in self._pairs),
+            no_third=0 if self._audio else sum(pair.foreign is None for pair in self._pairs),
             seed=options.seed,
             seconds=options.seconds,
             size=self._config.face.size,
@@ -344,12 +311,12 @@ class _Job:
 
 
 def names_of(weights: Sequence[str], videos: Collection[str] = (), *, alone: bool = True) -> dict[str, str]:
-    """Row -> weights: the name in weights.toml or the file's stem, or the whole path where stems are alike.
+    """Row -> weights: the name in weights.toml or the file's stem; the whole path if stems are equal.
 
     Args:
         weights: names or paths.
-        videos: names that other rows have.
-        alone: whether there is no further row.
+        videos: names of other rows.
+        alone: whether there are no further rows.
 
     Raises:
         InputError: the same weights twice, or no row at all; a name of finished videos that other rows have.
@@ -357,8 +324,8 @@ def names_of(weights: Sequence[str], videos: Collection[str] = (), *, alone: boo
     if taken := {REAL, FOREIGN, UNTOUCHED} & set(videos):
         raise InputError(f"--videos cannot be called {', '.join(taken)}", "give another NAME=FOLDER")
     if (not weights and not videos and alone) or len(set(weights)) != len(weights):
-        told = f"--weights wants one or more different ones, not {', '.join(weights) or 'none'}"
-        raise InputError(told, "give each once")
+        what = f"--weights wants one or more different ones, not {', '.join(weights) or 'none'}"
+        raise InputError(what, "give each once")
     stems = [Path(name).stem for name in weights]
     reserved = {REAL, FOREIGN, UNTOUCHED, *videos}
     return {
@@ -375,8 +342,8 @@ def _clips(options: EvalOptions) -> list[Clip]:
     return find_clips(options.clips, speaker_table(options.speakers) if options.speakers else {})
 
 
-def _draw(clips: Sequence[Clip], options: EvalOptions) -> tuple[list[Pair], dict[str, int]]:
-    """Pairs, and how many pictures of each pairing are in none.
+def _draw_pairs(clips: Sequence[Clip], options: EvalOptions) -> tuple[list[Pair], dict[str, int]]:
+    """Pairs, and for each pairing the number of pictures without one.
 
     Raises:
         InputError: no pair at all.
@@ -407,7 +374,7 @@ def finished(folder: Path, pair: Pair) -> Path:
     raise InputError(f"{folder} has no {pair.pairing}/{pair.stem}.mp4", "names are in pairs.tsv, see --pairs-only")
 
 
-def _make(folder: Path) -> None:
+def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -415,12 +382,12 @@ def _make(folder: Path) -> None:
 
 
 @contextmanager
-def _written(options: EvalOptions) -> Iterator[tuple[TextIO, Path]]:
-    """The per-clip file, open, and a folder for dubs that is gone afterwards unless they are kept."""
+def _result_files(options: EvalOptions) -> Iterator[tuple[TextIO, Path]]:
+    """The per-clip file, open, and a folder for dubs, which is temporary unless they are kept."""
     target = options.output / VERDICTS
     if target.exists() and not options.overwrite:
         raise OutputError(f"{target} exists", "choose another --output, or -y to replace it")
-    _make(options.output)
+    _make_folder(options.output)
     try:
         file = target.open("w", encoding="utf-8")
     except OSError as error:

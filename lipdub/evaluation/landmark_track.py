@@ -1,6 +1,7 @@
-"""Who looks at the videos: a landmark judge, and what it saw of a file.
+"""The judge of an evaluation, which finds landmarks in videos, and the landmarks that it found in a file.
 
-MediaPipe's mesh is none of the networks that dub; where its files are not at hand, our own landmarks judge, and say so.
+MediaPipe's mesh is independent of the networks that dub. Where its files are not available, our own landmark network is
+the judge, and reports say so.
 """
 
 from __future__ import annotations
@@ -29,28 +30,28 @@ from lipdub.media.video import VideoReader
 from lipdub.metrics import mouth_opening
 from lipdub.weights import entry_of, find, locate
 
-PRESENT = 0.5  # presence below which the mesh has lost its face
+PRESENT = 0.5  # presence score below which the mesh has lost the face
 MIN_SEEN = 0.5  # share of a video's frames in which the judge must see a face
 LIPS = slice(48, 60)  # outer lips
 TEACHER_COMMANDS = f"{TEACHERS} && lipdub weights pull yunet face-landmarker"
 
 
 class LandmarkTracker(Protocol):
-    """Finds the landmarks of one person in the frames of a video, one after the other."""
+    """Interface of a judge: landmarks of one person in the successive frames of a video."""
 
     name: str
-    caveat: str  # what the reader of its figures must know of it
-    ours: bool  # whether it is one of the networks that `lipdub sync` works with
+    caveat: str  # what readers of its figures must know
+    ours: bool  # whether `lipdub sync` uses the same network
 
     def begin(self) -> None:
-        """A new video."""
+        """Start a new video."""
 
     def look(self, frame: Frame) -> Landmarks | None:
-        """(68, 2) pixels of `frame` (H, W, 3) RGB, iBUG order; None where no face is seen."""
+        """Landmarks (68, 2) in pixels of `frame` (H, W, 3) RGB, iBUG order; None without a face."""
 
 
 class MeshLandmarkTracker:
-    """YuNet's largest face, then MediaPipe's mesh from frame to frame; found again where it is lost.
+    """Judge: YuNet's largest face, then MediaPipe's mesh from frame to frame; detected again after a loss.
 
     Args:
         yunet: face_detection_yunet_2023mar.onnx.
@@ -78,18 +79,18 @@ class MeshLandmarkTracker:
         self._points = None
 
     def look(self, frame: Frame) -> Landmarks | None:
-        """As `Judge` says."""
+        """Landmarks (68, 2); see `LandmarkTracker`."""
         points, presence = self._points, 0.0
         if points is not None:
             points, presence = self._mesh.follow(frame, points)
-        if presence < PRESENT and len(found := self._detector.detect(frame)):
-            points, presence = self._mesh.from_box(frame, found[int(np.argmax(found[:, 2] * found[:, 3]))])
+        if presence < PRESENT and len(boxes := self._detector.detect(frame)):
+            points, presence = self._mesh.from_box(frame, boxes[int(np.argmax(boxes[:, 2] * boxes[:, 3]))])
         self._points = points if presence >= PRESENT else None
         return None if self._points is None else np.asarray(self._points[MESH_TO_IBUG], np.float32)
 
 
 class BuiltinJudge:
-    """The largest face of our own detector, then our own landmarks from frame to frame; found again where it is lost.
+    """Judge: our detector's largest face, then our landmarks from frame to frame; detected again after a loss.
 
     Args:
         backend: finds boxes and landmarks.
@@ -111,12 +112,12 @@ class BuiltinJudge:
         self._box = None
 
     def look(self, frame: Frame) -> Landmarks | None:
-        """As `Judge` says."""
-        found = None if self._box is None else self._landmarks(frame, self._box)
-        if found is None and len(boxes := self._backend.detect([frame])[0].boxes):
-            found = self._landmarks(frame, boxes[int(np.argmax((boxes[:, 2:] - boxes[:, :2]).prod(1)))])
-        self._box = None if found is None else box_of_landmarks(found)
-        return found
+        """Landmarks (68, 2); see `LandmarkTracker`."""
+        points = None if self._box is None else self._landmarks(frame, self._box)
+        if points is None and len(boxes := self._backend.detect([frame])[0].boxes):
+            points = self._landmarks(frame, boxes[int(np.argmax((boxes[:, 2:] - boxes[:, :2]).prod(1)))])
+        self._box = None if points is None else box_of_landmarks(points)
+        return points
 
     def _landmarks(self, frame: Frame, box: NDArray[np.float32]) -> Landmarks | None:
         points, confidence = self._backend.landmarks([frame], box[None])
@@ -149,14 +150,14 @@ def find_judge(yunet: str | None, mesh: str | None, config: FaceConfig, device: 
 
 @dataclass(frozen=True)
 class LandmarkTrack:
-    """A video as the judge saw it."""
+    """Landmarks that the judge found in a video."""
 
     path: Path
     info: VideoInfo
     times_s: NDArray[np.float64]  # (T,)
     landmarks: NDArray[np.float32]  # (T, 68, 2) display pixels; interpolated where no face was seen
     seen: NDArray[np.bool_]  # (T,)
-    rows: NDArray[np.int64]  # (T,) the frames of the file that these are, ascending
+    rows: NDArray[np.int64]  # (T,) frame numbers in the file, ascending
     scale: float = 1.0  # pixels here over pixels of the file
 
     @property
@@ -165,9 +166,9 @@ class LandmarkTrack:
         return mouth_opening(self.landmarks)
 
     def like(self, real: LandmarkTrack) -> LandmarkTrack:
-        """The same video at the times and in the pixels of a real one, whose picture it shows.
+        """The track resampled to the times and pixels of the real video that this one was made from.
 
-        Frames are those nearest in time, so that a tool that changed the frame rate or the size can be judged, too.
+        The nearest frames in time are taken, so that tools that change frame rate or size can be judged.
         """
         end_s = self.times_s[-1] + 0.5 / float(self.info.average_rate)
         times = real.times_s[: int(np.searchsorted(real.times_s, end_s, side="right"))]
@@ -197,21 +198,21 @@ def track_landmarks(path: Path, judge: LandmarkTracker, end_s: float, config: Me
     """
     info = require_video(probe(path, config))
     times: list[float] = []
-    found: list[Landmarks | None] = []
+    landmarks: list[Landmarks | None] = []
     judge.begin()
     with VideoReader(path, info, config=config) as reader:
         for frame in reader:
             if frame.time_s >= end_s:
                 break
             times.append(frame.time_s)
-            found.append(judge.look(frame.upright()))
+            landmarks.append(judge.look(frame.upright()))
     if not times:
         raise InputError(f"{path} has no frame before {end_s:g} s", "give a longer clip")
-    seen = np.array([points is not None for points in found])
+    seen = np.array([points is not None for points in landmarks])
     if seen.mean() < MIN_SEEN:
-        told = f"{path}: the judge sees a face in {seen.sum()} of {len(seen)} frames"
-        raise NoFaceError(told, "give a clip of one larger face, seen from the front")
-    known = np.stack([points for points in found if points is not None]).reshape(-1, 136)
+        what = f"{path}: the judge sees a face in {seen.sum()} of {len(seen)} frames"
+        raise NoFaceError(what, "give a clip of one larger face, seen from the front")
+    known = np.stack([points for points in landmarks if points is not None]).reshape(-1, 136)
     at = np.array(times)
     filled = np.stack([np.interp(at, at[seen], column) for column in known.T], 1).reshape(-1, 68, 2)
     return LandmarkTrack(path, info, at, filled.astype(np.float32), seen, np.arange(len(at)))
@@ -219,20 +220,20 @@ def track_landmarks(path: Path, judge: LandmarkTracker, end_s: float, config: Me
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where the real video's face and mouth are; dubs of it are looked at in the same places."""
+    """Crops of the real video's face; dubs of it are measured in the same crops."""
 
     matrices: NDArray[np.float64]  # (T, 2, 3) display pixels -> crop
     size: int
 
     @classmethod
     def of(cls, real: LandmarkTrack, config: FaceConfig, size: int) -> Geometry:
-        """From the judge's landmarks, by the crop that training and `lipdub sync` use."""
+        """Crops placed by the judge's landmarks as in training and `lipdub sync`."""
         return cls(crop_matrices(real.landmarks, real.times_s, config, size), size)
 
     def masks(self, real: LandmarkTrack, video: LandmarkTrack) -> tuple[Tensor, Tensor]:
-        """Mouth mask of the real video and the skin in it, (N, 1, S, S) each, in {0, 1}.
+        """Mouth mask of the real video, and the skin in it, (N, 1, S, S) each, in {0, 1}.
 
-        Skin is what belongs to the lips in neither of the two videos.
+        Skin is the part of the mask that is outside the lips of both videos.
         """
         count = min(len(real.times_s), len(video.times_s))
         mouth, skin = np.zeros((2, count, self.size, self.size), np.float32)
@@ -258,7 +259,7 @@ class Geometry:
 
 
 def lips_mask(points: NDArray[np.floating], size: int) -> NDArray[np.float32]:
-    """Hull of the outer lips and what shows between them, (S, S), 1 inside; `points` (68, 2) in crop pixels."""
+    """Mask (S, S) of the lips and the mouth's interior, 1 inside; `points` (68, 2) in crop pixels."""
     mask = np.zeros((size, size), np.uint8)
     corners = np.rint(np.clip(points[LIPS], -2 * size, 3 * size)).astype(np.int32)
     cv2.fillConvexPoly(mask, cv2.convexHull(corners), 1)

@@ -1,4 +1,4 @@
-"""Every column's value for one judged video; the equations are in metrics.py and losses.py."""
+"""Values of all columns for one judged video; the equations are in metrics and losses."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ from lipdub.models.expert import Expert
 from lipdub.models.syncnet import SyncNet
 
 EXPERT_STEP = 5  # frames between two windows [4.1]
-HEAD_MARGIN = 1.4  # side of what SyncNet and SFace see over that of our crop: they were trained on whole heads
-HEAD_SIDE = 160  # pixels of what SFace sees, which aligns to 112, and of the crop in which chins are looked for
+HEAD_MARGIN = 1.4  # crop side for SyncNet and SFace, which were trained on whole heads, over that of our crop
+HEAD_SIDE = 160  # pixels of the crop for SFace, which aligns to 112, and for chins
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,12 @@ class Audio:
     """An audio track."""
 
     waveform: NDArray[np.float32]  # (n,) mono at config.mel.sample_rate
-    level: NDArray[np.float32]  # of offset.loudness
+    level: NDArray[np.float32]  # of sync_offset.loudness
 
 
 @dataclass(frozen=True)
 class Real(Audio):
-    """A real clip: its audio, and what the judge saw of its picture."""
+    """A real clip: its audio, and the judge's landmarks of its picture."""
 
     tracked: LandmarkTrack
 
@@ -80,16 +80,16 @@ def measure(
     replaced: LandmarkTrack | None = None,
     truth: bool = False,
 ) -> dict[str, float]:
-    """All columns that are defined.
+    """Values of all columns that are defined for a video.
 
     Args:
-        video: what is judged.
-        ground: the real video whose picture it shows.
-        sound: the audio that it has; a real clip, so that mouths can be compared, or a speech track alone.
+        video: the judged video.
+        ground: the real video that it was made from.
+        sound: its audio: a real clip, whose mouth is compared with, or a speech track alone.
         config: face, mel, loss and media sections.
         networks: for the columns that need one.
-        replaced: the real video whose mouth must not be seen any more, where it is another than the sound's.
-        truth: whether `ground` shows what the video should look like.
+        replaced: the real video whose mouth the dub replaced, if it is not the sound's.
+        truth: whether `ground` is what the video should look like.
 
     Returns:
         Column -> value, finite ones only.
@@ -102,12 +102,12 @@ def measure(
     if isinstance(sound, Real):
         values |= _mouth(video, sound, config)
     if replaced is not None:
-        values["replaced_z"] = _against(video, replaced)[1]
+        values["replaced_z"] = _agreement_with(video, replaced)[1]
     if truth:
         count = min(len(video.landmarks), len(ground.landmarks))
         values["lmd"] = landmark_distance(video.landmarks[:count], ground.landmarks[:count])
     geometry = Geometry.of(ground, config.face, config.face.size)
-    faces = geometry.faces(video, config.media)  # cutting them out means decoding the file: once
+    faces = geometry.faces(video, config.media)  # decodes the file, so only once
     values |= _pictures(video, ground, geometry, faces, config, networks, truth)
     values["second_contour"] = _second_contour(video, ground, config)
     if networks.recognizer is not None and video.path != ground.path:
@@ -123,10 +123,10 @@ def measure(
 
 
 def shared_frames(video: LandmarkTrack, *others: LandmarkTrack) -> int:
-    """Frames of `video` while the others last too.
+    """Number of frames of `video` until the first of all ends.
 
     Raises:
-        InputError: fewer than curves need.
+        InputError: too few for curves.
     """
     end = min(tracked.times_s[-1] for tracked in (video, *others))
     count = int(np.searchsorted(video.times_s, end, side="right"))
@@ -135,8 +135,8 @@ def shared_frames(video: LandmarkTrack, *others: LandmarkTrack) -> int:
     return count
 
 
-def _against(video: LandmarkTrack, other: LandmarkTrack) -> tuple[float, float, float]:
-    """r, z and articulation of a video's mouth against that of another."""
+def _agreement_with(video: LandmarkTrack, other: LandmarkTrack) -> tuple[float, float, float]:
+    """r, z and articulation of a video's mouth with another video's as reference."""
     count = shared_frames(video, other)
     curve = video.openings[:count]
     reference = np.interp(video.times_s[:count], other.times_s, other.openings)
@@ -144,7 +144,7 @@ def _against(video: LandmarkTrack, other: LandmarkTrack) -> tuple[float, float, 
 
 
 def _curves(video: LandmarkTrack, sound: Audio, config: Config) -> dict[str, float]:
-    """What the opening and the audio say without a real video of that audio."""
+    """Columns that compare the opening with the audio alone, without a real video of that audio."""
     count = shared_frames(video, *([sound.tracked] if isinstance(sound, Real) else []))
     curve = video.openings[:count]
     silent = silent_frames(sound.waveform, config.mel.sample_rate, video.times_s[:count])
@@ -160,8 +160,8 @@ def _curves(video: LandmarkTrack, sound: Audio, config: Config) -> dict[str, flo
 
 
 def _mouth(video: LandmarkTrack, sound: Real, config: Config) -> dict[str, float]:
-    """The mouth against that of the audio's own video."""
-    r, z, movement = _against(video, sound.tracked)
+    """Columns that compare the mouth with that of the audio's own video."""
+    r, z, movement = _agreement_with(video, sound.tracked)
     count = shared_frames(video, sound.tracked)
     curve, times_s = video.openings[:count], video.times_s[:count]
     silent = silent_frames(sound.waveform, config.mel.sample_rate, times_s)
@@ -193,23 +193,23 @@ def _pictures(
 ) -> dict[str, float]:
     mouth, skin = geometry.masks(real, video)
     lips = _crop_points(video, geometry)
-    wanted = faces if video.path == real.path else geometry.faces(real, config.media)
+    real_faces = faces if video.path == real.path else geometry.faces(real, config.media)
     count = min(len(faces), len(mouth))
-    faces, wanted, mouth, skin = faces[:count], wanted[:count], mouth[:count], skin[:count]
+    faces, real_faces, mouth, skin = faces[:count], real_faces[:count], mouth[:count], skin[:count]
     values = {
         "sharpness": float(laplacian_variance(faces, mouth).nanmean()),
         "jitter": float(ring_jitter(faces, skin)),
-        "outside": float(PEAK * ((1 - mouth) * (faces - wanted).abs()).sum() / (3 * (1 - mouth).sum())),
+        "outside": float(PEAK * ((1 - mouth) * (faces - real_faces).abs()).sum() / (3 * (1 - mouth).sum())),
         "interior": interior_share(faces.numpy(), lips[:count]),
     }
     if truth:
-        values["psnr"] = float(psnr_masked(255 * faces, 255 * wanted, mouth, peak=255.0).nanmean())
-        values["ssim"] = ssim_masked(faces, wanted, mouth)
-        values["lip_sharpness"] = _lip_sharpness(faces, wanted, video, real, geometry)
+        values["psnr"] = float(psnr_masked(255 * faces, 255 * real_faces, mouth, peak=255.0).nanmean())
+        values["ssim"] = ssim_masked(faces, real_faces, mouth)
+        values["lip_sharpness"] = _lip_sharpness(faces, real_faces, video, real, geometry)
         if networks.features is not None:
-            values["perceptual"] = _perceptual(networks.features, faces, wanted)
+            values["perceptual"] = _perceptual(networks.features, faces, real_faces)
         if networks.lpips is not None:
-            parts = zip(faces[::EVERY].split(CHUNK), wanted[::EVERY].split(CHUNK), strict=True)
+            parts = zip(faces[::EVERY].split(CHUNK), real_faces[::EVERY].split(CHUNK), strict=True)
             values["lpips"] = float(torch.cat([networks.lpips(a, b) for a, b in parts]).mean())
     return values
 
@@ -221,14 +221,14 @@ def _crop_points(video: LandmarkTrack, geometry: Geometry) -> NDArray[np.float64
 
 
 def _lip_sharpness(
-    faces: Tensor, wanted: Tensor, video: LandmarkTrack, real: LandmarkTrack, geometry: Geometry
+    faces: Tensor, real_faces: Tensor, video: LandmarkTrack, real: LandmarkTrack, geometry: Geometry
 ) -> float:
     """Laplacian variance within the lips over that within the real ones, over the frames in which both are parted."""
     both = np.flatnonzero(np.minimum(video.openings[: len(faces)], real.openings[: len(faces)]) >= PARTED)
     if not len(both):
         return math.nan
     means = []
-    for tracked, pictures in ((video, faces), (real, wanted)):
+    for tracked, pictures in ((video, faces), (real, real_faces)):
         points = _crop_points(tracked, geometry)
         masks = torch.from_numpy(np.stack([lips_mask(points[i], geometry.size) for i in both]))[:, None]
         means.append(float(laplacian_variance(pictures[torch.from_numpy(both)], masks).nanmean()))
@@ -242,12 +242,12 @@ def _second_contour(video: LandmarkTrack, real: LandmarkTrack, config: Config) -
     theirs = _crop_points(real, geometry)
     source = contour_profiles(geometry.faces(real, config.media).numpy(), theirs)
     if video.path == real.path:
-        found = second_contour(source, theirs, source, theirs, apart=FAR)
+        strengths = second_contour(source, theirs, source, theirs, apart=FAR)
     else:
         ours = geometry.faces(video, config.media).numpy()
         points = _crop_points(video, geometry)[: len(ours)]
-        found = second_contour(contour_profiles(ours, points), points, source, theirs)
-    known = found[np.isfinite(found)]
+        strengths = second_contour(contour_profiles(ours, points), points, source, theirs)
+    known = strengths[np.isfinite(strengths)]
     return float(100 * (known > SECOND_CONTOUR).mean()) if len(known) else math.nan
 
 
@@ -260,9 +260,9 @@ def _perceptual(features: nn.Module, fake: Tensor, real: Tensor) -> float:
 
 
 def _identity(video: LandmarkTrack, real: LandmarkTrack, config: Config, recognizer: FaceRecognizer) -> float:
-    """Mean cosine of who is seen in a video and who in the real one, every EVERY frames, both in the real one's place.
+    """Mean cosine similarity of identity in a video and in the real one, every EVERY frames, in the real one's crops.
 
-    The whole head is compared; a mouth of another shape costs a little, a smeared or strange one more.
+    The whole head is compared: another mouth shape costs a little, a smeared or distorted mouth more.
     """
     matrices = crop_matrices(real.landmarks, real.times_s, config.face, HEAD_SIDE, margin=HEAD_MARGIN)
     geometry = Geometry(matrices, HEAD_SIDE)
@@ -279,18 +279,18 @@ def _identity(video: LandmarkTrack, real: LandmarkTrack, config: Config, recogni
 def _expert(video: LandmarkTrack, faces: Tensor, sound: Audio, config: Config, expert: Expert) -> dict[str, float]:
     """Loss (8), mean over windows of T_v frames that begin every EXPERT_STEP frames of 25 a second; offset, confidence.
 
-    The offset is then the expert's, not that of loudness.
+    The offset of the expert replaces the one by loudness.
     """
     times_s = video.times_s[: len(faces)] + 0.5 / float(video.info.average_rate)
     end = int(np.searchsorted(times_s, len(sound.waveform) / config.mel.sample_rate, side="right"))
     if end < expert.config.frames:
         return {}
-    found = similarities(expert, faces[:end], times_s[:end], log_mel(sound.waveform, config.mel), config.mel)
-    if found is None:
+    scores = similarities(expert, faces[:end], times_s[:end], log_mel(sound.waveform, config.mel), config.mel)
+    if scores is None:
         return {}
-    right = torch.from_numpy(found[::EXPERT_STEP, REACH])
+    right = torch.from_numpy(scores[::EXPERT_STEP, REACH])
     values = {"expert": float(expert_loss(right, floor=config.loss.expert_floor))}
-    offset = best_offset(found)
+    offset = best_offset(scores)
     if offset is not None:
         values |= {"expert_c": offset.confidence, "offset": abs(offset.ms), "signed_offset": offset.ms}
     return values
@@ -300,7 +300,7 @@ def _expert(video: LandmarkTrack, faces: Tensor, sound: Audio, config: Config, e
 def _syncnet(
     video: LandmarkTrack, real: LandmarkTrack, sound: Audio, config: Config, syncnet: SyncNet
 ) -> dict[str, float]:
-    """LSE-C and LSE-D of arXiv 2008.10010, of the frames nearest to 25 a second; nothing where there is no window."""
+    """LSE-C and LSE-D of arXiv 2008.10010, of the frames nearest to 25 a second; empty without a window."""
     size, rate = syncnet_module.SIDE, syncnet_module.RATE
     matrices = crop_matrices(real.landmarks, real.times_s, config.face, size, margin=HEAD_MARGIN)
     faces = Geometry(matrices, size).faces(video, config.media)
@@ -312,8 +312,8 @@ def _syncnet(
         windows = torch.from_numpy(syncnet_module.sound_windows(features, len(rows)))
     except ValueError:
         return {}
-    heard = torch.cat([syncnet.embed_audio(part) for part in windows.split(CHUNK)])
+    audio = torch.cat([syncnet.embed_audio(part) for part in windows.split(CHUNK)])
     starts = torch.arange(len(windows)).split(CHUNK // 4)  # a window is 3 MB
     clips = (torch.stack([faces[rows[s : s + syncnet_module.FRAMES]] for s in part.tolist()]) for part in starts)
-    score = syncnet_module.lip_sync_error(torch.cat([syncnet.embed_lips(clip) for clip in clips]), heard)
+    score = syncnet_module.lip_sync_error(torch.cat([syncnet.embed_lips(clip) for clip in clips]), audio)
     return {"lse_c": score.confidence, "lse_d": score.distance}

@@ -1,12 +1,12 @@
-"""What the opening's correlation alone cannot tell: closures, rounding, a second jaw, the inside of the mouth.
+"""Measures of the mouth beside the opening's correlation: closures, rounding, second contours, the interior.
 
     mouth_width, lip_thickness          landmarks in iBUG order -> curves against time
-    closures, closure_rank              do the lips meet where those of the sound's own video meet?
-    opening_reach                       how wide the mouth opens, over how wide the sound's own video does
-    contour_profiles, second_contour    is there a chin or fold below the lips that no frame of the source has?
-    interior_share                      is there dark or are there teeth between the lips?
+    closures, closure_rank              do the lips close where those of the sound's own video close?
+    opening_reach                       widest opening over that of the sound's own video
+    contour_profiles, second_contour    is there a contour below the lips that no frame of the source has?
+    interior_share                      is the area between the lips dark, or teeth?
 
-The curves are of mouth opening or width, in distances of the outer eye corners. What has no value is NaN.
+Curves are of mouth opening or width, in distances of the outer eye corners. Undefined values are NaN.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ CLOSED_S = 0.04  # shortest closure that counts
 WIDTH_CORNERS = (48, 54)  # outer corners of the mouth, iBUG
 OUTER_MIDDLE = (51, 57)  # middle of the outer upper and lower lip, iBUG
 CHIN = 8  # iBUG
-CONTOUR_COLUMNS = 0.3  # of the mouth's width to either side of its middle: there a chin is level
+CONTOUR_COLUMNS = 0.3  # of the mouth's width to either side of its middle, where a chin is horizontal
 BELOW_LIP, BELOW_CHIN = 0.05, 0.04  # crop sides: where rows below the lips begin and end
 SECOND_CONTOUR = 2.4  # grey levels per pixel: 1 % of 2,109 real frames of 12 clips have more
-SAME_ROW = 2 / 160  # crop sides: two contours so near each other are one
+SAME_ROW = 2 / 160  # crop sides: closer contours count as one
 OUTER_LIPS, INNER_LIPS = slice(48, 60), slice(60, 68)  # iBUG
-PARTED = 0.06  # eye distances: openings from which on there is an inside to be seen
-FEW_PIXELS = 12  # between the lips: fewer say nothing
-DARK = 0.6  # of the lips' median luma: darker is the inside of a mouth
-PALE = 0.5  # of the lips' redness: less red, and brighter than the lips, is a tooth
+PARTED = 0.06  # eye distances: openings from which the mouth's interior is visible
+FEW_PIXELS = 12  # between the lips: fewer are not measured
+DARK = 0.6  # of the lips' median luma: darker pixels are the mouth's interior
+PALE = 0.5  # of the lips' redness: less red pixels that are brighter than the lips are teeth
 
 
 @dataclass(frozen=True)
 class Closures:
-    """How many closures of the sound's own video a dub makes."""
+    """Share of the closures in the sound's own video that a dub has."""
 
     made: float  # share in [0, 1]; NaN where the real mouth never closes inside speech
     chance: float  # the same for the dub's curve shifted in time, mean over shifts
@@ -69,7 +69,7 @@ def lip_thickness(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
 
         h_t = || p_51 - p_57 || / || p_36 - p_45 || - o_t,   o of metrics.mouth_opening
 
-    A mouth that swells instead of parting has thicker lips than its source.
+    A generated mouth whose lips swell instead of parting has thicker lips than its source.
 
     Args:
         landmarks: (T, 68, 2), any pixels.
@@ -90,7 +90,7 @@ def lips_closed(curve: NDArray[np.floating]) -> NDArray[np.bool_]:
         curve: (T,) openings of one speaker, finite.
 
     Returns:
-        (T,) True = the lips are together. All False for a mouth that never moves.
+        (T,) True = the lips touch. All False for a mouth that never moves.
     """
     values = np.asarray(curve, np.float64)
     if np.ptp(values) < FLAT:
@@ -121,7 +121,7 @@ def closure_spans(reference: NDArray[np.floating], silent: NDArray[np.bool_], fr
 def closures(
     curve: NDArray[np.floating], reference: NDArray[np.floating], silent: NDArray[np.bool_], frame_s: float
 ) -> Closures:
-    """The share of the real closures at which the dub's lips meet, too, within +-LAG frames.
+    """Share of the real closures at which the dub's lips close, within +-LAG frames.
 
         made   = 1/N sum_n max_{t in span_n widened by LAG} closed(a)_t
         chance = mean of the same over the curve rolled by s = FAR .. T - FAR
@@ -135,7 +135,7 @@ def closures(
     Raises:
         ValueError: shapes that differ.
     """
-    _alike(curve, reference)
+    _check_curves(curve, reference)
     spans = closure_spans(reference, silent, frame_s)
     if not spans:
         return Closures(float("nan"), float("nan"), 0)
@@ -151,7 +151,7 @@ def closures(
 def closure_rank(
     curve: NDArray[np.floating], reference: NDArray[np.floating], silent: NDArray[np.bool_], frame_s: float
 ) -> float:
-    """Where the dub's opening ranks among all its openings in speech at the real closures.
+    """Mean rank of the dub's opening at the real closures among all its openings in speech.
 
         mean over the frames of the real closures of (rank of a_t - 1/2) / T,  ranks among frames that are not silent
 
@@ -168,7 +168,7 @@ def closure_rank(
     Raises:
         ValueError: shapes that differ.
     """
-    _alike(curve, reference)
+    _check_curves(curve, reference)
     spans = closure_spans(reference, silent, frame_s)
     if not spans:
         return float("nan")
@@ -178,7 +178,7 @@ def closure_rank(
 
 
 def opening_reach(curve: NDArray[np.floating], reference: NDArray[np.floating]) -> float:
-    """How wide the dub opens over how wide the sound's own video does: ratio of their OPEN_PERCENTILE-th percentiles.
+    """Widest opening of the dub over that of the sound's own video: ratio of their OPEN_PERCENTILE-th percentiles.
 
     Args:
         curve: (T,) openings of the dub, finite.
@@ -190,17 +190,17 @@ def opening_reach(curve: NDArray[np.floating], reference: NDArray[np.floating]) 
     Raises:
         ValueError: shapes that differ.
     """
-    _alike(curve, reference)
+    _check_curves(curve, reference)
     wide = float(np.percentile(reference, OPEN_PERCENTILE))
     return float(np.percentile(curve, OPEN_PERCENTILE)) / wide if wide > FLAT else float("nan")
 
 
 def contour_profiles(faces: NDArray[np.floating], landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
-    """How strong a level edge is in each row of a face, in the columns about the middle of the mouth.
+    """Strength of a horizontal edge in each row of a face, in the columns around the middle of the mouth.
 
         g_t(y) = | d/dy mean_x I_t(x, y) |,  x within CONTOUR_COLUMNS mouth widths of the mouth's middle
 
-    The mean over the columns comes first, so that noise and skin fall out and only what runs across remains.
+    The mean over the columns comes first, so that noise and skin texture cancel and horizontal edges remain.
 
     Args:
         faces: (T, 3, S, S) RGB in [0, 1], crops that follow the head and show the chin.
@@ -212,7 +212,7 @@ def contour_profiles(faces: NDArray[np.floating], landmarks: NDArray[np.floating
     Raises:
         ValueError: shapes that do not fit.
     """
-    _of_faces(faces, landmarks)
+    _check_faces(faces, landmarks)
     side = faces.shape[3]
     profiles = np.zeros((len(faces), side))
     for profile, face, points in zip(profiles, faces, landmarks, strict=True):
@@ -232,20 +232,20 @@ def second_contour(
     *,
     apart: int = 0,
 ) -> NDArray[np.float64]:
-    """The strongest edge between lips and chin that the best fitting frame of the source does not have.
+    """Strength of the strongest edge between lips and chin that the best matching source frame lacks.
 
         c_t = min_s max_y [ g_t(y) - max_{|d| <= SAME_ROW} h_s(y + d) ],
         y from BELOW_LIP under the lower lip of frame t to BELOW_CHIN under the lower of its two chins
 
-    A chin that is drawn anew is explained by a frame of the source whose mouth is open alike; a new chin with the
-    frame's old one still below it is explained by none.
+    A newly drawn chin matches a frame of the source with the same opening. A new chin above the old one, which is still
+    visible, matches none.
 
     Args:
         profiles: g, (T, S) of the dub, by `contour_profiles`.
         landmarks: (T, 68, 2) of the dub in the same pixels.
         source: h, (U, S) of the source, in crops at the same place of the head.
         source_landmarks: (U, 68, 2) of the source, U >= T; frame t of both is the same.
-        apart: frames of the source within so many of t explain nothing: for real frames against themselves.
+        apart: source frames within this distance of t are not matched; for real frames against themselves.
 
     Returns:
         (T,) grey levels per pixel; real frames seldom reach SECOND_CONTOUR. NaN where no row is left.
@@ -257,7 +257,7 @@ def second_contour(
     if source.shape[1:] != (side,) or not len(profiles) <= len(source) == len(source_landmarks):
         raise ValueError(f"profiles {profiles.shape} and {source.shape} do not fit")
     explained = maximum_filter1d(source, 2 * round(SAME_ROW * side) + 1, axis=1)
-    found = np.full(len(profiles), np.nan)
+    strengths = np.full(len(profiles), np.nan)
     for t, points in enumerate(landmarks):
         first = int(max(0.0, points[OUTER_MIDDLE[1], 1] + BELOW_LIP * side))
         chin = max(points[CHIN, 1], source_landmarks[t, CHIN, 1])
@@ -266,12 +266,12 @@ def second_contour(
         near = np.arange(len(source))
         excess = excess[np.abs(near - t) > apart] if apart else excess
         if excess.size:
-            found[t] = excess.max(1).min()
-    return found
+            strengths[t] = excess.max(1).min()
+    return strengths
 
 
 def interior_share(faces: NDArray[np.floating], landmarks: NDArray[np.floating]) -> float:
-    """How much of what lies between parted lips is dark or tooth: what a swollen lip that reads as an opening has not.
+    """Share of the area between parted lips that is dark or teeth; a swollen lip mistaken for an opening has little.
 
     Dark: luma below DARK of the lips' median. Tooth: brighter than that median, and less red than PALE of the lips,
     with redness (R - G) / (R + G + B). Lips: the outer contour without the inner one.
@@ -286,7 +286,7 @@ def interior_share(faces: NDArray[np.floating], landmarks: NDArray[np.floating])
     Raises:
         ValueError: shapes that do not fit.
     """
-    _of_faces(faces, landmarks)
+    _check_faces(faces, landmarks)
     shares = []
     for t in np.flatnonzero(mouth_opening(landmarks) >= PARTED):
         outer, inner = (_polygon(landmarks[t, part], faces.shape[3]) for part in (OUTER_LIPS, INNER_LIPS))
@@ -312,11 +312,11 @@ def _luma(face: NDArray[np.floating]) -> NDArray[np.float64]:
     return grey
 
 
-def _of_faces(faces: NDArray[np.floating], landmarks: NDArray[np.floating]) -> None:
+def _check_faces(faces: NDArray[np.floating], landmarks: NDArray[np.floating]) -> None:
     if np.ndim(faces) != 4 or faces.shape[1] != 3 or landmarks.shape != (len(faces), 68, 2):
         raise ValueError(f"want faces (T, 3, S, S) and landmarks (T, 68, 2), got {faces.shape} and {landmarks.shape}")
 
 
-def _alike(curve: NDArray[np.floating], reference: NDArray[np.floating]) -> None:
+def _check_curves(curve: NDArray[np.floating], reference: NDArray[np.floating]) -> None:
     if np.ndim(curve) != 1 or np.shape(curve) != np.shape(reference):
         raise ValueError(f"curves must be (T,) and alike, got {np.shape(curve)} and {np.shape(reference)}")

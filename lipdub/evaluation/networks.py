@@ -1,4 +1,4 @@
-"""The networks that judge, beside the one that finds landmarks: those that are here, and what lacks without others."""
+"""Networks of an evaluation, beside the landmark judge: which are available, and what cannot be measured without."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BACKBONES = {
 
 
 class LandmarkFeatures(nn.Module):
-    """Features of the bundled landmark network for the perceptual metric, where no VGG is at hand.
+    """Features of the bundled landmark network for the perceptual metric, used without a VGG.
 
     Finest first: (N, 40, S/4, S/4) and (N, 72, S/8, S/8) of images (N, 3, S, S) in [0, 1].
     """
@@ -38,14 +38,14 @@ class LandmarkFeatures(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """As the class says."""
+        """Features at a quarter and an eighth of the resolution."""
         quarter: Tensor = self._quarter(images - 0.5)
         return quarter, self._eighth(quarter)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Networks:
-    """Networks that judge; None where none was given."""
+    """Networks of an evaluation; None where none was given."""
 
     expert: Expert | None = None
     features: nn.Module | None = None
@@ -53,16 +53,16 @@ class Networks:
     lpips: Lpips | None = None
     recognizer: FaceRecognizer | None = None
     inception: nn.Module | None = None
-    files: Mapping[str, str] = field(default_factory=dict)  # what it judges -> file and sum
+    files: Mapping[str, str] = field(default_factory=dict)  # what it measures -> file and checksum
 
     @property
     def backbone(self) -> str:
-        """What the perceptual metric is measured with; figures of different ones cannot be compared."""
+        """Network of the perceptual metric; figures of different ones cannot be compared."""
         name = type(self.features).__name__
         return "" if self.features is None else BACKBONES.get(name, name)
 
     def missing(self) -> list[str]:
-        """What cannot be measured, each with what it takes."""
+        """Measures that are not available, each with the option that adds it."""
         measured = {
             "expert loss (--expert expert)": self.expert is not None,
             "perceptual by VGG (--features vgg16)": not isinstance(self.features, LandmarkFeatures | None),
@@ -94,7 +94,7 @@ def load_networks(
         WeightsError: one that was named cannot be had.
     """
     judge, config = find_expert(expert, config)
-    found = Networks(
+    networks = Networks(
         expert=judge,
         features=_features(features),
         syncnet=None if syncnet is None else cast(SyncNet, load_model(syncnet, "syncnet")),
@@ -104,18 +104,18 @@ def load_networks(
     )
     named = {
         "expert": (expert or "expert") if judge is not None else None,
-        f"perceptual by {found.backbone}": features or "faces-landmarks",
+        f"perceptual by {networks.backbone}": features or "faces-landmarks",
         "SyncNet": syncnet,
         "LPIPS on VGG-16": lpips,
         "identity by SFace": identity,
         "FID by Inception": fid,
     }
     files = {what: file_of(name) for what, name in named.items() if name is not None}
-    return replace(found, files=files), config
+    return replace(networks, files=files), config
 
 
 def file_of(weights: str) -> str:
-    """A file and the beginning of its sum."""
+    """Name of a weights file, and the beginning of its checksum."""
     path = locate(weights)
     return f"{path.name}, sha256 {sha256_of(path)[:16]}"
 

@@ -1,10 +1,10 @@
-"""What is judged with what: the clips of a folder, their speakers, and which picture gets which sound.
+"""Pairs of picture and sound to judge: the clips of a folder, their speakers, and which sound a picture gets.
 
     own        its own sound: the real frames are known, so pictures can be compared with them
     other      another sound of the same speaker
     speaker    the sound of another speaker
 
-The pairs depend on the clips and the seed alone, and every row of the table is judged on the same ones.
+The pairs depend on the clips and the seed only, and are the same for every row of the table.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Pair:
 
     @property
     def key(self) -> str:
-        """What rows are paired by."""
+        """Name of the pair, the same in all rows."""
         return f"{self.pairing}: {self.picture.name} <- {self.sound.name}"
 
     @property
@@ -59,9 +59,9 @@ def find_clips(folder: Path, speakers: Mapping[str, str] | None = None) -> list[
     """Every video below a folder, in the order of names.
 
     Args:
-        folder: is searched with its sub-folders.
-        speakers: path -> speaker; a path that ends like the file's counts. Else a sub-folder is one speaker, and so is
-            a file outside of any, as in `lipdub prepare`.
+        folder: searched with its sub-folders.
+        speakers: path -> speaker, by the end of the path. For other files each sub-folder is one speaker, and each
+            file outside of one, as in `lipdub prepare`.
 
     Raises:
         InputError: no such folder, or no video in it.
@@ -90,15 +90,15 @@ def footage_of(dataset: Path) -> Path:
     _, summary = read_manifest(dataset)
     footage = Path(str(summary.get("footage", "")))
     if "footage" not in summary or not footage.is_dir():
-        told = f"{footage} has gone" if "footage" in summary else "it does not say from what"
-        raise InputError(f"{dataset} was prepared from other files: {told}", "give the folder of clips, too")
+        reason = f"{footage} has gone" if "footage" in summary else "it does not say from what"
+        raise InputError(f"{dataset} was prepared from other files: {reason}", "give the folder of clips, too")
     return footage
 
 
 def clips_of_split(footage: Path, dataset: Path, split: str) -> list[Clip]:
     """The source files of one split of a prepared data set, with its speakers.
 
-    A data set holds faces and mel only: to be dubbed as a user would, its clips are judged in the footage itself.
+    A data set holds only faces and mel; its clips are judged in the original footage, as a user would dub it.
 
     Args:
         footage: the folder that was prepared.
@@ -143,17 +143,17 @@ def draw_pairs(
     for pairing in pairings:
         rng = np.random.default_rng([seed, list(PAIRINGS).index(pairing)])  # whatever other pairings are asked for
         for picture in pictures:
-            sound = _draw([c for c in clips if _fits(pairing, picture, c)], rng)
+            sound = _draw_clip([c for c in clips if _fits(pairing, picture, c)], rng)
             if sound is None:
                 without[pairing] += 1
                 continue
-            foreign = _draw([c for c in clips if c not in (picture, sound)], rng)
+            foreign = _draw_clip([c for c in clips if c not in (picture, sound)], rng)
             pairs.append(Pair(pairing, picture, sound, foreign))
     return pairs, without
 
 
 def write_pairs(path: Path, pairs: Sequence[Pair]) -> Path:
-    """A TSV with the columns pairing, picture, sound and file: what another tool has to make for `--videos`."""
+    """Write a TSV with the columns pairing, picture, sound and file: the dubs that `--videos` expects."""
     lines = ["pairing\tpicture\tsound\tfile"]
     lines += [f"{p.pairing}\t{p.picture.path}\t{p.sound.path}\t{p.pairing}/{p.stem}.mp4" for p in pairs]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -167,5 +167,5 @@ def _fits(pairing: str, picture: Clip, sound: Clip) -> bool:
     return sound != picture and (same if pairing == "other" else not same)
 
 
-def _draw(choices: Sequence[Clip], rng: np.random.Generator) -> Clip | None:
+def _draw_clip(choices: Sequence[Clip], rng: np.random.Generator) -> Clip | None:
     return choices[int(rng.integers(len(choices)))] if choices else None

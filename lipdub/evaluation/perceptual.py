@@ -1,7 +1,7 @@
-"""How like real pictures those of a dub are, by measures that others made: SSIM, LPIPS, FID.
+"""Similarity of dubs to real pictures by published measures: SSIM, LPIPS, FID.
 
-The only home of torchmetrics (extra `teachers`; FID also needs the extra `fid`). Nothing here downloads: weights are
-files that weights.toml names, and are verified before they are read.
+The only home of torchmetrics (extra `teachers`; FID also needs the extra `fid`). Nothing is downloaded here: weights
+are files named in weights.toml, and are verified before they are read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lipdub.models.vgg import Lpips
 from lipdub.weights import load_state, locate, sha256_of
 
 CHUNK = 32  # faces per call of a network
-EVERY = 5  # frames from one that a slow network sees to the next: neighbours are all but alike
+EVERY = 5  # frames between two that a slow network processes; neighbours are almost equal
 LPIPS_HEADS = "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868"  # of version 0.1, sha256
 FID_FEATURES = 2048
 
@@ -92,7 +92,7 @@ def load_inception(name: str) -> nn.Module:
 
 
 class _Features(nn.Module):
-    """Stands for a network where its features are known already."""
+    """Identity in place of a network whose features are already computed."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
 
 @dataclass
 class FrechetMeter:
-    """Collects the faces of each row and compares all of them with the real ones of the same pictures.
+    """Fréchet distance of all faces of each row from the real faces of the same pictures.
 
     Args:
         extractor: of `load_inception`.
@@ -127,22 +127,25 @@ class FrechetMeter:
     extractor: nn.Module
     config: Config
     _real: dict[Path, Tensor] = field(default_factory=dict)
-    _found: dict[tuple[str, str], list[tuple[Path, Tensor]]] = field(default_factory=dict)
+    _fake: dict[tuple[str, str], list[tuple[Path, Tensor]]] = field(default_factory=dict)
 
     def add(self, pairing: str, row: str, video: LandmarkTrack, ground: LandmarkTrack) -> None:
-        """A video that shows the picture of `ground`, with another mouth or with another picture altogether."""
+        """Add a video made from the picture of `ground`."""
         if video.path == ground.path:
             return
         if ground.path not in self._real:
             self._real[ground.path] = self._features(ground, ground)
         features = self._features(video.like(ground), ground)
-        self._found.setdefault((pairing, row), []).append((ground.path, features))
+        self._fake.setdefault((pairing, row), []).append((ground.path, features))
 
     def distances(self) -> tuple[Frechet, ...]:
-        """One a row and pairing that has two faces or more."""
+        """One distance for each row and pairing with two faces or more."""
         made = []
-        for (pairing, row), found in self._found.items():
-            real, fake = torch.cat([self._real[path] for path, _ in found]), torch.cat([each for _, each in found])
+        for (pairing, row), features in self._fake.items():
+            real, fake = (
+                torch.cat([self._real[path] for path, _ in features]),
+                torch.cat([each for _, each in features]),
+            )
             if min(len(real), len(fake)) > 1:
                 distance = frechet_distance(real, fake)
                 made.append(Frechet(pairing=pairing, row=row, frames=len(fake), distance=distance))

@@ -1,15 +1,15 @@
-"""One finished video, judged without the truth: do lips and sound fit, and can the work be seen?
+"""Quality of one finished video without a reference: are lips and sound in sync, and is the edit visible?
 
-A video is cut into pieces: each shot, each face in it that `--face` chooses or that a dub says it painted, at most
-`quality.segment_s` long. The bundled networks find the faces, so that nothing has to be fetched. Measures of a segment:
+A video is split into segments of at most `quality.segment_s`: each shot, and each face in it that `--face` selects or
+that the dub's report lists. The bundled networks find the faces; nothing is downloaded. Measures of a segment:
 
-    offset, confidence   metrics/sync_offset.py, by the lip-sync expert where one is at hand, else by loudness
+    offset, confidence   metrics/sync_offset.py, by the lip-sync expert if one is available, else by loudness
     agreement            metrics.agreement of mouth opening and loudness
     silence              metrics.silence_motion
     jitter               metrics.ring_jitter of the skin round the lips over that of the cheeks above
     seam                 seam.py
 
-What lies outside the limits of config.QualityConfig is named; real footage stays inside (docs/evaluation.md).
+Values outside the limits of config.QualityConfig are faults; real footage stays inside (docs/evaluation.md).
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ from lipdub.metrics.sync_offset import Offset, level_at, loudness, offset_by_exp
 from lipdub.models.expert import Expert
 from lipdub.weights import find, load_expert, manifest
 
-CHEEKS = (0.36, 0.48)  # rows of the unit crop below the eyes and above everything that is painted
+CHEEKS = (0.36, 0.48)  # rows of the unit crop below the eyes and above everything that is generated
 SIDES = (0.2, 0.8)  # its columns
 MIN_CHEEKS = 0.5  # grey levels from frame to frame; real footage has 0.7 and more
-N_PICTURES = 3  # of a piece
-ZOOM = 2  # pictures over crops
+N_PICTURES = 3  # of a segment
+ZOOM = 2  # resolution of pictures over that of crops
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentQuality:
-    """What was measured of one face in one piece; None where nothing can be said."""
+    """Measures of one face in one segment; None where a measure is undefined."""
 
     shot: int  # from 0
     face: int  # the id that `lipdub faces` gives it
@@ -65,12 +65,12 @@ class SegmentQuality:
     frames: int
     offset_ms: float | None  # positive: the lips come after their sound; None: too short, or no sound
     confidence: float | None  # of the offset
-    sure: bool  # whether that is enough to believe the offset
+    sure: bool  # whether the confidence is high enough for the offset
     agreement: float | None  # correlation of mouth opening and loudness
     silence: float | None  # percent
     jitter: float | None  # times the cheeks'
     seam: float | None  # grey levels
-    faults: tuple[str, ...]  # what lies outside of the limits
+    faults: tuple[str, ...]  # values outside of the limits, in words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +82,12 @@ class QualityReport:
     by: str  # what the offset was measured by
     segments: tuple[SegmentQuality, ...]
     faults: int  # segments with a fault
-    lost: int = 0  # stretches that a dub has painted in which no face can be found any more
+    lost: int = 0  # dubbed segments in which no face is found any more
 
 
 @dataclass(frozen=True)
 class Trace:
-    """What a page shows of one segment."""
+    """Curves and pictures of one segment, for the page."""
 
     times_s: NDArray[np.float64]  # (T,)
     openings: NDArray[np.float64]  # (T,)
@@ -98,7 +98,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class Quality:
-    """A report, and what can be drawn of each of its segments."""
+    """A report, and curves and pictures of each of its segments."""
 
     report: QualityReport
     traces: tuple[Trace, ...]
@@ -106,21 +106,21 @@ class Quality:
 
 @dataclass(frozen=True)
 class Sound:
-    """The sound of the video, as every piece needs it."""
+    """Audio of the video, with what the measures need of it."""
 
     waveform: NDArray[np.float32]
     level: NDArray[np.float32]
-    mel: NDArray[np.float32] | None  # only the expert hears it
+    mel: NDArray[np.float32] | None  # for the expert; None without one
 
 
 @dataclass
 class _SegmentFrames:
-    """Some rows of a track, and the crops of their frames while they pass by."""
+    """A segment: some rows of a track, and the crops collected of their frames."""
 
     track: Track
     first: int  # frame number
     matrices: NDArray[np.float64]  # (T, 2, 3)
-    face: int  # the number that it is told by
+    face: int  # the id in reports
     faces: list[Frame] = field(default_factory=list)
     pictures: list[Frame] = field(default_factory=list)
 
@@ -147,23 +147,23 @@ def check(
     device: str = "auto",
     on_event: OnEvent = ignore,
 ) -> Quality:
-    """Judge one finished video by itself.
+    """Measure the quality of one finished video.
 
     Args:
         video: with picture and sound.
         config: sections face, mel, media and quality.
-        expert: weights of the lip-sync expert; None: "expert" of weights.toml where it is at hand.
+        expert: weights of the lip-sync expert; None: "expert" of weights.toml, if available.
         face: whose mouth: "largest", "all", "id:N" or a point.
-        segments: what a dub has painted, from its report; then `face` and the range do not count.
+        segments: the dubbed segments, from the report of a dub; `face` and the range are then ignored.
         start_s: judge only from here ...
         end_s: ... to here.
         device: where the face networks run.
-        on_event: told about stages and progress.
+        on_event: receives stages and progress.
 
     Raises:
         InputError: no sound, or a file that cannot be read.
         NoFaceError: no face that is clear and large enough.
-        WeightsError: the expert that was named cannot be had.
+        WeightsError: the named expert is not available.
     """
     span = (-math.inf if start_s is None else start_s, math.inf if end_s is None else end_s)
     job = _Check(Path(video), config or Config(), expert, device, on_event)
@@ -173,10 +173,10 @@ def check(
 
 
 def find_expert(name: str | None, config: Config) -> tuple[Expert | None, Config]:
-    """The lip-sync expert, and `config` with its sizes; without a name the one of weights.toml, if it is at hand.
+    """The lip-sync expert, and `config` with its sizes; without a name the one of weights.toml, if available.
 
     Raises:
-        WeightsError: one that was named cannot be had.
+        WeightsError: the named expert is not available.
     """
     if name is None:
         entry = manifest().get("expert")
@@ -200,29 +200,31 @@ class _Check:
         self._size = config.face.size if self._expert is None else self._expert.config.size
 
     def run(self, face: Face, span: tuple[float, float]) -> Quality:
-        tracks, times_s = self._follow()
+        tracks, times_s = self._track_faces()
         size = (self._info.display_width, self._info.display_height)
-        parts = [p for track in choose_tracks(tracks, face, size) for p in self._parts(track, times_s, span)]
+        parts = [p for track in choose_tracks(tracks, face, size) for p in self._split_track(track, times_s, span)]
         return self._report(parts, times_s)
 
     def run_on(self, segments: Sequence[Segment]) -> Quality:
-        """Judge what a dub has painted; a face may have another number in the dub, so it is found by its place."""
-        tracks, times_s = self._follow()
+        """Measure dubbed segments. Ids may differ in the dub, so faces are found by their position."""
+        tracks, times_s = self._track_faces()
         parts, lost = [], 0
         for segment in segments:
             frame = int(np.abs(times_s - segment.at_s).argmin())
             until_s = segment.last_s + 0.5 / float(self._info.average_rate)
             there = tracks_at(tracks, (segment.x, segment.y), frame)
-            found = [p for track in there for p in self._parts(track, times_s, (segment.first_s - 1e-3, until_s))]
-            parts += [replace(part, face=segment.face) for part in found if len(part.matrices) > 1]
-            lost += not found
+            pieces = [
+                p for track in there for p in self._split_track(track, times_s, (segment.first_s - 1e-3, until_s))
+            ]
+            parts += [replace(part, face=segment.face) for part in pieces if len(part.matrices) > 1]
+            lost += not pieces
         return self._report(parts, times_s, lost)
 
     def _report(self, parts: list[_SegmentFrames], times_s: NDArray[np.float64], lost: int = 0) -> Quality:
         if not parts:
             raise NoFaceError(f"{self._video}: no face is clear and large enough to be judged", "give another --face")
-        found = sorted(self._judged(parts, times_s), key=lambda pair: (pair[0].first_s, pair[0].face))
-        segments = tuple(segment for segment, _ in found)
+        judged = sorted(self._judge_segments(parts, times_s), key=lambda pair: (pair[0].first_s, pair[0].face))
+        segments = tuple(segment for segment, _ in judged)
         report = QualityReport(
             video=str(self._video),
             frames=len(times_s),
@@ -231,10 +233,10 @@ class _Check:
             faults=sum(bool(segment.faults) for segment in segments),
             lost=lost,
         )
-        return Quality(report, tuple(trace for _, trace in found))
+        return Quality(report, tuple(trace for _, trace in judged))
 
-    def _follow(self) -> tuple[list[Track], NDArray[np.float64]]:
-        """Every face in the video, and when every frame is shown."""
+    def _track_faces(self) -> tuple[list[Track], NDArray[np.float64]]:
+        """Tracks of all faces, and the time of every frame."""
         config = self._config
         backend = builtin_backend(config.face, self._device)
         follower = FaceTracker(backend, config.face, float(self._info.average_rate))
@@ -247,22 +249,24 @@ class _Check:
                 self._on_event(Progress(len(times)))
         return follower.finish(), np.array(times)
 
-    def _parts(self, track: Track, times_s: NDArray[np.float64], span: tuple[float, float]) -> Iterator[_SegmentFrames]:
-        """A track in pieces of equal length, each not longer than it may be; without ends at which it is not usable."""
+    def _split_track(
+        self, track: Track, times_s: NDArray[np.float64], span: tuple[float, float]
+    ) -> Iterator[_SegmentFrames]:
+        """Segments of a track, of equal length up to the limit, without unusable rows at its ends."""
         times = times_s[track.first :][: len(track.landmarks)]
-        wanted = usable_rows(track, self._config.face) & (times >= span[0]) & (times < span[1])
-        if not wanted.any():
+        usable = usable_rows(track, self._config.face) & (times >= span[0]) & (times < span[1])
+        if not usable.any():
             return
-        rows = np.arange(wanted.argmax(), len(wanted) - wanted[::-1].argmax())
+        rows = np.arange(usable.argmax(), len(usable) - usable[::-1].argmax())
         matrices = crop_matrices(track.landmarks, times, self._config.face, self._size)
         count = max(1, math.ceil((times[rows[-1]] - times[rows[0]]) / self._config.quality.segment_s))
         for part in np.array_split(rows, count):
             yield _SegmentFrames(track, track.first + int(part[0]), matrices[part], track.person)
 
-    def _judged(
+    def _judge_segments(
         self, parts: list[_SegmentFrames], times_s: NDArray[np.float64]
     ) -> Iterator[tuple[SegmentQuality, Trace]]:
-        """Read the video again; a piece is judged when its last frame has passed, and its crops are let go."""
+        """Read the video again; each segment is measured after its last frame, and its crops are freed."""
         self._on_event(Stage("judge", 2, 2, len(times_s)))
         waiting = sorted(parts, key=lambda part: part.first)
         active: list[_SegmentFrames] = []
@@ -271,13 +275,13 @@ class _Check:
                 while waiting and waiting[0].first == frame.index:
                     active.append(waiting.pop(0))
                 for part in active:
-                    self._take(part, frame)
+                    self._add_frame(part, frame)
                 for part in [part for part in active if part.frames[-1] == frame.index]:
                     active.remove(part)
                     yield self._judge(part, times_s[part.first :][: len(part.matrices)])
                 self._on_event(Progress(frame.index + 1))
 
-    def _take(self, part: _SegmentFrames, frame: SourceFrame) -> None:
+    def _add_frame(self, part: _SegmentFrames, frame: SourceFrame) -> None:
         row = frame.index - part.first
         part.faces.append(frame.patch(part.matrices[row], self._size))
         if row in np.linspace(0, len(part.matrices) - 1, N_PICTURES + 2, dtype=int)[1:-1]:
@@ -348,7 +352,7 @@ def jitter(faces: NDArray[np.uint8], landmarks: NDArray[np.floating]) -> float:
 
 
 def seam(faces: NDArray[np.uint8], landmarks: NDArray[np.floating]) -> float:
-    """The largest kink that `SeamMeter` sees, in grey levels."""
+    """The largest kink of `SeamMeter`, in grey levels."""
     meter = SeamMeter(faces.shape[1])
     for face, points in zip(faces, landmarks, strict=True):
         meter.add(face, points)
@@ -356,31 +360,33 @@ def seam(faces: NDArray[np.uint8], landmarks: NDArray[np.floating]) -> float:
 
 
 def is_sure(confidence: float | None, seconds: float, limits: QualityConfig, by_expert: bool) -> bool:
-    """Whether an offset may be believed: chance finds confidences that fall with the root of the length."""
-    least = (limits.min_expert_confidence if by_expert else limits.min_confidence) * math.sqrt(4.0 / max(seconds, 0.1))
-    return confidence is not None and confidence > least
+    """Whether an offset is significant: confidence by chance falls with the square root of the length."""
+    threshold = (limits.min_expert_confidence if by_expert else limits.min_confidence) * math.sqrt(
+        4.0 / max(seconds, 0.1)
+    )
+    return confidence is not None and confidence > threshold
 
 
 def faults_of(segment: Mapping[str, float | None], seconds: float, limits: QualityConfig, by_expert: bool) -> list[str]:
-    """What lies outside of the limits, in words.
+    """Values outside of the limits, in words.
 
     Args:
         segment: measures of a `SegmentQuality`.
-        seconds: its length: a short one says less of its offset.
+        seconds: its length; the offset of a short segment needs a higher confidence.
         limits: from the configuration.
         by_expert: how the offset was measured.
     """
-    found = []
+    faults = []
     offset = segment["offset_ms"]
-    sure = is_sure(segment["confidence"], seconds, limits, by_expert)
-    if offset is not None and sure and abs(offset) > limits.max_offset_ms:
-        found.append(f"lips {abs(offset):.0f} ms {'after' if offset > 0 else 'before'} their sound")
-    for key, most, text in (
+    believed = is_sure(segment["confidence"], seconds, limits, by_expert)
+    if offset is not None and believed and abs(offset) > limits.max_offset_ms:
+        faults.append(f"lips {abs(offset):.0f} ms {'after' if offset > 0 else 'before'} their sound")
+    for key, limit, text in (
         ("silence", limits.max_silence, "mouth moves in silence ({:.0f} % of its motion in speech)"),
         ("jitter", limits.max_jitter, "skin round the lips flickers ({:.1f} times the cheeks)"),
         ("seam", limits.max_seam, "visible border of the mouth ({:.1f} grey levels)"),
     ):
         value = segment[key]
-        if value is not None and value > most:
-            found.append(text.format(value))
-    return found
+        if value is not None and value > limit:
+            faults.append(text.format(value))
+    return faults

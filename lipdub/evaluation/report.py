@@ -1,4 +1,4 @@
-"""The finished table as text: blocks for a terminal, Markdown, CSV, a line of JSON per verdict; and its protocol."""
+"""Table and protocol of an evaluation as text: for a terminal, as Markdown, CSV and JSON lines."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ class Block:
 
 
 def blocks(report: EvalReport) -> list[Block]:
-    """One block per pairing, one line of text per measure, so that it fits into a terminal; then the differences."""
+    """One block per pairing, with one line per measure so that it fits a terminal; then the differences."""
     made = [Block(_ablation(report), HEADER, report.ablation)] if report.ablation else []
     for pairing, lines in _by_pairing(report.lines).items():
-        columns = _used(line.cells for line in lines)
+        columns = _used_columns(line.cells for line in lines)
         rows = [("judged", *(judged(line) for line in lines))]
         rows += [(heading(c, report), *(cell(line.cells.get(c.key), c, line) for line in lines)) for c in columns]
         made.append(Block(TITLES[pairing], ("", *(line.row for line in lines)), tuple(rows)))
     for pairing, differences in _by_pairing(report.differences).items():
-        columns = _used(d.cells for d in differences)
+        columns = _used_columns(d.cells for d in differences)
         rows = [(heading(c, report), *(_difference(d.cells.get(c.key), c) for d in differences)) for c in columns]
         header = ("", *(f"{d.row} - {d.against}" for d in differences))
         made.append(Block(f"{TITLES[pairing]}: paired differences (* = not chance)", header, tuple(rows)))
@@ -68,10 +68,10 @@ def blocks(report: EvalReport) -> list[Block]:
 
 def _frechet(report: EvalReport) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
     """Head and rows: one line per row of the table, one column per pairing."""
-    found = {(one.row, one.pairing): f"{one.distance:.1f} ({one.frames})" for one in report.frechet}
+    cells = {(one.row, one.pairing): f"{one.distance:.1f} ({one.frames})" for one in report.frechet}
     pairings = list(dict.fromkeys(one.pairing for one in report.frechet))
     rows = dict.fromkeys(one.row for one in report.frechet)
-    lines = tuple((row, *(found.get((row, pairing), NONE) for pairing in pairings)) for row in rows)
+    lines = tuple((row, *(cells.get((row, pairing), NONE) for pairing in pairings)) for row in rows)
     return ("", *(TITLES[pairing] for pairing in pairings)), lines
 
 
@@ -81,12 +81,12 @@ def _ablation(report: EvalReport) -> str:
 
 
 def judged(line: Line) -> str:
-    """How many of a row's pairs could be judged."""
+    """Number of a row's pairs that were judged, in words."""
     return f"{line.n - line.failed} of {line.n}" + (f", {line.failed} FAILED" if line.failed else "")
 
 
 def cell(value: Interval | None, column: Column, line: Line | None = None) -> str:
-    """Mean and interval; the number of clips where it is another than that of the row. One clip has no interval."""
+    """Mean and interval as text; the number of clips if it differs from the row's. One clip has no interval."""
     if value is None:
         return NONE
     digits = column.digits
@@ -100,7 +100,7 @@ def _difference(value: Interval | None, column: Column) -> str:
 
 
 def heading(column: Column, report: EvalReport) -> str:
-    """The head of a column, with the network that it depends on, and an arrow where there is a better side."""
+    """Heading of a column, with the network it depends on and an arrow in the better direction."""
     network = f", {report.backbone}" if column.key == "perceptual" else ""
     if column.landmarks and report.own_landmarks:
         network = " [our landmarks]"
@@ -108,20 +108,20 @@ def heading(column: Column, report: EvalReport) -> str:
 
 
 def markdown(report: EvalReport) -> str:
-    """Tables with one line per row, as Table 4.1 has them, the failures and the protocol."""
+    """The report as Markdown: tables with one line per row, failures and protocol."""
     parts = [f"### {_ablation(report)}", _grid(HEADER, report.ablation)] if report.ablation else []
     for pairing, lines in _by_pairing(report.lines).items():
-        columns = _used(line.cells for line in lines)
+        columns = _used_columns(line.cells for line in lines)
         rows = [(line.row, judged(line), *(cell(line.cells.get(c.key), c, line) for c in columns)) for line in lines]
         parts += [f"### {TITLES[pairing]}", _grid(("row", "judged", *(heading(c, report) for c in columns)), rows)]
     for pairing, differences in _by_pairing(report.differences).items():
-        columns = _used(d.cells for d in differences)
-        found = [
+        columns = _used_columns(d.cells for d in differences)
+        cells = [
             (f"{d.row} - {d.against}", *(_difference(d.cells.get(c.key), c) for c in columns)) for d in differences
         ]
         parts += [
             f"### {TITLES[pairing]}: paired differences (* = interval without 0)",
-            _grid(("rows", *(heading(c, report) for c in columns)), found),
+            _grid(("rows", *(heading(c, report) for c in columns)), cells),
         ]
     if report.frechet:
         parts += [f"### {FRECHET}", _grid(*_frechet(report))]
@@ -133,7 +133,7 @@ def markdown(report: EvalReport) -> str:
 
 
 def order_of(report: EvalReport) -> list[str]:
-    """Whether real videos are the best and wrong sounds the worst in every column of lip-sync, in sentences."""
+    """Sentences on whether real videos are best and wrong sounds worst in every column of lip-sync."""
     if all(line.pairing == GIVEN for line in report.lines):
         return ["No order is known: the audio has no real video that could be the ceiling."]
     if not report.order:
@@ -145,7 +145,7 @@ def order_of(report: EvalReport) -> list[str]:
 
 
 def failures(report: EvalReport) -> list[str]:
-    """Every failed pair in one line, with the rows that failed on it and why."""
+    """One line for each failed pair, with the rows that failed and the reason."""
     groups: dict[tuple[str, str, str, str], list[str]] = {}
     for verdict in report.failures:
         groups.setdefault((verdict.pairing, verdict.picture, verdict.sound, verdict.error), []).append(verdict.row)
@@ -161,36 +161,36 @@ def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def as_csv(report: EvalReport) -> str:
-    """One line per mean and per difference, for other programs."""
+    """The report as CSV: one line per mean and per difference."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["pairing", "kind", "row", "against", "measure", "pairs", "failed", "n", "mean", "low", "high"])
     for line in report.lines:
         for column in COLUMNS:
             head = [line.pairing, "mean", line.row, "", column.key, line.n, line.failed]
-            writer.writerow([*head, *_numbers(line.cells.get(column.key))])
+            writer.writerow([*head, *_interval_numbers(line.cells.get(column.key))])
     for difference in report.differences:
         for key, value in difference.cells.items():
             head = [difference.pairing, "difference", difference.row, difference.against, key, "", ""]
-            writer.writerow([*head, *_numbers(value)])
+            writer.writerow([*head, *_interval_numbers(value)])
     for one in report.frechet:
         writer.writerow([one.pairing, "set", one.row, "", "fid", "", "", one.frames, f"{one.distance:.6g}", "", ""])
     return file.getvalue()
 
 
-def _numbers(value: Interval | None) -> list[object]:
+def _interval_numbers(value: Interval | None) -> list[object]:
     return [0, "", "", ""] if value is None else [value.n, *(f"{x:.6g}" for x in (value.mean, value.low, value.high))]
 
 
 def json_line(verdict: Verdict) -> str:
-    """A verdict for the per-clip file; columns without a value are null."""
+    """Line of the per-clip file for a verdict; columns without a value are null."""
     values = dict.fromkeys(column.key for column in COLUMNS) | dict(verdict.values)
     return json.dumps(asdict(verdict) | {"values": values}, allow_nan=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What a table depends on, for its protocol."""
+    """Conditions of an evaluation, for its protocol."""
 
     source: str  # of the clips
     clips: int
@@ -202,13 +202,13 @@ class Setting:
     seconds: float
     size: int  # pixels of the judged crops
     judge: str
-    by_expert: bool  # whether offsets are the expert's, else loudness'
+    by_expert: bool  # whether offsets are by the expert, else by loudness
     files: Mapping[str, str]  # row, "expert" or "perceptual (...)" -> file and sum
-    missing: tuple[str, ...] = ()  # what no network was given for
+    missing: tuple[str, ...] = ()  # measures without a network
 
 
 def protocol(setting: Setting) -> tuple[str, ...]:
-    """How the figures came about, in sentences; printed with every table."""
+    """Sentences on how the figures were measured, printed with every table."""
     counts = ", ".join(f"{key} {n}" for key, n in setting.pairs.items())
     lost = "; ".join(f"{key}: {n} pictures have no fitting sound" for key, n in setting.without.items() if n)
     lines = [
@@ -253,6 +253,6 @@ def _by_pairing(items: Sequence[Entry]) -> dict[str, list[Entry]]:
     return groups
 
 
-def _used(cells: Iterable[Mapping[str, Interval]]) -> list[Column]:
+def _used_columns(cells: Iterable[Mapping[str, Interval]]) -> list[Column]:
     keys = {key for each in cells for key in each}
     return [column for column in COLUMNS if column.key in keys]

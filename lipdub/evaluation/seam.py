@@ -1,14 +1,14 @@
-"""Where a new mouth was let into a face, can its border be seen?
+"""Visibility of the border of a generated mouth.
 
-Grey levels are averaged along lines that run round the mouth: over frames and along a line the skin's own texture
-falls out, and what is left is a profile that shading makes smooth. A seam is a kink in it, at the same distance and in
-the same direction on all sides, as neither a jaw nor a beard nor a hand is:
+Grey levels are averaged along lines around the mouth. Over all frames and along a line the texture of the skin cancels;
+what remains is a smooth profile of shading. A seam is a kink in it, at the same distance and in the same direction on
+all sides, unlike a jaw, a beard or a hand:
 
     p_a(k) = mean of grey over the skin at distance k from a border, in sector a
     kink   = max_k | median_a ( p_a(k + 1) - 2 p_a(k) + p_a(k - 1) ) | / 2
 
-Borders: that of the mouth mask (nose tip and jaw), the outer lips, and rows beside the nose's base. A border that was
-softened over several pixels has no kink; nor can it be seen.
+Borders: the mouth mask's (nose tip and jaw), the outer lips', and rows beside the nose's base. A border that is blended
+over several pixels has no kink, and is not visible either.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from lipdub.evaluation.landmark_track import lips_mask
 from lipdub.faces.crop import mouth_mask
 
 GREY = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
-OUTSIDE, INSIDE = 4 / 96, 8 / 96  # lines on each side of the mask's border that are looked at, in crop sides
-LIPS_FROM, LIPS_TO = 5 / 96, 16 / 96  # lines round the lips; nearer ones belong to the lips themselves
-LOWER = 0.47  # rows of the unit crop from here on can be painted
+OUTSIDE, INSIDE = 4 / 96, 8 / 96  # reach of the lines on each side of the mask's border, in crop sides
+LIPS_FROM, LIPS_TO = 5 / 96, 16 / 96  # reach of the lines round the lips; nearer ones are on the lips
+LOWER = 0.47  # rows of the unit crop from here down can be generated
 JAW = 0.66  # down to here the mask's border runs through skin
 BASE = 0.62  # down to here a mask may be cut off in a straight line
 BESIDE = (0.2, 0.4)  # columns of the left cheek, beside the nose; the right one is its mirror image
 MOUTH = (0.5, 0.69)  # its middle in the unit crop
 SECTORS = 8  # of the full turn round it
-FEWEST = 40  # pixels of a line in all frames together; fewer are not an average
+FEWEST = 40  # pixels of a line, over all frames, that are needed for an average
 
 
 class SeamMeter:
-    """Takes frames of one face and sums their profiles.
+    """Measures the kink of one face from its frames.
 
     Args:
         size: S, side of the crops in pixels.
@@ -50,7 +50,7 @@ class SeamMeter:
         self._sums = np.zeros((3, 2, SECTORS * size))
 
     def add(self, face: NDArray[np.uint8], landmarks: NDArray[np.floating]) -> None:
-        """One frame: crop (S, S, 3), landmarks (68, 2) in its pixels."""
+        """Add a frame: crop (S, S, 3), landmarks (68, 2) in its pixels."""
         grey = face.astype(np.float32) @ GREY
         mask = mouth_mask(landmarks, self._size).astype(np.uint8)
         depth = np.where(mask > 0, _distance(mask) - 0.5, 0.5 - _distance(1 - mask)) + OUTSIDE * self._size
@@ -66,8 +66,8 @@ class SeamMeter:
 
     def kink(self) -> float:
         """The largest kink, in grey levels; NaN without frames."""
-        found = [kink for sums in self._sums for kink in _kinks(sums.reshape(2, SECTORS, self._size))]
-        return max(found, default=float("nan"))
+        kinks = [kink for sums in self._sums for kink in _kinks(sums.reshape(2, SECTORS, self._size))]
+        return max(kinks, default=float("nan"))
 
 
 def _kinks(sums: NDArray[np.float64]) -> list[float]:
@@ -76,11 +76,11 @@ def _kinks(sums: NDArray[np.float64]) -> list[float]:
     profile = np.where(count >= FEWEST, total / np.maximum(count, 1), np.nan)
     bends = (profile[:, :-2] - 2 * profile[:, 1:-1] + profile[:, 2:]) / 2
     seen = np.isfinite(bends).sum(0)
-    full = seen >= max(2, seen.max() / 2)  # distances that half of the sectors have through which the border runs
+    full = seen >= max(2, seen.max() / 2)  # distances present in half of the sectors that the border crosses
     kinks: list[float] = np.abs(np.nanmedian(bends[:, full], 0)).tolist() if full.any() else []
     return kinks
 
 
 def _distance(mask: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Distance of every pixel of the mask to the nearest one outside of it."""
+    """Distance of each mask pixel from the nearest pixel outside."""
     return np.asarray(cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)

@@ -1,6 +1,6 @@
-"""The table: what its columns are, and means that say how sure they are.
+"""The table of an evaluation: its columns, and means with confidence intervals.
 
-A verdict is what one row of the table got for one pair of picture and sound: values, or the reason of its failure. A
+A verdict is the result of one row of the table for one pair of picture and sound: values, or the reason of a failure. A
 table holds, per pairing and row, the mean of each column with its bootstrap interval over the clips, the number of
 verdicts and of failures among them, and paired differences between rows.
 """
@@ -20,14 +20,14 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Column:
-    """One measure: its key in the per-clip file, its head, which way is better, decimals."""
+    """One measure: its key in the per-clip file, heading, better direction and decimals."""
 
     key: str
     title: str
     better: str  # "up", "down", or "" where nearer to the real row is better
     digits: int
-    sync: bool = False  # whether it says how well lips and sound fit: no video should be better there than a real one
-    landmarks: bool = False  # whether it is read off the judge's landmarks
+    sync: bool = False  # whether it measures lip-sync, where no video should be better than a real one
+    landmarks: bool = False  # whether it depends on the judge's landmarks
 
     def beats(self, mine: float, theirs: float) -> bool:
         """Whether one mean is better than another."""
@@ -83,7 +83,7 @@ class Verdict:
 
     @property
     def pair(self) -> str:
-        """What verdicts of different rows share."""
+        """Name of the pair, the same in all rows."""
         return f"{self.picture} <- {self.sound}"
 
 
@@ -98,7 +98,7 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether 0 lies outside: for a difference, that it is more than chance."""
+        """Whether 0 is outside: the difference is significant."""
         return self.low > 0 or self.high < 0
 
 
@@ -123,10 +123,10 @@ def interval(values: Sequence[float], *, seed: int = SEED) -> Interval:
 
 
 def paired_difference(ours: Mapping[str, float], theirs: Mapping[str, float], *, seed: int = SEED) -> Interval | None:
-    """`interval` of ours - theirs over the clips that both have a value for; None if there is no such clip.
+    """`interval` of ours - theirs over the clips with a value in both; None without such a clip.
 
-    What one clip adds to both rows (a hard face, a noisy sound) falls out of the difference, so that it is known more
-    exactly than either mean.
+    The influence of a clip on both rows (a difficult face, a noisy sound) cancels, so that the difference is more
+    precise than either mean.
 
     Args:
         ours: clip or pair of clips -> value.
@@ -184,7 +184,7 @@ def tabulate(verdicts: Sequence[Verdict]) -> list[Line]:
 
 def compare(verdicts: Sequence[Verdict], row: str, against: str) -> list[Difference]:
     """Paired differences of two rows in every pairing that has both, column by column."""
-    found = []
+    differences = []
     for pairing in dict.fromkeys(verdict.pairing for verdict in verdicts):
         mine, theirs = ([v for v in verdicts if (v.pairing, v.row) == (pairing, name)] for name in (row, against))
         cells = {}
@@ -194,28 +194,28 @@ def compare(verdicts: Sequence[Verdict], row: str, against: str) -> list[Differe
             if difference is not None:
                 cells[column.key] = difference
         if cells:
-            found.append(Difference(pairing=pairing, row=row, against=against, cells=cells))
-    return found
+            differences.append(Difference(pairing=pairing, row=row, against=against, cells=cells))
+    return differences
 
 
-def order(lines: Sequence[Line], real: str, foreign: str, given: Sequence[str]) -> list[str]:
-    """Where the order that a measure of lip-sync has to have does not hold, one sentence for each.
+def order(lines: Sequence[Line], real: str, foreign: str, undubbed: Sequence[str]) -> list[str]:
+    """Violations of the expected order in columns of lip-sync, one sentence for each.
 
-    In every column that is `sync`, real videos have to be the best row, and a real video with another sound has to be
-    worse than every dub. A dub that is better than real has found what the measure likes, not what people do.
+    In every `sync` column real videos must be the best row, and real videos with another sound must be worse than every
+    dub. A dub that scores better than real exploits the measure.
 
     Args:
         lines: of all pairings.
         real: name of the row of real videos.
         foreign: of the row of real videos with another sound.
-        given: rows that nobody dubbed.
+        undubbed: rows of videos that are not dubs.
     """
     broken = []
     for pairing in dict.fromkeys(line.pairing for line in lines):
         rows = {line.row: line.cells for line in lines if line.pairing == pairing}
         for column in (column for column in COLUMNS if column.sync):
             means = {row: cells[column.key].mean for row, cells in rows.items() if column.key in cells}
-            dubs = {row: mean for row, mean in means.items() if row not in given}
+            dubs = {row: mean for row, mean in means.items() if row not in undubbed}
             over = [row for row, mean in dubs.items() if real in means and column.beats(mean, means[real])]
             under = [row for row, mean in dubs.items() if foreign in means and column.beats(means[foreign], mean)]
             broken += [f"{pairing}, {column.title}: {row} is better than real" for row in over]

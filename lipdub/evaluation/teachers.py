@@ -1,4 +1,4 @@
-"""Public networks that we learn from and measure with, never ship: YuNet boxes, MediaPipe's face mesh, SFace.
+"""Public networks for labelling and evaluation, which are not shipped: YuNet, MediaPipe's face mesh, SFace.
 
 The only home of ai_edge_litert (extra `teachers`). The files are listed in weights.toml's comments and in
 MODEL_CARD.md; both licences (MIT, Apache-2.0) allow this use. Nothing that `lipdub sync` runs imports this module.
@@ -52,10 +52,10 @@ class YuNet:
         if scale < 1.0:
             bgr = cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         self._net.setInputSize((bgr.shape[1], bgr.shape[0]))
-        found = self._net.detect(bgr)[1]
-        if found is None:
+        faces = self._net.detect(bgr)[1]
+        if faces is None:
             return np.zeros((0, 15), np.float32)
-        rows = np.array(found, np.float32)
+        rows = np.array(faces, np.float32)
         rows[:, :14] /= np.float32(scale)
         return rows
 
@@ -122,12 +122,12 @@ class FaceMesh:
         return self.follow(frame, points) if presence > 0.3 else (points, presence)
 
     def follow(self, frame: Frame, points: Points) -> tuple[Points, float]:
-        """The same from the mesh of this or of the previous frame."""
+        """Mesh and presence from the mesh of this or of the previous frame."""
         return self._run(frame, self._region(points[EYE_CORNERS[0]], points[EYE_CORNERS[1]], points))
 
 
 class FaceRecognizer:
-    """Who somebody is: SFace (arXiv 2205.12010), run and aligned by OpenCV.
+    """Identity embedding: SFace (arXiv 2205.12010), run and aligned by OpenCV.
 
     Args:
         path: face_recognition_sface_2021dec.onnx.
@@ -143,7 +143,7 @@ class FaceRecognizer:
             raise WeightsError(f"{path} is not a face recognition network", "lipdub weights pull sface") from error
 
     def embed(self, face: Frame, landmarks: NDArray[np.floating]) -> NDArray[np.float32]:
-        """(E,) of length 1; two people have a cosine below 0.36 or so.
+        """Unit embedding (E,); the cosine of two people is below about 0.36.
 
         Args:
             face: (H, W, 3) with room around the head.

@@ -12,8 +12,8 @@ LOW, HIGH = 0.1, 0.9  # of the blurred mask: nothing is pasted below, nothing of
 MAX_GAIN = 1.25  # and its inverse: largest change of contrast that the colour match may make
 MAX_SHIFT = 32.0  # levels of 255, the largest change of a channel's mean
 MAX_TILT = 16.0  # levels of 255 across the crop, the largest change of a slope in light
-NOISE = 4.0  # variance of a channel over the ring, levels squared, below which its contrast says nothing
-RING_MIN = 32.0  # weight of the ring, in pixels, below which there is nothing to compare
+NOISE = 4.0  # variance of a channel over the ring, levels squared, below which its contrast is noise
+RING_MIN = 32.0  # weight of the ring, in pixels, below which colours are not matched
 RIDGE = 0.003  # variance of position, crop sides squared, that damps the plane where the ring is short
 OUTLIER = 16.0  # levels of 255: a pixel this far from the usual difference counts half (a hand, the moved jaw line)
 
@@ -57,15 +57,15 @@ def extent(alpha: NDArray[np.floating]) -> tuple[slice, slice]:
 def match_colour(
     generated: NDArray[np.float32], original: NDArray[np.float32], alpha: NDArray[np.float32], side: int | None = None
 ) -> NDArray[np.float32]:
-    """The generated face in the light of the picture that it goes into.
+    """Generated face with the colours of the picture around it.
 
-    Compared is the ring where both show the same skin, the soft edge of alpha: w = 4 alpha (1 - alpha), less where
-    the pictures differ in an unusual way. Each channel gets the gain and offset that make the ring's mean and
-    deviation equal, then the slope b x + c y that is left of the difference (light from one side):
+    The two are compared on the ring where both show the same skin, the soft edge of alpha: w = 4 alpha (1 - alpha),
+    reduced at pixels whose difference is an outlier. Each channel gets the gain and offset that make mean and deviation
+    on the ring equal, then the slope b x + c y of the remaining difference (light from one side):
 
         g' = s_o / s_g (g - m_g) + m_o + b x + c y
 
-    An affine difference of colours is removed (within the limits above); equal pictures come back unchanged.
+    An affine difference of colours is removed (within the limits above); equal pictures are returned unchanged.
 
     Args:
         generated: (H, W, 3) in [0, 255], a face crop or a part of it.
@@ -109,7 +109,7 @@ def _plane(
     shape: tuple[int, ...],
     side: int | None,
 ) -> NDArray[np.float32]:
-    """(H, W, 3): the tilted plane, 0 at the ring's middle, nearest to `rest` (P, 3) at the ring's pixels."""
+    """Least-squares plane (H, W, 3) through `rest` (P, 3) at the ring's pixels, 0 at the ring's centre."""
     side = side or shape[1]
     at = np.stack([columns, rows], 1).astype(np.float32) / side
     middle = weight @ at

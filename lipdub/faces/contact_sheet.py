@@ -18,7 +18,7 @@ _WIDE_ROWS = 1.6  # columns over rows, about the shape of a screen
 
 
 def contact_sheet(pictures: Sequence[Frame], captions: Sequence[Sequence[str]]) -> Frame:
-    """All pictures on one page.
+    """Page of all pictures with their captions.
 
     Args:
         pictures: (S, S, 3) each, S the same for all; at least one.

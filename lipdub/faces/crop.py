@@ -1,7 +1,7 @@
-"""Face crops: alignment from landmarks, mouth mask, mouth shape.
+"""Face crops: alignment from landmarks, and masks of the mouth in a crop.
 
-The crop that training sees and the crop that `lipdub sync` makes come from this module. Its place follows brows,
-eyes and nose alone: a crop that moved with lips or jaw would tell the generator what the mouth does (thesis 3.6).
+Training and `lipdub sync` both crop with this module. The crop's position follows brows, eyes and nose only: if it
+moved with lips or jaw, it would reveal the shape of the hidden mouth to the generator (thesis 3.6).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from lipdub.faces.track import smooth
 
 EYE_DISTANCE = 0.47  # between the outer eye corners of the template, in crop sides
 EYE_LINE = 0.29  # y of the template's eyes, the mean of their twelve points
-HIDDEN_FROM = 0.5  # y from which on the generator's input is hidden, whatever the landmarks say [3.6]
+HIDDEN_FROM = 0.5  # y below which the generator's input is always hidden [3.6]
 
-# Our own mean of the landmarks of the training footage: 39,113 frames labelled by the landmark teacher, each corpus
-# aligned and averaged by itself, then all corpora with equal weight; mirrored and averaged; scaled to EYE_DISTANCE
-# and EYE_LINE. Nose base at .55, mouth at .69, chin at .94; of all frames 99 % have the chin inside the crop.
+# Mean landmarks of the training footage: 39,113 frames labelled by the landmark teacher. Each corpus was aligned and
+# averaged by itself, then all with equal weight; averaged with its mirror image; scaled to EYE_DISTANCE and EYE_LINE.
+# Nose base at .55, mouth at .69, chin at .94; in 99 % of the frames the chin is inside the crop.
 # fmt: off
 TEMPLATE: NDArray[np.float64] = np.array([
     (0.1246, 0.2211), (0.1191, 0.3905), (0.1245, 0.4768), (0.1617, 0.6679), (0.1954, 0.7465),
@@ -41,7 +41,7 @@ TEMPLATE: NDArray[np.float64] = np.array([
 # fmt: on
 
 FIT = slice(17, 48)  # brows, nose, eyes
-# Eye corners and nose are the steadiest points; lids blink, brows act, the nose's wings move a little with speech.
+# Eye corners and the nose's bridge are the most rigid points: lids blink, brows move, nostrils move a little in speech.
 FIT_WEIGHTS = np.full(31, 0.5)
 FIT_WEIGHTS[[10, 11, 12, 13, 19, 22, 25, 28]] = 1.0  # bridge and tip of the nose 27-30; eye corners 36, 39, 42, 45
 FIT_WEIGHTS[[0, 9]] = 0.25  # outer ends of the brows, which hair hides
@@ -51,42 +51,19 @@ NOSE_TIP = 30
 CHIN = slice(3, 14)  # lower jaw
 INNER_LIPS = slice(60, 68)
 LIPS_DILATION = 5 / 96  # kernel side over crop side of `parted_lips`
-MOST_OPEN_REST = 0.045  # inner opening in eye distances; three quarters of the training clips rest more closed
-# change of each number of the code with the inner opening's: slopes over the training footage, rounded
-WITH_OPENING: NDArray[np.float32] = np.array([1, 1, 1, 1.15, 0, 0, 0.9, 0], np.float32)
-JUMP_SIDES, JUMP_SCALE = 0.25, 0.2  # move and log of scale from one frame to the next that no head makes
-REST_SHARE = 0.2  # the calmest share of a clip's frames stands for the mouth at rest
+JUMP_SIDES, JUMP_SCALE = 0.25, 0.2  # motion in crop sides and change of log scale between frames that mean a cut
 MASK_DILATION = 11 / 96  # kernel side over crop side: 11 pixels at S = 96 [3.5]
-
-SHAPE_NAMES = (
-    "inner opening, centre",
-    "inner opening, left in the picture",
-    "inner opening, right in the picture",
-    "outer height",
-    "outer width",
-    "inner width",
-    "chin to nose base",
-    "upper lip to nose base",
-)
-OPENINGS = slice(0, 3)  # the inner openings among them
-_SHAPE_PAIRS = np.array([(62, 66), (61, 67), (63, 65), (51, 57), (48, 54), (60, 64), (8, 33), (51, 33)])
-# Root mean square of each number over the training footage, measured from the clip's mouth at rest (the mean of the
-# calmest fifth of its frames); what the code is divided by where a network predicts it.
-# Opening to ask for where lips must touch, in eye distances. Landmarks see 0.008 there, but of a mouth that is asked to
-# close the generator leaves some of the gap: asked for 0.008 the calmest tenth of a dub has 0.052, for -0.05 0.026.
-CLOSED_OPENING = -0.03
-SHAPE_SCALE: NDArray[np.float32] = np.array([0.068, 0.065, 0.066, 0.069, 0.038, 0.038, 0.050, 0.014], np.float32)
 
 
 def crop_matrix(landmarks: NDArray[np.floating], size: int, *, margin: float = 1.0) -> NDArray[np.float64]:
-    """Similarity that brings a face to the template's place, from brows, eyes and nose only.
+    """Similarity transform that aligns a face with the template, from brows, eyes and nose only.
 
         min over s, R, t of  sum_i w_i || s R x_i + t - TEMPLATE_i ||^2,  i = 17 .. 47     (Umeyama 1991)
 
     Args:
         landmarks: (68, 2) display pixels.
         size: crop side S in pixels.
-        margin: side of what is shown over the side of the unit crop; 1.25 shows an eighth more on every side.
+        margin: crop side over unit crop side; 1.25 shows an eighth of the face more on every side.
 
     Returns:
         (2, 3) display pixel -> crop pixel. It does not depend on points of the mouth (48-67) or jaw (0-16).
@@ -110,8 +87,8 @@ def crop_matrices(
 ) -> NDArray[np.float64]:
     """`crop_matrix` for every frame of one track, smoothed without delay.
 
-    Log scale, angle and the display position of the crop's centre are smoothed over `config.smooth_s`; the centre
-    rather than the matrix' last column, which would couple the three.
+    Log scale, angle and the crop centre's display position are smoothed over `config.smooth_s`. (Smoothing the matrix's
+    last column instead of the centre would couple the three.)
 
     Args:
         landmarks: (T, 68, 2) display pixels, of one shot.
@@ -138,7 +115,7 @@ def crop_matrices(
 
 
 def _jumps(path: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(T - 1,) whether a face is elsewhere a frame later: a cut between two framings of one shot.
+    """Between which frames the face jumps, (T - 1,): a cut between two framings of one shot.
 
     Args:
         path: (T, 4) log scale (crop sides a pixel), angle, and centre x, y in pixels, as `crop_matrices` has them.
@@ -150,30 +127,37 @@ def _jumps(path: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def crop_detail(matrix: NDArray[np.floating], max_detail: int) -> int:
-    """How many times finer the picture is than the crop, as a whole number from 1 to `max_detail`."""
+    """Resolution of the picture over that of the crop, rounded to an integer from 1 to `max_detail`."""
     return int(np.clip(round(1 / scale(matrix)), 1, max_detail))
 
 
 def to_unit_crop(landmarks: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Landmarks (N, 68, 2) of any pixels as each face has them in its own unit crop: scale, roll and place are gone."""
+    """Landmarks (N, 68, 2) of any pixels in the unit crop of each face, without scale, roll and position."""
     turn, shift = _fit(landmarks)
     points = np.asarray(landmarks, np.float64)
     moved = turn[..., None] * (points[..., 0] + 1j * points[..., 1]) + shift[..., None]
     return np.stack([moved.real, moved.imag], -1).astype(np.float32)
 
 
+def unit_crop_scale(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Unit crop sides per pixel (N,), of landmarks (N, 68, 2)."""
+    turn, _ = _fit(landmarks)
+    scale: NDArray[np.float64] = np.abs(turn)
+    return scale
+
+
 def mouth_mask(
     landmarks: NDArray[np.floating], size: int, *, margin: float = 1.0, others: NDArray[np.floating] | None = None
 ) -> NDArray[np.float32]:
-    """Where the mouth can be: hull of lower jaw (3-13) and nose tip, dilated by a square of 11 pixels at S = 96.
+    """Mouth mask: hull of lower jaw (3-13) and nose tip, dilated by a square of 11 pixels at S = 96.
 
-    Thesis 3.5, so that the mask covers the chin at all times.
+    As in thesis 3.5, it always covers the chin.
 
     Args:
         landmarks: (68, 2) crop pixels.
         size: crop side S.
         margin: side of the crop over the unit crop's.
-        others: (68, 2) of the same face with another mouth: the hull then holds both jaws.
+        others: (68, 2) of the same face with another mouth; the hull then covers both jaws.
 
     Returns:
         (S, S), 1 in the mouth region, 0 elsewhere.
@@ -189,72 +173,8 @@ def mouth_mask(
     return _hull(points, size, MASK_DILATION / margin)
 
 
-def mouth_shape(landmarks: NDArray[np.floating]) -> NDArray[np.float32]:
-    """The mouth-shape code: eight distances in the order of SHAPE_NAMES, in units of the outer eye distance.
-
-    The eye distance is that of the template fitted to brows, eyes and nose, not the one between the two corners
-    themselves, which a turned head shortens: over the training footage's turned heads the (rigid) nose varies in
-    length by 2 % against the first and by 12 % against the second.
-
-    Args:
-        landmarks: (N, 68, 2) in any pixels, crop or frame.
-
-    Returns:
-        (N, 8). Left and right (1, 2) trade places in a mirrored face.
-
-    Raises:
-        ValueError: another shape, values that are not finite, or a face with all points in one place.
-    """
-    if np.ndim(landmarks) != 3 or np.shape(landmarks)[1:] != (68, 2):
-        raise ValueError(f"landmarks must be (N, 68, 2), got {np.shape(landmarks)}")
-    turn, _ = _fit(landmarks)
-    ends = np.asarray(landmarks, np.float64)[:, _SHAPE_PAIRS]  # (N, 8, 2, 2)
-    lengths = np.linalg.norm(ends[:, :, 0] - ends[:, :, 1], axis=2)
-    code: NDArray[np.float32] = (lengths * np.abs(turn)[:, None] / EYE_DISTANCE).astype(np.float32)
-    return code
-
-
-def rest_shape(shapes: NDArray[np.floating]) -> NDArray[np.float32]:
-    """The mouth at rest (8,): mean of the calmest fifth of `mouth_shape` codes (N, 8), by the inner opening."""
-    calm = np.argsort(shapes[:, 0])[: max(1, round(REST_SHARE * len(shapes)))]
-    rest: NDArray[np.float32] = shapes[calm].mean(0).astype(np.float32)
-    return rest
-
-
-def closed_rest(rest: NDArray[np.floating]) -> NDArray[np.float32]:
-    """A mouth at rest that is closed, even if the person never closed it: opening down to MOST_OPEN_REST.
-
-    The lips' outer height and the chin follow as they do in speech.
-
-    Args:
-        rest: (8,) of `rest_shape`.
-    """
-    excess = max(0.0, float(rest[OPENINGS].mean()) - MOST_OPEN_REST)
-    closed: NDArray[np.float32] = (rest - excess * WITH_OPENING).astype(np.float32)
-    return closed
-
-
-def relative_shape(shapes: NDArray[np.floating], rest: NDArray[np.floating]) -> NDArray[np.float32]:
-    """`mouth_shape` codes (N, 8) measured from a mouth at rest (8,), in units of SHAPE_SCALE, as networks see them."""
-    code: NDArray[np.float32] = ((shapes - rest) / SHAPE_SCALE).astype(np.float32)
-    return code
-
-
-def closed_openings(rest: NDArray[np.floating]) -> NDArray[np.float32]:
-    """(3,) openings of lips that touch, measured from a mouth at rest (8,), in units of SHAPE_SCALE; at most 0."""
-    away = (CLOSED_OPENING - rest[OPENINGS]) / SHAPE_SCALE[OPENINGS]
-    closed: NDArray[np.float32] = np.minimum(away, 0).astype(np.float32)
-    return closed
-
-
-def shape_code(landmarks: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Mouth shapes (T, 8) of one clip relative to its own mouth at rest, in units of SHAPE_SCALE."""
-    shapes = mouth_shape(landmarks)
-    return relative_shape(shapes, rest_shape(shapes))
-
-
 def parted_lips(landmarks: NDArray[np.floating], size: int, *, margin: float = 1.0) -> NDArray[np.float32]:
-    """Where a face shows the inside of its mouth: hull of the inner lips (60-67), a little dilated.
+    """Mask of the mouth's interior: hull of the inner lips (60-67), slightly dilated.
 
     Args:
         landmarks: (68, 2) crop pixels.
@@ -272,7 +192,7 @@ def _hull(points: NDArray[np.floating], size: int, dilation: float) -> NDArray[n
     corners = np.rint(np.clip(points, -2 * size, 3 * size)).astype(np.int32)
     mask = np.zeros((size, size), np.uint8)
     cv2.fillConvexPoly(mask, cv2.convexHull(corners), 1)
-    side = 2 * round((dilation * size - 1) / 2) + 1  # odd, so that the mask grows alike on all sides
+    side = 2 * round((dilation * size - 1) / 2) + 1  # odd: the mask grows equally on all sides
     return cv2.dilate(mask, np.ones((side, side), np.uint8)).astype(np.float32)
 
 
@@ -294,7 +214,7 @@ def _fit(landmarks: NDArray[np.floating]) -> tuple[NDArray[np.complex128], NDArr
 def _matrices(
     turn: NDArray[np.complex128], shift: NDArray[np.complex128], size: int, margin: float
 ) -> NDArray[np.float64]:
-    """(..., 2, 3) for z -> turn * z + shift, seen with a margin by `size` pixels."""
+    """Matrices (..., 2, 3) of z -> turn * z + shift for crops of `size` pixels with a margin."""
     factor = size / margin
     turn, shift = turn * factor, (shift - complex(0.5, 0.5)) * factor + complex(0.5, 0.5) * size
     rows = [np.stack([turn.real, -turn.imag, shift.real], -1), np.stack([turn.imag, turn.real, shift.imag], -1)]

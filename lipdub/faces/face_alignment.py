@@ -1,7 +1,7 @@
 """The face-alignment library as a face backend: public detectors and the FAN landmark network (its only home).
 
-The library fetches its weights while it is constructed. Here it never gets so far: the files of weights.toml are
-verified first, detectors are given theirs by path, and the landmark network finds its own where it looks.
+The library downloads its weights while it is constructed. To prevent that, the files of weights.toml are verified
+first; detectors get theirs by path, and the landmark network finds its own in torch.hub's folder.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lipdub.faces.backend import Boxes, Detections, Frame, Landmarks
 from lipdub.weights import entry_of, locate
 
 LANDMARK_WEIGHTS = "2dfan4"
-REGION = 640  # side in pixels of what the landmark network's cropper is given
+REGION = 640  # side in pixels of the picture that the library crops a face from
 REGION_OVER_BOX = 2.5  # side of that region over the larger side of the box; FAN looks at about 2 sides
 
 
@@ -57,7 +57,7 @@ DETECTORS = {
 class FaceAlignmentBackend:
     """`FaceBackend` on face-alignment: 2-D landmarks, without compilation and without the mirrored second run.
 
-    The files are looked for at once, the library is imported and the networks are built when first needed.
+    The files are located at once; the library is imported and the networks are built at first use.
 
     Args:
         detector: sfd, blazeface, blazeface-back, yunet, retinaface or scrfd.
@@ -88,14 +88,16 @@ class FaceAlignmentBackend:
         Raises:
             SetupError: the library or what its detector needs cannot be used.
         """
-        found = []
+        detections = []
         for frame in frames:
-            rows = np.array(self._ready().face_detector.detect_from_image(frame.copy()), np.float32).reshape(-1, 5)
+            rows = np.array(self._loaded_library().face_detector.detect_from_image(frame.copy()), np.float32).reshape(
+                -1, 5
+            )
             rows = rows[np.isfinite(rows).all(1)]
             rows = rows[np.argsort(-rows[:, 4], kind="stable")]
             limit = np.tile(np.array(frame.shape[1::-1], np.float32), 2)
-            found.append(Detections(np.clip(rows[:, :4], 0, limit), np.clip(rows[:, 4], 0, 1)))
-        return found
+            detections.append(Detections(np.clip(rows[:, :4], 0, limit), np.clip(rows[:, 4], 0, 1)))
+        return detections
 
     def landmarks(self, frames: Sequence[Frame], boxes: Boxes) -> tuple[Landmarks, NDArray[np.float32]]:
         """Landmarks (N, 68, 2) of `boxes[i]` in `frames[i]`, and confidences (N,): mean height of FAN's heat maps.
@@ -106,17 +108,17 @@ class FaceAlignmentBackend:
         points = np.zeros((len(boxes), 68, 2), np.float32)
         confidence = np.zeros(len(boxes), np.float32)
         for row, (frame, box) in enumerate(zip(frames, boxes, strict=True)):
-            # The library rounds to whole pixels of what it is given: show it the face large.
-            region, offset, scale = _enlarged(frame, box)
+            # The library rounds to whole pixels, so the face is enlarged first.
+            region, offset, scale = _enlarged_region(frame, box)
             around = ((box - np.tile(offset, 2)) * scale).tolist()  # torch takes no float32 scalars of NumPy
-            found, scores, _ = self._ready().get_landmarks_from_image(
+            faces, scores, _ = self._loaded_library().get_landmarks_from_image(
                 region, detected_faces=[around], return_landmark_score=True
             )
-            points[row] = np.asarray(found[0])[:, :2] / scale + offset
+            points[row] = np.asarray(faces[0])[:, :2] / scale + offset
             confidence[row] = np.clip(np.asarray(scores[0]).mean(), 0, 1)
         return points, confidence
 
-    def _ready(self) -> Any:
+    def _loaded_library(self) -> Any:
         """The library's FaceAlignment, built at the first call."""
         if self._library is None:
             self._library = self._build()
@@ -127,15 +129,15 @@ class FaceAlignmentBackend:
             import face_alignment
         except ImportError as error:
             raise SetupError(f"face-alignment cannot be imported: {error}", "pip install face-alignment") from error
-        wanted = Path(urlsplit(face_alignment.api.models_urls["2DFAN-4"]).path).name
-        if wanted != entry_of(LANDMARK_WEIGHTS).filename:
+        filename = Path(urlsplit(face_alignment.api.models_urls["2DFAN-4"]).path).name
+        if filename != entry_of(LANDMARK_WEIGHTS).filename:
             raise SetupError(
-                f"this face-alignment reads {wanted}, weights.toml has {entry_of(LANDMARK_WEIGHTS).filename}",
+                f"this face-alignment reads {filename}, weights.toml has {entry_of(LANDMARK_WEIGHTS).filename}",
                 "install face-alignment 1.5",
             )
         benchmark = torch.backends.cudnn.benchmark
         try:
-            with _hub_with(self._landmark_file, wanted), warnings.catch_warnings():
+            with _hub_with(self._landmark_file, filename), warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # yunet, scrfd: "runs on the CPU"
                 return face_alignment.FaceAlignment(
                     face_alignment.LandmarksType.TWO_D,
@@ -154,7 +156,7 @@ class FaceAlignmentBackend:
 
 @contextmanager
 def _hub_with(file: Path, name: str) -> Iterator[None]:
-    """torch.hub's folder is one that holds just this file, under the name that the library looks for."""
+    """Set torch.hub's folder to one that holds only this file, under the name that the library expects."""
     before = torch.hub.get_dir()
     with tempfile.TemporaryDirectory(prefix="lipdub-hub-") as folder:
         checkpoints = Path(folder) / "checkpoints"
@@ -170,7 +172,7 @@ def _hub_with(file: Path, name: str) -> Iterator[None]:
             torch.hub.set_dir(before)
 
 
-def _enlarged(frame: Frame, box: NDArray[np.float32]) -> tuple[Frame, NDArray[np.float32], np.float32]:
+def _enlarged_region(frame: Frame, box: NDArray[np.float32]) -> tuple[Frame, NDArray[np.float32], np.float32]:
     """A square of REGION pixels round the box; display = region / scale + offset."""
     side = REGION_OVER_BOX * max(float((box[2:] - box[:2]).max()), 1.0)
     scale = np.float32(REGION / side)

@@ -1,12 +1,12 @@
-"""Letters in front of a face: captions that are part of the picture, at the height of the mouth.
+"""Letters in front of a face: captions burnt into the picture at the height of the mouth.
 
-A generator knows faces only, and bends or blurs letters. They are found in each crop by itself, kept as they are in the
-frame, and filled from their surroundings in what the generator sees.
+The generator was trained on faces only and distorts letters. They are detected in each crop, kept unchanged in the
+frame, and inpainted in the generator's input.
 
-A letter is bright and thin, with something darker close by, an outline or its own shadow: the luma's white top-hat by
-a disc of STROKE is high, and so is its black top-hat near it. Teeth are like that, too, so that what decides is the
-share of letters in the face's lower half without the lips. Of 1,165 frames of clips/dev and clips/scenes, none of
-which has letters there, none has more than 0.024 (highlights on dark skin); under a caption there are 0.05 and more.
+A letter is bright and thin, with something darker next to it (an outline or a shadow): the luma's white top-hat by a
+disc of STROKE is high, and the black top-hat beside it is, too. Teeth look the same, so the decision uses the share of
+letter pixels in the lower face without the lips. In 1,165 frames of clips/dev and clips/scenes without letters the
+share is at most 0.024 (highlights on dark skin); under a caption it is 0.05 or more.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from lipdub.faces.crop import CHIN, NOSE_TIP
 EYE_CORNERS = (36, 45)  # outer ones, iBUG
 LIPS, NOSE = slice(48, 60), slice(27, 36)  # iBUG
 STROKE = 0.2  # of the distance of the outer eye corners: the thickest stroke of a letter
-BRIGHT, BRIGHTER, DARKER = 170, 60, 50  # luma of a letter; how far it stands out, and what is close to it falls off
-EDGE = 0.05  # eye distances by which the lower face is taken smaller, and the lips larger
+BRIGHT, BRIGHTER, DARKER = 170, 60, 50  # luma of a letter; its white top-hat; the black top-hat beside it; all at least
+EDGE = 0.05  # eye distances by which the lower face is shrunk, and the lips are grown
 MIN_SHARE = 0.035  # of the lower face without the lips
-MAX_COVER = 0.8  # of the same with the outlines: what covers more is noise, or leaves nothing to dub
+MAX_COVER = 0.8  # of the same, with outlines: more is noise, or leaves nothing to dub
 OUTLINE = 0.02  # eye distances round a letter that belong to it
-FILL_RADIUS = 3.0  # pixels around a letter from which its place is filled
+FILL_RADIUS = 3.0  # pixels around a letter from which it is inpainted
 
 
 def find_letters(crop: Frame, landmarks: NDArray[np.floating]) -> NDArray[np.bool_] | None:
-    """Letters in front of the lower face, with their outlines; None where there are none.
+    """Mask of letters in front of the lower face, with their outlines; None without letters.
 
     Args:
         crop: (S, S, 3) RGB.
         landmarks: (68, 2) of the face, crop pixels.
 
     Returns:
-        (S, S), True on letters, in the rows in which the face has some.
+        (S, S), True on letters, in those rows that have letters on the face.
 
     Raises:
         ValueError: another shape.
@@ -55,22 +55,22 @@ def find_letters(crop: Frame, landmarks: NDArray[np.floating]) -> NDArray[np.boo
     lower = np.vstack([landmarks[CHIN], landmarks[NOSE_TIP]])
     face = cv2.erode(_hull(lower, luma.shape), _disc(EDGE * eyes)).astype(bool)
     for shining in (landmarks[LIPS], landmarks[NOSE]):
-        face &= ~_grown(_hull(shining, luma.shape).astype(bool), EDGE * eyes)
-    on_face = bright & face & _grown(dark, 2 * OUTLINE * eyes)
+        face &= ~_dilated(_hull(shining, luma.shape).astype(bool), EDGE * eyes)
+    on_face = bright & face & _dilated(dark, 2 * OUTLINE * eyes)
     if on_face.sum() < MIN_SHARE * max(1, int(face.sum())):
         return None
     rows = np.flatnonzero(on_face.any(1))
     reach = round(STROKE * eyes)
-    letters = bright & _grown(dark, STROKE * eyes / 2)  # thick ones, too
+    letters = bright & _dilated(dark, STROKE * eyes / 2)  # thick ones, too
     letters[: max(0, rows[0] - reach)] = False
     letters[rows[-1] + reach + 1 :] = False
-    outlined = letters | (dark & _grown(letters, STROKE * eyes / 2))
-    found = _grown(outlined, OUTLINE * eyes)
-    return found if found[face].mean() < MAX_COVER else None
+    outlined = letters | (dark & _dilated(letters, STROKE * eyes / 2))
+    covered = _dilated(outlined, OUTLINE * eyes)
+    return covered if covered[face].mean() < MAX_COVER else None
 
 
 def without_letters(crop: Frame, letters: NDArray[np.bool_] | None) -> Frame:
-    """The crop with the places of its letters filled from their surroundings (Telea 2004)."""
+    """The crop with its letters inpainted (Telea 2004)."""
     if letters is None:
         return crop
     return np.asarray(cv2.inpaint(crop, letters.astype(np.uint8), FILL_RADIUS, cv2.INPAINT_TELEA), np.uint8)
@@ -83,7 +83,7 @@ def _hull(points: NDArray[np.floating], shape: tuple[int, ...]) -> NDArray[np.ui
     return area
 
 
-def _grown(area: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
+def _dilated(area: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
     grown: NDArray[np.bool_] = cv2.dilate(area.astype(np.uint8), _disc(2 * radius)).astype(bool)
     return grown
 

@@ -1,8 +1,8 @@
 """Reference crops of a person, selected by KMeans (only home of sklearn).
 
-Thesis 3.5: KMeans on the landmarks of lips and chin finds K groups of mouths; one frame stands for each. Here a few
-frames may, seen from different sides, and each frame that is dubbed takes of each group the one whose head is held most
-like its own: other mouths in the same pose, as MuseTalk 1.5 found best to train with (arXiv:2410.10122).
+Thesis 3.5: KMeans on the landmarks of lips and chin finds K groups of mouths, and one frame represents each. Here
+several frames may represent a group, in different head poses; of each group a dubbed frame uses the one whose pose is
+nearest to its own. MuseTalk 1.5 found references in the same pose best for training (arXiv:2410.10122).
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from lipdub.affine import transform
 from lipdub.config import ReferenceConfig
 from lipdub.errors import ResourceError
 from lipdub.faces.backend import Frame
-from lipdub.faces.crop import CHIN, closed_rest, mouth_shape, rest_shape, to_unit_crop
+from lipdub.faces.crop import CHIN, to_unit_crop
+from lipdub.faces.mouth_shape import OPENINGS, closed_rest, mouth_shape, rest_shape
 
 LIPS = slice(48, 68)
 MOUTH_ROWS, MOUTH_COLUMNS = (0.5, 0.9), (0.25, 0.75)  # of the crop side; holds the mouth with a margin of 1 or 1.25
-# Affine copies that fill free places: about what head motion inside one cluster looks like.
+# Affine copies that fill free places: about the head motion inside one cluster.
 COPY_ANGLE, COPY_SCALE, COPY_SHIFT = 5.0, 0.05, 0.03  # degrees, log scale, crop sides; uniform in +-
 POSE_POINTS = [*range(27, 36), 36, 39, 42, 45]  # nose and eye corners: in the unit crop they move as the head turns
-NEARER = 0.005  # crop sides, root mean square: another view must be nearer in pose by this, or the last one stays
+NEARER = 0.005  # crop sides, root mean square: by how much nearer in pose another view must be to replace the current
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,12 @@ class Selection:
     crops: NDArray[np.uint8]  # (R, S, S, 3) RGB
     landmarks: NDArray[np.float32]  # (R, 68, 2) crop pixels
     shapes: NDArray[np.float32]  # (R, 8) mouth-shape code of each
-    frames: NDArray[np.int64]  # (R,) how many faces were offered before this one; a copy has its original's
+    frames: NDArray[np.int64]  # (R,) number of each face in the order of `push`; a copy has its original's
     group: NDArray[np.int64]  # (R,) ascending
-    rest: NDArray[np.float32]  # (8,) the mouth at rest, over all that were kept; closed if it never was
+    rest: NDArray[np.float32]  # (8,) mouth at rest over the whole pool; see `closed_rest`
 
     def only(self, which: NDArray[np.bool_]) -> Selection:
-        """Some of them, (R,) True; at least one."""
+        """The references at which `which` (R,) is True; at least one."""
         kept = {name: getattr(self, name)[which] for name in ("crops", "landmarks", "shapes", "frames", "group")}
         return Selection(**kept, rest=self.rest)
 
@@ -60,8 +61,8 @@ class _Candidate:
 class ReferencePool:
     """Candidate crops of one identity, collected while a video is read.
 
-    At most `config.pool` crops are kept, spread over all that were offered: every n-th is taken; when the pool is full,
-    the sharper one of each two neighbours stays (the most closed mouth always), and n doubles.
+    At most `config.pool` crops are kept, spread evenly over all faces that were offered: every n-th face is kept. When
+    the pool is full, the less sharp of each two neighbours is dropped (never the most closed mouth), and n doubles.
 
     Args:
         config: sampling, count, neighbourhood, pool, closed_mouth and augment are used.
@@ -77,13 +78,13 @@ class ReferencePool:
         return len(self._kept)
 
     def wants(self) -> bool:
-        """Whether the next face would be kept; if not, it counts as offered, and its crop need not be made."""
-        wanted = self._offered % self._every == 0
-        self._offered += not wanted
-        return wanted
+        """Whether `push` would keep the next face. If False, that face is counted as offered and must not be pushed."""
+        is_due = self._offered % self._every == 0
+        self._offered += not is_due
+        return is_due
 
     def push(self, crop: Frame, landmarks: NDArray[np.floating], sharpness: float | None = None) -> None:
-        """Offer the next face.
+        """Offer the next face to the pool.
 
         Args:
             crop: (S, S, 3) RGB, S the same for all.
@@ -95,7 +96,9 @@ class ReferencePool:
             return
         sharp = _sharpness(crop) if sharpness is None else sharpness
         points = np.array(landmarks, np.float32)
-        self._kept.append(_Candidate(crop.copy(), points, number, sharp, float(_opening(mouth_shape(points[None]))[0])))
+        self._kept.append(
+            _Candidate(crop.copy(), points, number, sharp, float(mouth_shape(points[None])[0, OPENINGS].mean()))
+        )
         if len(self._kept) > max(1, self._config.pool):
             self._thin()
 
@@ -106,14 +109,14 @@ class ReferencePool:
         self._every *= 2
 
     def select(self, seed: int = 0, views: int = 1) -> Selection:
-        """References of K = config.count groups, the one with the most closed mouth first if it is asked for.
+        """References of K = config.count groups; with `config.closed_mouth` the most closed mouth's group is first.
 
         Fewer candidates or clusters than K leave groups free; with `augment` affine copies fill them (Table 4.1,
         "KMeans + Aug"), else there are fewer.
 
         Args:
             seed: of KMeans, of random sampling and of the copies.
-            views: most references of a group, as different in pose as it has them.
+            views: most references of a group, in poses as different as the group has.
 
         Raises:
             ValueError: nothing was pushed, or an unknown `sampling`.
@@ -121,7 +124,7 @@ class ReferencePool:
         if not self._kept:
             raise ValueError("no face to choose references from")
         rng = np.random.default_rng(seed)
-        groups = self._choose(rng, seed, max(1, views))
+        groups = self._choose_groups(rng, seed, max(1, views))
         chosen = [i for group in groups for i in group]
         crops = [self._kept[i].crop for i in chosen]
         points = [self._kept[i].landmarks for i in chosen]
@@ -140,7 +143,7 @@ class ReferencePool:
         rest = closed_rest(rest_shape(mouth_shape(np.stack([face.landmarks for face in self._kept]))))
         return Selection(np.stack(crops), np.stack(points), np.stack(shapes), np.array(frames), np.array(numbers), rest)
 
-    def _choose(self, rng: np.random.Generator, seed: int, views: int) -> list[list[int]]:
+    def _choose_groups(self, rng: np.random.Generator, seed: int, views: int) -> list[list[int]]:
         """Distinct places in the pool: at most K groups of at most `views`."""
         frames = np.array([face.frame for face in self._kept])
         landmarks = np.stack([face.landmarks for face in self._kept])
@@ -160,23 +163,24 @@ class ReferencePool:
             case other:
                 raise ValueError(f"reference.sampling is random, neighbourhood or kmeans, not {other!r}")
         poses = _poses(landmarks)
-        groups = [
-            [max(view, key=lambda i: sharpnesses[i]) for view in _views(np.flatnonzero(labels == label), poses, views)]
-            for label in range(labels.max() + 1)
-        ]
+
+        def best(members: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.int64]:
+            return members[best_of_each(_assign_views(poses[members], views), scores[members])]
+
+        groups = [best(np.flatnonzero(labels == label), sharpnesses) for label in range(labels.max() + 1)]
         if self._config.closed_mouth:
             closed = int(openings.argmin())
-            own = int(labels[closed])  # it stands for its own cluster; one that was not drawn takes the last place
+            own = int(labels[closed])  # it represents its own cluster; if it was not drawn, it replaces the last
             groups.pop(own if own >= 0 else -1)
             members = np.flatnonzero(labels == own) if own >= 0 else np.array([closed])
-            groups.insert(0, [min(view, key=lambda i: openings[i]) for view in _views(members, poses, views)])
-        return [[int(i) for i in group] for group in groups]
+            groups.insert(0, best(members, -openings))
+        return [group.tolist() for group in groups]
 
 
 class ReferenceStore(Mapping[int, Selection]):
-    """The references of every track of a film, in a temporary file without a name: megabytes each are too much to hold.
+    """References of every track of a video, in an unnamed temporary file: each takes megabytes.
 
-    `keep` adds those of a track; looking a track up reads them again.
+    `keep` writes those of a track; a lookup reads them from the file.
     """
 
     def __init__(self) -> None:
@@ -230,18 +234,29 @@ def cluster(landmarks: NDArray[np.floating], count: int, seed: int = 0) -> NDArr
     return np.unique(labels, return_inverse=True)[1].astype(np.int64)
 
 
+def best_of_each(labels: NDArray[np.integer], scores: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Index of the highest score of each label, ascending by label; of equal scores the first.
+
+    Args:
+        labels: (T,) of `cluster`, for example.
+        scores: (T,), such as the sharpness.
+    """
+    best_first = np.argsort(-scores, kind="stable")
+    return best_first[np.unique(labels[best_first], return_index=True)[1]]
+
+
 def nearest_poses(landmarks: NDArray[np.floating], references: Selection) -> NDArray[np.int64]:
-    """Which references each frame is dubbed with: of every group the one whose head is held most like there.
+    """The reference of each group whose head pose is nearest to that of each frame.
 
     Args:
         landmarks: (T, 68, 2) of the frames, in order; any pixels.
         references: R of K groups.
 
     Returns:
-        (T, K) numbers in [0, R), ascending. A view stays until another is nearer by NEARER, so that landmarks that
-        tremble change nothing.
+        (T, K) indices in [0, R), ascending. A reference is replaced only when another is nearer by NEARER, so that
+        jitter of the landmarks changes nothing.
     """
-    away = _apart(_poses(landmarks), _poses(references.landmarks))
+    away = _pose_distances(_poses(landmarks), _poses(references.landmarks))
     chosen = []
     for group in np.unique(references.group):
         members = np.flatnonzero(references.group == group)
@@ -256,26 +271,28 @@ def nearest_poses(landmarks: NDArray[np.floating], references: Selection) -> NDA
 
 
 def _poses(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(N, 26): where nose and eye corners lie in the unit crop."""
+    """Head poses (N, 26): positions of nose and eye corners in the unit crop."""
     return to_unit_crop(landmarks)[:, POSE_POINTS].reshape(len(landmarks), -1).astype(np.float64)
 
 
-def _apart(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+def _pose_distances(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     """(N, M) root mean square distance in crop sides of poses (N, 26) and (M, 26)."""
     apart: NDArray[np.float64] = cdist(a, b) / np.sqrt(len(POSE_POINTS))
     return apart
 
 
-def _views(members: NDArray[np.int64], poses: NDArray[np.float64], count: int) -> list[NDArray[np.int64]]:
-    """A group's faces by pose: around the one nearest to the middle, and around those farthest from the ones before."""
-    own = poses[members]
-    leaders = [int(_apart(own, own.mean(0, keepdims=True))[:, 0].argmin())]
-    away = _apart(own, own[leaders])[:, 0]
-    while len(leaders) < min(count, len(members)) and away.max() > NEARER:
+def _assign_views(poses: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """Which of at most `count` views each pose (N, 26) of a group belongs to, (N,).
+
+    The first view is around the pose nearest to the mean, each further one around the pose farthest from those before.
+    """
+    leaders = [int(_pose_distances(poses, poses.mean(0, keepdims=True))[:, 0].argmin())]
+    away = _pose_distances(poses, poses[leaders])[:, 0]
+    while len(leaders) < min(count, len(poses)) and away.max() > NEARER:
         leaders.append(int(away.argmax()))
-        away = np.minimum(away, _apart(own, own[leaders[-1:]])[:, 0])
-    nearest = _apart(own, own[leaders]).argmin(1)
-    return [members[nearest == leader] for leader in range(len(leaders))]
+        away = np.minimum(away, _pose_distances(poses, poses[leaders[-1:]])[:, 0])
+    nearest: NDArray[np.int64] = _pose_distances(poses, poses[leaders]).argmin(1)
+    return nearest
 
 
 def sharpness(frame: Frame) -> float:
@@ -289,16 +306,10 @@ def sharpness(frame: Frame) -> float:
 _sharpness = sharpness  # `push` has a parameter of that name
 
 
-def _opening(shapes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N,) how far the lips are apart: mean of the three inner distances."""
-    opening: NDArray[np.float32] = shapes[:, :3].mean(1)
-    return opening
-
-
 def _affine_copy(
     crop: NDArray[np.uint8], landmarks: NDArray[np.float32], rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """The face a little turned, scaled and shifted."""
+    """A face slightly rotated, scaled and shifted, with its landmarks."""
     size = crop.shape[0]
     angle, scale = rng.uniform(-COPY_ANGLE, COPY_ANGLE), np.exp(rng.uniform(-COPY_SCALE, COPY_SCALE))
     matrix = np.array(cv2.getRotationMatrix2D(((size - 1) / 2, (size - 1) / 2), angle, scale), np.float64)

@@ -1,14 +1,13 @@
 """Re-identification: the same person in another shot, by texture patterns of the face.
 
-Each pixel of the aligned face is described by which of its eight neighbours are brighter (local binary patterns, Ahonen
-et al. 2006: the 58 codes with at most two changes round the circle, and one for the rest), each of 6 x 6 cells by how
-often it holds each code:
+Each pixel of the aligned face has a code of which of its eight neighbours are brighter (local binary patterns, Ahonen
+et al. 2006: the 58 codes with at most two changes around the circle, and one for the rest). Each of 6 x 6 cells is
+described by its histogram of codes:
 
     likeness(a, b) = sum over cells and codes of sqrt(h_a h_b) / 36        in [0, 1]
 
-That needs no network and nobody's picture but the film's own. It tells people apart under one light and from one side;
-whoever comes back in another light or seen from elsewhere counts as somebody new. Measured: benchmarks/journal,
-"Who is there, and who comes back".
+This needs no network and no pictures beside the video. It distinguishes people in the same light and pose; a person who
+returns in another light or pose counts as a new one. Measured: benchmarks/journal, "Who is there, and who comes back".
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from numpy.typing import NDArray
 
 from lipdub.faces.backend import Frame
 
-SIDE = 96  # pixels of the face that is looked at
-SMALLEST = 24.0  # pixels of a face below which too little is left to know it by
-FLAT = 0.6  # share of pixels without a brighter neighbour above which a picture shows nothing; of faces 0.37 at most
-ALIKE = 0.88  # likeness from which on two faces are one person's: no pair of 58,000 of different people reached it
-OTHER_PERSON = 0.75  # likeness to a moment ago below which it is somebody else; turning fast comes down to it
-MOST = 48  # looks that are kept of one person
-REMEMBERED = 100  # people, the last seen: with 200 kB and some 0.3 ms each, a film of any length costs the same
+SIDE = 96  # pixels of the aligned face
+SMALLEST = 24.0  # pixels of a face below which it cannot be recognized
+FLAT = 0.6  # share of pixels without a brighter neighbour above which a picture shows nothing; faces have at most 0.37
+ALIKE = 0.88  # likeness from which two faces are one person's; no pair of different people (58,000) reached it
+OTHER_PERSON = 0.75  # likeness to the last frames below which the person is another; a fast turn goes down to it
+MOST = 48  # patterns kept of one person
+REMEMBERED = 100  # people last seen: at 200 kB and 0.3 ms each, the cost does not grow with the video's length
 CELLS, SOFT, STEP = 6, 1.0, 1.0  # a side; sigma of the blur and grey levels that a neighbour must differ by: noise
 _ROUND = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))
 
@@ -44,18 +43,18 @@ class _Person:
 
 
 class People:
-    """The last REMEMBERED people that were seen; number them in the order in which they leave the picture."""
+    """The last REMEMBERED people; `number` them in the order in which they leave the picture."""
 
     def __init__(self) -> None:
         self._known: list[_Person] = []
 
     def number(self, number: int, frames: range, patterns: Sequence[Pattern]) -> int:
-        """Whose face that is: the number of somebody known, or `number`, who is then known, too.
+        """Number of the known person whose face this is; else `number`, and the person is known from then on.
 
         Args:
             number: of the face.
-            frames: in which it was seen; nobody is at two places in one frame.
-            patterns: of a few of them.
+            frames: in which it was seen; one person is not at two places in one frame.
+            patterns: of some of these frames.
         """
         best, person = ALIKE, None
         for other in self._known:
@@ -73,12 +72,12 @@ class People:
 
 
 def should_sample(count: int) -> bool:
-    """Whether the count-th sight of a face is one to be kept: the 1st, 4th, 9th, ..., dense while little is known."""
+    """Whether to keep a pattern of the count-th frame of a face: the 1st, 4th, 9th, ..., dense at the beginning."""
     return int(np.sqrt(count)) ** 2 == count
 
 
 def pattern(face: Frame) -> Pattern | None:
-    """What `People` knows a face by, or None where the picture shows too little.
+    """Texture pattern of a face, or None if the picture shows too little.
 
     Args:
         face: (SIDE, SIDE, 3) RGB, aligned as for the generator.
@@ -92,7 +91,7 @@ def pattern(face: Frame) -> Pattern | None:
         codes |= (near > inner + STEP).astype(np.int64) << bit
     if (codes == 0).mean() > FLAT:
         return None
-    kinds, count = _uniform()
+    kinds, count = _uniform_codes()
     cell = np.arange(side - 2) * CELLS // (side - 2)
     where = (cell[:, None] * CELLS + cell) * count + kinds[codes]
     held = np.bincount(where.ravel(), minlength=CELLS * CELLS * count).reshape(-1, count)
@@ -101,15 +100,15 @@ def pattern(face: Frame) -> Pattern | None:
 
 
 def likeness(a: Sequence[Pattern], b: Sequence[Pattern]) -> float:
-    """That of the two most alike patterns of two faces; 0 where one has none."""
+    """Likeness of the two most similar patterns of two faces; 0 if one has none."""
     if not a or not b:
         return 0.0
     return float((np.stack(a).astype(np.float32) @ np.stack(b).astype(np.float32).T).max())
 
 
 @cache
-def _uniform() -> tuple[NDArray[np.int64], int]:
-    """For each of 256 codes its kind, and how many kinds there are."""
+def _uniform_codes() -> tuple[NDArray[np.int64], int]:
+    """Bin of each of 256 codes in the histogram, and the number of bins."""
     bits = np.arange(256)[:, None] >> np.arange(8) & 1
     few = (bits != np.roll(bits, 1, 1)).sum(1) <= 2
     return np.where(few, np.cumsum(few) - 1, few.sum()), int(few.sum()) + 1

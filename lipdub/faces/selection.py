@@ -6,7 +6,7 @@
     turns = [["0:00", "0:05.2"]]   from, to; default: always
     name = "SPEAKER_00"            turns are those of this name in the RTTM file that `rttm = "talk.rttm"` names
 
-A plain RTTM file stands for a speaker of each of its names, whose face is found by its mouth.
+A plain RTTM file gives one speaker per name; the face of each is the one whose mouth matches.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Speaker:
 
 
 def parse_face(text: str) -> Face:
-    """What `--face` takes; a plain number is an id, too.
+    """Face from a value of `--face`; a plain number is an id, too.
 
     Raises:
         InputError: none of these.
@@ -62,8 +62,8 @@ def parse_face(text: str) -> Face:
     return (x, y, parse_time(time)) if at else (x, y)
 
 
-def written(face: Face) -> str:
-    """A face as `--face` takes it."""
+def format_face(face: Face) -> str:
+    """Value of `--face` for a face."""
     if isinstance(face, str):
         return face
     x, y, *time = face
@@ -93,15 +93,15 @@ def read_speakers(path: str | Path) -> tuple[Speaker, ...]:
     """The speakers of a TOML or RTTM file.
 
     Raises:
-        InputError: it cannot be read, or says what this page does not know.
+        InputError: it cannot be read, or has unknown keys or values.
     """
     path = Path(path)
     if path.suffix.lower() == ".rttm":
         return tuple(Speaker(turns=turns) for turns in read_rttm(path).values())
-    tables, named = _tables(path)
+    tables, named = _read_tables(path)
     known = read_rttm(path.parent / named) if named is not None else {}
     try:
-        return tuple(_speaker(table, known, path.parent) for table in tables)
+        return tuple(_parse_speaker(table, known, path.parent) for table in tables)
     except InputError as error:
         raise InputError(f"{path}: {error.what}", error.remedy) from error
 
@@ -113,7 +113,7 @@ def read_rttm(path: Path) -> dict[str, tuple[Turn, ...]]:
         InputError: it cannot be read, or holds no turn.
     """
     turns: dict[str, list[Turn]] = defaultdict(list)
-    for number, line in enumerate(_text(path).splitlines(), 1):
+    for number, line in enumerate(_read_text(path).splitlines(), 1):
         words = line.split()
         if not words or words[0] != "SPEAKER":
             continue
@@ -127,9 +127,9 @@ def read_rttm(path: Path) -> dict[str, tuple[Turn, ...]]:
     return {name: tuple(sorted(each)) for name, each in turns.items()}
 
 
-def _tables(path: Path) -> tuple[list[dict[str, Any]], str | None]:
+def _read_tables(path: Path) -> tuple[list[dict[str, Any]], str | None]:
     try:
-        data = tomllib.loads(_text(path))
+        data = tomllib.loads(_read_text(path))
     except tomllib.TOMLDecodeError as error:
         raise InputError(
             f"cannot read the speakers {path}: {error}", "the file is not TOML; an RTTM file needs the suffix .rttm"
@@ -142,13 +142,13 @@ def _tables(path: Path) -> tuple[list[dict[str, Any]], str | None]:
     return tables, named
 
 
-def _speaker(table: dict[str, Any], known: dict[str, tuple[Turn, ...]], folder: Path) -> Speaker:
+def _parse_speaker(table: dict[str, Any], known: dict[str, tuple[Turn, ...]], folder: Path) -> Speaker:
     if unknown := set(table) - _KEYS:
         raise InputError(f"unknown key {', '.join(sorted(unknown))}", f"there are: {', '.join(sorted(_KEYS))}")
     name, sound = table.get("name"), table.get("sound")
     if name is not None and "turns" not in table and name not in known:
         raise InputError(f"no turns of {name!r}", f"the RTTM file has: {', '.join(known) or 'nobody'}")
-    turns = _turns(table["turns"]) if "turns" in table else known.get(str(name), ())
+    turns = _parse_turns(table["turns"]) if "turns" in table else known.get(str(name), ())
     return Speaker(
         face=parse_face(str(table.get("face", "speaking"))),
         sound=folder / str(sound) if sound is not None else None,
@@ -156,7 +156,7 @@ def _speaker(table: dict[str, Any], known: dict[str, tuple[Turn, ...]], folder: 
     )
 
 
-def _turns(value: Any) -> tuple[Turn, ...]:
+def _parse_turns(value: Any) -> tuple[Turn, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(row, list) and len(row) == 2 for row in value):
         raise InputError(f"turns are [[from, to], ...], not {value!r}", "for example [[0, 5.2], [8, 12]]")
     turns = tuple((parse_time(str(a)), parse_time(str(b))) for a, b in value)
@@ -165,7 +165,7 @@ def _turns(value: Any) -> tuple[Turn, ...]:
     return tuple(sorted(turns))
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

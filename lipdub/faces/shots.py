@@ -15,22 +15,20 @@ BLOCKS = 3  # the picture is compared in 3 x 3 blocks: two shots of one studio s
 BLOCK_SIDE = 16  # pixels of a block after shrinking; noise and compression average out
 BINS = 16  # per channel
 CHROMA_LOW, CHROMA_HIGH = 64.0, 192.0  # nearly all colours of footage lie inside; outliers fall into the end bins
-SAME_LAYOUT = 0.75  # correlation of two grey pictures above which they show one scene in another light
-DOUBT = 0.08  # distance above which faces are asked whether they are still the same; quiet shots stay under .06
+SAME_LAYOUT = 0.75  # correlation of two grey pictures above which they are one scene in another light
+DOUBT = 0.08  # distance above which the faces must be compared to decide; quiet shots stay under .06
 FLAT = 8.0  # standard deviation of grey levels below which a frame shows nothing
-WHITE, BLACK = 225.0, 24.0  # mean grey level of a flat frame that is burnt out, or dark
+WHITE, BLACK = 225.0, 24.0  # mean grey level of a flat frame that is overexposed, or dark
 TINT = 12.0  # mean distance of Cr or Cb from grey above which a flat frame is a colour, not a flash
 HOLD = 12  # longest flash or blackout in frames
-JUMP = (
-    6.0  # grey levels by which most blocks differ behind a jump cut; a talking head stays under 3 from frame to frame
-)
-JUMP_RATIO = 5.0  # by which that exceeds the motion before; motion that begins quickly stays under 4
+JUMP = 6.0  # grey levels by which most blocks differ at a jump cut; a talking head stays under 3 from frame to frame
+JUMP_RATIO = 5.0  # of that difference to the motion before; motion that begins suddenly stays under 4
 CALM, MEMORY = 0.3, 8  # grey levels of noise; frames of motion that are remembered, of which 4 must be there
-LIGHT = 10.0  # change of the mean grey level that is light, not a jump
+LIGHT = 10.0  # change of the mean grey level that is a change of light, not a cut
 
 
 class ShotDetector:
-    """Says at every frame whether a cut lies before it.
+    """Detects cuts, frame by frame.
 
     The distance of two frames is the mean over 3 x 3 blocks and the channels Y, Cr, Cb of
 
@@ -66,7 +64,7 @@ class ShotDetector:
         self.in_doubt = False
 
     def push(self, frame: Frame) -> bool:
-        """Look at the next frame, (H, W, 3) RGB of any size; True if a cut lies between it and the one before."""
+        """Whether there is a cut between the next frame, (H, W, 3) RGB of any size, and the one before."""
         side = BLOCKS * BLOCK_SIDE
         small = cv2.cvtColor(cv2.resize(frame, (side, side), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2YCrCb)
         histograms, grey = _histograms(small), small[..., 0].astype(np.float32)
@@ -89,7 +87,7 @@ class ShotDetector:
         return cut
 
     def _jumps(self, difference: NDArray[np.float32]) -> bool:
-        """Whether a difference of grey pictures is a jump, by what the frames before it were like; it is remembered."""
+        """Whether a difference of grey pictures is a jump compared with the frames before; it is remembered."""
         local = np.abs(difference - np.median(difference)).reshape(BLOCKS, BLOCK_SIDE, BLOCKS, BLOCK_SIDE)
         motion, before = float(np.median(local.mean((1, 3)))), self._motion
         known = len(before) >= MEMORY // 2 and abs(float(difference.mean())) < LIGHT
@@ -114,13 +112,13 @@ def _histograms(small: MatLike) -> NDArray[np.float32]:
 
 
 def _shows_nothing(small: MatLike) -> bool:
-    """Whether a YCrCb picture is burnt out or dark all over; a plain colour is a picture."""
+    """Whether a YCrCb picture is overexposed or dark all over; a plain colour is not."""
     (grey, cr, cb), spread = small.mean((0, 1)), float(small[..., 0].std())
     return spread < FLAT and not BLACK < grey < WHITE and max(abs(cr - 128), abs(cb - 128)) < TINT
 
 
 def _correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Of two grey pictures; 0 where one is flat."""
+    """Pearson's correlation of two grey pictures; 0 if one is flat."""
     a, b = a - a.mean(), b - b.mean()
     size = float(np.sqrt((a * a).mean() * (b * b).mean()))
     return float((a * b).mean()) / size if size > 1.0 else 0.0

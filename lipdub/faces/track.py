@@ -15,7 +15,7 @@ RETURNING = 0.5  # least mean area, over that of a shot's largest face, of a tra
 
 
 class Followed(Protocol):
-    """What the choice among tracks needs to know of one."""
+    """The part of a track that selection needs."""
 
     @property
     def id(self) -> int:
@@ -66,10 +66,9 @@ def choose_tracks(
 ) -> list[AnyTrack]:
     """The tracks to dub.
 
-    "largest": in each shot the one with the largest mean area x length, counted inside the picture; then those that
-    do not share a frame with a chosen one and are at least half its size, which is how a person comes back who had
-    turned away. A point: the same order, but by the number of frames whose box holds the point, at least one.
-    "id:3,7": the tracks of these people.
+    "largest": in each shot the track with the largest mean area (inside the picture) x length; then those that share no
+    frame with a chosen one and are at least half its size: the same person after turning away. A point: likewise, but
+    ordered by the number of frames whose box contains the point, at least one. "id:3,7": the tracks of these people.
 
     Args:
         tracks: of one video.
@@ -92,33 +91,33 @@ def choose_tracks(
         boxes = track.boxes
         inside = np.clip(boxes, 0, np.tile(np.array(frame_size, np.float32), 2))
         area = float(_areas(inside).mean())
-        score = area * len(boxes) if which == "largest" else float(_holds(boxes, which).sum())
+        score = area * len(boxes) if which == "largest" else float(_contains(boxes, which).sum())
         shots[track.shot].append((score, area, range(track.first, track.first + len(boxes)), track))
     chosen: list[AnyTrack] = []
     for candidates in shots.values():
         taken: list[range] = []
-        least = 0.0
+        min_area = 0.0
         for score, area, frames, track in sorted(candidates, key=lambda item: -item[0]):
             free = all(frames.stop <= other.start or other.stop <= frames.start for other in taken)
-            if score > 0 and free and area >= least:
+            if score > 0 and free and area >= min_area:
                 chosen.append(track)
                 taken.append(frames)
-                least = least or RETURNING * area
+                min_area = min_area or RETURNING * area
     return sorted(chosen, key=lambda track: track.first)
 
 
 def tracks_at(tracks: Sequence[AnyTrack], point: tuple[float, float], frame: int) -> list[AnyTrack]:
-    """The track whose box holds a point, in display pixels, in one frame; of several the smallest. Empty for none."""
+    """The track whose box contains a point (display pixels) in one frame; the smallest of several. Empty if none."""
     there = []
     for track in tracks:
         row, boxes = frame - track.first, track.boxes
-        if 0 <= row < len(boxes) and _holds(boxes[row : row + 1], point)[0]:
+        if 0 <= row < len(boxes) and _contains(boxes[row : row + 1], point)[0]:
             there.append((float(_areas(boxes[row : row + 1])[0]), track))
     return [track for _, track in sorted(there, key=lambda item: item[0])[:1]]
 
 
-def _holds(boxes: NDArray[np.float32], point: str | tuple[float, ...]) -> NDArray[np.bool_]:
-    """(T,) whether each box holds the point."""
+def _contains(boxes: NDArray[np.float32], point: str | tuple[float, ...]) -> NDArray[np.bool_]:
+    """(T,) whether each box contains the point."""
     x, y = (float(value) for value in point)
     return (boxes[:, 0] <= x) & (x < boxes[:, 2]) & (boxes[:, 1] <= y) & (y < boxes[:, 3])
 
@@ -126,7 +125,7 @@ def _holds(boxes: NDArray[np.float32], point: str | tuple[float, ...]) -> NDArra
 def edge_fade(
     usable: NDArray[np.bool_], frames: int, *, fade_in: bool = True, fade_out: bool = True
 ) -> NDArray[np.float32]:
-    """Weights of a track's rows that rise and fall linearly where it comes and goes.
+    """Weights of a track's rows that fade in and out linearly where it begins and ends.
 
         w_t = min(1, n_t / (frames + 1)),   n_t: rows to the nearest one that is not usable
 
@@ -151,12 +150,12 @@ def edge_fade(
 
 
 def smooth(values: NDArray[np.floating], span: float, times: NDArray[np.floating] | None = None) -> NDArray[np.float64]:
-    """Smooth rows along time without delay: at each row a straight line is fitted to its neighbours.
+    """Rows smoothed along time without delay, by a weighted straight-line fit to the neighbours of each row.
 
         min over a, b of  sum_j cos^2(pi (t_j - t_i) / span) (v_j - a - b (t_j - t_i))^2,  |t_j - t_i| < span / 2
 
-    and a is the new value. Weights are symmetric, so nothing is shifted in time; constants and straight lines pass
-    unchanged, at the ends too, and any number of rows will do.
+    and a is the new value. Weights are symmetric, so that nothing is shifted in time. Constants and straight lines stay
+    unchanged, also at the ends. T may be any number.
 
     Args:
         values: (T, ...).

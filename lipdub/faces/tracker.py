@@ -1,7 +1,7 @@
 """Face tracking in one pass: periodic detection, landmarks in between.
 
-Every frame costs one small patch and one landmark call a face; the detector runs on every k-th frame, after a cut
-and while a face is missing. What is kept of a frame is its landmarks, so memory grows by 550 bytes a face and frame.
+Each frame costs one small patch and one landmark call per face; the detector runs on every k-th frame, after a cut and
+while a face is missing. Only landmarks are kept: 550 bytes per face and frame.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from lipdub.faces.reid import OTHER_PERSON, SIDE, SMALLEST, Pattern, People, lik
 from lipdub.faces.shots import ShotDetector
 from lipdub.faces.track import overlap
 
-PATCH = 192  # side in pixels of the patch that the landmark network is given
-MAX_UNCONFIRMED = 3  # regular searches in a row; those after a cut or for another face that is missing do not hurry it
+PATCH = 192  # side in pixels of the patch given to the landmark network
+MAX_UNCONFIRMED = 3  # periodic detections in a row; detections after a cut or for another missing face do not count
 PATCH_OVER_BOX = 1.7  # side of that patch over the larger side of the box
 
 
-UPRIGHT_SCORE = 0.8  # of the detector: faces that are upright and clear reach it, foreheads of others do not
-TURNED_MARGIN = 0.03  # by which a turned picture must be surer
-TURNED_SCORE = 0.7  # from which on a face that only a turned picture shows is told
+UPRIGHT_SCORE = 0.8  # of the detector: clear, upright faces reach it; foreheads of inverted faces do not
+TURNED_MARGIN = 0.03  # by which the score in a rotated picture must be higher
+TURNED_SCORE = 0.7  # from which a face that is found only in a rotated picture is reported
 
 
 class View(Protocol):
-    """One upright frame that can be looked at without converting all of it."""
+    """One upright frame, of which parts can be read without converting all of it."""
 
     def thumbnail(self, max_side: int) -> tuple[Frame, float]:
         """The frame shrunk to `max_side`, and its scale: pixels of it per display pixel."""
         ...
 
     def patch(self, matrix: NDArray[np.float64], size: int) -> Frame:
-        """(size, size, 3) seen through the 2x3 affine display -> patch."""
+        """The frame warped by the 2x3 affine display -> patch, (size, size, 3)."""
         ...
 
 
@@ -61,9 +61,9 @@ class Track:
     first: int
     landmarks: NDArray[np.float32]  # (T, 68, 2)
     confidence: NDArray[np.float32]  # (T,)
-    opens_shot: bool = False  # its first frame is the shot's first: it does not come into view, it is there
-    closes_shot: bool = False  # the same for its last
-    returns: int | None = None  # number of the first track of the same person, where that is known
+    opens_shot: bool = False  # its first frame is the shot's first: the face does not come into view
+    closes_shot: bool = False  # its last frame is the shot's last
+    returns: int | None = None  # number of the person's first track, if this is a later one
 
     @property
     def person(self) -> int:
@@ -89,12 +89,12 @@ class _Active:
     landmarks: list[NDArray[np.float32] | None] = field(default_factory=list)
     confidence: list[float] = field(default_factory=list)
     missing: int = 0  # rows at the end without landmarks
-    confirmed: int = 1  # rows up to the last search that found it
+    confirmed: int = 1  # rows up to the last detection of the face
     seen: int = 0  # rows with landmarks
-    patterns: dict[int, Pattern] = field(default_factory=dict)  # of some rows: what the face is known by
+    patterns: dict[int, Pattern] = field(default_factory=dict)  # row -> texture, for re-identification
 
     def forget_unconfirmed(self) -> None:
-        """Drop what the landmarks saw alone."""
+        """Drop the rows since the last detection."""
         del self.landmarks[self.confirmed :], self.confidence[self.confirmed :]
         self.patterns = {row: pattern for row, pattern in self.patterns.items() if row < self.confirmed}
         known = [row is not None for row in self.landmarks]
@@ -121,20 +121,20 @@ class FaceTracker:
         self._next_id = 0
         self._since_detection = config.detect_every
         self.n_detections = 0
-        self.turned: list[int] = []  # frames in which a face lies or stands on its head, and is not followed
-        self.shots: list[int] = []  # the first frame pushed of each
-        self.tracks: list[Track] = []  # those that have ended and were long enough
+        self.turned: list[int] = []  # frames with a face that is not upright, which is not tracked
+        self.shots: list[int] = []  # first frame of each shot
+        self.tracks: list[Track] = []  # finished ones that were long enough
 
     @property
     def following(self) -> set[int]:
-        """Numbers of the faces that are followed at the moment."""
+        """Numbers of the faces tracked at the moment."""
         return {face.id for face in self._active}
 
     def push(self, index: int, view: View) -> list[TrackedFace]:
-        """Look at frame `index`; returns the faces seen in it."""
+        """Track the faces of frame `index`; returns them."""
         small, scale = view.thumbnail(self._config.detect_side)
-        if self._shots.push(small) or (self._shots.in_doubt and self._strangers(view)):
-            self._end(self._active, shot_over=True)
+        if self._shots.push(small) or (self._shots.in_doubt and self._shows_other_person(view)):
+            self._end_tracks(self._active, shot_over=True)
             self._shot, self._shot_start = self._shot + 1, index
             self._since_detection = self._config.detect_every
             self.shots.append(index)
@@ -143,22 +143,22 @@ class FaceTracker:
         self._since_detection += 1
         if self._since_detection > self._config.detect_every or any(face.missing for face in self._active):
             self._detect(index, small, scale)
-        return self._look(view)
+        return self._locate_faces(view)
 
     def finish(self, *, shot_over: bool = True) -> list[Track]:
         """All tracks long enough, in order of appearance.
 
         Args:
-            shot_over: the last frame pushed is the last of its shot, too; False if the video goes on unseen.
+            shot_over: whether the last frame pushed ends its shot; False if the video continues.
         """
-        self._end(self._active, shot_over=shot_over)
+        self._end_tracks(self._active, shot_over=shot_over)
         return sorted(self.tracks, key=lambda track: (track.first, track.id))
 
-    def _strangers(self, view: View) -> bool:
-        """Whether somebody else is where a face was: a cut between two people who are filmed alike."""
+    def _shows_other_person(self, view: View) -> bool:
+        """Whether a tracked face is now another person's: a cut between two people in the same framing."""
         known = [face for face in self._active if face.patterns and not face.missing]
-        for face, (landmarks, sure) in zip(known, self._landmarks(known, view), strict=True):
-            now = pattern(view.patch(crop_matrix(landmarks, SIDE), SIDE)) if sure else None
+        for face, (landmarks, confidence) in zip(known, self._landmarks(known, view), strict=True):
+            now = pattern(view.patch(crop_matrix(landmarks, SIDE), SIDE)) if confidence else None
             if now is not None and likeness(list(face.patterns.values()), [now]) < OTHER_PERSON:
                 return True
         return False
@@ -166,11 +166,11 @@ class FaceTracker:
     def _detect(self, index: int, small: Frame, scale: float) -> None:
         self._since_detection = 1
         self.n_detections += 1
-        found = self._backend.detect([small])[0]
-        boxes = found.boxes / np.float32(scale)
+        detections = self._backend.detect([small])[0]
+        boxes = detections.boxes / np.float32(scale)
         large = (boxes[:, 2:] - boxes[:, :2]).max(1, initial=0) >= self._config.min_face
-        wanted = large & (found.scores >= self._config.min_score)
-        boxes, scores = boxes[wanted], found.scores[wanted]
+        usable = large & (detections.scores >= self._config.min_score)
+        boxes, scores = boxes[usable], detections.scores[usable]
         shared = overlap(np.array([face.box for face in self._active]).reshape(-1, 4), boxes)
         rows, columns = linear_sum_assignment(-shared)
         taken, confirmed = set(), set()
@@ -180,42 +180,44 @@ class FaceTracker:
                 confirmed.add(row)
                 if self._active[row].missing:
                     self._active[row].box = boxes[column]
-        lost = self._unconfirmed(confirmed)
+        lost = self._lost_faces(confirmed)
         new = [c for c in range(len(boxes)) if c not in taken and not np.any(shared[:, c] >= self._config.link_iou)]
-        wrong = self._turned(index, small, scale, boxes[new], scores[new])
+        wrong = self._not_upright(index, small, scale, boxes[new], scores[new])
         for column, turned in zip(new, wrong, strict=True):
             if not turned:
                 self._active.append(_Active(self._next_id, index, boxes[column]))
                 self._next_id += 1
-        self._end(lost)
+        self._end_tracks(lost)
 
-    def _turned(
+    def _not_upright(
         self, index: int, small: Frame, scale: float, boxes: NDArray[np.float32], scores: NDArray[np.float32]
     ) -> list[bool]:
-        """Whether each new box holds a face that is not upright: the detector is surer of it in a turned picture.
+        """Whether each new box is of a face that is not upright: its score is higher in a rotated picture.
 
-        Of a face on its head it finds the forehead, of which the landmark network is as sure as of a face.
+        On an inverted face the detector finds the forehead, which the landmark network takes for a face.
         """
         doubtful = scores < UPRIGHT_SCORE
-        first = index == self._shot_start and not self._active and not len(boxes)  # is there one that it misses?
+        first = (
+            index == self._shot_start and not self._active and not len(boxes)
+        )  # the detector may miss an inverted face
         wrong = [False] * len(boxes)
         if not (doubtful.any() or first):
             return wrong
         pictures = [np.ascontiguousarray(np.rot90(small, turns)) for turns in (1, 2, 3)]
-        for turns, found in zip((1, 2, 3), self._backend.detect(pictures), strict=True):
-            back = _turned_back(found.boxes, small.shape[:2], turns) / np.float32(scale)
+        for turns, detections in zip((1, 2, 3), self._backend.detect(pictures), strict=True):
+            back = _rotate_back(detections.boxes, small.shape[:2], turns) / np.float32(scale)
             large = (back[:, 2:] - back[:, :2]).max(1, initial=0) >= self._config.min_face
-            if first and np.any(large & (found.scores >= TURNED_SCORE)):
+            if first and np.any(large & (detections.scores >= TURNED_SCORE)):
                 self.turned.append(index)
             for number in np.flatnonzero(doubtful):
-                near = large & _near(boxes[number], back)
-                if np.any(found.scores[near] > scores[number] + TURNED_MARGIN):
+                near = large & _near_boxes(boxes[number], back)
+                if np.any(detections.scores[near] > scores[number] + TURNED_MARGIN):
                     wrong[number] = True
                     self.turned.append(index)
         return wrong
 
-    def _unconfirmed(self, confirmed: set[int]) -> list[_Active]:
-        """Faces that the landmarks go on seeing though MAX_UNCONFIRMED regular searches found nothing there."""
+    def _lost_faces(self, confirmed: set[int]) -> list[_Active]:
+        """Faces that MAX_UNCONFIRMED periodic detections did not find, though the landmark network still does."""
         lost = []
         for row, face in enumerate(self._active):
             rows = len(face.landmarks) + 1  # with this frame
@@ -226,51 +228,51 @@ class FaceTracker:
                 lost.append(face)
         return lost
 
-    def _look(self, view: View) -> list[TrackedFace]:
+    def _locate_faces(self, view: View) -> list[TrackedFace]:
         seen = []
-        for face, (moved, sure) in zip(self._active, self._landmarks(self._active, view), strict=True):
-            if sure:
+        for face, (moved, confidence) in zip(self._active, self._landmarks(self._active, view), strict=True):
+            if confidence:
                 face.landmarks.append(moved)
-                face.confidence.append(sure)
+                face.confidence.append(confidence)
                 face.missing, face.box = 0, box_of_landmarks(moved)
-                _remember(face, moved, view)
-                seen.append(TrackedFace(face.id, moved, sure))
+                _sample_pattern(face, moved, view)
+                seen.append(TrackedFace(face.id, moved, confidence))
             else:
                 face.landmarks.append(None)
                 face.confidence.append(0.0)
                 face.missing += 1
         never_seen = [face for face in self._active if face.missing == len(face.landmarks)]
-        self._end(never_seen)
-        self._end([face for face in self._active if face.missing > self._max_gap])
-        self._end(self._twins())
+        self._end_tracks(never_seen)
+        self._end_tracks([face for face in self._active if face.missing > self._max_gap])
+        self._end_tracks(self._duplicates())
         return [tracked_face for tracked_face in seen if tracked_face.track in self.following]
 
     def _landmarks(self, faces: list[_Active], view: View) -> list[tuple[NDArray[np.float32], float]]:
-        """(68, 2) display pixels of each face about where it was, and its confidence; 0 where it is not seen."""
+        """Landmarks (68, 2) of each face near its last position, display pixels, and confidence; 0 if not seen."""
         if not faces:
             return []
         matrices = [_patch_matrix(face.box) for face in faces]
         patches = [view.patch(matrix, PATCH) for matrix in matrices]
-        boxes = np.array([_through(m, face.box) for m, face in zip(matrices, faces, strict=True)], np.float32)
-        found = []
-        for matrix, landmarks, sure in zip(matrices, *self._backend.landmarks(patches, boxes), strict=True):
+        boxes = np.array([_transform_box(m, face.box) for m, face in zip(matrices, faces, strict=True)], np.float32)
+        results = []
+        for matrix, landmarks, confidence in zip(matrices, *self._backend.landmarks(patches, boxes), strict=True):
             moved = ((landmarks - matrix[:, 2]) / matrix[0, 0]).astype(np.float32)
-            clear = sure >= self._config.min_confidence and np.isfinite(moved).all()
-            found.append((moved, float(sure) if clear else 0.0))
-        return found
+            clear = confidence >= self._config.min_confidence and np.isfinite(moved).all()
+            results.append((moved, float(confidence) if clear else 0.0))
+        return results
 
-    def _twins(self) -> list[_Active]:
-        """The younger of two tracks that came to lie on the same face."""
+    def _duplicates(self) -> list[_Active]:
+        """Tracks that now follow the same face as an older track."""
         boxes = np.array([face.box for face in self._active]).reshape(-1, 4)
         shared = np.triu(overlap(boxes, boxes), 1)
         return [self._active[column] for column in np.flatnonzero((shared > 0.6).any(0))]
 
-    def _end(self, faces: list[_Active], *, shot_over: bool = False) -> None:
+    def _end_tracks(self, faces: list[_Active], *, shot_over: bool = False) -> None:
         for face in list(faces):
             self._active.remove(face)
             rows = len(face.landmarks) - face.missing
             if rows >= self._min_rows:
-                landmarks = _fill(face.landmarks[:rows])
+                landmarks = _interpolate_gaps(face.landmarks[:rows])
                 confidence = np.array(face.confidence[:rows], np.float32)
                 opens, closes = face.first == self._shot_start, shot_over and not face.missing
                 frames = range(face.first, face.first + rows)
@@ -280,8 +282,8 @@ class FaceTracker:
                 self.tracks.append(track)
 
 
-def _remember(face: _Active, landmarks: NDArray[np.float32], view: View) -> None:
-    """Keep now and then what the face looks like, where it is large enough to be known by it."""
+def _sample_pattern(face: _Active, landmarks: NDArray[np.float32], view: View) -> None:
+    """Keep a texture pattern of some rows, if the face is large enough for re-identification."""
     face.seen += 1
     if should_sample(face.seen) and float(np.ptp(landmarks, 0).max()) >= SMALLEST:
         known_by = pattern(view.patch(crop_matrix(landmarks, SIDE), SIDE))
@@ -289,8 +291,8 @@ def _remember(face: _Active, landmarks: NDArray[np.float32], view: View) -> None
             face.patterns[len(face.landmarks) - 1] = known_by
 
 
-def _turned_back(boxes: NDArray[np.float32], size: tuple[int, ...], turns: int) -> NDArray[np.float32]:
-    """Boxes of a picture of (H, W) that was turned by quarter turns to the left, in the picture as it was."""
+def _rotate_back(boxes: NDArray[np.float32], size: tuple[int, ...], turns: int) -> NDArray[np.float32]:
+    """Boxes of a picture (H, W) rotated left by quarter turns, in the pixels of the unrotated picture."""
     high, wide = size[0], size[1]
     x1, y1, x2, y2 = boxes.T
     corners = {
@@ -301,8 +303,8 @@ def _turned_back(boxes: NDArray[np.float32], size: tuple[int, ...], turns: int) 
     return np.stack(corners[turns], 1).astype(np.float32)
 
 
-def _near(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """(N,) whether the middle of each of `others` lies in `box` made twice as large, or the other way round."""
+def _near_boxes(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(N,) whether the centre of each of `others` is inside `box` at twice its size, or the reverse."""
     middle, side = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
     middles, sides = (others[:, :2] + others[:, 2:]) / 2, others[:, 2:] - others[:, :2]
     near: NDArray[np.bool_] = (np.abs(middles - middle) <= np.maximum(side, sides)).all(1)
@@ -316,12 +318,12 @@ def _patch_matrix(box: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.array([[scale, 0, PATCH / 2 - scale * centre[0]], [0, scale, PATCH / 2 - scale * centre[1]]])
 
 
-def _through(matrix: NDArray[np.float64], box: NDArray[np.float32]) -> NDArray[np.float64]:
+def _transform_box(matrix: NDArray[np.float64], box: NDArray[np.float32]) -> NDArray[np.float64]:
     moved: NDArray[np.float64] = (box.reshape(2, 2) * matrix[0, 0] + matrix[:, 2]).ravel()
     return moved
 
 
-def _fill(rows: list[NDArray[np.float32] | None]) -> NDArray[np.float32]:
+def _interpolate_gaps(rows: list[NDArray[np.float32] | None]) -> NDArray[np.float32]:
     """Landmarks (T, 68, 2) with missing rows interpolated between their neighbours."""
     known = [i for i, row in enumerate(rows) if row is not None]
     values = np.stack([row for row in rows if row is not None]).reshape(len(known), -1)

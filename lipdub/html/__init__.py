@@ -1,1 +1,1 @@
-"""HTML reports: pages, plots and galleries, each a file that needs no network."""
+"""HTML reports: pages, plots and galleries, which need no network."""

@@ -1,6 +1,6 @@
 """Gallery of an evaluation: contact sheet, worst clips with their curves, offsets.
 
-Curves of every judged video are kept (a few kB each); pictures are cut out at the end, from the few that are shown.
+Curves of all judged videos are kept (a few kB each); pictures are read at the end, only of those that are shown.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from lipdub.faces.crop import crop_matrix
 from lipdub.html.plots import Curve, curves, histogram
 from lipdub.media.video import VideoReader
 
-MOMENTS = (0.25, 0.5, 0.75)  # of a video, of which pictures are shown
+MOMENTS = (0.25, 0.5, 0.75)  # of a video's duration, at which pictures are shown
 SIDE = 128  # pixels of a picture
 SHEET = 4  # pairs of a contact sheet, for each pairing
 WORST = 5
 EDGES = np.arange(-620.0, 621.0, 40.0)  # ms, of the histogram's bars: frames of 25 a second
-OPEN = 0.3  # eye distances, the least that a plot of openings reaches to
+OPEN = 0.3  # eye distances: smallest upper end of a plot of openings
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A judged video, short."""
+    """A judged video: curves, and the moments to show."""
 
     verdict: Verdict
     tracked: LandmarkTrack  # the moments alone
@@ -40,7 +40,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Figure:
-    """A pair, and what each row shows of it."""
+    """Pictures of a pair in each row, and its curves."""
 
     title: str
     strips: tuple[tuple[str, Frame | None], ...]  # row -> its moments side by side; None: it failed
@@ -49,7 +49,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Exhibits:
-    """Everything that a page needs beside the table."""
+    """Figures of a page beside the table."""
 
     sheet: tuple[Figure, ...]
     worst: tuple[Figure, ...]
@@ -58,10 +58,10 @@ class Exhibits:
 
 @dataclass
 class Gallery:
-    """Takes verdicts as they come.
+    """Collects judged videos, then makes their figures.
 
     Args:
-        real: rows that nobody dubbed; the worst are looked for among the others.
+        real: rows that are not dubs; the worst clips are chosen among the others.
         config: limits of the reader.
     """
 
@@ -70,7 +70,7 @@ class Gallery:
     _entries: list[Entry] = field(default_factory=list)
 
     def add(self, verdict: Verdict, tracked: LandmarkTrack) -> None:
-        """A video that was judged; the file has to stay until `exhibits` was called."""
+        """Add a judged video; the file must exist until `exhibits` is called."""
         last = len(tracked.times_s) - 1
         rows = np.unique(np.array([round(moment * last) for moment in MOMENTS]))
         short = LandmarkTrack(
@@ -85,7 +85,7 @@ class Gallery:
         self._entries.append(Entry(verdict, short, times, openings))
 
     def exhibits(self) -> Exhibits:
-        """Cut the pictures out and draw the plots."""
+        """Read the pictures and draw the plots."""
         pairs: dict[tuple[str, str], list[Entry]] = {}
         for entry in self._entries:
             pairs.setdefault((entry.verdict.pairing, entry.verdict.pair), []).append(entry)
@@ -96,7 +96,7 @@ class Gallery:
         return Exhibits(tuple(sheet), tuple(self._worst(pairs)), self._offsets())
 
     def _worst(self, pairs: dict[tuple[str, str], list[Entry]]) -> list[Figure]:
-        """The clips of ours whose mouths follow the sound's own video least."""
+        """Figures of the dubs with the lowest opening r."""
         ours = [s for s in self._entries if s.verdict.row not in self.real and "opening_r" in s.verdict.values]
         shown = []
         for entry in sorted(ours, key=lambda s: s.verdict.values["opening_r"])[:WORST]:
@@ -120,18 +120,18 @@ class Gallery:
         return tuple((entry.verdict.row, self._strip(entry.tracked)) for entry in entries)
 
     def _strip(self, tracked: LandmarkTrack) -> Frame | None:
-        found = []
+        crops = []
         with VideoReader(tracked.path, tracked.info, config=self.config) as reader:
             for frame in reader:
                 for place in np.flatnonzero(tracked.rows == frame.index):
                     matrix = crop_matrix(tracked.landmarks[place], SIDE)
-                    found.append(frame.patch(matrix, SIDE))
+                    crops.append(frame.patch(matrix, SIDE))
                 if frame.index >= tracked.rows[-1]:
                     break
-        return np.hstack(found) if found else None
+        return np.hstack(crops) if crops else None
 
 
 def _curve(entry: Entry, end_s: float) -> Curve:
-    """The opening as long as all videos of a pair last: what was compared."""
+    """Curve of the opening until the first video of the pair ends."""
     count = max(2, int(np.searchsorted(entry.times_s, end_s, side="right")))
     return Curve(entry.verdict.row, entry.times_s[:count], entry.openings[:count], 0.0, OPEN)

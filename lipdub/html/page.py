@@ -1,4 +1,4 @@
-"""Reports as HTML pages without network; all but the one of frames side by side are self-contained, without scripts.
+"""Reports as HTML pages. All but the side-by-side page are self-contained and without scripts.
 
 The only home of Jinja2; every text goes through its autoescape.
 """
@@ -28,7 +28,7 @@ from lipdub.html.plots import Curve, curves, intervals, timeline
 from lipdub.media.atomic import AtomicOutput
 
 JPEG_QUALITY = 82
-WIDE = 0.3  # eye distances that a mouth opens in lively speech: the least that a plot reaches to
+WIDE = 0.3  # eye distances, the opening in lively speech: smallest upper end of a plot
 
 
 def quality_page(quality: Quality, dub: SyncReport | None = None) -> str:
@@ -50,10 +50,10 @@ def quality_page(quality: Quality, dub: SyncReport | None = None) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Person:
-    """All that a page shows of one id."""
+    """A person on the page: one id."""
 
     id: int
-    picture: Frame  # of where the face is largest
+    picture: Frame  # where the face is largest
     faces: tuple[FaceSummary, ...]  # in order of appearance
 
     @property
@@ -63,7 +63,7 @@ class _Person:
 
 
 def faces_page(report: FacesReport, pictures: Sequence[Frame]) -> str:
-    """The page of `lipdub faces --html`: a picture of everybody, time on screen, and when each is seen.
+    """The page of `lipdub faces --html`: picture, time on screen and appearances of each person.
 
     Args:
         report: of `list_faces`.
@@ -134,7 +134,7 @@ def write_page(path: Path, text: str, *, overwrite: bool) -> None:
 
 
 def embedded(picture: Frame) -> str:
-    """A picture (H, W, 3) as a data: address."""
+    """A picture (H, W, 3) as a data: URL."""
     encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[
         1
     ]
@@ -142,7 +142,7 @@ def embedded(picture: Frame) -> str:
 
 
 def traced(trace: Trace) -> Markup:
-    """Mouth opening and loudness of a segment against time; its silence is shaded."""
+    """Plot of mouth opening and loudness of a segment against time, with silence shaded."""
     lines = [
         Curve("mouth opening", trace.times_s, trace.openings, 0.0, WIDE),
         Curve("loudness", trace.times_s, trace.level),
@@ -158,8 +158,8 @@ def _clock(seconds: float) -> str:
     return f"{minutes}:{rest // 100:02}.{rest % 100:02}"
 
 
-def _parted(cell: str) -> tuple[str, str, str]:
-    """A cell's mean, and its interval, which goes on a line of its own."""
+def _split_interval(cell: str) -> tuple[str, str, str]:
+    """Mean and interval of a cell, as separate texts."""
     return cell.partition(" [")
 
 
@@ -171,5 +171,5 @@ def _page(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters |= {"clock": _clock, "embedded": embedded, "traced": traced, "parted": _parted}
+    pages.filters |= {"clock": _clock, "embedded": embedded, "traced": traced, "parted": _split_interval}
     return pages.get_template(template).render(version=__version__, **values)

@@ -1,6 +1,6 @@
 """Plots as inline SVG.
 
-Colours are those of Okabe and Ito, which colour-blind readers tell apart; text is the page's own.
+Colours are those of Okabe and Ito, for colour-blind readers; text takes the page's style.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WIDTH = 720  # of the view box; a page scales it to its own width
 LEFT, RIGHT, BOTTOM = 48, 10, 22  # margins, in the same units
 ROW = 22  # height of a row of `intervals`
 NARROW, NAMES = 460, 140  # width of `intervals`, and what its names take of it
-MOST_POINTS = 1500  # of a line, more are thinned out
+MOST_POINTS = 1500  # of a line; longer ones are thinned
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,16 @@ class Curve:
     name: str
     times_s: NDArray[np.floating]
     values: NDArray[np.floating]
-    low: float = math.inf  # its own scale reaches from here, or from its least value ...
-    high: float = -math.inf  # ... to here, or to its largest
+    low: float = math.inf  # its scale starts here, or at its smallest value, ...
+    high: float = -math.inf  # ... and ends here, or at its largest
 
 
 def curves(lines: Sequence[Curve], shaded: Sequence[tuple[float, float]] = (), *, height: int = 130) -> Markup:
-    """Lines against time, each on its own scale: what counts is when they rise and fall.
+    """Plot of lines against time, each on its own scale, since only their timing is compared.
 
     Args:
         lines: finite values, two or more points each.
-        shaded: stretches of time behind the lines, seconds.
+        shaded: intervals shaded behind the lines, seconds.
         height: of the view box.
     """
     start, end = min(float(line.times_s[0]) for line in lines), max(float(line.times_s[-1]) for line in lines)
@@ -69,7 +69,7 @@ def curves(lines: Sequence[Curve], shaded: Sequence[tuple[float, float]] = (), *
 
 
 def intervals(rows: Sequence[tuple[str, float, float, float]], *, digits: int) -> Markup:
-    """A dot and its interval for each row.
+    """Plot of a mean and its interval for each row.
 
     Args:
         rows: name, mean, low, high.
@@ -89,11 +89,11 @@ def intervals(rows: Sequence[tuple[str, float, float, float]], *, digits: int) -
             f'<line x1="{x(value):.1f}" x2="{x(value):.1f}" y1="0" y2="{height - BOTTOM}" class="grid"/>'
             f'<text x="{x(value):.1f}" y="{height - 6}" text-anchor="middle">{value:g}</text>'
         )
-    for number, (name, mean, least, most) in enumerate(rows):
+    for number, (name, mean, lower, upper) in enumerate(rows):
         y, colour = ROW * (number + 0.5), COLOURS[number % len(COLOURS)]
         parts += Markup('<text x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(NAMES - 10, y + 4, name)
         parts += Markup(
-            f'<line x1="{x(least):.1f}" x2="{x(most):.1f}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="3"/>'
+            f'<line x1="{x(lower):.1f}" x2="{x(upper):.1f}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="3"/>'
             f'<circle cx="{x(mean):.1f}" cy="{y}" r="4.5" fill="{colour}"/>'
             f'<text x="{NARROW - 50}" y="{y + 4:.1f}">{mean:.{digits}f}</text>'
         )
@@ -103,7 +103,7 @@ def intervals(rows: Sequence[tuple[str, float, float, float]], *, digits: int) -
 def timeline(
     rows: Sequence[tuple[str, Sequence[tuple[float, float]]]], cuts: Sequence[float], seconds: float
 ) -> Markup:
-    """A row of bars for each name against time; cuts are lines through all rows.
+    """Plot of bars against time, one row for each name; cuts are lines through all rows.
 
     Args:
         rows: name, and from when to when a bar reaches, in seconds.
@@ -130,16 +130,16 @@ def timeline(
 
 
 def histogram(groups: Mapping[str, Sequence[float]], edges: NDArray[np.floating], *, height: int = 150) -> Markup:
-    """Counts of each group's values between the edges, side by side; values beyond the ends count with the last."""
+    """Counts of each group's values between the edges, side by side; values beyond are counted in the end bins."""
     counts = {n: np.histogram(np.clip(v, edges[0], edges[-1]), edges)[0] for n, v in groups.items()}
-    most = max(1, max(int(c.max()) for c in counts.values()))
+    highest = max(1, max(int(c.max()) for c in counts.values()))
     floor, wide = height - BOTTOM, (WIDTH - LEFT - RIGHT) / (len(edges) - 1)
     parts = []
     for number, count in enumerate(counts.values()):
         bar, colour = 0.86 * wide / len(counts), COLOURS[number % len(COLOURS)]
         for place, n in enumerate(count.tolist()):
             if n:
-                tall = (floor - 22) * n / most
+                tall = (floor - 22) * n / highest
                 left = LEFT + wide * (place + 0.07) + bar * number
                 box = f'x="{left:.1f}" y="{floor - tall:.1f}" width="{bar:.1f}" height="{tall:.1f}"'
                 parts.append(f'<rect {box} fill="{colour}"/>')
@@ -149,7 +149,7 @@ def histogram(groups: Mapping[str, Sequence[float]], edges: NDArray[np.floating]
         if place % math.ceil(len(edges) / 16) == 0:
             parts.append(f'<text x="{centre:.1f}" y="{height - 6}" text-anchor="middle">{middle:+.0f}</text>')
     parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{floor}" y2="{floor}" class="axis"/>')
-    parts.append(f'<text x="{LEFT - 6}" y="26" text-anchor="end">{most}</text>')
+    parts.append(f'<text x="{LEFT - 6}" y="26" text-anchor="end">{highest}</text>')
     return _svg(height, Markup("".join(parts)) + _legend(list(counts)))
 
 

@@ -1,6 +1,6 @@
-"""Source and dubs in columns, frame by frame, at full size: a page and its pictures in a folder of their own.
+"""Page of source and dubs in columns, frame by frame, at full size, in a folder with its pictures.
 
-Unlike the other pages it is not one file: every frame of every column is a picture beside it. It needs no network.
+Unlike the other pages it is not one file: each frame of each column is a picture beside it. It needs no network.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from lipdub.faces.backend import Frame
 from lipdub.html.page import side_by_side_page, write_page
 from lipdub.media.video import VideoReader, upright_rgb
 
-QUALITY = 95  # of the JPEG files, colours at full size
+QUALITY = 95  # of the JPEG files, without chroma subsampling
 PAGE = "index.html"
 
 
 @dataclass
 class Column:
-    """What one row shows of a pair."""
+    """Pictures of a pair in one row."""
 
     row: str
     prefix: str = ""  # of its pictures: PREFIX-00000.jpg is frame 0
@@ -35,7 +35,7 @@ class Column:
 
 @dataclass
 class SideBySide:
-    """Takes judged videos as they come.
+    """Writes the frames of judged videos, then their page.
 
     Args:
         folder: gets the page and the pictures; pictures of an earlier run are replaced.
@@ -73,11 +73,11 @@ class SideBySide:
             self._times[pair] = [round(float(time), 3) for time in video.times_s[: column.count]]
 
     def fail(self, pair: str, row: str, reason: str) -> None:
-        """A row that has no pictures of a pair."""
+        """Add a row without pictures of a pair."""
         self._columns.setdefault(pair, []).append(Column(row, error=reason))
 
     def write(self) -> Path:
-        """Write the page, once all videos are there.
+        """Write the page of all videos added so far.
 
         Raises:
             OutputError: it cannot be written.

@@ -1,4 +1,4 @@
-"""The finished file appears whole or not at all: temporary siblings, a last check, one rename."""
+"""Atomic output: temporary files beside the target, a last check, one rename."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class AtomicOutput:
             self._leave()
 
     def check(self) -> None:
-        """What entering the block refuses, as far as it can be told without writing.
+        """Raise the errors of entering the block, as far as they are known without writing.
 
         Raises:
             OutputError: see the class.
@@ -93,7 +93,7 @@ class AtomicOutput:
             raise OutputError(f"cannot write into {self._target.parent}", "check the folder's permissions")
 
     def scratch(self, name: str) -> Path:
-        """A path beside the target, deleted at the end whatever happens. `name` is a plain file name."""
+        """Path of a temporary file beside the target, always deleted at the end. `name` is a plain file name."""
         if name != os.path.basename(name) or not name:
             raise ValueError(f"not a plain file name: {name!r}")
         path = self._sibling(f"part.{name}")
@@ -234,7 +234,7 @@ def _times(path: Path, index: int, origin_s: float) -> list[float]:
 
 
 def _try_lock(handle: int) -> bool:
-    """Take the lock of an open file; False where somebody else has it. It ends with the process, whatever ends that.
+    """Try to lock an open file; False if another process holds the lock, which ends with its process.
 
     Raises:
         OSError: there are no locks on this drive or system.
@@ -249,7 +249,7 @@ def _try_lock(handle: int) -> bool:
 
 
 def _is_locked(path: Path) -> bool:
-    """Whether a run holds this file; also where that cannot be known."""
+    """Whether a run holds this file; True if that is unknown."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except FileNotFoundError:

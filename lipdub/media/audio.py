@@ -23,7 +23,7 @@ _LOST = 0.1  # share of the channels' power that a mix must hold
 def load_audio(
     path: Path, *, sample_rate: int = 16_000, stream: int = 0, config: MediaConfig | None = None
 ) -> Waveform:
-    """A sound stream as mono samples; sample 0 is the file's time 0.
+    """Mono samples of an audio stream; sample 0 is at the file's time 0.
 
     Several channels are mixed by FFmpeg's usual weights; where they cancel each other, as with one turned upside down,
     the loudest is taken alone.
@@ -69,7 +69,7 @@ def _read(
     powers: list[NDArray[np.float64]] | None = None,
     channel: int | None = None,
 ) -> Waveform:
-    """The mix of all channels, or one of them; what each channel's squares add up to, at `sample_rate`, to `powers`."""
+    """Samples of the mix, or of one channel; adds the sum of squares of each channel, at `sample_rate`, to `powers`."""
     with open_input(path) as container:
         source = _stream(path, container, stream)
         require_rate(path, source)
@@ -183,7 +183,7 @@ def _damaged(path: Path, time_s: float, what: str) -> InputError:
 
 
 def _powers(frame: av.AudioFrame) -> NDArray[np.float64]:
-    """What the squares of each channel's samples add up to, full scale being 1."""
+    """Sum of squares of each channel's samples, at full scale 1."""
     samples = frame.to_ndarray()
     if not frame.format.is_planar:
         samples = samples.reshape(-1, frame.layout.nb_channels).T

@@ -32,7 +32,7 @@ _PATH = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
 
 
 def spatial_boxes(frame: av.VideoFrame) -> bytes:
-    """The boxes that say what a decoded frame says of itself; empty where it is flat, or they cannot say it."""
+    """Boxes for the spherical and stereoscopic side data of a frame; empty without any, or if they cannot hold it."""
     side_data = cast(Mapping[SideDataType, bytes], frame.side_data)
     boxes = b""
     if SideDataType.STEREO3D in side_data:
@@ -91,7 +91,7 @@ def drop_eyes(path: Path) -> None:
 
 
 def unusual_boxes(path: Path) -> Counter[str]:
-    """How many boxes of each kind a file has, beside its tracks and tags, whose meaning FFmpeg does not know."""
+    """Counts of the boxes of a file that FFmpeg does not know, by kind, beside tracks and tags."""
     unusual: Counter[str] = Counter()
 
     def count(kind: bytes, content: bytes) -> None:
@@ -129,14 +129,14 @@ def _top(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _index(file: BinaryIO) -> tuple[int, bytearray]:
-    """Where the index of an MP4 file begins, and its bytes."""
+    """Offset of the index (moov) of an MP4 file, and its bytes."""
     start, length = next(((at, length) for kind, at, length in _top(file) if kind == b"moov"), (0, 0))
     file.seek(start)
     return start, bytearray(file.read(length))
 
 
 def _entry(index: bytearray) -> list[int]:
-    """Where the first sample entry of the first track begins, after all boxes that hold it."""
+    """Offset of the first sample entry of the first track, after the boxes that contain it."""
     at, end, parents = 0, len(index), []
     for name in _PATH:
         at, end = next((each for kind, *each in _boxes(index, at, end) if kind == name), (0, 0))

@@ -1,4 +1,4 @@
-"""Content Credentials: a signed C2PA manifest in the finished file, and what the manifest of any file says.
+"""Content Credentials: signing the finished file with a C2PA manifest, and reading the manifest of any file.
 
 Only home of c2pa and cryptography, which come with the extra `c2pa`. Nothing is fetched: no remote manifest, no list of
 revoked certificates, no time stamp.
@@ -28,7 +28,7 @@ _KEYS = "an elliptic curve (P-256, P-384, P-521), Ed25519 or RSA key of PKCS #8 
 
 @dataclass(frozen=True, kw_only=True)
 class Credentials:
-    """What a file's manifest says, and whether it holds."""
+    """Content of a file's manifest, and whether it is intact."""
 
     state: str  # intact | broken | unreadable
     signer: str  # whom the certificate names; that it is trustworthy is not looked up
@@ -46,7 +46,7 @@ class Credentials:
 
 
 class Signing:
-    """A key and its certificate, tried out once.
+    """A key and its certificate, tested once.
 
     Args:
         certificate: PEM, the signer's own first, then those that vouch for it.
@@ -141,7 +141,7 @@ def readable() -> bool:
 
 
 def read_credentials(path: Path) -> Credentials | None:
-    """The manifest of a file; None where there is none, or none can be in it, or it cannot be read here."""
+    """Manifest of a file; None if there is none, the format has none, or c2pa is not installed."""
     mime = MIMES.get(path.suffix.lower())
     if mime is None or not readable():
         return None

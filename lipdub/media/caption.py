@@ -24,7 +24,7 @@ _PLAIN = ("L", "R", "EN", "ES", "CS", "WS", "ON", "ET", "AN", "NSM")  # directio
 
 
 class Caption:
-    """A caption, drawn once, that is blended into the picture's own planes.
+    """A caption that is drawn once and blended into the planes of each picture.
 
     Args:
         text: one line, in any script of OpenCV's own font; Arabic letters it does not join.

@@ -11,6 +11,7 @@ import av
 import numpy as np
 
 from lipdub.faces.backend import Frame
+from lipdub.media.encoders import X264_REPRODUCIBLE
 
 
 def write_clip(path: Path, frames: Iterable[Frame], rate: float, crf: int, *, preset: str = "medium") -> None:
@@ -22,7 +23,7 @@ def write_clip(path: Path, frames: Iterable[Frame], rate: float, crf: int, *, pr
         stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1001))
         stream.height, stream.width = first.shape[:2]
         stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": str(crf), "preset": preset}
+        stream.options = {"crf": str(crf), "preset": preset, "x264-params": X264_REPRODUCIBLE}
         stream.codec_context.thread_count = 1
         for frame in chain([first], each):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))

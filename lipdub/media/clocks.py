@@ -26,6 +26,9 @@ class Clock:
     repeats: int = 0  # packets that come no later than the one before
     jump_s: float = 0.0  # largest step back, of packets that are shown
     joint_s: float | None = None  # where that is
+    leap_s: float = 0.0  # largest time in which there is no packet, though the one before is over
+    leap_at_s: float | None = None  # where that begins
+    torn: bool = False  # a packet at that place is marked as incomplete
     hidden: tuple[tuple[int, int], ...] = ()  # first and last of each run of packets that an edit list hides
     damaged_s: float | None = None  # of the first incomplete packet
 
@@ -53,7 +56,8 @@ def clocks_in(container: InputContainer, path: Path, origin_s: float) -> dict[in
     try:
         for packet in container.demux():
             if packet.size:
-                row = (packet.pts, packet.dts, packet.duration or 0, packet.is_discard, packet.is_corrupt)
+                ticks = _signed(packet.duration or 0)
+                row = (packet.pts, packet.dts, ticks, packet.is_discard, packet.is_corrupt)
                 found.setdefault(packet.stream_index, []).append(row)
     except av.error.FFmpegError as error:
         raise InputError(f"{path} is damaged: {error}", "get the file again, or write it anew with FFmpeg") from error
@@ -61,21 +65,29 @@ def clocks_in(container: InputContainer, path: Path, origin_s: float) -> dict[in
     return {index: _clock(rows, bases[index], origin_s) for index, rows in sorted(found.items())}
 
 
+def _signed(ticks: int) -> int:
+    """A duration; of the last packet of an Ogg file, FFmpeg gives what is to be cut off as 2**32 less that."""
+    return ticks - (1 << 32) if (1 << 32) - (1 << 16) <= ticks < 1 << 32 else ticks
+
+
 def _clock(rows: Packets, base: Fraction, origin_s: float) -> Clock:
     shown = [row for row in rows if not row[3] and (row[0] is not None or row[1] is not None)]
     starts = [row[0] if row[0] is not None else row[1] or 0 for row in shown]
     ends = [start + row[2] for start, row in zip(starts, shown, strict=True)]
     stamps = [(n, row[1]) for n, row in enumerate(rows) if row[1] is not None and not row[3]]
-    repeats, jump, joint = 0, 0, None
+    repeats, jump, joint, leap, leap_end = 0, 0, None, 0, 0
     joints: list[int] = []
-    for (_, before), (number, after) in pairwise(stamps):
+    for (last, before), (number, after) in pairwise(stamps):
         repeats += after <= before
         if (before - after) * base > JUMP_S:
             joints.append(number)
         if before - after > jump:
             jump, joint = before - after, before
+        if after - before - rows[last][2] > leap:
+            leap, leap_end = after - before - rows[last][2], number
     first_s = float(min(starts, default=0) * base) - origin_s
-    damaged = [n for n, row in enumerate(rows) if row[4] and all(abs(n - joint) > _NEAR for joint in joints)]
+    marked = [n for n, row in enumerate(rows) if row[4]]
+    damaged = [n for n in marked if all(abs(n - joint) > _NEAR for joint in joints)]
     hidden = [[n for n, _ in run] for off, run in groupby(enumerate(rows), lambda each: each[1][3]) if off]
     return Clock(
         packets=len(rows),
@@ -84,6 +96,9 @@ def _clock(rows: Packets, base: Fraction, origin_s: float) -> Clock:
         repeats=repeats,
         jump_s=float(jump * base),
         joint_s=None if joint is None else float(joint * base) - origin_s,
+        leap_s=float(leap * base),
+        leap_at_s=float(((rows[leap_end][1] or 0) - leap) * base) - origin_s if leap else None,
+        torn=leap > 0 and any(abs(n - leap_end) <= _NEAR for n in marked),
         hidden=tuple((run[0], run[-1]) for run in hidden),
         damaged_s=float((rows[damaged[0]][1] or 0) * base) - origin_s if damaged else None,
     )

@@ -54,7 +54,7 @@ def _affine(pixels: Pixels, matrix: NDArray[np.float32], offset: NDArray[np.floa
 
 
 def colorspace_of(info: VideoInfo) -> int:
-    """The matrix to use; an untold one is guessed as players do: BT.709 from 720 lines on, BT.601 below."""
+    """Matrix of a video; if unspecified, the one that players assume: BT.709 from 720 lines, else BT.601."""
     if info.colorspace in LUMA_WEIGHTS:
         return info.colorspace
     if info.colorspace == UNSPECIFIED and info.color_trc in (PQ, HLG):
@@ -93,7 +93,7 @@ def codes(kind: str, colorspace: int, full: bool, depth: int) -> Codes:
 
 
 def to_sdr(rgb: Pixels, trc: int) -> Pixels:
-    """HDR R'G'B' (0..255 of its own curve) as the networks know pictures: reference white is 255, gamma 2.2.
+    """SDR from HDR R'G'B' (0..255 of its own curve), for the networks: reference white is 255, gamma 2.2.
 
     Light above reference white is cut. Pictures that are not HDR are returned as they are.
     """

@@ -20,6 +20,8 @@ _IMAGES = frozenset({"hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle"})
 _DISC_PCM = frozenset({"pcm_bluray", "pcm_dvd", "s302m"})  # at most 24 bits, packed as only their own streams are
 _OPUS_LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")  # by number of channels
 _OPUS_WITH_BASS = {"2.1": "5.1", "3.1": "5.1", "4.1": "5.1"}  # the smallest that has all of their channels
+MOST_CHANNELS = 8  # of AAC and Opus, as FFmpeg writes them
+MOST_HZ = {"aac": 96_000, "libopus": 48_000}
 _FINE = 90_000  # Hz; places sound to 0.01 ms
 
 
@@ -39,6 +41,8 @@ class Container:
     attachments: bool = False
     chapters: bool = True
     tags: bool = True  # takes tags of any name; else a comment, if that
+    marks: bool = True  # keeps tags or a comment
+    turns: bool = True  # says how the picture is to be turned
     stamps: bool = True  # each picture has its own time; else they follow one another at one rate, in the file's order
 
     @property
@@ -113,6 +117,7 @@ _AVI = Container(
     fallback="pcm_s16le",
     chapters=False,
     tags=False,
+    turns=False,
     stamps=False,
 )
 _TRANSPORT = Container(
@@ -122,6 +127,8 @@ _TRANSPORT = Container(
     subtitles=frozenset({"dvb_subtitle"}),
     chapters=False,
     tags=False,
+    marks=False,
+    turns=False,
 )
 CONTAINERS = {
     ".mp4": _MP4,
@@ -158,12 +165,12 @@ def container_of(output: Path) -> Container:
     Raises:
         OutputError: an ending that we do not write.
     """
-    found = CONTAINERS.get(output.suffix.lower())
-    if found is None:
+    container = CONTAINERS.get(output.suffix.lower())
+    if container is None:
         raise OutputError(
             f"cannot write {output.suffix or 'a file without an ending'}", f"use one of {', '.join(CONTAINERS)}"
         )
-    return found
+    return container
 
 
 def encoder_options(
@@ -184,6 +191,8 @@ def encoder_options(
     if encoder == "libopus":  # it has one layout for each number: 5.1(side), as films have it, becomes 5.1
         layout = _OPUS_WITH_BASS.get(sound.layout, _OPUS_LAYOUTS[min(sound.channels, len(_OPUS_LAYOUTS)) - 1])
         chain.append(f"aformat=channel_layouts={layout}")
+    elif encoder == "aac" and sound.channels > MOST_CHANNELS:
+        chain.append("aformat=channel_layouts=7.1")
     elif sound.channels in (1, 2):  # some formats tell only how many there are
         chain.append(f"aformat=channel_layouts={('mono', 'stereo')[sound.channels - 1]}")
     options = {f"b:{number}": config.audio_bitrate} if encoder in ("aac", "libopus") else {}
@@ -268,7 +277,9 @@ def _encoder(kind: str, codec: str, container: Container, source: str) -> str | 
         return container.pictures or None
     if kind in ("subtitle", "attachment"):
         return "copy" if kind == "subtitle" or container.attachments else None
-    # Other tracks (telemetry, a second camera) are known to fit only where they come from.
+    if kind == "video" and codec in container.video:  # a second camera
+        return "copy"
+    # Other tracks, such as telemetry, are known to fit only where they come from.
     names = source.split(",")
     return "copy" if container.muxer in names or (container.is_mov and "mov" in names) else None
 

@@ -1,4 +1,4 @@
-"""Damaged pictures of a video that `--on-damage skip` goes on over: where they are, and what is shown instead."""
+"""Damaged pictures that `--on-damage skip` replaces: their positions and replacements."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Damage:
 
 
 def damage_text(damage: Damage) -> str:
-    """One sentence for the user."""
+    """Sentence for the user about a damaged place."""
     when = f"{damage.first_s:.3f} s"
     if damage.last_s > damage.first_s:
         when = f"{when} to {damage.last_s:.3f} s"
@@ -53,7 +53,7 @@ def joined(places: Iterable[Damage], gap_s: float) -> tuple[Damage, ...]:
 
 
 def copies_of(picture: av.VideoFrame, info: VideoInfo) -> Iterator[av.VideoFrame]:
-    """The same picture without end, with its flags, but without its closed captions.
+    """Endless copies of a picture, with its flags, but without its closed captions.
 
     All share its memory until one is written to, which is the only way that keeps a picture's interlace flags. The
     first is taken when this is called, so that `picture` may be written to afterwards.

@@ -8,7 +8,7 @@ import av
 
 from lipdub.config import MediaConfig
 from lipdub.errors import OutputError, SetupError
-from lipdub.media.color import colorspace_of
+from lipdub.media.color import colorspace_of, full_range
 from lipdub.media.containers import Container
 from lipdub.media.probe import VideoInfo, has_alpha
 
@@ -41,8 +41,11 @@ _ALPHA = ("prores_ks",)  # encoders whose transparency an intermediate QuickTime
 _FIELDS = ("libx264", "prores_ks")  # encoders that keep two fields in a picture
 _LIGHT = ("libx264", "libx265", "libsvtav1")  # encoders that write HDR's light levels into the stream
 _NO_LOSSLESS = ("prores_ks", "libsvtav1")  # what SVT-AV1 4.1 calls lossless is off by one here and there
+# A copy without loss, for what is to be changed first; without tracks that Matroska does not take.
+_ANEW = "ffmpeg -i FILE -map 0:v:0 -map 0:a? -c:a copy -c:v ffv1"
 _SHORT = 8  # pictures; x265 gives wild decoding times when fewer come than it reorders
 BOTTOM_FIRST = (3, 4)  # FFmpeg's numbers for orders of fields in which the lower field is shown first
+X264_REPRODUCIBLE = "cpu-independent=1"  # else x264's macroblock tree differs from run to run where there is AVX-512
 LIMITED, FULL = 1, 2  # FFmpeg's numbers for the range of code values
 
 
@@ -79,9 +82,14 @@ def choose_encoding(
 
     Raises:
         SetupError: no such encoder, or this PyAV lacks it.
-        OutputError: the container does not take the codec; transparency or the two fields of an interlaced picture
-            would be lost, or `lossless` cannot be had.
+        OutputError: the container does not take the codec, or has no place for a rotation; transparency or the two
+            fields of an interlaced picture would be lost, or `lossless` cannot be had.
     """
+    if container is not None and not container.turns and video.is_turned:
+        raise OutputError(
+            f"{container.muxer} has no place for how the picture is to be turned",
+            f"write .mp4, .mov or .mkv, or turn the picture first: {_ANEW} TURNED.mkv",
+        )
     encoder, pix_fmt = _choice(video, codec, container.video if container is not None else ())
     if lossless and encoder in (*_NO_LOSSLESS, *HARDWARE):
         raise OutputError(f"{encoder} is not lossless", "use --codec h264, hevc or vp9")
@@ -90,13 +98,12 @@ def choose_encoding(
         options["bf"] = "0"  # pictures that come in another order than they are shown need their times
     before, after = av.VideoFormat(video.pix_fmt, 16, 16), av.VideoFormat(pix_fmt, 16, 16)
     mixed = before.is_rgb and not after.is_rgb  # then they are given a matrix, which must be named
-    same = not mixed and len(before.components) > 1
     return Encoding(
         encoder=encoder,
         pix_fmt=pix_fmt,
         options=options,
         colorspace=colorspace_of(video) if mixed else video.colorspace,
-        color_range=(FULL if video.pix_fmt.startswith("yuvj") else video.color_range) if same else LIMITED,
+        color_range=LIMITED if mixed or before.has_palette else FULL if full_range(video) else video.color_range,
         losses=_losses(encoder, pix_fmt, video),
     )
 
@@ -120,12 +127,12 @@ def _choice(video: VideoInfo, codec: str | None, taken: tuple[str, ...]) -> tupl
         raise OutputError(
             f"the video has transparency, which {found[0]} in this container does not keep",
             "write .mov with --codec prores from a video that FFmpeg decodes with its alpha, or remove it first: "
-            "ffmpeg -i FILE -map 0 -c copy -c:v ffv1 -pix_fmt yuv420p OPAQUE.mkv",
+            f"{_ANEW} -pix_fmt yuv420p OPAQUE.mkv",
         )
     if no_fields:
         raise OutputError(
             f"the video is interlaced, which {found[0]} does not keep",
-            "use --codec h264, or deinterlace it first: ffmpeg -i FILE -map 0 -c copy -c:v ffv1 -vf bwdif PLAIN.mkv",
+            f"use --codec h264, or deinterlace it first: {_ANEW} -vf bwdif PLAIN.mkv",
         )
     return found
 
@@ -144,8 +151,10 @@ def _best(names: tuple[str, ...], video: VideoInfo) -> tuple[str, str]:
 
 
 def _damage(video: VideoInfo, encoder: str, pix_fmt: str) -> tuple[bool, bool]:
-    """Whether transparency is lost, and the two fields of an interlaced picture."""
-    return video.alpha and not has_alpha(pix_fmt), bool(video.interlaced) and encoder not in _FIELDS
+    """Whether transparency is lost, which a decoder may already have left out, and the two fields of a picture."""
+    return video.alpha and not (has_alpha(video.pix_fmt) and has_alpha(pix_fmt)), bool(
+        video.interlaced
+    ) and encoder not in _FIELDS
 
 
 def _losses(encoder: str, pix_fmt: str, video: VideoInfo) -> tuple[str, ...]:
@@ -173,9 +182,8 @@ def _options(
         return ":".join([*pairs, *_light(encoder, video), *["lossless=1"] * (lossless and encoder != "libx264")])
 
     if encoder == "libx264":
-        # Without cpu-independent, x264's macroblock tree is not the same from run to run where there is AVX-512.
         bottom = ["bff=1"] * (video.field_order in BOTTOM_FIRST)
-        options = {"preset": config.preset, "x264-params": words("cpu-independent=1", *bottom)}
+        options = {"preset": config.preset, "x264-params": words(X264_REPRODUCIBLE, *bottom)}
         return options | ({"qp": "0"} if lossless else quality(config.crf_h264))
     if encoder == "libx265":
         short = video.duration_s * video.average_rate < _SHORT

@@ -1,4 +1,4 @@
-"""A piece of a film as files of their own, and a finished film into a pipe; both by FFmpeg's command line.
+"""Cutting a piece of a video to new files, and writing a finished file to a pipe, both by FFmpeg's command line.
 
 `config` names the ffmpeg, where it is not to be the usual one.
 """
@@ -20,7 +20,7 @@ _PIECES = "frag_keyframe+empty_moov+default_base_moof+use_metadata_tags"  # a fi
 
 
 def cut_video(source: Path, target: Path, start_s: float, length_s: float, config: MediaConfig | None = None) -> None:
-    """A piece of the picture without loss, upright, with its first sound track; `target` ends in .mkv.
+    """Cut a piece of the picture losslessly, upright, with its first audio track; `target` ends in .mkv.
 
     Raises:
         InputError: FFmpeg cannot read it.
@@ -31,7 +31,7 @@ def cut_video(source: Path, target: Path, start_s: float, length_s: float, confi
 
 
 def cut_sound(source: Path, target: Path, start_s: float, length_s: float, config: MediaConfig | None = None) -> None:
-    """A piece of the first sound track; `target` ends in .wav.
+    """Cut a piece of the first audio track; `target` ends in .wav.
 
     Raises:
         InputError: FFmpeg cannot read it.

@@ -1,6 +1,6 @@
-"""The FFmpeg program that re-wraps streams: the tested one that is installed with lipdub, or one that was asked for.
+"""The FFmpeg program that remuxes streams: the tested one that is installed with lipdub, or one named by the user.
 
-What happens to lie on PATH is never used: of two machines with the same lipdub, both give the same file.
+An ffmpeg on PATH is never used, so that two machines with the same lipdub make the same file.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ def ffmpeg_binary(config: MediaConfig | None = None) -> Path:
         SetupError: it is not there, or the other one lacks something or copies wrongly: tried once a process.
     """
     path = chosen_binary(config)
-    if _other(config) and (lacks := missing(path) or misbehaves(path)):
+    if _named_binary(config) and (lacks := missing(path) or misbehaves(path)):
         raise SetupError(f"{path} cannot do what lipdub needs: {', '.join(lacks)}", _REMEDY)
     return path
 
 
-def _other(config: MediaConfig | None) -> str:
+def _named_binary(config: MediaConfig | None) -> str:
     return (config.ffmpeg if config is not None else "") or os.environ.get(VARIABLE, "")
 
 
 def chosen_binary(config: MediaConfig | None = None) -> Path:
-    """As `ffmpeg_binary`, but another ffmpeg is not tried.
+    """As `ffmpeg_binary`, without testing another ffmpeg.
 
     Raises:
         SetupError: none was asked for, and imageio-ffmpeg has none.
     """
-    if other := _other(config):
+    if other := _named_binary(config):
         return Path(other)
     named = os.environ.pop("IMAGEIO_FFMPEG_EXE", None)  # another program's choice, and unchecked
     try:
@@ -76,7 +76,7 @@ def version_of(path: Path) -> str:
     Raises:
         SetupError: it does not run.
     """
-    return _ask(path, "-version").partition("\n")[0].removeprefix("ffmpeg version ").partition(" ")[0]
+    return _output_of(path, "-version").partition("\n")[0].removeprefix("ffmpeg version ").partition(" ")[0]
 
 
 @cache
@@ -86,19 +86,19 @@ def missing(path: Path) -> tuple[str, ...]:
     Raises:
         SetupError: it does not run.
     """
-    there = {words[1] for line in _ask(path, "-encoders").splitlines() if len(words := line.split()) > 1}
+    there = {words[1] for line in _output_of(path, "-encoders").splitlines() if len(words := line.split()) > 1}
     kinds = CONTAINERS.values()
-    wanted = {kind.fallback for kind in kinds} | {kind.text for kind in kinds if kind.text}
-    lacks = sorted(wanted - there)
+    needed = {kind.fallback for kind in kinds} | {kind.text for kind in kinds if kind.text}
+    lacks = sorted(needed - there)
     for topic, options in _ABILITIES.items():
-        page = _ask(path, "-h", topic)
+        page = _output_of(path, "-h", topic)
         lacks += [f"{topic} {word.removeprefix('-')}" for word in options if word not in page]
     return tuple(lacks)
 
 
 @cache
 def misbehaves(path: Path) -> tuple[str, ...]:
-    """What an ffmpeg does wrong when it copies a second of sound, as lipdub lets it copy; versions do not tell that.
+    """Faults of an ffmpeg when it copies a second of audio as lipdub does; its version does not show them.
 
     FFmpeg 5.1 cuts such a copy by the wrong clock. Up to 7.0 a first packet before time 0 moves all other streams.
 
@@ -172,8 +172,8 @@ def run(argv: list[str], config: MediaConfig) -> None:
         process.kill()
         process.communicate()
         raise
-    said = stderr.decode("utf-8", "replace").strip()
-    if damage := _DAMAGE.search(said):
+    text = stderr.decode("utf-8", "replace").strip()
+    if damage := _DAMAGE.search(text):
         inputs = [word for flag, word in pairwise(argv) if flag == "-i"]
         raise InputError(
             f"{inputs[int(damage[1])].removeprefix('file:')} is damaged: {damage[2]}",
@@ -181,16 +181,16 @@ def run(argv: list[str], config: MediaConfig) -> None:
         )
     if process.returncode == 0:
         return
-    words = "\n".join(_reason_first(said.splitlines(), config.error_lines)) or f"exit code {process.returncode}"
+    words = "\n".join(_reason_first(text.splitlines(), config.error_lines)) or f"exit code {process.returncode}"
     if "No space left on device" in words:
         raise ResourceError("the disc is full", "make room, or write to another disc")
     raise OutputError(f"FFmpeg could not write the output:\n{words}", "choose another container for the output")
 
 
-def _reason_first(lines: list[str], most: int) -> list[str]:
-    """The first lines of what FFmpeg said, without what its threads say of each other's end."""
+def _reason_first(lines: list[str], limit: int) -> list[str]:
+    """First lines of FFmpeg's messages, without those of its threads about each other's end."""
     telling = [line for line in lines if not _ECHO.search(line)]
-    return (telling or lines)[:most]
+    return (telling or lines)[:limit]
 
 
 def _write_tone(path: Path) -> None:
@@ -216,7 +216,7 @@ def _end_of(argv: list[str | Path], target: Path, stream: int = 0) -> float:
         return float(max(ends, default=0) * (sound.time_base or 0))
 
 
-def _ask(path: Path, *arguments: str) -> str:
+def _output_of(path: Path, *arguments: str) -> str:
     argv = [str(path), "-hide_banner", "-v", "quiet", *arguments]
     try:
         done = subprocess.run(

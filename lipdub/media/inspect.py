@@ -1,4 +1,4 @@
-"""A file as `lipdub inspect` shows it: every stream, and the marks that tell whether lipdub altered it."""
+"""`lipdub inspect`: the streams of a file, and the marks that show whether lipdub altered it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lipdub.media.probe import codec_of, kind_of, layout_name, open_input
 
 @dataclass(frozen=True, kw_only=True)
 class StreamInfo:
-    """One stream, as the file's header describes it; what does not apply is None."""
+    """Properties of a stream from the file's header; None if they do not apply."""
 
     index: int
     kind: str  # video, audio, subtitle, picture (cover art), data, attachment, unknown
@@ -45,7 +45,7 @@ class StreamInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class FileListing:
-    """What a file's header says."""
+    """Properties of a file from its header, and its marks."""
 
     path: Path
     format: str

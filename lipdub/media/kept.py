@@ -14,8 +14,10 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 
 from lipdub.config import MediaConfig
+from lipdub.errors import InputError
 from lipdub.media.boxes import unusual_boxes
 from lipdub.media.containers import Item
+from lipdub.media.language import language_code
 from lipdub.media.probe import UNSPECIFIED, codec_of, is_timeline, kind_of, layout_name, open_input
 from lipdub.media.stream_details import CHROMA, RANGES, FileDetails, read_details
 
@@ -73,19 +75,19 @@ def changes(
     before, after = read_details(source, config), read_details(output, config)
     with open_input(source) as old, open_input(output) as new:
         pairs = [*_pairs(old, new, picture, items)]
-        found = _chapters(old, new) + _programs(before, after)
+        changed = _chapters(old, new) + _programs(before, after)
         if "mov" in old.format.name:
             there = unusual_boxes(output) if "mov" in new.format.name else Counter[str]()
-            found += [f"box {kind} of the file" for kind in unusual_boxes(source) - there]
-        found += _picture(pairs[0], before, after)
+            changed += [f"box {kind} of the file" for kind in unusual_boxes(source) - there]
+        changed += _picture(pairs[0], before, after)
         for pair in pairs[1:]:
-            found += _stream(pair)
+            changed += _stream(pair)
         for pair in pairs:
-            found += _flags(pair) + _side_data(pair, before, after)
+            changed += _flags(pair) + _side_data(pair, before, after)
         remade, lost = _remade(old, new, pairs)
         places = {"the file": (old.metadata, new.metadata)}
         places |= {pair.name: (pair.old.metadata, pair.new.metadata) for pair in (*pairs, *remade)}
-        return found + lost + _tags(places)
+        return changed + lost + _tags(places)
 
 
 def _pairs(old: InputContainer, new: InputContainer, picture: int, items: Sequence[Item]) -> Iterator[_Pair]:
@@ -128,15 +130,15 @@ def _joined(words: Sequence[str]) -> str:
 
 
 def _chapters(old: InputContainer, new: InputContainer) -> list[str]:
-    def told(container: InputContainer) -> list[tuple[float, float, dict[str, str]]]:
+    def chapters_of(container: InputContainer) -> list[tuple[float, float, dict[str, str]]]:
         zero = 0.0 if is_timeline(container.format.name) else (container.start_time or 0) / av.time_base
-        found = []
+        chapters = []
         for each in container.chapters():
             first_s, last_s = (float(each[end] * (each["time_base"] or 0)) - zero for end in ("start", "end"))
-            found.append((round(first_s, 2), round(last_s, 2), {k.lower(): v for k, v in each["metadata"].items()}))
-        return found
+            chapters.append((round(first_s, 2), round(last_s, 2), {k.lower(): v for k, v in each["metadata"].items()}))
+        return chapters
 
-    before, after = told(old), told(new)
+    before, after = chapters_of(old), chapters_of(new)
     if len(before) > len(after):
         return [f"{len(before) - len(after)} of {len(before)} chapters"]
     return ["times, titles or tags of chapters"] if before != after else []
@@ -169,7 +171,7 @@ def _picture(pair: _Pair, before: FileDetails, after: FileDetails) -> list[str]:
     for what, name in (("primaries", "color_primaries"), ("transfer", "color_trc"), ("matrix", "colorspace")):
         one, other = (int(getattr(each.codec_context, name)) for each in (old, new))
         facts[f"colour {what}"] = ("" if one == UNSPECIFIED else one, other)
-    facts["language"] = [each.language or "und" for each in (old, new)]
+    facts["language"] = [_language(each) for each in (old, new)]
     return [
         f"{what} of the picture: {was} became {now or 'untold'}"
         for what, (was, now) in facts.items()
@@ -196,7 +198,7 @@ def _first_pictures(stream: av.VideoStream) -> set[str]:
 def _stream(pair: _Pair) -> list[str]:
     old, new = pair.old, pair.new
     facts: dict[str, Sequence[object]] = {"": (codec_of(old), codec_of(new))}
-    facts["language "] = [each.language or "und" for each in (old, new)]
+    facts["language "] = [_language(each) for each in (old, new)]
     if isinstance(old, av.AudioStream) and isinstance(new, av.AudioStream):
         facts["rate "] = [f"{each.codec_context.sample_rate} Hz" for each in (old, new)]
         facts["channels "] = (layout_name(old.codec_context.layout), layout_name(new.codec_context.layout))
@@ -205,12 +207,20 @@ def _stream(pair: _Pair) -> list[str]:
     ]
 
 
+def _language(stream: av.stream.Stream) -> str:
+    """Its code; one, where a language has two."""
+    try:
+        return language_code(stream.language or "und")
+    except InputError:
+        return stream.language or "und"
+
+
 def _flags(pair: _Pair) -> list[str]:
     own = Disposition.default | Disposition.attached_pic if pair.new.type != "subtitle" else Disposition(0)
     old, new = pair.old.disposition & ~own, pair.new.disposition & ~own
     lost, came = ([flag.name for flag in flags if flag.name] for flags in (old & ~new, new & ~old))
-    found = [f"{pair.name}: not marked as {_joined(lost)} any more"] if lost else []
-    return [*found, f"{pair.name}: marked as {_joined(came)} now"] if came else found
+    phrases = [f"{pair.name}: not marked as {_joined(lost)} any more"] if lost else []
+    return [*phrases, f"{pair.name}: marked as {_joined(came)} now"] if came else phrases
 
 
 def _side_data(pair: _Pair, before: FileDetails, after: FileDetails) -> list[str]:
@@ -225,14 +235,17 @@ def _side_data(pair: _Pair, before: FileDetails, after: FileDetails) -> list[str
 def _remade(old: InputContainer, new: InputContainer, pairs: Sequence[_Pair]) -> tuple[list[_Pair], list[str]]:
     """Tracks that a muxer makes itself, or keeps in another way: titles of chapters, time codes."""
 
-    def rest(container: InputContainer, known: set[int]) -> dict[str, list[av.stream.Stream]]:
-        found: dict[str, list[av.stream.Stream]] = defaultdict(list)
+    def unpaired_tracks(container: InputContainer, known: set[int]) -> dict[str, list[av.stream.Stream]]:
+        tracks: dict[str, list[av.stream.Stream]] = defaultdict(list)
         for each in container.streams:
             if each.type == "data" and each.index not in known:
-                found["time code" if "timecode" in each.metadata else "chapter titles"].append(each)
-        return found
+                tracks["time code" if "timecode" in each.metadata else "chapter titles"].append(each)
+        return tracks
 
-    before, after = rest(old, {pair.old.index for pair in pairs}), rest(new, {pair.new.index for pair in pairs})
+    before, after = (
+        unpaired_tracks(old, {pair.old.index for pair in pairs}),
+        unpaired_tracks(new, {pair.new.index for pair in pairs}),
+    )
     remade: list[_Pair] = []
     lost: list[str] = []
     for what, streams in before.items():

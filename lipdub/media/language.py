@@ -35,7 +35,7 @@ _KEPT_BY_QUICKTIME = {"ces", "fra", "ron", "slk"}  # FFmpeg's list of QuickTime 
 
 
 def language_code(tag: str) -> str:
-    """The three letters (ISO 639-2/T, or 639-3) of a language tag; scripts and regions are dropped, as files do.
+    """Three-letter code (ISO 639-2/T, or 639-3) of a language tag, without script and region.
 
     Args:
         tag: "uk", "uk-UA", "ukr", "zh-Hans", "ger", ..., in any case.
@@ -53,7 +53,7 @@ def language_code(tag: str) -> str:
 
 
 def code_in(muxer: str, code: str) -> str:
-    """How a container spells a three-letter code: Matroska and QuickTime use bibliographic ones."""
+    """Three-letter code as a container needs it: Matroska and QuickTime use bibliographic codes."""
     if muxer in ("matroska", "webm") or (muxer == "mov" and code not in _KEPT_BY_QUICKTIME):
         return _TO_B.get(code, code)
     return code

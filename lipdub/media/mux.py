@@ -7,18 +7,20 @@ runner can block on a full pipe and knows neither time nor signals.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
+import av
 import ffmpeg
 from av.stream import Disposition
 
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError
 from lipdub.media.atomic import AtomicOutput, verify
-from lipdub.media.boxes import drop_eyes
+from lipdub.media.boxes import drop_eyes, insert_boxes
 from lipdub.media.containers import Container, Item, container_of, disposition_words, encoder_options, movie_clock
 from lipdub.media.disclosure import folded, read_marks
 from lipdub.media.ffmpeg import ffmpeg_binary, run
@@ -36,7 +38,7 @@ from lipdub.media.probe import (
     require_video,
 )
 from lipdub.media.stream_details import CHROMA, RANGES, FileDetails, read_details
-from lipdub.media.streams import StreamPlan, plan_streams
+from lipdub.media.streams import StreamPlan, no_marks, plan_streams
 
 __all__ = ["AtomicOutput", "RemuxPlan", "arguments", "ffmpeg_binary", "remux", "verify"]
 
@@ -102,15 +104,18 @@ def remux(plan: RemuxPlan, config: MediaConfig | None = None) -> list[str]:
     finally:
         for number in range(len(streams.items)):
             _cover(plan.output, number).unlink(missing_ok=True)
-    if container_of(plan.output).is_mov and require_video(plan.source_info).spatial:
+    spatial = require_video(plan.source_info).spatial
+    if spatial and container_of(plan.output).is_mov:
         drop_eyes(plan.output)
+        if container_of(plan.output).muxer == "mov":  # there, FFmpeg writes only those
+            insert_boxes(plan.output, spatial)
     warnings += [f"{item.kind} stream {item.index} ({item.codec}) cannot be copied by FFmpeg" for item in left_out]
     _check_streams(plan, streams, [item for item in streams.items if item not in left_out])
     if plan.language is not None and probe(plan.output).audio[0].language in (None, "und"):
         code = language_code(plan.language)
         warnings.append(f"{plan.output.suffix} has no place for the language {code}; .mkv and .mp4 have")
-    if plan.metadata and not read_marks(plan.output):
-        warnings.append(f"{plan.output.suffix} has no place for the marks that AI altered it; .mkv and .mp4 have")
+    if plan.metadata and container_of(plan.output).marks and not read_marks(plan.output):
+        warnings.append(no_marks(plan.output))
     return warnings
 
 
@@ -166,7 +171,11 @@ def arguments(plan: RemuxPlan, planned: StreamPlan, items: Sequence[Item], confi
     own_keys = container.tags and not (container.is_mov and any(item.kind == "picture" for item in items))
     if container.is_mov:
         # QuickTime's key list takes any tag, but FFmpeg then leaves cover art out; `_tags` knows another way.
-        options["movflags"] = "+faststart+use_metadata_tags" if own_keys else "+faststart"
+        fast = "" if container.muxer == "mov" and source.spatial else "+faststart"  # marks go into an index at the end
+        options["movflags"] = fast + "+use_metadata_tags" * own_keys
+
+    if container.muxer in ("matroska", "webm"):
+        options["fflags"] = "+bitexact"  # else the file and its tracks get random ids, others in each run
 
     def build(tags: dict[str, str]) -> list[str]:
         target = ffmpeg.output(*streams, file_url(plan.output), **options, **tags, f=container.muxer)
@@ -206,12 +215,14 @@ def _picture_options(plan: RemuxPlan, container: Container, shown: FileDetails, 
     options = {"c:0": "copy", "disposition:0": disposition_words(flags)}
     if container.is_mov and made.codec == "hevc":
         options["tag:0"] = "hvc1"  # what Apple's players insist on
-    if container.is_mov and source.spatial:
+    if container.muxer == "mp4" and source.spatial:
         options["strict"] = "unofficial"  # else its marks are left out
     before, after = shown.of(source.index), read_details(plan.picture, config).of(0)
     asked = []
+    made_yuv = av.VideoFormat(source.pix_fmt, 16, 16).is_rgb and not av.VideoFormat(made.pix_fmt, 16, 16).is_rgb
     for names, option in ((CHROMA, "chroma_sample_loc_type"), (RANGES, "video_full_range_flag")):
-        if (wanted := before.first_of(names)) not in ("", after.first_of(names)):
+        # What was RGB has a range of its own, which is not the source's.
+        if not made_yuv and (wanted := before.first_of(names)) not in ("", after.first_of(names)):
             asked.append(f"{option}={names.index(wanted)}")
     if asked and made.codec in ("h264", "hevc"):  # their encoders leave out what is usual
         options["bsf:0"] = f"{made.codec}_metadata={':'.join(asked)}"
@@ -305,7 +316,7 @@ def _tags(plan: RemuxPlan, *, fold: bool) -> dict[str, str]:
 def _stream_tags(plan: RemuxPlan, copied: Sequence[Item]) -> list[str]:
     """Options that put right what a copy of each stream's tags would not say, or not say truly."""
     words: list[str] = []
-    index = require_video(plan.source_info).index
+    index, muxer = require_video(plan.source_info).index, container_of(plan.output).muxer
     with open_input(plan.source) as opened:
         streams = {0: opened.streams[index]}
         streams |= {number: opened.streams[item.index] for number, item in enumerate(copied, start=2)}
@@ -313,6 +324,9 @@ def _stream_tags(plan: RemuxPlan, copied: Sequence[Item]) -> list[str]:
         for number, stream in streams.items():
             tags = dict(stream.metadata)
             new = dict.fromkeys((tag for tag in tags if number in anew and is_statistic(tag)), "")
+            if stream.language is not None and number and muxer == "mov":  # which knows one code of each language
+                with suppress(InputError):
+                    new["language"] = code_in(muxer, language_code(stream.language))
             if "name" in tags and "title" not in tags:  # as FFmpeg reads it in QuickTime, but does not write it
                 new["title"] = tags["name"]
             words += [word for key, value in new.items() for word in (f"-metadata:s:{number}", f"{key}={value}")]

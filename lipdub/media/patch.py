@@ -26,7 +26,7 @@ _MOST = 16  # largest supersampling, which bounds the work for a face of thousan
 
 
 def read_patch(picture: av.VideoFrame, info: VideoInfo, matrix: Affine, size: int) -> Frame:
-    """The crop that `matrix` cuts out of a picture.
+    """Crop of a picture by `matrix`.
 
     Args:
         picture: a decoded frame.
@@ -178,7 +178,7 @@ def _codes(form: Layout, info: VideoInfo) -> Codes:
 
 
 def _gray_decode(form: Layout, info: VideoInfo, warped: NDArray[Any]) -> NDArray[np.float32]:
-    """A grey picture has Y' alone; its chroma is that of no colour."""
+    """Y'CbCr of a grey picture, with neutral chroma."""
     table = _codes(form, info)
     warped[..., 1:] = table.offset[1:]
     return table.decode(warped)

@@ -24,7 +24,7 @@ _DEEP_SEMI = {"0": "420", "2": "422", "4": "444"}
 
 @dataclass(frozen=True)
 class Part:
-    """Where one component lies: samples `offset + step * x` of each line of a plane."""
+    """Memory layout of a component: samples `offset + step * x` of each line of a plane."""
 
     plane: int
     offset: int
@@ -54,7 +54,7 @@ class Component:
 
 @lru_cache(maxsize=64)
 def layout(pix_fmt: str) -> Layout:
-    """How a pixel format lies in memory.
+    """Memory layout of a pixel format.
 
     Raises:
         InputError: a format that we cannot paste into (paletted, Bayer, bit-packed, float).

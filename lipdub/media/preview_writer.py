@@ -1,4 +1,4 @@
-"""A film to look at once: drawn RGB pictures with their times, and mono sound, as an MP4 that plays anywhere."""
+"""Writer of preview videos: RGB pictures with their times, and mono audio, as an MP4 for any player."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import numpy as np
 from lipdub.errors import OutputError
 from lipdub.faces.backend import Frame
 from lipdub.media.audio import Waveform
+from lipdub.media.encoders import X264_REPRODUCIBLE
 from lipdub.media.probe import VideoInfo, file_url
 from lipdub.threads import ClosedOrCancelled
 
-CRF, PRESET = "20", "veryfast"  # seen once, and not kept
+CRF, PRESET = "20", "veryfast"  # for viewing only
 SAMPLE_RATE = 48_000  # Hz
 _BLOCK = 1024  # samples that AAC wants at a time
 _FONT, _SHADOW = cv2.FONT_HERSHEY_SIMPLEX, (0, 0, 0)
@@ -28,7 +29,7 @@ def fitted(info: VideoInfo, max_side: int) -> tuple[int, int]:
 
 
 def write_text(page: Frame, text: str, at: tuple[int, int], colour: tuple[int, int, int], size: float = 0.45) -> None:
-    """A line of text with a shadow, its lower left corner at x, y; in place."""
+    """Draw a line of text with a shadow into `page`, its lower left corner at x, y."""
     for ink, away in ((_SHADOW, 1), (colour, 0)):
         cv2.putText(page, text, (at[0] + away, at[1] + away), _FONT, size, ink, 1, cv2.LINE_AA)
 
@@ -58,7 +59,7 @@ class PreviewWriter(ClosedOrCancelled):
         self._video.width, self._video.height = size
         self._video.pix_fmt = "yuv420p"
         self._video.time_base = self._video.codec_context.time_base = clock.time_base
-        self._video.options = {"crf": CRF, "preset": PRESET}
+        self._video.options = {"crf": CRF, "preset": PRESET, "x264-params": X264_REPRODUCIBLE}
         self._audio = self._container.add_stream("aac", rate=SAMPLE_RATE, layout="mono") if sound is not None else None
 
     def write(self, picture: Frame, pts: int) -> None:
@@ -81,7 +82,7 @@ class PreviewWriter(ClosedOrCancelled):
             self._container.close()
 
     def cancel(self) -> None:
-        """Leave the file as it is."""
+        """Close the incomplete file."""
         self._container.close()
 
     def _write_sound(self) -> None:

@@ -28,7 +28,7 @@ from lipdub.media.clocks import Clock, clocks_in
 # in truth a playlist must not make lipdub read other files or the network.
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,wav,w64,aiff,caf,au,mp3,aac,ac3,eac3,flac,ogg,asf,flv,"
-    "mxf,nut,gif,amr,wv,ape,tta,dv,ivf"
+    "mxf,nut,gif,amr,wv,ape,tta,dv,ivf,wtv,dts,dtshd,truehd,mlp,gsm,mpc,mpc8,tak,dsf,voc,ircam,sox,qcp,oma,loas"
 )
 # Formats whose timestamps are a position on a timeline that starts at 0. In the others the clock is free (a recording
 # may start at 5 h) or counts encoder priming, and players call the first timestamp 0.
@@ -93,6 +93,12 @@ class VideoInfo:
         """When the first picture is shown, on the file's timeline."""
         return float(self.start_pts * self.time_base) - self.origin_s
 
+    @property
+    def is_turned(self) -> bool:
+        """Whether players are to turn or mirror the coded picture."""
+        a, b, _, c, d = (self.container_matrix or (1, 0, 0, 0, 1))[:5]
+        return bool(b or c or a < 0 or d < 0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class AudioInfo:
@@ -147,10 +153,12 @@ def open_input(path: Path) -> Iterator[InputContainer]:
     try:
         container = av.open(file_url(path), mode="r", options=options, metadata_errors="replace")
     except (av.error.FFmpegError, ValueError) as error:
-        raise InputError(
-            f"{path} is not a media file of a kind that lipdub reads: {_reason(error)}",
-            "where FFmpeg reads it, write it anew: ffmpeg -i FILE WHOLE.mkv, or for a sound WHOLE.wav",
-        ) from error
+        # What FFmpeg calls an invalid argument is a format that is not among FORMATS.
+        why = "another format" if isinstance(error, av.error.ArgumentError) else _reason(error)
+        remedy = "where FFmpeg reads it, write it anew: ffmpeg -i FILE WHOLE.mkv, or for a sound WHOLE.wav"
+        if path.suffix.lower() in _SAMPLES:
+            remedy = f"{_SAMPLES_REMEDY}; name the right format, rate and channels"
+        raise InputError(f"{path} is not a media file of a kind that lipdub reads: {why}", remedy) from error
     with container:
         yield container
 
@@ -279,8 +287,8 @@ def _check_file(path: Path) -> None:
         status = path.stat()
     except (OSError, ValueError) as error:
         if (scheme := re.match(r"([a-z][a-z0-9+.-]+):/", str(path), re.IGNORECASE)) is not None:
-            address = re.sub("^([^:]+:)/+", r"\1//", str(path))  # `Path` has made one slash of two
             here = scheme[1].lower() == "file"
+            address = re.sub("^([^:]+:)/+", rf"\1//{'/' * here}", str(path))  # `Path` has made one slash of two
             raise InputError(
                 f"cannot open {address}: it is an address, not a file",
                 "give the path alone, without file:" if here else "download it first, then give the file",
@@ -299,6 +307,8 @@ _PICTURES = {
     b"\0\0\1\0": "icon", b"\0\0\0\x0cjP": "JPEG 2000", b"\0\0\0\x0cJXL": "JPEG XL", b"\xff\x0a": "JPEG XL",
     b"\x76\x2f\x31\x01": "OpenEXR", b"SDPX": "DPX", b"XPDS": "DPX", b"P5\n": "PGM", b"P6\n": "PPM", b"qoif": "QOI",
 }  # fmt: skip
+_SAMPLES = (".pcm", ".raw", ".s16", ".s16le", ".l16", ".sln")  # as speech services send: samples without a header
+_SAMPLES_REMEDY = "put samples without a header into a WAV first: ffmpeg -f s16le -ar 24000 -ac 1 -i FILE WHOLE.wav"
 _RAW = {b"YUV4MPEG2": "-i FILE", b"\0\0\0\1": "-r 25 -i FILE", b"\0\0\1": "-r 25 -i FILE"}
 
 
@@ -309,7 +319,8 @@ def picture_kind(path: Path) -> tuple[str, bool]:
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
-        head = file.read(1 << 16)
+        head = file.read(64)
+        head += file.read(1 << 20) if head.startswith(b"\x89PNG") else b""
     kind = next((name for start, name in _PICTURES.items() if head.startswith(start)), "")
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         kind = "WebP"
@@ -384,15 +395,15 @@ def _container_duration(container: InputContainer) -> float:
 
 
 def _stream_duration(container: InputContainer, stream: av.stream.Stream) -> float:
-    if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
     parts = stream.metadata.get("DURATION", "").split(":")  # Matroska keeps it here: 00:00:02.040000000
-    if len(parts) == 3:
+    if len(parts) == 3 and "matroska" in container.format.name:  # what FFmpeg says may be that of the longest stream
         try:
             end = int(parts[0]) * 3600 + int(parts[1]) * 60 + float(parts[2])
         except ValueError:
             return _container_duration(container)
         return max(0.0, end - _start(stream))
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
     return _container_duration(container)
 
 

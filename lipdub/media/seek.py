@@ -1,4 +1,4 @@
-"""One frame of a video, by its time."""
+"""Reading a single frame of a video by its time."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ class Source:
         clocks: when the packets of each stream are shown, by its index.
         repairs: what differs from the file that the user gave, one sentence each.
         ending: where the frames end, if not where those of the file do.
+        name: the file that the user gave, where another is read.
     """
 
     media: MediaInfo
@@ -30,6 +31,7 @@ class Source:
     clocks: dict[int, Clock] = field(default_factory=dict)
     repairs: tuple[str, ...] = ()
     ending: Ending | None = None
+    name: Path | None = None
 
     @property
     def path(self) -> Path:
@@ -61,7 +63,8 @@ class Source:
 
     def frames(self, start_s: float | None = None, end_s: float | None = None) -> VideoReader:
         """A context manager that iterates over all frames once; those outside of [start_s, end_s) are marked."""
-        return VideoReader(self.path, self.video, start_s=start_s, end_s=end_s, ending=self.ending, config=self.config)
+        limits = {"start_s": start_s, "end_s": end_s}
+        return VideoReader(self.path, self.video, **limits, ending=self.ending, config=self.config, name=self.name)
 
 
 def open_source(path: Path, config: MediaConfig, scratch: Callable[[str], Path] | None = None) -> Source:
@@ -80,7 +83,7 @@ def open_source(path: Path, config: MediaConfig, scratch: Callable[[str], Path] 
         media = probe(path, config)
         require_video(media)
         return Source(media=media, config=config)
-    path, clocks, repairs = on_one_clock(path, scratch, config)
-    media = measured(probe(path, config), clocks)
+    whole, clocks, repairs = on_one_clock(path, scratch, config)
+    media = measured(probe(whole, config), clocks)
     require_video(media)
-    return Source(media=media, config=config, clocks=clocks, repairs=tuple(repairs))
+    return Source(media=media, config=config, clocks=clocks, repairs=tuple(repairs), name=path)

@@ -1,4 +1,4 @@
-"""What `ffmpeg -i` says of a file and PyAV does not: side data of streams, places of chroma, programs."""
+"""Details of a file that `ffmpeg -i` prints and PyAV lacks: side data of streams, chroma locations, programs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class FileDetails:
     programs: list[Program]
 
     def of(self, index: int) -> StreamDetails:
-        """A stream; one of which nothing is said where FFmpeg does not list it."""
+        """Details of a stream; empty if FFmpeg does not list it."""
         return self.streams.get(index, StreamDetails(frozenset()))
 
 

@@ -12,7 +12,15 @@ import av
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError
 from lipdub.media.clocks import Clock
-from lipdub.media.containers import Container, Item, container_of, encoder_options, planned
+from lipdub.media.containers import (
+    MOST_CHANNELS,
+    MOST_HZ,
+    Container,
+    Item,
+    container_of,
+    encoder_options,
+    planned,
+)
 from lipdub.media.ffmpeg import ffmpeg_binary, run
 from lipdub.media.probe import (
     FORMATS,
@@ -73,8 +81,13 @@ def plan_streams(
     sound = probe(dub)
     if not sound.audio:
         raise InputError(f"{dub} has no audio stream (it has: {', '.join(sound.streams)})", "give a file with sound")
-    heard = measured(sound, read_clocks(dub)).audio[0]
+    packets = read_clocks(dub)
+    if sound.audio[0].index not in packets:
+        raise InputError(f"{dub}: the sound has no samples", "give a file with sound in it")
+    heard = measured(sound, packets).audio[0]
     items, losses = planned(source, container, keep_audio=keep_audio)
+    if not container.marks:
+        losses.append(no_marks(output))
     kept: list[Item] = []
     for item in items:
         clock = clocks.get(item.index)
@@ -94,6 +107,7 @@ def plan_streams(
         kept.append(item)
     trial = _Trial(source, dub, output, config, clocks)
     encoder = trial.dub(heard)
+    losses += _lost_of_dub(heard, encoder)
     tried = [item for item in kept if item.kind != "attachment" and item.encoder != "attach"]
     if tried and not trial.fits(tried):
         for item in tried:
@@ -107,6 +121,21 @@ def plan_streams(
             kept[kept.index(item)] = found if found is not None else replace(item, encoder="")
     kept = [item for item in kept if item.encoder]
     return StreamPlan(dub=heard, dub_encoder=encoder, items=tuple(kept), losses=tuple(losses), clocks=clocks)
+
+
+def _lost_of_dub(heard: AudioInfo, encoder: str) -> list[str]:
+    """What of the dub's sound an encoder cannot hold."""
+    most_hz = MOST_HZ.get(encoder)
+    if most_hz is None:
+        return []
+    lost = [f"{heard.channels} channels become {MOST_CHANNELS}"] * (heard.channels > MOST_CHANNELS)
+    lost += [f"{heard.sample_rate} Hz become {most_hz}"] * (heard.sample_rate > most_hz)
+    return [f"of the audio, {' and '.join(lost)} in {encoder}; .mov and .mkv keep them"] if lost else []
+
+
+def no_marks(output: Path) -> str:
+    """What is said of a container that cannot say that AI altered the video."""
+    return f"{output.suffix} has no place for the marks that AI altered it; .mkv and .mp4 have"
 
 
 def _name(item: Item) -> str:

@@ -1,7 +1,7 @@
-"""What is seen behind a source's last picture, where the film is to last longer than the source.
+"""Extension of a video beyond its last picture, for audio that is longer than the video.
 
-Only the pictures' times are remembered: `loop` reads the file again, `bounce` also from its end in pieces of at most
-`media.bounce_mib`, and `freeze` shows one picture's memory again and again.
+Only the pictures' times are kept in memory: `loop` reads the file again, `bounce` also backwards in pieces of at most
+`media.bounce_mib`, and `freeze` repeats the last picture.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lipdub.errors import InputError
 from lipdub.media.damage import copies_of
 from lipdub.media.probe import Ending, VideoInfo
 
-_MARGIN = 30  # pictures before a wanted one at which decoding begins: those around a key frame may not come out whole
+_MARGIN = 30  # pictures that are decoded before the first needed one: those around a key frame may be incomplete
 
 Decode = Callable[[int | None], Iterator[av.VideoFrame]]  # all pictures, or those from about a raw pts on
 
@@ -26,16 +26,16 @@ class DecodedFrame:
     """One picture of the source."""
 
     raw: int | None  # pts in the file
-    ticks: int  # for which it is on screen, in the stream's time base
+    ticks: int  # display time, in the stream's time base
 
 
 class Extension:
-    """Pictures behind the last one, without end, each with the ticks for which it is on screen.
+    """Endless iterator of the pictures after the last one, each with its display time in ticks.
 
     Args:
         info: of the source's picture.
-        ending: says what is seen.
-        last: the source's last picture; nobody has painted into it yet.
+        ending: kind of the extension.
+        last: the source's last picture, not yet dubbed.
         shown: all pictures of the source.
         decode: reads the source again.
         config: memory of `bounce`.
@@ -58,7 +58,7 @@ class Extension:
 
     def __iter__(self) -> Iterator[tuple[av.VideoFrame, int]]:
         if self.still:
-            yield from self._frozen()
+            yield from self._repeat_last()
         while True:
             if self._extend == "bounce":
                 yield from self._backwards()
@@ -66,7 +66,7 @@ class Extension:
             else:
                 yield from self._forwards(first=0)
 
-    def _frozen(self) -> Iterator[tuple[av.VideoFrame, int]]:
+    def _repeat_last(self) -> Iterator[tuple[av.VideoFrame, int]]:
         step, end = 1 / (self._info.average_rate * self._info.time_base), 0
         for number, picture in enumerate(self._copies, start=1):
             ticks = max(1, round(number * step) - end)  # exact over all, whatever the clock
@@ -81,15 +81,15 @@ class Extension:
             yield picture, shown.ticks
 
     def _backwards(self) -> Iterator[tuple[av.VideoFrame, int]]:
-        """From the last picture but one to the first."""
+        """All pictures from the last but one back to the first."""
         for stop in range(len(self._shown) - 1, 0, -self._piece):
             first = max(0, stop - self._piece)
-            pictures = self._between(first, stop)
+            pictures = self._pictures_between(first, stop)
             while pictures:
                 yield pictures.pop(), self._shown[first + len(pictures)].ticks
 
-    def _between(self, first: int, stop: int) -> list[av.VideoFrame]:
-        """The pictures of these numbers; from near a key frame where the file can be sought, else from its start."""
+    def _pictures_between(self, first: int, stop: int) -> list[av.VideoFrame]:
+        """Pictures `first` to `stop` - 1, decoded from shortly before if the file is seekable, else from its start."""
         numbers = {self._shown[number].raw: number for number in range(first, stop)}
         start = self._shown[first - _MARGIN].raw if first > _MARGIN else None
         if start is not None and None not in numbers and len(numbers) == stop - first:
@@ -101,13 +101,16 @@ class Extension:
                     break
             if len(pictures) == stop - first:
                 return [pictures[number] for number in range(first, stop)]
-        return self._counted(first, stop)
+        return self._read_from_start(first, stop)
 
-    def _counted(self, first: int, stop: int) -> list[av.VideoFrame]:
+    def _read_from_start(self, first: int, stop: int) -> list[av.VideoFrame]:
+        """Pictures `first` to `stop` - 1, counted from the start of the file."""
         pictures = []
         for number, picture in enumerate(self._decode(None)):
             if number >= first:
                 pictures.append(picture)
             if number == stop - 1:
                 return pictures
-        raise InputError("the video has fewer pictures than when it was read first", "leave it alone while it is read")
+        raise InputError(
+            "the video has fewer pictures than when it was read first", "do not change the file while it is read"
+        )

@@ -83,6 +83,7 @@ class VideoReader:
         end_s: likewise from this time on.
         ending: where the pictures end, if not where those of the file do.
         config: limits.
+        name: what errors call the file, where `path` is a copy.
 
     Raises:
         InputError: on entry, a file that cannot be opened; while iterating, damage: it names the time. With
@@ -99,8 +100,10 @@ class VideoReader:
         end_s: float | None = None,
         ending: Ending | None = None,
         config: MediaConfig | None = None,
+        name: Path | None = None,
     ) -> None:
         self.path = Path(path)
+        self._name = name or self.path
         self.video = info
         self._ending = ending
         self._start = float("-inf") if start_s is None else start_s
@@ -246,7 +249,12 @@ class VideoReader:
             self._damaged(self._seconds(self._position), missing)
 
     def _pictures(self, packet: av.Packet[av.VideoStream]) -> list[av.VideoFrame]:
-        """What the decoder makes of a packet; nothing where it is damaged, and that is gone over."""
+        """What the decoder makes of a packet; nothing where it is damaged, and that is gone over.
+
+        An empty one, as in Theora, says that the picture before is shown on; FFmpeg's decoders refuse it.
+        """
+        if not packet.size and packet.pts is not None:
+            return []
         try:
             return packet.decode()
         except av.error.InvalidDataError as error:
@@ -263,7 +271,7 @@ class VideoReader:
                 picture.pts, picture.duration = pts, duration
         if (picture.width, picture.height) != (self.video.width, self.video.height):
             raise InputError(
-                f"{self.path}: the picture's size changes at {self._seconds(pts):.3f} s from "
+                f"{self._name}: the picture's size changes at {self._seconds(pts):.3f} s from "
                 f"{self.video.width}x{self.video.height} to {picture.width}x{picture.height}",
                 "cut the file there, or scale it to one size first",
             )
@@ -271,7 +279,7 @@ class VideoReader:
 
     def _check_end(self, n_frames: int, ends: int, step: int) -> None:
         if n_frames == 0:
-            raise InputError(f"{self.path}: the video stream holds no picture", "give another file")
+            raise InputError(f"{self._name}: the video stream holds no picture", "give another file")
         start = float(self.video.start_pts * self.video.time_base)
         missing = start + self.video.duration_s - float(ends * self.video.time_base)
         slack = max(self._config.max_missing_s, 2 * float(step * self.video.time_base))
@@ -287,7 +295,7 @@ class VideoReader:
         time_s = max(0.0, time_s)
         if not self._skips:
             raise InputError(
-                f"{self.path} is damaged at {time_s:.3f} s: {what}",
+                f"{self._name} is damaged at {time_s:.3f} s: {what}",
                 "go on over it with --on-damage skip, get the file again, or write what is left of it anew: "
                 "ffmpeg -i FILE -c:v libx264 -crf 12 -c:a flac WHOLE.mkv",
             ) from error

@@ -1,4 +1,4 @@
-"""The one encode: every picture once, with its own timestamp, into an intermediate file that remuxing copies from."""
+"""The only encode: each picture with its own timestamp, into an intermediate file that is remuxed."""
 
 from __future__ import annotations
 

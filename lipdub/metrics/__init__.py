@@ -1,12 +1,12 @@
-"""What is measured of a dub: the image metrics of Table 4.1 [4.1], and what the field uses beside them.
+"""Metrics of a dub: the image metrics of Table 4.1 [4.1], and others that are usual in the field.
 
     psnr_masked, laplacian_variance, ring_jitter    pictures, inside a mask
     landmark_distance, mouth_opening, over_eyes     landmarks in iBUG order
     agreement, articulation, opening_range, silence_motion      curves of mouth opening against time
-    silent_frames                                   the sound beside them
+    silent_frames                                   audio
 
-The perceptual metric is `losses.perceptual`, the expert's is `losses.expert_loss`. What has no value (an empty mask, no
-silence in the sound) is NaN, to be counted and left out of means.
+The perceptual metric is `losses.perceptual`, the expert's is `losses.expert_loss`. Undefined values (an empty mask, no
+silence in the sound) are NaN, to be counted and left out of means.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 from torch import Tensor
 
-HIGH_PASS = 17  # frames of the moving mean that a curve of openings is freed from: 0.7 s at 25 fps
-LAG = 1  # frames that two curves may lie apart and still agree
-FAR = 6  # frames from which on a shift counts as chance
+HIGH_PASS = 17  # frames of the moving mean that is subtracted from a curve: 0.7 s at 25 fps
+LAG = 1  # largest shift in frames at which two curves are compared
+FAR = 6  # smallest shift in frames that counts as chance
 SHORTEST = 2 * FAR + LAG + 1  # frames that `agreement` needs
 FEW = 5  # pairs of neighbouring frames below which motion is not measured
 SILENT_DB = -30.0  # below the sound's loud parts (95th percentile of its blocks): a pause in a quiet room
-SILENT_S = 0.1  # to either side of a silent frame there is no sound for so long
+SILENT_S = 0.1  # length of silence on either side of a silent frame
 BLOCK_S = 0.02  # of the sound's level
 FAINT_DB = -75.0  # of full scale: silence in any recording
 FLAT = 1e-9  # opening (in eye distances) below which a mouth does not move at all
 MOUTH = slice(48, 68)
-STEADY = slice(17, 48)  # brows, nose, eyes: what a dub leaves alone
+STEADY = slice(17, 48)  # brows, nose, eyes, which a dub does not change
 UPPER_LIP, LOWER_LIP = 62, 66  # middle of the inner lips
 EYE_CORNERS = (36, 45)  # outer ones
 LUMA = (0.299, 0.587, 0.114)  # grey of R, G, B (BT.601)
@@ -68,9 +68,9 @@ def laplacian_variance(images: Tensor, mask: Tensor) -> Tensor:
 
         L = Sx Sx I + Sy Sy I,    vL = sum M (L - mean)^2 / sum M,    mean = sum M L / sum M
 
-    S is the 3 x 3 Sobel filter, applied twice, over 8: then it is the slope in grey levels per pixel. The thesis does
-    not say how its Sobel is scaled, so only values of this function are compared with each other. I is grey, 0..255,
-    not smoothed first, as [4.1] says. Beyond the border the edge pixel goes on.
+    S is the 3 x 3 Sobel filter divided by 8, which gives the slope in grey levels per pixel. The thesis does not say
+    how its Sobel is scaled, so only values of this function are comparable. I is grey, 0..255, without smoothing, as in
+    [4.1]. Edge pixels are replicated beyond the border.
 
     Args:
         images: (N, 3, H, W) RGB in [0, 1].
@@ -93,12 +93,11 @@ def laplacian_variance(images: Tensor, mask: Tensor) -> Tensor:
 
 
 def ring_jitter(faces: Tensor, ring: Tensor) -> Tensor:
-    """How much the skin round the lips flickers: mean change between neighbouring frames of an aligned face.
+    """Flicker of the skin round the lips: mean change between neighbouring frames of an aligned face.
 
         J = 1 / (T - 1) sum_t [ sum_ij R(i, j) | I_t(i, j) - I_{t-1}(i, j) | / sum_ij R(i, j) ],   R = R_t R_{t-1}
 
-    I is grey, 0..255. Skin moves a little by itself and encoders add noise: only the distance from the
-    real video's own value says something.
+    I is grey, 0..255. Real skin moves, and encoders add noise: compare the value with that of the real video.
 
     Args:
         faces: (T, 3, H, W) RGB in [0, 1], crops that follow the head.
@@ -155,12 +154,12 @@ def over_eyes(landmarks: NDArray[np.floating], a: int, b: int) -> NDArray[np.flo
 
 
 def landmark_distance(fake: NDArray[np.floating], real: NDArray[np.floating]) -> float:
-    """LMD: how far the mouth's landmarks lie from the real ones, in percent of the distance of the outer eye corners.
+    """LMD: mean distance of the mouth's landmarks from the real ones, in percent of the outer eye corners' distance.
 
         LMD = 100 / T sum_t [ 1/20 sum_{i=48..67} || (p_ti - c_t) - (q_ti - d_t) || / || q_t36 - q_t45 || ]
 
-    c and d are the means of brows, nose and eyes (17 .. 47), so that a judge who sees the whole face a pixel further
-    left does not count. The field prints pixels of crops of various sizes; figures are not comparable across tools.
+    c and d are the means of brows, nose and eyes (17 .. 47), so that a shift of the whole face does not count. Papers
+    report pixels of crops of various sizes, which are not comparable.
 
     Args:
         fake: p, (T, 68, 2).
@@ -182,27 +181,27 @@ def landmark_distance(fake: NDArray[np.floating], real: NDArray[np.floating]) ->
 
 
 def high_pass(curve: NDArray[np.floating]) -> NDArray[np.float64]:
-    """A curve (T,) minus its moving mean over HIGH_PASS frames: syllables stay, smiles and head turns go."""
+    """A curve (T,) minus its moving mean over HIGH_PASS frames: keeps syllables, removes smiles and head turns."""
     values = np.asarray(curve, np.float64)
     slow: NDArray[np.float64] = uniform_filter1d(values, HIGH_PASS, mode="nearest")
     return values - slow
 
 
 def pearson(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    """Pearson's correlation of two curves (T,); 0 where one of them is flat."""
+    """Pearson's correlation of two curves (T,); 0 if one is flat."""
     a, b = a - a.mean(), b - b.mean()
     spread = float(np.sqrt((a * a).sum() * (b * b).sum()))
     return float((a * b).sum()) / spread if spread > FLAT**2 else 0.0
 
 
 def agreement(curve: NDArray[np.floating], reference: NDArray[np.floating]) -> tuple[float, float]:
-    """Do two mouths open together? Correlation of high-passed openings, and how far that is from chance.
+    """Correlation of the high-passed openings of two mouths, and its z-score against chance.
 
         r = max over k in {-1, 0, 1} of  pearson(a_t, b_{t-k})
         z = (r - mean_s n_s) / std_s n_s,    n_s = pearson(a, b rolled by s),  s = 6 .. T - 6
 
-    Since r is the best of three and each n is not, r lies a little above 0 and z a little above 0 by chance alone: what
-    chance is worth is read off a row of real mouths with another sound.
+    r is the best of three shifts and each n is not, so that unrelated mouths have r and z slightly above 0. Compare
+    with a row of real mouths with another sound.
 
     Args:
         curve: (T,) openings, finite, one a frame.
@@ -227,7 +226,7 @@ def agreement(curve: NDArray[np.floating], reference: NDArray[np.floating]) -> t
 
 
 def articulation(curve: NDArray[np.floating], reference: NDArray[np.floating]) -> float:
-    """How far a mouth moves over how far the reference does: ratio of the standard deviations of high-passed openings.
+    """Movement of a mouth over the reference's: ratio of the standard deviations of high-passed openings.
 
     Args:
         curve: (T,) openings, finite.
@@ -245,10 +244,10 @@ def articulation(curve: NDArray[np.floating], reference: NDArray[np.floating]) -
 
 
 def opening_range(curve: NDArray[np.floating]) -> float:
-    """How wide a mouth opens and how far it closes: 95th less 5th percentile of its openings, in percent.
+    """Range of a mouth's openings: 95th minus 5th percentile, in percent of the eye distance.
 
-    Absolute, unlike `articulation`: a mouth that is stuck has about 0 whatever the reference does, one that gapes more
-    than any real one.
+    Unlike `articulation` it needs no reference: a mouth that does not move has about 0, and one that opens too far has
+    more than any real one.
 
     Args:
         curve: (T,) openings in eye distances, finite.
@@ -263,12 +262,12 @@ def opening_range(curve: NDArray[np.floating]) -> float:
 
 
 def silence_motion(curve: NDArray[np.floating], silent: NDArray[np.bool_]) -> float:
-    """What is left of the mouth's movement where the sound is silent, in percent of its movement in speech.
+    """Movement of the mouth in silence, in percent of its movement in speech.
 
         100 * mean_{t in S} | o_t - o_{t-1} | / mean_{t in V} | o_t - o_{t-1} |
 
-    S are the t for which frames t and t - 1 are silent, V those for which both are not. The movement of the same mouth
-    is the measure, so that one that hardly moves gains nothing. 100 = pauses make no difference.
+    S are the t for which frames t and t - 1 are silent, V those for which neither is. The movement is relative to the
+    same mouth's, so that a mouth that hardly moves has no advantage. 100 = pauses make no difference.
 
     Args:
         curve: o, (T,) openings, finite.
@@ -290,10 +289,10 @@ def silence_motion(curve: NDArray[np.floating], silent: NDArray[np.bool_]) -> fl
 
 
 def silent_frames(waveform: NDArray[np.floating], sample_rate: int, times_s: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Which frames fall into a pause of the sound.
+    """Frames that fall into a pause of the sound.
 
     Silent: every block of BLOCK_S within SILENT_S of the frame lies SILENT_DB or more below the 95th percentile of the
-    blocks that are not faint. Not the gate that `lipdub sync` closes the mouth by: a judge measures for itself.
+    blocks that are not faint. This is independent of the gate by which `lipdub sync` closes the mouth.
 
     Args:
         waveform: (n,) mono in [-1, 1]; before and after it there is silence.

@@ -1,7 +1,7 @@
 """Offset between lips and audio of a video, with a confidence: by loudness, or by the lip-sync expert.
 
-s(k)       how well lips at time t and sound at time t - k agree, for each shift k from -REACH_S to REACH_S
-offset     the k with the largest s: positive where the lips come after their sound
+s(k)       similarity of lips at time t and sound at time t - k, for each shift k within REACH frames
+offset     the k with the largest s: positive if the lips are late
 confidence max_k s(k) - median_k s(k), as SyncNet's (arXiv 2008.10010) in units of s
 """
 
@@ -21,10 +21,10 @@ from lipdub.mel import FLOOR, log_mel, mel_windows
 from lipdub.metrics import high_pass, pearson
 from lipdub.models.expert import Expert, lower_halves
 
-RATE = 25.0  # frames a second that the expert knows
+RATE = 25.0  # frames a second that the expert was trained with
 REACH = 15  # frames of RATE to either side in which the offset is searched
-STEP_S = 0.01  # between two shifts, where loudness is compared
-SHORTEST_S = 1.0  # of a video whose offset is looked for
+STEP_S = 0.01  # between two shifts, for loudness
+SHORTEST_S = 1.0  # of a video whose offset is measured
 CHUNK = 64  # windows per call of the expert
 
 
@@ -33,11 +33,11 @@ FloatArray: TypeAlias = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Offset:
-    """Where lips and sound fit best."""
+    """The shift at which lips and sound match best."""
 
-    ms: float  # positive: the lips come after their sound
-    confidence: float  # 0: no shift is better than another
-    at_zero: float  # s(0) - median_k s(k): what is there without any shift
+    ms: float  # positive: the lips are late
+    confidence: float  # 0: all shifts are equally good
+    at_zero: float  # s(0) - median_k s(k): confidence without a shift
 
 
 def loudness(waveform: NDArray[np.float32], config: MelConfig) -> NDArray[np.float32]:
@@ -55,7 +55,7 @@ def level_at(level: FloatArray, times_s: FloatArray, config: MelConfig) -> NDArr
 def offset_by_loudness(
     openings: FloatArray, times_s: FloatArray, level: FloatArray, config: MelConfig
 ) -> Offset | None:
-    """s(k) = Pearson's r of high-passed mouth opening and loudness: mouths open when it is loud.
+    """Offset by loudness: s(k) = Pearson's r of high-passed mouth opening and loudness.
 
     Args:
         openings: (T,) finite.
@@ -64,7 +64,7 @@ def offset_by_loudness(
         config: hop and sample rate.
 
     Returns:
-        None where the video is shorter than SHORTEST_S, or nothing moves or sounds.
+        None if the video is shorter than SHORTEST_S, or opening or loudness is constant.
     """
     if len(openings) < 2 or times_s[-1] - times_s[0] < SHORTEST_S:
         return None
@@ -78,7 +78,7 @@ def offset_by_loudness(
 def offset_by_expert(
     expert: Expert, faces: Tensor, times_s: FloatArray, mel: NDArray[np.float32], config: MelConfig
 ) -> Offset | None:
-    """s(k) = the mean, over windows of T_v frames, of the expert's similarity d (3) of lips and sound k frames apart.
+    """Offset by the expert: s(k) = mean over windows of T_v frames of its similarity d (3) at a shift of k frames.
 
     Args:
         expert: in eval mode.
@@ -97,14 +97,14 @@ def offset_by_expert(
 
 
 def best_offset(similarity: NDArray[np.float64]) -> Offset | None:
-    """The offset that `similarities` (n, 2 REACH + 1) speak for; None where they are all alike."""
+    """Best offset of `similarities` (n, 2 REACH + 1); None if all are equal."""
     return _best(np.arange(-REACH, REACH + 1) / RATE, similarity.mean(0))
 
 
 def similarities(
     expert: Expert, faces: Tensor, times_s: FloatArray, mel: NDArray[np.float32], config: MelConfig
 ) -> NDArray[np.float64] | None:
-    """D of every window (one begins at each frame of 25 a second) with the sound of each shift, (n, 2 REACH + 1)."""
+    """Similarity d of each window (one begins at each frame of 25 a second) at each shift, (n, 2 REACH + 1)."""
     n_frames = expert.config.frames
     moments = np.arange(times_s[0], times_s[-1] + 1e-6, 1 / RATE)
     rows = np.abs(np.asarray(times_s)[:, None] - moments).argmin(0)  # the frame nearest to each moment
@@ -112,8 +112,8 @@ def similarities(
     if not len(starts):
         return None
     middles = moments[starts] + (n_frames - 1) / 2 / RATE
-    heard = np.arange(-REACH, len(starts) + REACH) / RATE + middles[0]
-    windows = torch.from_numpy(mel_windows(mel, heard, config, width=expert.config.window))[:, None]
+    times = np.arange(-REACH, len(starts) + REACH) / RATE + middles[0]
+    windows = torch.from_numpy(mel_windows(mel, times, config, width=expert.config.window))[:, None]
     sound = torch.cat([expert.embed_audio(part) for part in windows.split(CHUNK)])
     lips = torch.cat(
         [

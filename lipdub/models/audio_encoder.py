@@ -27,7 +27,7 @@ from lipdub.config import AudioConfig
 from lipdub.mel import FLOOR
 
 # By how much the numbers of a mouth shape fall where a bilabial is heard for sure, in units of SHAPE_SCALE: openings,
-# with which the lips' outer height and the chin go (faces/crop.py WITH_OPENING).
+# with which the lips' outer height and the chin go (faces/mouth_shape.py WITH_OPENING).
 CLOSING = (0.3, 0.3, 0.3, 0.33, 0.0, 0.0, 0.36, 0.0)
 CHUNK = 2048  # mel steps of a call: 26 s, whatever the track's length
 

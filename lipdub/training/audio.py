@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lipdub.config import Config, MelConfig
 from lipdub.data.store import RATE, read_arrays, read_manifest
 from lipdub.errors import InputError
-from lipdub.faces.crop import OPENINGS, shape_code
+from lipdub.faces.mouth_shape import OPENINGS, shape_code
 from lipdub.losses import correlation_loss
 from lipdub.mel import FLOOR
 from lipdub.metrics import HIGH_PASS, high_pass, pearson

@@ -27,8 +27,9 @@ from lipdub.data.shards import unpacked
 from lipdub.data.store import AGAIN, RATE, ClipEntry, read_clip, read_manifest
 from lipdub.errors import InputError
 from lipdub.faces.backend import Frame
-from lipdub.faces.crop import OPENINGS, mouth_mask, mouth_shape, parted_lips, relative_shape, shape_code
-from lipdub.faces.references import cluster, sharpness
+from lipdub.faces.crop import mouth_mask, parted_lips
+from lipdub.faces.mouth_shape import OPENINGS, mouth_shape, relative_shape, shape_code
+from lipdub.faces.references import best_of_each, cluster, sharpness
 from lipdub.mel import mel_windows
 from lipdub.models.layers import mask_lower_half
 from lipdub.training.augment import IDENTITY, Augmentation
@@ -297,9 +298,8 @@ class ClipSet:
             if len(calm):
                 return self.rng.permutation(calm)[:places]
         if reference.sampling == "kmeans":
-            sharpest_first = far[np.argsort(-clip.sharpness[far])]
-            _, best = np.unique(clip.clusters[sharpest_first], return_index=True)
-            return self.rng.permutation(sharpest_first[best])[:places]
+            sharpest = far[best_of_each(clip.clusters[far], clip.sharpness[far])]
+            return self.rng.permutation(sharpest)[:places]
         if reference.sampling == "neighbourhood":
             away = np.abs(far - target.mean())
             far = far[away <= max(reference.neighbourhood, away.min())]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lipdub.config import Config, ExpertConfig
 from lipdub.data.store import RATE
-from lipdub.faces.crop import SHAPE_NAMES
+from lipdub.faces.mouth_shape import SHAPE_NAMES
 from lipdub.losses import expert_bce
 from lipdub.mel import mel_windows
 from lipdub.models.expert import Expert, lower_halves

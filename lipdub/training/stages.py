@@ -13,7 +13,7 @@ from torch import nn
 from lipdub.config import Config, GeneratorConfig
 from lipdub.data.store import read_manifest
 from lipdub.errors import InputError, SetupError
-from lipdub.faces.crop import SHAPE_NAMES
+from lipdub.faces.mouth_shape import SHAPE_NAMES
 from lipdub.models.audio_encoder import TrackEncoder
 from lipdub.models.expert import Expert
 from lipdub.models.generator import Generator

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lipdub.config import Config
 from lipdub.dub import FacesReport, SyncOptions, SyncReport, list_faces, sync_video
-from lipdub.dub.options import OPTIONS, OptionError, options_from
+from lipdub.dub.options import OPTIONS, options_from
 from lipdub.dub.still import is_picture, read_picture
 from lipdub.errors import InputError, LipdubError, SetupError
 from lipdub.faces.backend import Frame
@@ -32,6 +32,7 @@ from lipdub.faces.selection import parse_time
 from lipdub.media.atomic import AtomicOutput
 from lipdub.media.probe import probe, require_video
 from lipdub.media.seek import frame_at
+from lipdub.options import OptionError
 from lipdub.ui.run import Run, Status
 
 HOST = "127.0.0.1"  # nobody else may reach the page

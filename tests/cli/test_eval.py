@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from lipdub.cli.app import app
+from lipdub.cli.command import commands_of, long_options
 from lipdub.data.store import ClipEntry, write_manifest
 from lipdub.errors import ResourceError
-from lipdub.evaluation.evaluate import EvalOptions
+from lipdub.evaluation.options import OPTIONS, EvalOptions
 from lipdub.faces.crop import TEMPLATE
 
 
@@ -124,6 +126,16 @@ def test_what_another_tool_has_to_dub_is_a_table(run, tmp_path: Path) -> None:
 def test_absent_judges_are_exit_code_7(run) -> None:
     result = run("--mesh", "face-landmarker")
     assert result.exit_code == 7 and "lipdub weights pull face-landmarker" in result.stderr
+
+
+def test_options_and_their_help_are_those_of_the_fields() -> None:
+    params = long_options(commands_of(typer.main.get_command(app))["eval"])
+    for option in OPTIONS.values():
+        param = params[option.name]
+        assert (param.name, param.help, param.rich_help_panel) == (option.key, option.help, option.panel)
+    written = {name: params[option.name].default for name, option in OPTIONS.items()}
+    defaults = EvalOptions(clips=Path("a"), output=Path("b"))
+    assert written == {name: getattr(defaults, name) for name in OPTIONS}
 
 
 def test_every_option_reaches_the_job(run, monkeypatch, tmp_path: Path, generator_file: Path) -> None:

@@ -23,7 +23,7 @@ from lipdub.dub.driving_audio import (
 from lipdub.dub.job import open_job
 from lipdub.dub.options import SyncOptions
 from lipdub.dub.speaking_style import UNKNOWN_STYLE
-from lipdub.faces.crop import OPENINGS
+from lipdub.faces.mouth_shape import OPENINGS
 from lipdub.media.audio import load_audio, write_wav
 from lipdub.models.audio_encoder import TrackEncoder
 from lipdub.weights import load_audio_encoder, load_generator
@@ -305,7 +305,21 @@ def test_syllables_are_taken_for_speech_and_too_little_sound_is_not_judged(bundl
     assert analyze_audio(music.astype(np.float32), config.mel, config.sync, encoder=encoder).spoken is None
 
 
+@pytest.mark.parametrize("db", [30, 20, 10, 5])
+@pytest.mark.parametrize("seed", range(2))
+def test_steady_noise_does_not_hide_speech(bundled, db: int, seed: int) -> None:
+    voice = babble(6.0, seed)
+    assert judged(in_noise(voice, db), bundled).spoken is True
+
+
+def in_noise(voice: np.ndarray, db: float) -> np.ndarray:
+    """Speech (n,) over white noise, `db` below it."""
+    noise = np.random.default_rng(0).normal(size=len(voice))
+    return voice + np.sqrt(np.mean(voice**2)) * 10 ** (-db / 20) * noise
+
+
 def test_speech_of_many_speakers_is_taken_for_speech(shared: Path, bundled) -> None:
     files = [*sorted((shared / "clips" / "speech").iterdir()), *sorted((shared / "clips/dev/natural").iterdir())]
     found = {path.name: judged(load_audio(path)[: 20 * 16_000], bundled) for path in files}
-    assert len(found) > 20 and not [name for name, heard in found.items() if heard.spoken is False or heard.steady]
+    found |= {f"{path.name}, 10 dB": judged(in_noise(load_audio(path)[: 12 * 16_000], 10), bundled) for path in files}
+    assert len(found) > 40 and not [name for name, heard in found.items() if heard.spoken is False or heard.steady]

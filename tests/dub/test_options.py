@@ -12,7 +12,8 @@ import typer
 from lipdub.cli.app import app
 from lipdub.cli.batch import COLUMNS
 from lipdub.cli.command import commands_of, long_options
-from lipdub.dub.options import OPTIONS, OptionError, SyncOptions, options_from
+from lipdub.dub.options import OPTIONS, SyncOptions, options_from
+from lipdub.options import OptionError
 
 COMMANDS: Any = typer.main.get_command(app)
 

@@ -17,7 +17,7 @@ from lipdub.dub.speaking_style import (
     retarget,
     smooth_shapes,
 )
-from lipdub.faces.crop import CLOSED_OPENING, OPENINGS, SHAPE_SCALE, closed_openings
+from lipdub.faces.mouth_shape import CLOSED_OPENING, OPENINGS, SHAPE_SCALE, closed_openings
 
 RATE = 25.0
 

@@ -15,7 +15,8 @@ from markupsafe import Markup
 
 from lipdub.config import Config, ReferenceConfig, load_config, to_dict
 from lipdub.errors import InputError, OutputError, WeightsError
-from lipdub.evaluation.evaluate import FOREIGN, REAL, UNTOUCHED, EvalOptions, evaluate, list_pairs, names_of
+from lipdub.evaluation.evaluate import FOREIGN, REAL, UNTOUCHED, evaluate, list_pairs, names_of
+from lipdub.evaluation.options import EvalOptions
 from lipdub.evaluation.report import EvalReport, as_csv, blocks, markdown
 from lipdub.evaluation.table import COLUMNS, Line
 from lipdub.events import Done, Event, Progress, Stage, Warning_

@@ -14,7 +14,8 @@ import pytest
 
 from lipdub.config import load_config
 from lipdub.errors import InputError
-from lipdub.evaluation.evaluate import UNTOUCHED, EvalOptions, evaluate
+from lipdub.evaluation.evaluate import UNTOUCHED, evaluate
+from lipdub.evaluation.options import EvalOptions
 from lipdub.evaluation.report import EvalReport, markdown
 
 pytestmark = pytest.mark.usefixtures("found_by_squares")

@@ -100,22 +100,22 @@ def test_a_doubtful_box_counts_only_where_there_are_landmarks() -> None:
 def test_of_two_boxes_of_one_face_the_better_is_kept() -> None:
     face, part, other = (10, 10, 60, 70), (25, 30, 50, 60), (100, 10, 150, 70)
     boxes = np.array([part, other, face], np.float32)
-    kept, scores = builtin._merged(boxes, np.array([0.6, 0.7, 0.9], np.float32))
+    kept, scores = builtin._merge_scales(boxes, np.array([0.6, 0.7, 0.9], np.float32))
     assert kept.tolist() == [list(face), list(other)] and scores.tolist() == pytest.approx([0.9, 0.7])
-    kept, _ = builtin._merged(boxes, np.array([0.9, 0.7, 0.6], np.float32))
+    kept, _ = builtin._merge_scales(boxes, np.array([0.9, 0.7, 0.6], np.float32))
     assert kept.tolist() == [list(part), list(other)]
 
 
 def test_of_equally_good_boxes_that_of_the_larger_scale_is_kept() -> None:
     fine, coarse = (10, 10, 60, 70), (12, 8, 62, 72)  # `detect` lists the larger scale first
-    kept, _ = builtin._merged(np.array([fine, coarse], np.float32), np.array([0.8, 0.8], np.float32))
+    kept, _ = builtin._merge_scales(np.array([fine, coarse], np.float32), np.array([0.8, 0.8], np.float32))
     assert kept.tolist() == [list(fine)]
 
 
 def test_neighbours_that_overlap_a_little_are_two_faces() -> None:
     boxes = np.array([(0, 0, 50, 60), (30, 0, 80, 60)], np.float32)
-    assert len(builtin._merged(boxes, np.array([0.8, 0.9], np.float32))[0]) == 2
-    assert len(builtin._merged(boxes[:0], np.zeros(0, np.float32))[0]) == 0
+    assert len(builtin._merge_scales(boxes, np.array([0.8, 0.9], np.float32))[0]) == 2
+    assert len(builtin._merge_scales(boxes[:0], np.zeros(0, np.float32))[0]) == 0
 
 
 def test_the_box_of_landmarks_leads_back_to_them() -> None:

@@ -9,17 +9,12 @@ from lipdub.config import FaceConfig
 from lipdub.faces.crop import (
     EYE_DISTANCE,
     EYE_LINE,
-    SHAPE_NAMES,
-    SHAPE_SCALE,
     TEMPLATE,
-    closed_rest,
     crop_detail,
     crop_matrices,
     crop_matrix,
     mouth_mask,
-    mouth_shape,
     parted_lips,
-    rest_shape,
     to_unit_crop,
 )
 
@@ -126,31 +121,6 @@ def test_mouth_mask_of_a_face_outside_is_empty() -> None:
     assert mouth_mask(TEMPLATE * 192, 192).mean() == pytest.approx(mouth_mask(TEMPLATE * 96, 96).mean(), abs=0.02)
 
 
-def test_mouth_shape_measures_what_its_names_say() -> None:
-    assert len(SHAPE_NAMES) == 8 == len(SHAPE_SCALE)
-    face = TEMPLATE.copy()
-    face[62], face[66] = (0.5, 0.65), (0.5, 0.697)  # a tenth of the eye distance
-    face[48], face[54] = (0.3, 0.68), (0.77, 0.68)  # the whole of it
-    face[8] = face[33] + [0, 0.47 * 0.8]
-    code = mouth_shape(face[None])
-    assert code.shape == (1, 8) and code.dtype == np.float32
-    np.testing.assert_allclose(code[0, [0, 4, 6]], [0.1, 1.0, 0.8], atol=2e-4)
-
-
-def test_mouth_shape_does_not_depend_on_place_size_or_roll() -> None:
-    code = mouth_shape(TEMPLATE[None])
-    for scale, angle, at in ((40.0, 0.5, (0.0, 0.0)), (900.0, -1.2, (5000.0, -300.0))):
-        np.testing.assert_allclose(mouth_shape(placed(scale, angle, at)[None]), code, rtol=1e-5)
-
-
-def test_mouth_shape_mirrors_by_swapping_left_and_right() -> None:
-    face = TEMPLATE.copy()
-    face[61, 1] -= 0.02
-    code = mouth_shape(np.stack([face, face[MIRRORED] * [-1, 1] + [1, 0]]))
-    assert code[0, 1] > code[0, 2] + 0.02
-    np.testing.assert_allclose(code[1], code[0, [0, 2, 1, 3, 4, 5, 6, 7]], atol=2e-3)
-
-
 def test_to_unit_crop_undoes_place_size_and_roll() -> None:
     np.testing.assert_allclose(to_unit_crop(placed(77.0, 1.0)[None])[0], TEMPLATE, atol=1e-5)
 
@@ -163,7 +133,6 @@ def test_to_unit_crop_undoes_place_size_and_roll() -> None:
         lambda: crop_matrix(np.full((68, 2), np.nan), 96),
         lambda: crop_matrices(np.zeros((2, 68, 2)), np.zeros(3), FaceConfig(), 96),
         lambda: mouth_mask(np.full((68, 2), np.nan), 96),
-        lambda: mouth_shape(TEMPLATE),
     ],
 )
 def test_bad_landmarks_are_refused(call: object) -> None:
@@ -187,22 +156,6 @@ def test_a_finer_crop_averages_to_the_coarse_one(times: int) -> None:
 def test_detail_is_that_of_the_picture_and_has_a_bound() -> None:
     found = [crop_detail(crop_matrix(placed(scale), 96), 3) for scale in (50.0, 96.0, 150.0, 200.0, 900.0)]
     assert found == [1, 1, 2, 2, 3]
-
-
-def test_rest_is_the_mean_of_the_calmest_fifth() -> None:
-    shapes = np.tile(np.arange(10, dtype=np.float32)[::-1, None], (1, 8))
-    np.testing.assert_allclose(rest_shape(shapes), np.full(8, 0.5))
-
-
-def test_a_mouth_that_never_closed_rests_closed_and_another_as_it_does() -> None:
-    rest = np.array([0.02, 0.01, 0.01, 0.2, 0.5, 0.4, 0.6, 0.1], np.float32)
-    np.testing.assert_array_equal(closed_rest(rest), rest)
-    smile = rest.copy()
-    smile[:3] = (0.12, 0.1, 0.11)
-    found = closed_rest(smile)
-    assert found[:3].mean() == pytest.approx(0.045)
-    np.testing.assert_allclose(found[[3, 6]], [0.2 - 1.15 * 0.065, 0.6 - 0.9 * 0.065], atol=1e-6)
-    np.testing.assert_array_equal(found[[4, 5, 7]], rest[[4, 5, 7]])
 
 
 def test_parted_lips_cover_the_opening_and_little_else() -> None:

@@ -9,8 +9,17 @@ import pytest
 
 from lipdub.config import ReferenceConfig
 from lipdub.errors import ResourceError
-from lipdub.faces.crop import TEMPLATE, mouth_shape
-from lipdub.faces.references import ReferencePool, ReferenceStore, Selection, cluster, nearest_poses, sharpness
+from lipdub.faces.crop import TEMPLATE
+from lipdub.faces.mouth_shape import mouth_shape
+from lipdub.faces.references import (
+    ReferencePool,
+    ReferenceStore,
+    Selection,
+    best_of_each,
+    cluster,
+    nearest_poses,
+    sharpness,
+)
 
 S = 32
 CONFIG = ReferenceConfig(count=5, pool=50)
@@ -282,3 +291,8 @@ def test_a_full_disc_of_temporary_files_is_no_bug(monkeypatch) -> None:
         monkeypatch.setattr("tempfile.TemporaryFile", lambda prefix: full)
         with pytest.raises(ResourceError, match="cannot keep reference faces"):
             ReferenceStore().keep(0, filled(3).select())
+
+
+def test_the_best_of_each_label_is_the_first_of_the_highest_scores() -> None:
+    labels, scores = np.array([2, 0, 2, 0, 5, 2]), np.array([1.0, 3.0, 4.0, 3.0, -1.0, 4.0])
+    assert best_of_each(labels, scores).tolist() == [1, 2, 4]

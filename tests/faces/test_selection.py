@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lipdub.errors import InputError
-from lipdub.faces.selection import Speaker, parse_face, parse_time, read_speakers, written
+from lipdub.faces.selection import Speaker, format_face, parse_face, parse_time, read_speakers
 
 RTTM = "SPEAKER talk 1 0.50 2.00 <NA> <NA> anna <NA> <NA>\nSPEAKER talk 1 3.0 1.5 <NA> <NA> ben <NA> <NA>\n"
 
@@ -13,7 +13,7 @@ RTTM = "SPEAKER talk 1 0.50 2.00 <NA> <NA> anna <NA> <NA>\nSPEAKER talk 1 3.0 1.
 def test_every_way_to_name_a_face() -> None:
     assert parse_face("3.5,4@1:02") == (3.5, 4.0, 62.0)
     for text in ("largest", "all", "speaking", "id:3,7", "3.5,4", "3,4@12.5"):
-        assert written(parse_face(text)) == text
+        assert format_face(parse_face(text)) == text
     assert parse_face("7") == "id:7"
 
 

@@ -384,4 +384,4 @@ def test_boxes_of_a_turned_picture_come_back(turns: int) -> None:
     picture[5:15, 20:50] = 1
     rows, columns = np.nonzero(np.rot90(picture, turns))
     box = np.array([[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]], np.float32)
-    assert tracker_module._turned_back(box, picture.shape, turns).tolist() == [[20, 5, 50, 15]]
+    assert tracker_module._rotate_back(box, picture.shape, turns).tolist() == [[20, 5, 50, 15]]

@@ -6,11 +6,22 @@ import subprocess
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
 import pytest
 from av.codec.context import Flags
+
+from lipdub.config import MediaConfig
+from lipdub.media.atomic import verify
+from lipdub.media.kept import changes
+from lipdub.media.mend import on_one_clock
+from lipdub.media.mux import RemuxPlan, remux
+from lipdub.media.probe import measured, probe, require_video
+from lipdub.media.streams import plan_streams
+from lipdub.media.video import VideoReader
+from lipdub.media.writer import VideoWriter
 
 
 def picture(number: int, width: int, height: int) -> np.ndarray:
@@ -146,6 +157,36 @@ def _tone(container: av.container.OutputContainer, stream: av.AudioStream, secon
     container.mux(stream.encode())
 
 
+class Dub(NamedTuple):
+    """A file made as `sync` makes it, with no mouth changed."""
+
+    told: list[str]  # what is said before and while it is written
+    changed: list[str]  # differences from the source that are found in it
+    n_frames: int
+
+
+def dub_file(source: Path, audio: Path, output: Path) -> Dub:
+    """Write `output`: the source's picture encoded anew, the audio, and the source's other streams."""
+    source, clocks, told = on_one_clock(source, output.parent.joinpath, MediaConfig())
+    info = measured(probe(source), clocks)
+    video, streams = require_video(info), plan_streams(source, audio, output, clocks=clocks)
+    with VideoReader(source, video) as reader, VideoWriter(output.parent / "p", video, output=output) as writer:
+        for frame in reader:
+            writer.write(frame.picture, frame.pts)
+    plan = RemuxPlan(
+        picture=output.parent / "p",
+        source=source,
+        source_info=info,
+        dub=audio,
+        output=output,
+        video_duration_s=video.duration_s,
+        streams=streams,
+    )
+    told += [*streams.losses, *writer.encoding.losses, *remux(plan)]
+    verify(output, info, writer.n_frames)
+    return Dub(told, changes(source, output, video.index, streams.items), writer.n_frames)
+
+
 @pytest.fixture
 def clip():
     return make_clip
@@ -164,3 +205,8 @@ def subtitled():
 @pytest.fixture
 def frame():
     return make_frame
+
+
+@pytest.fixture(scope="session")
+def dubbed():
+    return dub_file

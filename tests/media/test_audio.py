@@ -1,4 +1,5 @@
 import struct
+import subprocess
 from fractions import Fraction
 
 import av
@@ -7,7 +8,9 @@ import pytest
 
 from lipdub.errors import InputError, OutputError
 from lipdub.media.audio import load_audio, write_wav
-from lipdub.media.probe import probe
+from lipdub.media.ffmpeg import ffmpeg_binary
+from lipdub.media.mend import with_length
+from lipdub.media.probe import measured, probe, read_clocks
 
 
 def click_at(path, seconds, *, codec="pcm_s16le", rate=48000, layout="mono", start=0.0, length=2.0):
@@ -197,6 +200,30 @@ def test_a_file_that_was_streamed_is_heard_to_its_end(sound, tmp_path, kind, len
     path.write_bytes(data)
     np.testing.assert_array_equal(load_audio(path), wanted)
     assert len(wanted) / 16000 == pytest.approx(1.237, abs=0.001)
+
+
+PIPED = {  # written by FFmpeg into a pipe: RF64, Wave64 and CAF, whose headers then hold placeholders
+    "rf64": ["-rf64", "always", "-f", "wav"],
+    "w64": ["-f", "w64"],
+    "caf": ["-f", "caf"],
+}
+
+
+@pytest.mark.parametrize("kind", PIPED)
+def test_a_sound_from_a_pipe_gets_its_length(sound, tmp_path, kind):
+    whole = sound(tmp_path / "a.wav", 1.237, rate=22050)
+    words = [ffmpeg_binary(), "-v", "error", "-i", whole, "-c:a", "pcm_s16be" if kind == "caf" else "pcm_s16le"]
+    made = subprocess.run([*words, *PIPED[kind], "pipe:1"], check=True, stdout=subprocess.PIPE).stdout
+    (tmp_path / "piped").write_bytes(made)
+    mended = with_length(tmp_path / "piped", tmp_path.joinpath)
+    np.testing.assert_array_equal(load_audio(mended), load_audio(whole))
+    assert measured(probe(mended), read_clocks(mended)).audio[0].duration_s == pytest.approx(1.237, abs=0.001)
+    assert (tmp_path / "piped").read_bytes() == made  # it is the user's
+    assert with_length(mended, tmp_path.joinpath) == mended
+    cut = tmp_path / "cut"
+    cut.write_bytes(mended.read_bytes()[:-1001])  # a length that is told, and not there, is damage
+    assert with_length(cut, tmp_path.joinpath) == cut
+    assert with_length(whole, tmp_path.joinpath) == whole
 
 
 def test_a_long_file_that_was_cut_short_is_still_damaged(sound, tmp_path):

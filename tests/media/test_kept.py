@@ -12,20 +12,13 @@ from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lipdub.config import MediaConfig
-from lipdub.media.atomic import verify
 from lipdub.media.boxes import insert_boxes
 from lipdub.media.ffmpeg import ffmpeg_binary
-from lipdub.media.kept import changes
-from lipdub.media.mend import on_one_clock
-from lipdub.media.mux import RemuxPlan, remux
-from lipdub.media.probe import measured, probe, require_video
-from lipdub.media.streams import plan_streams
-from lipdub.media.video import VideoReader
-from lipdub.media.writer import VideoWriter
+from lipdub.media.probe import probe, require_video
 
 PICTURE = "-f lavfi -i testsrc2=s=64x48:r=25:d=0.4"
 SOUND = "-f lavfi -i sine=440:r=48000:d=0.4"
@@ -136,28 +129,6 @@ def make(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def dubbed(source: Path, dub: Path, output: Path) -> list[str]:
-    """As `sync` makes a file, with no mouth changed; returns all that was told."""
-    source, clocks, told = on_one_clock(source, output.parent.joinpath, MediaConfig())
-    info = measured(probe(source), clocks)
-    video, streams = require_video(info), plan_streams(source, dub, output, clocks=clocks)
-    with VideoReader(source, video) as reader, VideoWriter(output.parent / "p", video, output=output) as writer:
-        for frame in reader:
-            writer.write(frame.picture, frame.pts)
-    plan = RemuxPlan(
-        picture=output.parent / "p",
-        source=source,
-        source_info=info,
-        dub=dub,
-        output=output,
-        video_duration_s=video.duration_s,
-        streams=streams,
-    )
-    told += [*streams.losses, *writer.encoding.losses, *remux(plan)]
-    verify(output, info, writer.n_frames)
-    return told + changes(source, output, video.index, streams.items)
-
-
 def shown(path: Path) -> dict[tuple[str, ...], str]:
     """What FFmpeg shows: (stream, what) -> value; streams are "file", "video 0", "audio 0", ... in order."""
     place, block, numbers = "file", "", Counter[str]()
@@ -243,7 +214,9 @@ def untold(source: Path, output: Path, told: list[str]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def dub_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Path, list[str]]]:
+def dub_of(
+    tmp_path_factory: pytest.TempPathFactory, dubbed: Callable[..., Any]
+) -> Callable[[str], tuple[Path, Path, list[str]]]:
     """For a pair: the source, its dub, and what was told; made once."""
 
     @cache
@@ -251,7 +224,8 @@ def dub_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Pa
         name, suffix = pair.split()
         folder = tmp_path_factory.mktemp("pair")
         source, output = make(folder, name), folder / f"out.{suffix}"
-        return source, output, dubbed(source, tone(folder), output)
+        dub = dubbed(source, tone(folder), output)
+        return source, output, dub.told + dub.changed
 
     return made
 
@@ -319,29 +293,30 @@ SHAPES = {
 EYES = {"top and bottom": b"\1", "side by side": b"\2", "": b""}
 
 
-@pytest.mark.parametrize("suffix", ["mp4", "mkv", "webm"])
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "webm"])
 @pytest.mark.parametrize(("eyes", "shape"), [*zip(EYES, SHAPES, strict=True)])
 def test_marks_of_stereoscopic_and_spherical_video_are_carried(
-    tmp_path: Path, suffix: str, eyes: str, shape: str
+    dubbed: Callable[..., Any], tmp_path: Path, suffix: str, eyes: str, shape: str
 ) -> None:
     source, output = tmp_path / "a.mp4", tmp_path / f"out.{suffix}"
     ffmpeg("-v", "error", *PICTURE.split(), *H264.split(), source)
     boxes = (box(b"st3d", EYES[eyes]) if eyes else b"") + SHAPES[shape]
     insert_boxes(source, boxes)
     before = shown(source)
-    told = dubbed(source, tone(tmp_path), output)
+    dub = dubbed(source, tone(tmp_path), output)
+    told = dub.told + dub.changed
     after = shown(output)
     assert after["video 0", "side data", "spherical mapping"].startswith(shape)
     assert after["video 0", "side data", "spherical mapping"] == before["video 0", "side data", "spherical mapping"]
     assert after.get(("video 0", "side data", "stereo 3d"), "").startswith(eyes)
     assert not [each for each in told if "pherical" in each or "tereo" in each]
-    if suffix == "mp4":
+    if suffix in ("mp4", "mov"):
         data = output.read_bytes()
         assert data.count(b"sv3d") == 1 and boxes[-16:] in data  # the same projection, to the byte
         assert b"vexu" not in data  # which says that there are two pictures, one for each eye
 
 
-def test_old_marks_of_spherical_video_become_new_ones(tmp_path: Path) -> None:
+def test_old_marks_of_spherical_video_become_new_ones(dubbed: Callable[..., Any], tmp_path: Path) -> None:
     """Version 1: XML in a `uuid` box of the track."""
     source = tmp_path / "a.mp4"
     ffmpeg("-v", "error", *PICTURE.split(), *H264.split(), source)
@@ -365,7 +340,7 @@ def test_old_marks_of_spherical_video_become_new_ones(tmp_path: Path) -> None:
     assert after["video 0", "side data", "stereo 3d"].startswith("top and bottom")
 
 
-def test_boxes_that_ffmpeg_does_not_know_are_told(tmp_path: Path) -> None:
+def test_boxes_that_ffmpeg_does_not_know_are_told(dubbed: Callable[..., Any], tmp_path: Path) -> None:
     """As cameras write them: settings among the user data, XMP in a `uuid` box."""
     source = tmp_path / "a.mp4"
     ffmpeg("-v", "error", *PICTURE.split(), *H264.split(), source)
@@ -374,13 +349,17 @@ def test_boxes_that_ffmpeg_does_not_know_are_told(tmp_path: Path) -> None:
     more = box(b"udta", box(b"LENS", b"50mm", full=False), full=False)
     index = struct.pack(">I", len(data) - at + len(more)) + data[at + 4 :] + more
     source.write_bytes(data[:at] + index + box(b"uuid", uuid, b"<xmp/>", full=False))
-    told = dubbed(source, tone(tmp_path), tmp_path / "out.mp4")
+    dub = dubbed(source, tone(tmp_path), tmp_path / "out.mp4")
+    told = dub.told + dub.changed
     assert [each for each in told if "box" in each] == [f"box uuid {uuid.hex()} of the file", "box LENS of the file"]
 
 
-def test_marks_that_a_container_cannot_hold_are_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["ts", "avi"])
+def test_marks_that_a_container_cannot_hold_are_told(dubbed: Callable[..., Any], tmp_path: Path, suffix: str) -> None:
     source = tmp_path / "a.mp4"
     ffmpeg("-v", "error", *PICTURE.split(), *H264.split(), source)
     insert_boxes(source, box(b"st3d", b"\2") + spherical((0, 0, 0), box(b"equi", bytes(16))))
-    told = dubbed(source, tone(tmp_path), tmp_path / "out.ts")
-    assert any(each.startswith("Spherical Mapping of the picture: equirectangular") for each in told), told
+    dub = dubbed(source, tone(tmp_path), tmp_path / f"out.{suffix}")
+    told = dub.told + dub.changed
+    for mark in ("Spherical Mapping of the picture: equirectangular", "Stereo 3D of the picture: side by side"):
+        assert any(each.startswith(mark) for each in told), told

@@ -11,6 +11,7 @@ import pytest
 
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError
+from lipdub.media.audio import load_audio
 from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.probe import display_geometry, probe, require_video
 from lipdub.media.video import VideoReader
@@ -178,10 +179,40 @@ def test_an_animated_picture_is_no_still_one_and_the_advice_works(clip, tmp_path
     clip(tmp_path / "a.mp4")
     words = ["-v", "error", "-i", tmp_path / "a.mp4", "-c:v", codec, "-f", codec.removeprefix("lib").partition("_")[0]]
     subprocess.run([ffmpeg_binary(), *words, tmp_path / name], check=True)
+    if kind == "PNG":  # some put their colour profile before it
+        data = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(data[:33] + b"\0\0\0\x40tEXt" + b"a\0" * 32 + bytes(4) + data[33:])
     with pytest.raises(InputError, match=rf"animated picture \({kind}\)") as caught:
         probe(tmp_path / name)
     advised(caught.value.remedy, tmp_path / name)
     assert len(list(av.open(str(tmp_path / "FILM.mkv")).decode(video=0))) == 10
+
+
+def test_samples_without_a_header_are_named_and_the_advice_works(sound, tmp_path):
+    sound(tmp_path / "a.wav", 0.5, rate=24000)
+    subprocess.run([ffmpeg_binary(), "-v", "error", "-i", "a.wav", "-f", "s16le", "a.pcm"], check=True, cwd=tmp_path)
+    with pytest.raises(InputError, match="not a media file") as caught:
+        probe(tmp_path / "a.pcm")
+    advised(caught.value.remedy.partition(";")[0], tmp_path / "a.pcm")
+    assert (tmp_path / "WHOLE.wav").read_bytes()[-24000:] == (tmp_path / "a.pcm").read_bytes()
+
+
+@pytest.mark.parametrize("text", ["#EXTM3U\n#EXTINF:1,\na.ts\n", "1\n00:00:00,000 --> 00:00:01,000\nHello\n"])
+def test_a_format_that_lipdub_does_not_read_is_no_invalid_argument(tmp_path, text):
+    (tmp_path / "a.txt").write_text(text)
+    with pytest.raises(InputError) as caught:
+        probe(tmp_path / "a.txt")
+    assert "Invalid argument" not in caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.dts", "dca"), ("a.thd", "truehd"), ("a.mlp", "mlp"), ("a.voc", "pcm_s16le")]
+)
+def test_raw_sounds_are_read(sound, tmp_path, name, codec):
+    sound(tmp_path / "a.wav", 0.5, rate=48000)
+    words = ["-v", "error", "-i", tmp_path / "a.wav", "-c:a", codec, "-strict", "-2", tmp_path / name]
+    subprocess.run([ffmpeg_binary(), *words], check=True)
+    assert len(load_audio(tmp_path / name)) == pytest.approx(8000, abs=200)
 
 
 def advised(remedy, path):
@@ -197,7 +228,7 @@ def test_an_address_is_named_as_it_was_written():
     assert "download" in caught.value.remedy
     with pytest.raises(InputError, match=r"HTTP://example\.org/a: it is an address"):
         probe(Path("HTTP://example.org/a"))
-    with pytest.raises(InputError, match="it is an address") as caught:
+    with pytest.raises(InputError, match=r"file:///tmp/a\.mp4: it is an address") as caught:
         probe(Path("file:///tmp/a.mp4"))
     assert caught.value.remedy == "give the path alone, without file:"
 

@@ -14,46 +14,21 @@ import pytest
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError
 from lipdub.media import mux as module
-from lipdub.media.atomic import verify
 from lipdub.media.audio import load_audio
+from lipdub.media.clocks import _clock, _signed
 from lipdub.media.ffmpeg import ffmpeg_binary
-from lipdub.media.kept import changes
 from lipdub.media.mend import on_one_clock
-from lipdub.media.mux import RemuxPlan, remux
-from lipdub.media.probe import measured, probe, read_clocks, require_video
+from lipdub.media.probe import probe, read_clocks, require_video
 from lipdub.media.streams import plan_streams
 from lipdub.media.video import VideoReader
-from lipdub.media.writer import VideoWriter
 
 
 def run(*words: object) -> None:
     subprocess.run([ffmpeg_binary(), "-v", "error", "-y", *map(str, words)], check=True)
 
 
-def dubbed(source: Path, dub: Path, output: Path) -> tuple[list[str], list[str], int]:
-    """As `sync` makes a file, with no mouth changed: what was told before, what changed, pictures."""
-    source, clocks, told = on_one_clock(source, output.parent.joinpath, MediaConfig())
-    info = measured(probe(source), clocks)
-    video, streams = require_video(info), plan_streams(source, dub, output, clocks=clocks)
-    with VideoReader(source, video) as reader, VideoWriter(output.parent / "p", video, output=output) as writer:
-        for frame in reader:
-            writer.write(frame.picture, frame.pts)
-    plan = RemuxPlan(
-        picture=output.parent / "p",
-        source=source,
-        source_info=info,
-        dub=dub,
-        output=output,
-        video_duration_s=video.duration_s,
-        streams=streams,
-    )
-    told += [*streams.losses, *remux(plan)]
-    verify(output, info, writer.n_frames)
-    return told, changes(source, output, video.index, streams.items), writer.n_frames
-
-
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
-def test_joined_recordings_are_put_on_one_clock(clip, sound, tmp_path, suffix):
+def test_joined_recordings_are_put_on_one_clock(clip, sound, dubbed, tmp_path, suffix):
     clip(tmp_path / "a.ts", n_audio=1, n_frames=40, time_base=Fraction(1, 90000))
     (tmp_path / "two.ts").write_bytes((tmp_path / "a.ts").read_bytes() * 2)
     output = tmp_path / f"out.{suffix}"
@@ -64,6 +39,53 @@ def test_joined_recordings_are_put_on_one_clock(clip, sound, tmp_path, suffix):
         times = [frame.time_s for frame in reader]
     assert times[-1] - times[0] == pytest.approx(3.16, abs=0.1) and np.diff(times).max() < 0.15
     assert [read_clocks(output)[each.index].end_s > 3.0 for each in info.audio] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("offset_s", "lasts_s", "said"), [(99, 3.2, "put behind"), (4, 6.9, "picture before is shown")]
+)
+def test_joined_recordings_whose_clock_leaps_are_read(clip, sound, dubbed, tmp_path, offset_s, lasts_s, said):
+    clip(tmp_path / "a.ts", n_audio=1, n_frames=40, time_base=Fraction(1, 90000))
+    run("-i", tmp_path / "a.ts", "-c", "copy", "-output_ts_offset", offset_s, tmp_path / "b.ts")
+    (tmp_path / "two.ts").write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
+    output = tmp_path / "out.mp4"
+    told, _, n_frames = dubbed(tmp_path / "two.ts", sound(tmp_path / "d.wav", lasts_s), output)
+    assert n_frames == 80 and "clock leaps" in told[0] and said in told[0]
+    info = probe(output)
+    with VideoReader(output, require_video(info)) as reader:
+        times = [frame.time_s for frame in reader]
+    ends = [times[-1], *(read_clocks(output)[each.index].end_s for each in info.audio)]
+    assert ends == pytest.approx([lasts_s] * 3, abs=0.15)
+
+
+@pytest.mark.parametrize("suffix", ["ts", "m2ts"])
+def test_segments_whose_clock_goes_on_are_read(clip, sound, dubbed, tmp_path, suffix):
+    """As downloaded, one behind another: only the counters of their packets begin anew."""
+    clip(tmp_path / "a.ts", n_audio=1, n_frames=40, time_base=Fraction(1, 90000))
+    disc = ("-mpegts_m2ts_mode", int(suffix == "m2ts"))
+    for name, offset_s in (("one", 0), ("two", 1.6)):
+        run("-i", tmp_path / "a.ts", "-c", "copy", "-output_ts_offset", offset_s, *disc, tmp_path / f"{name}.{suffix}")
+    joined = tmp_path / f"joined.{suffix}"
+    joined.write_bytes(b"".join((tmp_path / f"{name}.{suffix}").read_bytes() for name in ("one", "two")))
+    assert any(clock.damaged_s is not None for clock in read_clocks(joined).values())
+    output = tmp_path / "out.mp4"
+    told, _, n_frames = dubbed(joined, sound(tmp_path / "d.wav", 3.2), output)
+    assert n_frames == 80 and "joined from several recordings" in told[0]
+    assert [read_clocks(output)[each.index].end_s for each in probe(output).audio] == pytest.approx([3.2, 3.2], abs=0.1)
+
+
+@pytest.mark.parametrize("first", range(20, 60, 8))
+def test_lost_packets_are_no_joint(clip, tmp_path, first):
+    clip(tmp_path / "a.ts", n_audio=1, n_frames=40, time_base=Fraction(1, 90000))
+    data = (tmp_path / "a.ts").read_bytes()
+    (tmp_path / "lost.ts").write_bytes(data[: first * 188] + data[(first + 3) * 188 :])
+    assert on_one_clock(tmp_path / "lost.ts", tmp_path.joinpath, MediaConfig())[0] == tmp_path / "lost.ts"
+
+
+def test_a_hole_in_the_sound_alone_is_no_joint(clip, sound, tmp_path):
+    clip(tmp_path / "a.ts", n_audio=1, n_frames=40, time_base=Fraction(1, 90000))
+    run("-i", tmp_path / "a.ts", "-c", "copy", "-bsf:a", "noise=drop=between(pts*tb\\,1.8\\,2.3)", tmp_path / "hole.ts")
+    assert on_one_clock(tmp_path / "hole.ts", tmp_path.joinpath, MediaConfig())[0] == tmp_path / "hole.ts"
 
 
 def test_a_clock_that_cannot_be_mended_is_refused_before_the_work(clip, tmp_path, monkeypatch):
@@ -79,7 +101,7 @@ def test_a_clock_that_cannot_be_mended_is_refused_before_the_work(clip, tmp_path
         on_one_clock(two, tmp_path.joinpath, MediaConfig())
 
 
-def test_old_sound_whose_times_repeat_is_copied_and_told(clip, sound, tmp_path):
+def test_old_sound_whose_times_repeat_is_copied_and_told(clip, sound, dubbed, tmp_path):
     clip(tmp_path / "a.mkv", n_audio=1, n_frames=50, time_base=Fraction(1, 1000))
     setts = "setts=pts=min(PTS\\,800):dts=min(DTS\\,800)"
     run("-i", tmp_path / "a.mkv", "-c", "copy", "-bsf:a", setts, tmp_path / "stuck.mkv")
@@ -89,7 +111,7 @@ def test_old_sound_whose_times_repeat_is_copied_and_told(clip, sound, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "mov", "ts"])
-def test_a_cut_without_encoding_brings_nothing_hidden_back(clip, sound, tmp_path, suffix):
+def test_a_cut_without_encoding_brings_nothing_hidden_back(clip, sound, dubbed, tmp_path, suffix):
     clip(tmp_path / "a.mp4", n_audio=1, n_frames=100)
     run("-ss", "1.3", "-i", tmp_path / "a.mp4", "-t", "2", "-c", "copy", tmp_path / "cut.mp4")
     before = load_audio(tmp_path / "cut.mp4")
@@ -127,7 +149,7 @@ def pitch(samples: np.ndarray, rate: int = 16_000) -> float:
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
-def test_an_edit_list_of_two_pieces(clip, sound, tmp_path, suffix):
+def test_an_edit_list_of_two_pieces(clip, sound, dubbed, tmp_path, suffix):
     """Old sound of 300 Hz, then 900 Hz, then 2 kHz, of which the middle is cut out: nobody hears it after the dub."""
     clip(tmp_path / "p.mp4", n_frames=30)
     tones = [f"-f lavfi -i sine={hertz}:r=48000:d=0.6" for hertz in (300, 900, 2000)]
@@ -155,7 +177,9 @@ def test_an_edit_list_of_two_pieces(clip, sound, tmp_path, suffix):
         ("adpcm_ima_qt", "a.mov", "out.mkv", "flac"),
     ],
 )
-def test_sound_that_a_container_cannot_hold_is_converted_and_told(clip, sound, tmp_path, codec, source, target, made):
+def test_sound_that_a_container_cannot_hold_is_converted_and_told(
+    clip, sound, dubbed, tmp_path, codec, source, target, made
+):
     clip(tmp_path / "p.mp4", n_frames=25, time_base=Fraction(1, 1000), n_b=0)
     rate = 22050 if codec == "nellymoser" else 48000
     sound(tmp_path / "s.wav", 1.0, rate=rate)
@@ -172,7 +196,7 @@ def test_sound_that_a_container_cannot_hold_is_converted_and_told(clip, sound, t
 
 
 @pytest.mark.parametrize("layout", ["5.1(side)", "2.1", "3.0", "quad", "5.0(side)"])
-def test_opus_takes_any_layout(clip, sound, tmp_path, layout):
+def test_opus_takes_any_layout(clip, sound, dubbed, tmp_path, layout):
     clip(tmp_path / "a.mkv", codec="libvpx-vp9", time_base=Fraction(1, 1000), n_b=0)
     dubbed(tmp_path / "a.mkv", sound(tmp_path / "d.flac", codec="flac", layout=layout), tmp_path / "out.webm")
     made = probe(tmp_path / "out.webm").audio[0]
@@ -180,7 +204,7 @@ def test_opus_takes_any_layout(clip, sound, tmp_path, layout):
 
 
 @pytest.mark.parametrize(("layout", "suffix"), [("5.1(side)", "webm"), ("hexagonal", "webm"), ("mono", "mp4")])
-def test_a_dub_of_an_odd_layout_costs_no_old_sound(clip, sound, tmp_path, layout, suffix):
+def test_a_dub_of_an_odd_layout_costs_no_old_sound(clip, sound, dubbed, tmp_path, layout, suffix):
     """The old sound is tried beside the dub, which needs another layout in Opus, or a name for its only channel."""
     clip(tmp_path / "a.mkv", n_audio=1, n_frames=25, time_base=Fraction(1, 1000))
     codec, name = ("tta", "d.tta") if layout == "mono" else ("flac", "d.mka")
@@ -190,7 +214,7 @@ def test_a_dub_of_an_odd_layout_costs_no_old_sound(clip, sound, tmp_path, layout
     assert len(probe(tmp_path / f"out.{suffix}").audio) == 2
 
 
-def test_one_stream_that_cannot_be_written_takes_no_other_with_it(clip, sound, subtitled, tmp_path):
+def test_one_stream_that_cannot_be_written_takes_no_other_with_it(clip, sound, subtitled, dubbed, tmp_path):
     """A track of a kind that FFmpeg does not know, as telephones write it."""
     clip(tmp_path / "p.mov", n_frames=25, n_audio=1, n_b=0)
     subtitled(tmp_path / "p.mov", tmp_path / "a.mov", ffmpeg_binary())
@@ -208,7 +232,7 @@ def test_one_stream_that_cannot_be_written_takes_no_other_with_it(clip, sound, s
     assert probe(tmp_path / "out.mov").streams == ("video", "audio", "audio", "subtitle")
 
 
-def test_all_covers_are_kept_with_their_names_and_kinds(clip, sound, frame, tmp_path):
+def test_all_covers_are_kept_with_their_names_and_kinds(clip, sound, frame, dubbed, tmp_path):
     clip(tmp_path / "p.mkv", time_base=Fraction(1, 1000))
     for name in ("cover.jpg", "cover_land.png", "small.gif"):
         run("-f", "lavfi", "-i", "testsrc=s=32x24", "-frames:v", "1", "-update", "1", tmp_path / name)
@@ -223,7 +247,7 @@ def test_all_covers_are_kept_with_their_names_and_kinds(clip, sound, frame, tmp_
     assert (told, changed) == ([], [])
 
 
-def test_a_dub_that_came_out_too_short_is_never_put_in_place(clip, sound, tmp_path, monkeypatch):
+def test_a_dub_that_came_out_too_short_is_never_put_in_place(clip, sound, dubbed, tmp_path, monkeypatch):
     """As an ffmpeg made it that cut by another clock."""
     clip(tmp_path / "a.mp4", n_frames=50)
     real = module.run
@@ -236,7 +260,7 @@ def test_a_dub_that_came_out_too_short_is_never_put_in_place(clip, sound, tmp_pa
         dubbed(tmp_path / "a.mp4", sound(tmp_path / "d.wav", 2.0), tmp_path / "out.mp4")
 
 
-def test_statistics_of_the_old_picture_do_not_describe_the_new_one(clip, sound, tmp_path):
+def test_statistics_of_the_old_picture_do_not_describe_the_new_one(clip, sound, dubbed, tmp_path):
     clip(tmp_path / "p.mkv", time_base=Fraction(1, 1000))
     run(
         "-i",
@@ -254,3 +278,114 @@ def test_statistics_of_the_old_picture_do_not_describe_the_new_one(clip, sound, 
         tags = {key.lower(): value for key, value in made.streams[0].metadata.items()}
     assert "bps" not in tags and tags["title"] == "Take 3"
     assert changed == ["tag BPS of the picture"]
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "webm", "ts", "avi"])
+def test_two_runs_give_the_same_bytes(dubbed, clip, sound, frame, tmp_path, suffix):
+    """Also with chapters and an attached file, which Matroska gives random ids of their own."""
+    clip(tmp_path / "a.mkv", n_audio=1, chapters=True, title="A title")
+    (tmp_path / "font.ttf").write_bytes(bytes(range(256)))
+    words = ("-c", "copy", "-attach", tmp_path / "font.ttf", "-metadata:s:t", "mimetype=font/ttf")
+    run("-i", tmp_path / "a.mkv", "-map", "0", *words, tmp_path / "b.mkv")
+    audio, made = sound(tmp_path / "d.wav"), set()
+    for name in "cd":
+        (tmp_path / name).mkdir()
+        dubbed(tmp_path / "b.mkv", audio, tmp_path / name / f"out.{suffix}")
+        made.add((tmp_path / name / f"out.{suffix}").read_bytes())
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("pix_fmt", ["gray", "bgr0", "yuvj420p"])
+@pytest.mark.parametrize("suffix", ["mkv", "mov"])
+def test_pictures_of_the_whole_scale_look_as_they_did(clip, sound, dubbed, tmp_path, pix_fmt, suffix):
+    """Grey and RGB have no range of their own, YUV has, which stream and header must tell alike."""
+    codec = {"gray": "ffv1", "bgr0": "ffv1", "yuvj420p": "mjpeg"}[pix_fmt]
+    clip(tmp_path / "a.mkv", pix_fmt=pix_fmt, codec=codec, n_frames=5, still=True)
+    output = tmp_path / f"out.{suffix}"
+    dubbed(tmp_path / "a.mkv", sound(tmp_path / "d.wav", 0.2), output)
+    before, after = (next(av.open(str(path)).decode(video=0)) for path in (tmp_path / "a.mkv", output))
+    pixels = [frame.to_ndarray(format="rgb24").astype(int) for frame in (before, after)]
+    assert np.abs(pixels[0] - pixels[1]).mean() < 2
+    run("-i", output, "-map", "v", "-c", "copy", tmp_path / "bare.ts")  # its header tells no range
+    bare = next(av.open(str(tmp_path / "bare.ts")).decode(video=0))
+    assert (int(bare.color_range) == 2) == (int(after.color_range) == 2) == (pix_fmt != "bgr0")
+
+
+def test_an_empty_packet_of_theora_shows_the_picture_before_on(clip, tmp_path):
+    clip(tmp_path / "a.mkv", n_frames=6, still=True, codec="libvpx-vp9")
+    run("-i", tmp_path / "a.mkv", "-c:v", "libtheora", "-q:v", "3", tmp_path / "a.ogv")  # of equal pictures
+    with av.open(str(tmp_path / "a.ogv")) as container:
+        sizes = [packet.size for packet in container.demux(video=0) if packet.pts is not None]
+    assert len(sizes) == 6 and 0 in sizes
+    with VideoReader(tmp_path / "a.ogv", require_video(probe(tmp_path / "a.ogv"))) as reader:
+        assert len(list(reader)) == 6 - sizes.count(0)
+
+
+def test_what_an_ogg_file_cuts_off_its_end_is_no_length_of_a_day():
+    rows = [(0, 0, 128, False, False), (128, 128, _signed((1 << 32) - 28), False, False)]
+    clock = _clock(rows, Fraction(1, 100), 0.0)
+    assert clock.end_s == 1.28 and _signed((1 << 31) + 7) == (1 << 31) + 7
+
+
+def test_a_picture_that_ends_long_before_the_sound_is_not_cut_short(clip, tmp_path):
+    """FFmpeg gives the file's length for that of the picture's two."""
+    clip(tmp_path / "a.mkv", n_audio=1, n_frames=50, time_base=Fraction(1, 1000))
+    run("-i", tmp_path / "a.mkv", "-vf", "trim=end_frame=2", "-c:a", "copy", tmp_path / "two.mkv")
+    video = require_video(probe(tmp_path / "two.mkv"))
+    assert video.duration_s == pytest.approx(0.08)
+    with VideoReader(tmp_path / "two.mkv", video) as reader:
+        assert len(list(reader)) == 2
+
+
+@pytest.mark.parametrize(("before", "after"), [("mp4", "mkv"), ("mkv", "mp4"), ("mkv", "mov")])
+def test_a_second_camera_goes_into_other_containers(clip, sound, dubbed, tmp_path, before, after):
+    clip(tmp_path / "a.mkv", n_audio=1, time_base=Fraction(1, 1000))
+    both = ("-i", tmp_path / "a.mkv", "-i", tmp_path / "a.mkv", "-map", "0:v", "-map", "1:v", "-map", "0:a")
+    run(*both, "-c", "copy", tmp_path / f"two.{before}")
+    output = tmp_path / f"out.{after}"
+    told, _, _ = dubbed(tmp_path / f"two.{before}", sound(tmp_path / "d.wav"), output)
+    assert told == [] and probe(output).streams == ("video", "audio", "audio", "video")
+
+
+def test_a_language_that_quicktime_spells_otherwise_is_kept(clip, sound, dubbed, tmp_path):
+    clip(tmp_path / "a.mkv", n_audio=2, time_base=Fraction(1, 1000))
+    tags = ("-metadata:s:a:0", "language=fre", "-metadata:s:a:1", "language=deu")
+    run("-i", tmp_path / "a.mkv", "-map", "0", "-c", "copy", *tags, tmp_path / "b.mkv")
+    _, changed, _ = dubbed(tmp_path / "b.mkv", sound(tmp_path / "d.wav"), tmp_path / "out.mov")
+    assert [each.language for each in probe(tmp_path / "out.mov").audio[1:]] == ["fra", "ger"]
+    assert not any("language" in each for each in changed)
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "suffix", "told"),
+    [
+        (192_000, 1, "mp4", ["of the audio, 192000 Hz become 96000 in aac; .mov and .mkv keep them"]),
+        (48_000, 16, "mp4", ["of the audio, 16 channels become 8 in aac; .mov and .mkv keep them"]),
+        (192_000, 16, "mkv", []),
+    ],
+)
+def test_what_a_lossy_encoder_cannot_hold_of_the_dub_is_told(clip, dubbed, tmp_path, rate, channels, suffix, told):
+    clip(tmp_path / "a.mkv", n_audio=1, time_base=Fraction(1, 1000))
+    tone = f"aevalsrc={'|'.join(['sin(9*t)'] * channels)}:s={rate}:d=0.4:c={channels}c"
+    run("-f", "lavfi", "-i", tone, tmp_path / "d.wav")
+    output = tmp_path / f"out.{suffix}"
+    said, _, _ = dubbed(tmp_path / "a.mkv", tmp_path / "d.wav", output)
+    assert said == told
+    made = probe(output).audio[0]
+    assert (made.channels, made.sample_rate) == ((min(channels, 8), min(rate, 96_000)) if told else (channels, rate))
+
+
+def test_a_container_without_a_place_for_marks_is_told_before_the_work(clip, sound, tmp_path):
+    clip(tmp_path / "a.mkv", time_base=Fraction(1, 1000))
+    for suffix, losses in (("ts", 1), ("avi", 0), ("mkv", 0)):
+        planned = plan_streams(tmp_path / "a.mkv", sound(tmp_path / "d.wav"), tmp_path / f"o.{suffix}")
+        assert len(planned.losses) == losses
+
+
+def test_a_sound_without_a_sample_is_said_to_have_none(clip, sound, tmp_path):
+    clip(tmp_path / "a.mkv", time_base=Fraction(1, 1000))
+    data = sound(tmp_path / "d.wav").read_bytes()
+    at = data.index(b"data")
+    (tmp_path / "none.wav").write_bytes(data[: at + 4] + bytes(4))
+    with pytest.raises(InputError, match="has no samples"):
+        plan_streams(tmp_path / "a.mkv", tmp_path / "none.wav", tmp_path / "o.mkv")

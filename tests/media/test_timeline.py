@@ -127,14 +127,14 @@ def test_the_way_back_is_sought_and_where_that_fails_counted(clip, tmp_path, mon
     wanted = samples(read(path)[1])
     order = [*range(90), *reversed(range(89)), *range(1, 5)]
     ending = Ending(end_s=len(order) / 25, extend="bounce")
-    counted = Extension._counted
+    counted = Extension._read_from_start
     far = []  # pictures that were decoded from the file's start, though they are far from it
 
     def watched(self, first, stop):
         far.extend([first] if first > 30 else [])
         return counted(self, first, stop)
 
-    monkeypatch.setattr(Extension, "_counted", watched)
+    monkeypatch.setattr(Extension, "_read_from_start", watched)
     assert samples(taken(path, ending, len(order), 0)) == [wanted[n] for n in order]
     assert far == []
     again = VideoReader._again

@@ -73,7 +73,7 @@ def test_codec_follows_the_source(clip, tmp_path, codec, made):
         ("yuv420p10le", "libx264", "yuv420p10le"),
         ("yuv422p", "libx264", "yuv422p"),
         ("yuv444p", "libx264", "yuv444p"),
-        ("gray", "ffv1", "yuv420p"),
+        ("gray", "ffv1", "yuvj420p"),  # of the whole scale, as grey is
         ("bgr0", "ffv1", "yuv444p"),
         ("yuv411p", "ffv1", "yuv422p"),
         ("yuv422p10le", "ffv1", "yuv422p10le"),

@@ -10,7 +10,7 @@ import torch
 from lipdub.config import Config, load_config
 from lipdub.data.store import ClipEntry, write_arrays
 from lipdub.errors import InputError
-from lipdub.faces.crop import shape_code
+from lipdub.faces.mouth_shape import shape_code
 from lipdub.mel import mel_windows
 from lipdub.models.generator import Generator
 from lipdub.training.data import (

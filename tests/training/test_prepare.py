@@ -393,7 +393,7 @@ class Silent:
 def judged_as(monkeypatch: pytest.MonkeyPatch, *verdicts: SourceOffset) -> None:
     """What the audio encoder says of one file after another."""
     said = iter(verdicts)
-    monkeypatch.setattr("lipdub.data.prepare._encoder", lambda name: Silent())
+    monkeypatch.setattr("lipdub.data.prepare._load_encoder", lambda name: Silent())
     monkeypatch.setattr("lipdub.data.prepare.source_offset", lambda curves: next(said) if curves else UNSURE)
 
 

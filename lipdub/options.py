@@ -1,0 +1,177 @@
+"""Options declared as fields of a dataclass, from which command lines, lists and reference pages are made.
+
+Nothing in here imports torch, OpenCV or PyAV: the command line reads this module before it knows which command runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from lipdub.errors import InputError
+
+TRUE, FALSE = ("true", "yes", "1"), ("false", "no", "0")
+
+
+class OptionError(ValueError):
+    """A value that an option does not take.
+
+    Args:
+        option: the option, without the dashes.
+        message: what is wrong with the value, and what is taken.
+    """
+
+    def __init__(self, option: str, message: str) -> None:
+        super().__init__(f"{option}: {message}")
+        self.option, self.message = option, message
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """How a field of a class of options is written: on the command line, in a list for `batch`, in a settings file.
+
+    Args:
+        name: long option without the dashes; with `_` for `-` also the column's name.
+        help: one sentence or two.
+        panel: heading in the help.
+        kind: type of the written value.
+        default: the written default; None leaves the field's own.
+        choices: all words that are taken.
+        minimum: least number.
+        maximum: greatest number.
+        read: from the written value to the field's; raises InputError.
+        short: letter of a short option.
+        column: whether it may differ between the items of a batch.
+    """
+
+    name: str
+    help: str
+    panel: str
+    kind: type[str] | type[int] | type[float] | type[bool] | type[Path]
+    default: Any
+    choices: tuple[str, ...]
+    minimum: float | None
+    maximum: float | None
+    read: Callable[[Any], Any]
+    short: str | None
+    column: bool
+
+    @property
+    def key(self) -> str:
+        """Name of the column of a batch, and of the parameter in Python."""
+        return self.name.replace("-", "_")
+
+    def parsed(self, text: str, folder: Path) -> Any:
+        """The written value of a text in a list; paths are relative to `folder`.
+
+        Raises:
+            OptionError: not of this kind, out of bounds, or none of the choices.
+        """
+        if self.choices and text not in self.choices:
+            raise OptionError(self.key, f"{text!r} is none of {', '.join(self.choices)}")
+        if self.kind is bool:
+            if text.lower() not in TRUE + FALSE:
+                raise OptionError(self.key, f"invalid value {text!r}: use true or false")
+            return text.lower() in TRUE
+        if self.kind is Path:
+            return (folder / text).absolute()
+        try:
+            value = self.kind(text)
+        except ValueError as error:
+            kind = "an integer" if self.kind is int else "a number"
+            raise OptionError(self.key, f"{text!r} is not {kind}") from error
+        if isinstance(value, int | float):
+            low, high = self.minimum, self.maximum
+            if (low is not None and value < low) or (high is not None and value > high):
+                bounds = f"from {low:g}" + (f" to {high:g}" if high is not None else "")
+                raise OptionError(self.key, f"{text} is out of range: {bounds}")
+        return value
+
+    def value(self, written: Any) -> Any:
+        """The field's value.
+
+        Raises:
+            OptionError: what `read` refuses.
+            InputError: a file that cannot be read or is invalid.
+        """
+        try:
+            return self.read(written)
+        except InputError as error:
+            if self.kind is Path:
+                raise
+            raise OptionError(self.name, f"{error.what}; {error.remedy}") from error
+
+
+def option_field(
+    default: Any,
+    panel: str,
+    help: str,
+    *,
+    name: str = "",
+    kind: type[str] | type[int] | type[float] | type[bool] | type[Path] = str,
+    written: Any = None,
+    choices: tuple[str, ...] = (),
+    minimum: float | None = None,
+    maximum: float | None = None,
+    read: Callable[[Any], Any] = lambda value: value,
+    short: str | None = None,
+    column: bool = True,
+) -> Any:
+    """Dataclass field with its `Option`.
+
+    Args:
+        default: value of the field.
+        panel: heading in the help.
+        help: one sentence or two.
+        name: long option without the dashes; the field's name if empty.
+        kind: type of the written value.
+        written: written default; a default that is a text, a number or a flag if None.
+        choices: all words that are taken.
+        minimum: least number.
+        maximum: greatest number.
+        read: from the written value to the field's; raises InputError.
+        short: letter of a short option.
+        column: whether it may differ between the items of a batch.
+    """
+    if written is None and isinstance(default, str | bool | int | float):
+        written = default
+    option = Option(
+        name=name,
+        help=help,
+        panel=panel,
+        kind=kind,
+        default=written,
+        choices=choices,
+        minimum=minimum,
+        maximum=maximum,
+        read=read,
+        short=short,
+        column=column,
+    )
+    return field(default=default, metadata={"option": option})
+
+
+def options_of(options: type) -> dict[str, Option]:
+    """Options of a dataclass by field, without fields that are no options."""
+    declared = {item.name: item.metadata["option"] for item in fields(options) if "option" in item.metadata}
+    return {name: each if each.name else replace(each, name=name.replace("_", "-")) for name, each in declared.items()}
+
+
+def values_of(options: Mapping[str, Option], written: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of fields from written values; absent ones are left out.
+
+    Args:
+        options: of `options_of`.
+        written: by `Option.key`, of the option's kind; None and the empty text leave the default.
+
+    Raises:
+        OptionError: a value that is not taken.
+        InputError: a file that an option names is invalid.
+    """
+    return {
+        name: option.value(written[option.key])
+        for name, option in options.items()
+        if written.get(option.key) not in (None, "")
+    }
