@@ -30,6 +30,10 @@ class LipdubError(Exception):
         self.what = what
         self.remedy = remedy
 
+    def __reduce__(self) -> tuple[type["LipdubError"], tuple[str, str]]:
+        """As it was made, so that it gets from one process to another."""
+        return type(self), (self.what, self.remedy)
+
 
 class InputError(LipdubError):
     """A video or audio file that cannot be used."""

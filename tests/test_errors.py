@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 import re
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -28,6 +29,12 @@ def test_every_error_owns_its_published_exit_code() -> None:
         kind.__name__: kind.exit_code for kind in LipdubError.__subclasses__() if kind.__module__ == errors.__name__
     }
     assert found == CODES
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_an_error_gets_from_one_process_to_another(name: str) -> None:
+    error = pickle.loads(pickle.dumps(getattr(errors, name)("it is empty", "get it again")))
+    assert (type(error).__name__, str(error), error.what, error.remedy) == (name, *["it is empty"] * 2, "get it again")
 
 
 def test_the_table_of_the_module_is_current() -> None:
