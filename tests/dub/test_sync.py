@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from lipdub.config import SyncConfig
+from lipdub.config import SyncConfig, load_config
 from lipdub.dub import SyncOptions, excerpt
 from lipdub.dub.active_speaker import SpeakerScores
 from lipdub.dub.analyze import FaceTracks
@@ -338,7 +338,8 @@ def broken(rows_of_call):
 def test_pictures_that_are_not_finite_are_left_out_and_counted(dub, face_clip, speech, pictures, monkeypatch) -> None:
     monkeypatch.setattr(Generator, "draw", broken(lambda call, n: [1] if call == 0 else []))
     video = face_clip(one)
-    report = dub(video, speech(), batch_size=4)
+    config = load_config(None, ["sync.precision=no", "media.preset=ultrafast"])  # bf16 tries again
+    report = dub(video, speech(), batch_size=4, config=config)
     touched = [not equal(a, b) for (_, a), (_, b) in zip(pictures(video), pictures(dub.output), strict=True)]
     assert touched == [number != 1 for number in range(10)]
     assert (report.frames, report.dubbed, report.passed) == (10, 9, {"no picture from the generator": 1})
