@@ -42,7 +42,7 @@ def test_joined_recordings_are_put_on_one_clock(clip, sound, dubbed, tmp_path, s
 
 
 @pytest.mark.parametrize("suffix", ["flv", "mkv"])
-def test_joined_recordings_of_other_kinds_keep_their_times(clip, sound, tmp_path, suffix, dubbed):
+def test_joined_recordings_of_other_kinds_keep_their_times(clip, sound, dubbed, tmp_path, suffix):
     """FFmpeg would press what follows the joint to one tick each."""
     clip(tmp_path / "a.mkv", n_audio=1, n_frames=40, time_base=Fraction(1, 1000))
     muxer = ("-f", "flv") if suffix == "flv" else ("-f", "matroska", "-live", "1")
@@ -112,7 +112,7 @@ def test_lost_packets_are_no_joint(clip, tmp_path, first):
 
 
 @pytest.mark.parametrize("suffix", ["flv", "mp4", "avi"])
-def test_a_recording_that_breaks_off_amid_a_packet_is_read_up_to_there(clip, sound, tmp_path, suffix, dubbed):
+def test_a_recording_that_breaks_off_amid_a_packet_is_read_up_to_there(clip, sound, dubbed, tmp_path, suffix):
     """As OBS and browsers leave them when they crash."""
     clip(tmp_path / "a.mkv", n_audio=1, n_frames=40, time_base=Fraction(1, 1000), n_b=0)
     pieces = ("-movflags", "frag_keyframe+empty_moov", "-frag_duration", "200000") if suffix == "mp4" else ()
