@@ -103,6 +103,8 @@ METRICS = {
     "thickness": "lip thickness over the source's",
 }
 SHOWN |= {"closures": 2, "chance": 2, "gain": 2, "rank": 2, "reach": 2, "thickness": 2}
+LEFT_OUT = ("replaced_r", "closures", "chance", "reach", "thickness")  # of results: in others, or of closed sources
+RECORDED = [key for key in SHOWN if key not in LEFT_OUT]
 
 
 def own_offset_s(own: LandmarkTrack, heard: NDArray[np.float32], mel: MelConfig, rows: slice = slice(None)) -> float:
@@ -271,7 +273,7 @@ def main() -> None:
         table = [list(rows[0]), *(list(map(str, row.values())) for row in rows)]
         (args.output / "agreement.tsv").write_text("".join("\t".join(line) + "\n" for line in table))
     if args.record:
-        known = {key: [row[key] for row in rows if np.isfinite(row[key])] for key in SHOWN}  # type: ignore[call-overload]
+        known = {key: [row[key] for row in rows if np.isfinite(row[key])] for key in RECORDED}  # type: ignore[call-overload]
         means = {key: interval(numbers) for key, numbers in known.items() if numbers}
         values = [
             {"key": key, "metric": METRICS[key], "value": mean.mean, "interval": [mean.low, mean.high], "n": mean.n}

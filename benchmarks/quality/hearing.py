@@ -36,6 +36,7 @@ from lipdub.weights import load_audio_encoder, locate, sha256_of
 
 WIDTH = SHAPE_NAMES.index("outer width")
 SHOWN = {"r": "opening r", "width_r": "width r", "unmoved_r": "opening r, sound not moved"}
+OPENING_ONLY = {"all", "grid", "in_the_wild", "studio", "selfie"}  # their widths are among those of a language
 LEFT_OUT = {"dinet_test19"}  # very probably another tool's output
 LANGUAGE_OF_KIND = {"grid": "english", "arabic-news": "arabic", "cued-french": "french", "selfie": "english"}
 LANGUAGE_OF_CLIP = {  # of the kind "natural", whose other clips are English
@@ -115,7 +116,7 @@ def main() -> None:
     for name, group in ({"all": rows} | groups).items():
         for place, what in ((3, "r"), (4, "width_r"), (5, "unmoved_r")):
             known = [float(row[place]) for row in group if np.isfinite(row[place])]
-            if not known:
+            if not known or (what == "unmoved_r" and name != "natural") or (what == "width_r" and name in OPENING_ONLY):
                 continue
             mean, metric = interval(known), f"{name.replace('_', ' ')}, {SHOWN[what]}"
             print(f"{metric}: {mean.mean:.2f} [{mean.low:.2f}, {mean.high:.2f}] (n = {mean.n})")
