@@ -30,15 +30,23 @@ from lipdub.dub.precision import half_precision
 from lipdub.errors import ResourceError, out_of_memory
 from lipdub.faces.blend import extent, paste_alpha
 from lipdub.faces.crop import mouth_mask
-from lipdub.faces.mouth_shape import closed_openings, relative_shape
+from lipdub.faces.mouth_shape import OPENINGS, closed_openings, relative_shape
 from lipdub.faces.overlay import find_letters, without_letters
 from lipdub.models.generator import Audio, Drawn, Generator, References, joined
 from lipdub.models.layers import mask_lower_half
-from lipdub.models.warp import Cells, compose_part, select, sharpen_weights, suppress_references_outside_mouth
+from lipdub.models.warp import (
+    Cells,
+    compose_part,
+    scale_paint,
+    select,
+    sharpen_weights,
+    suppress_references_outside_mouth,
+)
 
 LIT = (0.3, 0.5), (0.28, 0.72)  # rows and columns, in crop sides
 DARKNESS = 1 / 255  # added to both sides of a ratio of light
 GAINS = (0.02, 3.0)  # of a reference's light, at least and at most
+PAINTED_FROM = 0.5  # opening beyond the widest reference's, in units of SHAPE_SCALE, from which all of the paint shows
 
 
 @dataclass(frozen=True)
@@ -145,6 +153,7 @@ class GeneratorRunner(Runner):
         self._pictures: dict[int, Tensor] = {}  # (K, 3, D, D) of the same jobs
         self._lights: dict[int, Tensor] = {}  # (K, 3) their light
         self._closed: dict[int, NDArray[np.float32]] = {}  # (3,) openings of closed lips
+        self._openings: dict[int, NDArray[np.float32]] = {}  # (K,) of the references
 
     def _generate(self, crops: Sequence[FaceCrop]) -> list[GeneratedFace | None]:
         size = self._generator.config.size
@@ -161,6 +170,8 @@ class GeneratorRunner(Runner):
                 owner = torch.cat([owner, torch.eye(len(targets), dtype=torch.bool)], 1)
             sound = self._sound(targets)
             drawn = self._generator.draw(mask_lower_half(real), sound, references, owner)
+            if drawn.warp is not None and isinstance(sound, Audio) and sound.shape is not None:
+                drawn = replace(drawn, warp=scale_paint(drawn.warp, self._beyond_references(sound.shape, targets)))
             masks = self._masks(drawn, targets)
             groups = self._groups(targets)
             cells = [self._seen(masks[group]) if drawn.warp else None for group in groups]
@@ -174,6 +185,16 @@ class GeneratorRunner(Runner):
                 if np.isfinite(face).all() and np.isfinite(masks[n]).all():
                     done[n] = GeneratedFace(_whole(face, targets[n].picture, part), masks[n], letters[n])
         return done
+
+    def _beyond_references(self, asked: Tensor, targets: Sequence[FaceCrop]) -> Tensor:
+        """(N,) in [0, 1]: whether the mouths that are asked for (N, C) open wider than all references of their faces.
+
+        What a reference shows is sharper than what is painted.
+        """
+        jobs = self._analysis.jobs
+        widest = [self._openings[target.job][jobs[target.job].views[target.row]].max() for target in targets]
+        beyond = asked[:, OPENINGS].float().mean(1) - self._upload(np.array(widest, np.float32))
+        return (beyond / PAINTED_FROM).clamp(0, 1)
 
     def _masks(self, drawn: Drawn, targets: Sequence[FaceCrop]) -> NDArray[np.float32]:
         """Masks (N, S, S) in [0, 1] of what is generated: the predicted ones, with a margin the old jaws as well."""
@@ -291,7 +312,7 @@ class GeneratorRunner(Runner):
         """
         jobs = sorted({target.job for target in targets})
         for job in [job for job in self._encoded if self._analysis.jobs[job].track.frames.stop <= targets[0].frame]:
-            del self._encoded[job], self._pictures[job], self._lights[job], self._closed[job]
+            del self._encoded[job], self._pictures[job], self._lights[job], self._closed[job], self._openings[job]
         for job in jobs:
             if job not in self._encoded:
                 self._encode(job)
@@ -315,7 +336,9 @@ class GeneratorRunner(Runner):
         crops = self._tensor(np.stack([_shrunk(picture, config.size) for picture in pictures]))
         if not config.whole_references:
             crops[:, :, : config.size // 2] = 0  # lower halves only, as in training
-        shapes = self._upload(relative_shape(references.shapes, references.rest))
+        relative = relative_shape(references.shapes, references.rest)
+        self._openings[job] = relative[:, OPENINGS].mean(1)
+        shapes = self._upload(relative)
         with torch.autocast(self._device.type, enabled=False):  # once a track: fit for every precision
             self._encoded[job] = self._generator.encode_references(crops, shapes)
 

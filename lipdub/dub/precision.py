@@ -4,8 +4,9 @@ Half precision is autocast's: products and convolutions in 16 bits, weights kept
 bits would save a cast of 28 MB a batch, but then nothing would be left to repeat a batch with whose picture is not
 finite. What positions and colours are made of stays in 32 bits: a warp's fields and shares, and the composing itself.
 
-On 223 faces of four clips the bundled generator differs from its own float32 by at most 1 level of 255 in fp16
-(0.01 on average) and by at most 10 in bf16 (0.09); its largest activation is 23, where fp16 holds 65,504.
+On 223 faces of four clips the generator of 0.2.0 differed from its own float32 by at most 1 level of 255 in fp16 (0.01
+on average) and by at most 10 in bf16 (0.09); its largest activation was 23, where fp16 holds 65,504. The present one
+differs in bf16 by at most 18 levels on eight made faces (0.21).
 """
 
 from __future__ import annotations

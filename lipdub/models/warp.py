@@ -150,9 +150,14 @@ def sharpen_weights(warp: Warp, power: float) -> Warp:
     return _shared_anew(warp, warp.weights[:, :-1] ** power)
 
 
-def _shared_anew(warp: Warp, parts: Tensor) -> Warp:
+def scale_paint(warp: Warp, factor: Tensor) -> Warp:
+    """The same, with `factor` (N,) in [0, 1] times the share of the painted picture; references take the rest."""
+    return _shared_anew(warp, warp.weights[:, :-1] + 1e-12, warp.weights[:, -1:] * factor.view(-1, 1, 1, 1))
+
+
+def _shared_anew(warp: Warp, parts: Tensor, painted: Tensor | None = None) -> Warp:
     """The same, with what is not painted shared among the references in the ratio of `parts` (N, K, h, w)."""
-    painted = warp.weights[:, -1:]
+    painted = warp.weights[:, -1:] if painted is None else painted
     shares = (1 - painted) * parts / parts.sum(1, keepdim=True).clamp(min=1e-12)
     return Warp(warp.indices, warp.flow, torch.cat([shares, painted], 1))
 

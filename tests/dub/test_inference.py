@@ -97,6 +97,16 @@ def test_a_face_is_painted_from_its_sound_and_its_own_references(runner_of, gene
     assert not close(other.run(own), together)
 
 
+def test_what_a_reference_shows_is_not_painted(runner_of) -> None:
+    runner, _ = runner_of([job(0, 0, 4)])
+    faces = targets(runner._analysis)
+    runner._openings[0] = np.array([0.2, 1.0, 0.4], np.float32)
+    runner._analysis.jobs[0].views[3] = [0, 0, 2]  # the last face does not look at the widest
+    asked = torch.zeros(4, 8)
+    asked[:, :3] = torch.tensor([0.9, 1.25, 1.6, 0.9])[:, None]
+    assert runner._beyond_references(asked, faces).tolist() == pytest.approx([0, 0.5, 1, 1])
+
+
 def test_no_call_holds_more_faces_than_a_batch(runner_of) -> None:
     jobs = [job(number, 0, 1) for number in range(7)]
     runner, calls = runner_of(jobs, batch_size=3)
@@ -251,7 +261,7 @@ def bundled_runner(precision: str, device: torch.device = CPU) -> tuple[Generato
     return GeneratorRunner(network, analysis, [speech], config, device), faces
 
 
-@pytest.mark.parametrize(("precision", "most", "mean"), [("bf16", 10, 0.2)])
+@pytest.mark.parametrize(("precision", "most", "mean"), [("bf16", 25, 0.3)])
 def test_half_precision_stays_near(precision: str, most: float, mean: float) -> None:
     runner, faces = bundled_runner("no")
     wanted = runner.run(faces)

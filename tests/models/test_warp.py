@@ -10,6 +10,7 @@ from lipdub.models.warp import (
     compose_part,
     enlarged,
     reference_indices,
+    scale_paint,
     select,
     sharpen_weights,
     suppress_references_outside_mouth,
@@ -132,6 +133,13 @@ def test_the_reference_that_is_picked_is_seen_more_and_paint_as_before():
     torch.testing.assert_close(found[:, 2], torch.full((1, 4, 8), 0.2))
     torch.testing.assert_close(found.sum(1), torch.ones(1, 4, 8))
     torch.testing.assert_close(sharpen_weights(mixed, 1.0).weights, mixed.weights)
+
+
+def test_less_paint_leaves_its_share_to_the_references():
+    weights = torch.tensor([0.3, 0.1, 0.6]).view(1, 3, 1, 1).expand(3, 3, 4, 8)
+    mixed = Warp(torch.tensor([[0, 1]] * 3), torch.zeros(3, 2, 2, 4, 8), weights)
+    found = scale_paint(mixed, torch.tensor([0.0, 0.5, 1.0])).weights[:, :, 0, 0]
+    torch.testing.assert_close(found, torch.tensor([[0.75, 0.25, 0.0], [0.525, 0.175, 0.3], [0.3, 0.1, 0.6]]))
 
 
 def test_cubics_keep_detail_that_bilinear_loses_and_stay_in_range():
