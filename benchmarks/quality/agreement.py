@@ -123,6 +123,12 @@ def own_offset_s(own: LandmarkTrack, heard: NDArray[np.float32], mel: MelConfig,
     return source_offset([(len(regular), curve)]).offset_s
 
 
+def heard_at(heard: NDArray[np.float32], times_s: NDArray[np.float64], mel: MelConfig) -> NDArray[np.float64]:
+    """Mouth shapes (T, 8) at times (T,) of a sound, from those at all of its mel steps (M, 8)."""
+    columns = times_s * mel.sample_rate / mel.hop
+    return np.stack([np.interp(columns, np.arange(len(heard)), number) for number in heard.T], 1)
+
+
 def compare(
     dub: LandmarkTrack,
     own: LandmarkTrack,
@@ -160,9 +166,8 @@ def compare(
     row["opening_r"], row["opening_z"] = agreement(made, real)
     row["unmoved_r"], row["unmoved_z"] = agreement(made, at(own, own.openings))
     row["replaced_r"], row["replaced_z"] = agreement(made, old)
-    columns = (times + 0.5 * frame_s) * config.mel.sample_rate / config.mel.hop
-    said = np.interp(columns, np.arange(len(heard)), heard[:, OPENINGS].mean(1))
-    row["alike_r"], row["alike_z"] = agreement(said, old)
+    said = heard_at(heard, times + 0.5 * frame_s, config.mel)
+    row["alike_r"], row["alike_z"] = agreement(said[:, OPENINGS].mean(1), old)
     row["movement"] = articulation(made, real)
     row["width_r"], _ = agreement(mouth_width(dub.landmarks)[part], at(own, mouth_width(own.landmarks), offset_s))
     row |= {"closures": found.made, "chance": found.chance, "gain": found.made - found.chance}

@@ -19,14 +19,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from benchmarks.quality.agreement import own_offset_s
+from benchmarks.quality.agreement import heard_at, own_offset_s
 from benchmarks.results import record
-from lipdub.config import Config, MelConfig
+from lipdub.config import Config
 from lipdub.data.corpora import VIDEO_SUFFIXES
 from lipdub.errors import LipdubError
-from lipdub.evaluation.landmark_track import LandmarkTrack, MeshLandmarkTracker, track_landmarks
+from lipdub.evaluation.landmark_track import MeshLandmarkTracker, track_landmarks
 from lipdub.evaluation.table import interval
 from lipdub.faces.mouth_shape import OPENINGS, SHAPE_NAMES, mouth_shape
 from lipdub.media.audio import load_audio
@@ -59,12 +58,6 @@ def _halves(count: int) -> list[tuple[slice, slice]]:
     return [(first, second), (second, first)]
 
 
-def _at(track: LandmarkTrack, shapes: NDArray[np.float32], offset_s: float, mel: MelConfig) -> NDArray[np.float64]:
-    """Shapes (T, 8) heard at the frames of a video whose lips come `offset_s` behind its sound, from those of all."""
-    middles = (track.times_s + 0.5 / float(track.info.average_rate) - offset_s) * mel.sample_rate / mel.hop
-    return np.stack([np.interp(middles, np.arange(len(shapes)), number) for number in shapes.T], 1)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", type=Path)
@@ -93,12 +86,14 @@ def main() -> None:
                 continue
             shapes = encoder.read_track(mel, torch.device("cpu"))
             width = mouth_shape(track.landmarks)[:, WIDTH]
+            middles_s = track.times_s + 0.5 / float(track.info.average_rate)
             found = []
             for half, other in _halves(len(width)):
-                heard = _at(track, shapes, own_offset_s(track, shapes, config.mel, other), config.mel)[half]
+                offset_s = own_offset_s(track, shapes, config.mel, other)
+                heard = heard_at(shapes, middles_s - offset_s, config.mel)[half]
                 opening = agreement(heard[:, OPENINGS].mean(1), track.openings[half])[0]
                 found.append((opening, agreement(heard[:, WIDTH], width[half])[0]))
-            unmoved = agreement(_at(track, shapes, 0.0, config.mel)[:, OPENINGS].mean(1), track.openings)[0]
+            unmoved = agreement(heard_at(shapes, middles_s, config.mel)[:, OPENINGS].mean(1), track.openings)[0]
             opening_r, width_r = np.mean(found, 0).tolist()
             rows.append((path.name, kind, language_of(path) or "", opening_r, width_r, unmoved))
             print(*rows[-1], flush=True)
