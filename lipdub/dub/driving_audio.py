@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import binary_closing, maximum_filter1d, uniform_filter1d
+from scipy.ndimage import binary_closing, binary_opening, maximum_filter1d, uniform_filter1d
 
 from lipdub.config import MelConfig, SyncConfig
 from lipdub.dub.speaking_style import SpeakingStyle, frame_rate_of, measure_style, retarget, smooth_shapes
@@ -18,6 +18,7 @@ from lipdub.models.generator import Generator
 
 LEVEL_STEP_S = 0.01  # resolution of the loudness curve
 NEAR_S = 1.0  # to either side
+SHORTEST_SOUND_S = 0.06  # a click between two silences moves no lips
 FAINT_DB = -75.0  # of full scale; what is fainter is silence in any recording
 STEADY_S, STEADY_DB = 1.0, 2.5  # loudness of speech has a standard deviation of about 10 dB, of noise below 1
 # Phones in 4 s of sound, by the bundled audio encoder. In 529 of 530 recordings of people the best window has a variety
@@ -39,7 +40,7 @@ class DrivingAudio:
     """Driving audio, for lookup at any time."""
 
     mel: NDArray[np.float32]  # (80, M)
-    gate: NDArray[np.float32]  # (L,) in [0, 1] every LEVEL_STEP_S: 0 = silence, the mouth rests
+    gate: NDArray[np.float32]  # (L,) in [0, 1] every LEVEL_STEP_S, and a fade behind: 0 = silence, the mouth rests
     duration_s: float
     shapes: NDArray[np.float32] | None = None  # (M, 8) mouth shapes of an audio encoder, one a mel step
     steady: bool = False  # its loudness hardly changes, as that of a hum, a tone or noise
@@ -84,6 +85,9 @@ def analyze_audio(
     spoken = None if encoder is None or not judge_phones else is_spoken(spectrum, gate, mel, encoder, device)
     loud = level[gate == 1]
     steady = len(loud) * LEVEL_STEP_S > STEADY_S and float(loud.std()) < STEADY_DB
+    if gate.size:  # a sound may end in the middle of a word: the mouth does not snap to rest
+        fade = np.linspace(1, 0, round(sync.silence_fade_s / LEVEL_STEP_S) + 1, dtype=np.float32)[1:]
+        gate = np.append(gate, gate[-1] * fade)
     return DrivingAudio(spectrum, gate, len(waveform) / mel.sample_rate, shapes, steady=steady, spoken=spoken)
 
 
@@ -162,7 +166,8 @@ def silence_gate(level: NDArray[np.float64], sync: SyncConfig) -> NDArray[np.flo
 
     Silence is a level more than |silence_db| below the loud parts (95th percentile of what is audible at all, so that
     one sentence in an hour counts), and so is one more than |pause_db| below what is loudest within NEAR_S, a pause:
-    a whisper after shouting is neither. It must last silence_hold_s; shorter dips between two sounds stay open.
+    a whisper after shouting is neither. It must last silence_hold_s; shorter dips between two sounds stay open. A sound
+    of less than SHORTEST_SOUND_S with silence on both sides is a click, and stays shut.
     """
     audible = level[level > FAINT_DB]
     if audible.size == 0:
@@ -170,8 +175,9 @@ def silence_gate(level: NDArray[np.float64], sync: SyncConfig) -> NDArray[np.flo
     hold = max(1, round(sync.silence_hold_s / LEVEL_STEP_S))
     silence_db = max(float(np.percentile(audible, 95)) + sync.silence_db, FAINT_DB)
     near = maximum_filter1d(level, 2 * round(NEAR_S / LEVEL_STEP_S) + 1)
-    sounding = np.pad(level > np.maximum(near + sync.pause_db, silence_db), hold)
-    sounding = binary_closing(sounding, np.ones(hold))[hold:-hold]
+    sounding = np.pad(level > np.maximum(near + sync.pause_db, silence_db), hold, mode="edge")
+    sounding = binary_closing(sounding, np.ones(hold))
+    sounding = binary_opening(sounding, np.ones(round(SHORTEST_SOUND_S / LEVEL_STEP_S)))[hold:-hold]
     # Widened by half a fade, then averaged over a whole one: a ramp that ends where the sound begins, so that the mouth
     # is free to move by then.
     width = 2 * round(sync.silence_fade_s / LEVEL_STEP_S / 2) + 1

@@ -68,6 +68,14 @@ def test_short_dips_stay_open_and_long_ones_shut() -> None:
     assert not values[62:78].any() and (values[:50] == 1).all() and (values[90:] == 1).all()
 
 
+def test_a_click_moves_no_lips_and_a_short_word_does() -> None:
+    click = gate((0.5, 0.3), (0.4, 0.0), (0.01, 0.5), (0.4, 0.0), (0.5, 0.3))
+    assert not click[65:120].any() and (click[:50] == 1).all() and (click[131:] == 1).all()
+    assert (gate((0.5, 0.3), (0.4, 0.0), (0.1, 0.3), (0.4, 0.0), (0.5, 0.3))[90:100] == 1).all()
+    before_a_word = gate((0.5, 0.0), (0.01, 0.5), (0.1, 0.0), (0.5, 0.3))
+    assert (before_a_word[50:] == 1).all()  # the release of a stop
+
+
 def test_silence_is_measured_against_the_loud_parts() -> None:
     quiet = 0.5 * 10 ** ((SYNC.silence_db - 6) / 20)
     values = gate((0.5, 0.5), (0.5, quiet))
@@ -99,6 +107,12 @@ def test_the_shortest_sounds_have_a_gate_of_their_length(n_samples: int) -> None
 def test_the_gate_is_shut_outside_the_sound() -> None:
     heard = DrivingAudio(np.zeros((80, 10), np.float32), np.array([0.5, 1.0, 1.0], np.float32), 0.03)
     assert heard.gate_at(np.array([-1.0, 0.0, 0.005, 0.02, 5.0])).tolist() == [0.0, 0.5, 0.75, 1.0, 0.0]
+
+
+def test_a_sound_that_ends_in_a_word_lets_the_mouth_go_to_rest() -> None:
+    heard = analyze_audio(sound((0.5, 0.3)), MEL, SYNC)
+    values = heard.gate_at(np.arange(0.48, 0.6, 0.02))
+    assert values[0] == 1 and values[-1] == 0 and ((values > 0) & (values < 1)).sum() >= 3 and (np.diff(values) <= 0).all()
 
 
 def test_gated_windows_are_silence() -> None:
