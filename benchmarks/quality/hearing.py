@@ -45,6 +45,15 @@ LANGUAGE_OF_CLIP = {  # of the kind "natural", whose other clips are English
 }
 
 
+def clips_by_kind(folder: Path, limit: int) -> dict[str, list[Path]]:
+    """The clips below a folder by the folder that each lies in; of more than `limit` every n-th."""
+    kinds: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in VIDEO_SUFFIXES and path.stem not in LEFT_OUT:
+            kinds[path.parent.name].append(path)
+    return {kind: paths[:: -(-len(paths) // limit)] for kind, paths in kinds.items()}
+
+
 def language_of(path: Path) -> str | None:
     """Language of a clip, where its source says so."""
     if path.parent.name == "natural":
@@ -71,13 +80,10 @@ def main() -> None:
     args = parser.parse_args()
     encoder, config = load_audio_encoder(args.encoder, Config())
     judge = MeshLandmarkTracker(args.yunet, args.mesh)
-    kinds: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(args.clips.rglob("*")):
-        if path.suffix in VIDEO_SUFFIXES and path.stem not in LEFT_OUT:
-            kinds[path.parent.name].append(path)
+    kinds = clips_by_kind(args.clips, args.limit)
     rows: list[tuple[str, str, str, float, float, float]] = []
     for kind, paths in kinds.items():
-        for path in paths[:: -(-len(paths) // args.limit)]:
+        for path in paths:
             try:
                 track = track_landmarks(path, judge, args.seconds, config.media)
                 mel = log_mel(load_audio(path), config.mel)

@@ -1,14 +1,17 @@
 """Clips dubbed with their own audio, by kind of footage (good: sharpness 0.8 to 1.2 of the real, PSNR 26 dB).
 
-    lipdub eval CLIPS -o JUDGED --pairing own
-    python -m benchmarks reconstruction JUDGED/clips.jsonl... -o OUT
-        [--clips CLIPS --silence NAME... --yunet YUNET.onnx --mesh face_landmarker.task]
+    python -m benchmarks reconstruction CLIPS -o OUT --yunet YUNET.onnx --mesh face_landmarker.task
+        [--kinds natural grid ...] [--seconds 8] [--limit 12] [--weights NAME] [--silence CLIP ...] [--record]
 
-The kind of a clip is the folder that it lies in. LMD is in pixels of a 96-pixel face, vL and skin (the change from
-frame to frame of the skin round the lips) over the real clip's own. Values per clip go to OUT/reconstruction.csv.
+A clip's kind is the folder that it lies in; of a kind with more than --limit clips every n-th is taken. `lipdub eval`
+dubs and judges them (OUT/clips.jsonl); if OUT holds its results from before, they are used. LMD is in pixels of a
+96-pixel face; vL, vL within the lips, and skin (the change from frame to frame of the skin round the lips) are over the
+real clip's own. Values per clip go to OUT/reconstruction.csv.
 
 `--silence` dubs these clips with ten seconds of silence and prints what is left of the mouth's movement: the standard
-deviation of its opening over that of the same person's speech, by the landmark judge of `lipdub eval`.
+deviation of its opening over that of the same person's speech (good: 0.1 at most).
+
+`--record` writes benchmarks/results/own_sound.json and own_sound.csv.
 """
 
 from __future__ import annotations
@@ -16,17 +19,25 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
+from benchmarks.quality.hearing import clips_by_kind
+from benchmarks.results import RESULTS, record
 from lipdub import SyncOptions, sync
 from lipdub.config import MediaConfig
+from lipdub.evaluation.evaluate import FOREIGN, REAL, UNTOUCHED, VERDICTS, evaluate
 from lipdub.evaluation.landmark_track import MeshLandmarkTracker, track_landmarks
+from lipdub.evaluation.options import EvalOptions
 from lipdub.evaluation.table import interval
 from lipdub.faces.crop import TEMPLATE
 from lipdub.media.audio import write_wav
 from lipdub.metrics import EYE_CORNERS
+from lipdub.weights import locate, sha256_of
 
 EYES = 96 * float(np.linalg.norm(TEMPLATE[EYE_CORNERS[0]] - TEMPLATE[EYE_CORNERS[1]]))  # pixels of a 96-pixel face
 SILENCE_S = 10.0
@@ -36,46 +47,100 @@ HEADS = {  # key -> head, decimals
     "lmd_px": ("LMD, px of 96", 2),
     "psnr": ("masked PSNR, dB", 1),
     "sharpness": ("vL over real", 2),
+    "lip_sharpness": ("within the lips", 2),
     "skin": ("skin over real", 2),
     "articulation": ("articulation", 2),
-    "expert_real": ("expert loss, real", 2),
-    "expert": ("ours", 2),
-    "expert_other": ("other sound", 2),
+    "second_contour": ("second contour, % of frames", 1),
+    "real_second_contour": ("of the real", 1),
+    "silence": ("motion in silence, %", 0),
+    "real_silence": ("real", 0),
+}
+RECORDED = {  # key of the result -> column, kind or None for all clips
+    "r": ("r", None),
+    "z": ("z", None),
+    "lmd": ("lmd_px", None),
+    "psnr": ("psnr", None),
+    "sharpness": ("sharpness", None),
+    "lip_sharpness": ("lip_sharpness", None),
+    "skin": ("skin", None),
+    "second_contour": ("second_contour", None),
+    "silence": ("silence", None),
+    "r_grid": ("r", "grid"),
+    "z_grid": ("z", "grid"),
+    "r_natural": ("r", "natural"),
+    "lmd_natural": ("lmd_px", "natural"),
+    "psnr_natural": ("psnr", "natural"),
+    "sharpness_natural": ("sharpness", "natural"),
+    "skin_natural": ("skin", "natural"),
 }
 
 
-def rows_of(paths: list[Path], row: str) -> dict[str, dict[str, float]]:
-    """Clip -> what was measured of its dub, beside the real clip and a wrong one."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    for path in paths:
-        for verdict in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
-            if verdict["pairing"] == "own" and not verdict["error"]:
-                values = {key: value for key, value in verdict["values"].items() if value is not None}
-                found.setdefault(verdict["picture"], {})[verdict["row"]] = values
-    made = {}
-    for clip, of in found.items():
-        if row not in of:
+def judge_clips(args: argparse.Namespace) -> Path:
+    """The verdicts of `lipdub eval` on the chosen clips."""
+    verdicts: Path = args.output / VERDICTS
+    if verdicts.is_file():
+        return verdicts
+    chosen = args.output / "clips"
+    for kind, paths in clips_by_kind(args.clips, args.limit).items():
+        if args.kinds and kind not in args.kinds:
             continue
-        dub, real, other = of[row], of["real"], of.get("real, other sound", {})
-        made[clip] = {
-            "r": dub["opening_r"],
-            "z": dub["opening_z"],
-            "lmd_px": EYES * dub["lmd"] / 100,
-            "psnr": dub["psnr"],
-            "sharpness": dub["sharpness"] / real["sharpness"],
-            "skin": dub["jitter"] / real["jitter"],
-            "articulation": dub["articulation"],
-        }
-        losses = {"expert_real": real, "expert": dub, "expert_other": other}
-        made[clip] |= {key: values["expert"] for key, values in losses.items() if "expert" in values}
-    return made
+        (chosen / kind).mkdir(parents=True, exist_ok=True)
+        for path in paths:
+            if not (chosen / kind / path.name).exists():
+                os.symlink(path.resolve(), chosen / kind / path.name)
+    evaluate(
+        EvalOptions(
+            clips=chosen,
+            output=args.output,
+            weights=(args.weights,),
+            pairings=("own",),
+            seconds=args.seconds,
+            yunet=str(args.yunet),
+            mesh=str(args.mesh),
+            overwrite=True,
+        )
+    )
+    return verdicts
+
+
+def measured(verdicts: Path) -> dict[str, dict[str, float]]:
+    """Clip -> what was measured of its dub, beside the real clip."""
+    dubs: dict[str, dict[str, float]] = {}
+    real: dict[str, dict[str, float]] = {}
+    for verdict in map(json.loads, verdicts.read_text(encoding="utf-8").splitlines()):
+        if verdict["error"]:
+            print(f"{verdict['picture']}: {verdict['error']}")
+            continue
+        values = {key: value for key, value in verdict["values"].items() if value is not None}
+        if verdict["row"] == REAL:
+            real[verdict["picture"]] = values
+        elif verdict["row"] not in (FOREIGN, UNTOUCHED):
+            dubs[verdict["picture"]] = values
+    return {clip: beside_the_real(dub, real[clip]) for clip, dub in dubs.items() if clip in real}
+
+
+def beside_the_real(dub: Mapping[str, float], real: Mapping[str, float]) -> dict[str, float]:
+    """The values of HEADS, as far as known, of a dub and of the real clip."""
+    values = {key: dub[key] for key in ("psnr", "lip_sharpness", "articulation", "second_contour") if key in dub}
+    for key, column in {"r": "opening_r", "z": "opening_z", "silence": "silence"}.items():
+        if column in dub:
+            values[key] = dub[column]
+    for key in ("silence", "second_contour"):
+        if key in real:
+            values[f"real_{key}"] = real[key]
+    if "lmd" in dub:
+        values["lmd_px"] = EYES * dub["lmd"] / 100
+    for key, column in {"sharpness": "sharpness", "skin": "jitter"}.items():
+        if real.get(column) and column in dub:
+            values[key] = dub[column] / real[column]
+    return values
 
 
 def kind_of(clip: str) -> str:
     return PurePosixPath(clip).parent.name or "."
 
 
-def shown(values: list[float], digits: int) -> str:
+def shown(values: Sequence[float], digits: int) -> str:
     if not values:
         return "-"
     found = interval(values)
@@ -83,47 +148,75 @@ def shown(values: list[float], digits: int) -> str:
     return text if len(values) < 3 else f"{text} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
 
 
-def silence(clips: Path, names: list[str], judge: MeshLandmarkTracker, output: Path) -> None:
-    """Print the movement under silence of each clip."""
+def silence(clips: Path, names: list[str], judge: MeshLandmarkTracker, output: Path) -> list[float]:
+    """Movement under silence of each clip, over that in the person's own speech."""
     quiet = output / "silence.wav"
     write_wav(quiet, np.zeros(round(16_000 * SILENCE_S), np.float32), 16_000)
     print("\n| clip | opening, silence / speech | standard deviation, silence / speech | share |\n|---|---|---|---|")
-    blend_weights = []
+    shares = []
     for name in names:
         dub = output / f"{PurePosixPath(name).stem}-silence.mp4"
         sync(clips / name, quiet, dub, SyncOptions(overwrite=True, end_s=SILENCE_S))
         still, speech = (
             track_landmarks(path, judge, SILENCE_S, MediaConfig()).openings for path in (dub, clips / name)
         )
-        blend_weights.append(float(still.std() / speech.std()))
+        shares.append(float(still.std() / speech.std()))
         levels = f"{still.mean():.3f} / {speech.mean():.3f} | {still.std():.4f} / {speech.std():.4f}"
-        print(f"| {name} | {levels} | {blend_weights[-1]:.2f} |", flush=True)
-    print(f"| **mean** | | | {shown(blend_weights, 2)} |")
+        print(f"| {name} | {levels} | {shares[-1]:.2f} |", flush=True)
+    print(f"| **mean** | | | {shown(shares, 2)} |")
+    return shares
+
+
+def _value(key: str, numbers: Sequence[float], metric: str) -> dict[str, Any]:
+    mean = interval(numbers)
+    return {
+        "key": key,
+        "metric": metric,
+        "value": round(mean.mean, 4),
+        "interval": [round(mean.low, 4), round(mean.high, 4)],
+        "n": mean.n,
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("judged", type=Path, nargs="+")
+    parser.add_argument("clips", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--row", default="generator")
-    parser.add_argument("--clips", type=Path)
+    parser.add_argument("--yunet", type=Path, required=True)
+    parser.add_argument("--mesh", type=Path, required=True)
+    parser.add_argument("--kinds", nargs="+", default=[])
+    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--limit", type=int, default=12, help="most clips of a kind")
+    parser.add_argument("--weights", default="generator")
     parser.add_argument("--silence", nargs="+", default=[])
-    parser.add_argument("--yunet", type=Path)
-    parser.add_argument("--mesh", type=Path)
+    parser.add_argument("--record", action="store_true")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
-    rows = rows_of(args.judged, args.row)
-    with (args.output / "reconstruction.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["clip", *HEADS])
-        writer.writerows(
-            [clip, *(f"{row[key]:.4g}" if key in row else "" for key in HEADS)] for clip, row in rows.items()
-        )
+    rows = measured(judge_clips(args))
+    table = [["clip", *HEADS]]
+    table += [[clip, *(f"{row[key]:.4g}" if key in row else "" for key in HEADS)] for clip, row in rows.items()]
+    for path in [args.output / "reconstruction.csv"] + [RESULTS / "own_sound.csv"] * args.record:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows(table)
     print("| footage | clips | " + " | ".join(head for head, _ in HEADS.values()) + " |")
     print("|---" * (len(HEADS) + 2) + "|")
     for kind in [*dict.fromkeys(map(kind_of, rows)), None]:
         mine = [row for clip, row in rows.items() if kind in (None, kind_of(clip))]
         cells = [shown([row[key] for row in mine if key in row], digits) for key, (_, digits) in HEADS.items()]
         print(f"| {kind or 'all'} | {len(mine)} | {' | '.join(cells)} |")
-    if args.silence:
-        silence(args.clips, args.silence, MeshLandmarkTracker(args.yunet, args.mesh), args.output)
+    still = silence(args.clips, args.silence, MeshLandmarkTracker(args.yunet, args.mesh), args.output)
+    if args.record:
+        values = []
+        for key, (column, kind) in RECORDED.items():
+            numbers = [row[column] for clip, row in rows.items() if column in row and kind in (None, kind_of(clip))]
+            if numbers:
+                values.append(_value(key, numbers, f"{kind + ', ' if kind else ''}{HEADS[column][0]}"))
+        if still:
+            values.append(_value("rest", still, "movement of the mouth under silence over that in speech"))
+        networks = (args.weights, "audio", "landmarks")
+        weights = ", ".join(f"{name} {sha256_of(locate(name))[:8]}" for name in networks)
+        print(record("own_sound", values, title="Dubs with their own sound", weights=weights))
+
+
+if __name__ == "__main__":
+    main()
