@@ -1,12 +1,14 @@
 """Clips dubbed with their own audio, by kind of footage (good: sharpness 0.8 to 1.2 of the real, PSNR 26 dB).
 
     python -m benchmarks reconstruction CLIPS -o OUT --yunet YUNET.onnx --mesh face_landmarker.task
-        [--kinds natural grid ...] [--seconds 8] [--limit 12] [--weights NAME] [--silence CLIP ...] [--record]
+        [--kinds natural grid ...] [--seconds 8] [--limit 12] [--pairing own] [--weights NAME]
+        [--silence CLIP ...] [--record]
 
 A clip's kind is the folder that it lies in; of a kind with more than --limit clips every n-th is taken. `lipdub eval`
 dubs and judges them (OUT/clips.jsonl); if OUT holds its results from before, they are used. LMD is in pixels of a
 96-pixel face; vL, vL within the lips, and skin (the change from frame to frame of the skin round the lips) are over the
-real clip's own. Values per clip go to OUT/reconstruction.csv.
+real clip's own. Values per clip go to OUT/reconstruction.csv. With `--pairing other` each clip gets the audio of
+another speaker: second contours and skin show there what one's own audio hides.
 
 `--silence` dubs these clips with ten seconds of silence and prints what is left of the mouth's movement: the standard
 deviation of its opening over that of the same person's speech (good: 0.1 at most).
@@ -93,7 +95,7 @@ def judge_clips(args: argparse.Namespace) -> Path:
             clips=chosen,
             output=args.output,
             weights=(args.weights,),
-            pairings=("own",),
+            pairings=(args.pairing,),
             seconds=args.seconds,
             yunet=str(args.yunet),
             mesh=str(args.mesh),
@@ -107,6 +109,7 @@ def measured(verdicts: Path) -> dict[str, dict[str, float]]:
     """Clip -> what was measured of its dub, beside the real clip."""
     dubs: dict[str, dict[str, float]] = {}
     real: dict[str, dict[str, float]] = {}
+    source: dict[str, dict[str, float]] = {}
     for verdict in map(json.loads, verdicts.read_text(encoding="utf-8").splitlines()):
         if verdict["error"]:
             print(f"{verdict['picture']}: {verdict['error']}")
@@ -114,25 +117,29 @@ def measured(verdicts: Path) -> dict[str, dict[str, float]]:
         values = {key: value for key, value in verdict["values"].items() if value is not None}
         if verdict["row"] == REAL:
             real[verdict["picture"]] = values
-        elif verdict["row"] not in (FOREIGN, UNTOUCHED):
+        elif verdict["row"] == UNTOUCHED:
+            source[verdict["picture"]] = values
+        elif verdict["row"] != FOREIGN:
             dubs[verdict["picture"]] = values
-    return {clip: beside_the_real(dub, real[clip]) for clip, dub in dubs.items() if clip in real}
+    return {clip: beside_the_real(dub, real.get(clip, {}), source.get(clip, {})) for clip, dub in dubs.items()}
 
 
-def beside_the_real(dub: Mapping[str, float], real: Mapping[str, float]) -> dict[str, float]:
-    """The values of HEADS, as far as known, of a dub and of the real clip."""
+def beside_the_real(
+    dub: Mapping[str, float], real: Mapping[str, float], source: Mapping[str, float]
+) -> dict[str, float]:
+    """The values of HEADS, as far as known, of a dub, of the audio's own video, and of the source."""
     values = {key: dub[key] for key in ("psnr", "lip_sharpness", "articulation", "second_contour") if key in dub}
     for key, column in {"r": "opening_r", "z": "opening_z", "silence": "silence"}.items():
         if column in dub:
             values[key] = dub[column]
-    for key in ("silence", "second_contour"):
-        if key in real:
-            values[f"real_{key}"] = real[key]
+    for key, of in {"silence": real, "second_contour": source}.items():
+        if key in of:
+            values[f"real_{key}"] = of[key]
     if "lmd" in dub:
         values["lmd_px"] = EYES * dub["lmd"] / 100
     for key, column in {"sharpness": "sharpness", "skin": "jitter"}.items():
-        if real.get(column) and column in dub:
-            values[key] = dub[column] / real[column]
+        if source.get(column) and column in dub:
+            values[key] = dub[column] / source[column]
     return values
 
 
@@ -187,6 +194,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", default=[])
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--limit", type=int, default=12, help="most clips of a kind")
+    parser.add_argument("--pairing", choices=("own", "other"), default="own")
     parser.add_argument("--weights", default="generator")
     parser.add_argument("--silence", nargs="+", default=[])
     parser.add_argument("--record", action="store_true")
