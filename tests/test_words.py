@@ -56,7 +56,7 @@ VAGUE_FUNCTIONS |= {
 UNNAMED = ("models", "training")  # packages that still have some
 UNNAMED_FILES = {  # modules that still have some
     *("data/store.py", "evaluation/quality.py"),  # `sure` is a key of a data set's manifest and of a report
-    *(f"media/{name}.py" for name in ("encoders", "mux", "streams")),
+    "media/streams.py",
 }
 UNNAMED_FUNCTIONS = {  # modules that still have some
     *(
