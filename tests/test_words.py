@@ -56,7 +56,6 @@ VAGUE_FUNCTIONS |= {
 UNNAMED = ("models", "training")  # packages that still have some
 UNNAMED_FILES = {  # modules that still have some
     *("data/store.py", "evaluation/quality.py"),  # `sure` is a key of a data set's manifest and of a report
-    "media/streams.py",
 }
 UNNAMED_FUNCTIONS = {  # modules that still have some
     *(
@@ -64,7 +63,6 @@ UNNAMED_FUNCTIONS = {  # modules that still have some
         "dub/inference.py",
         "media/caption.py",
         "media/retime.py",
-        "media/streams.py",
     ),
 }
 FOLDERS = ("pipeline", "training/layouts", "data/layouts")
