@@ -61,7 +61,6 @@ UNNAMED_FUNCTIONS = {  # modules that still have some
     *(
         "cli/console.py",
         "dub/inference.py",
-        "media/retime.py",
     ),
 }
 FOLDERS = ("pipeline", "training/layouts", "data/layouts")
