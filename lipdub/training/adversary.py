@@ -47,7 +47,7 @@ class Adversary:
         self._loss, self._train, self._engine = config.loss, config.train, engine
         self._discriminator = engine.place(Discriminator(config.discriminator))
         optimizer = torch.optim.Adam(self._discriminator.parameters(), config.train.learning_rate)
-        self.wrapped, self._optimizer, _ = engine.prepare(DiscriminatorStep(self._discriminator), optimizer)
+        self.wrapped, self._optimizer = engine.prepare(DiscriminatorStep(self._discriminator), optimizer)
         self._shown: tuple[Tensor, Tensor] | None = None
         self._learnt = 0  # steps, by which the penalty comes round
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from lipdub.config import Config, MelConfig
 from lipdub.data.store import RATE, read_arrays, read_manifest
@@ -25,7 +25,8 @@ from lipdub.mel import FLOOR
 from lipdub.metrics import HIGH_PASS, high_pass, pearson
 from lipdub.models.audio_encoder import TrackEncoder
 from lipdub.training.data import MIRRORED_SHAPE, another_voice, clip_weights, hard_to_hear, noisy_sound, reverberant
-from lipdub.training.engine import Engine, averaged_copy, rate_at
+from lipdub.training.engine import Engine, rate_at
+from lipdub.training.loop import BestWeights, Stage
 from lipdub.training.synthetic_speech import LIP_CLASSES, OTHER, PhoneClip, lip_classes, phone_names, read_speech
 
 RUN_S = 3.0  # seconds of a sample
@@ -60,7 +61,7 @@ class AudioBatch:
         return AudioBatch(*(None if part is None else part.to(device) for part in parts))
 
 
-class AudioTraining:
+class AudioTraining(Stage[TrackEncoder]):
     """Audio encoder, its averaged copy, optimizer and data of one run of stage phones or audio.
 
     Keeps the averaged weights of the validation at which unseen speakers' mouths (or, without mouths, phones) are read
@@ -90,7 +91,7 @@ class AudioTraining:
     ) -> None:
         if data is None and speech is None:
             raise InputError("an audio encoder has nothing to learn from", "give --data, --speech, or both")
-        self.config, self.engine, self.seed = config, engine, seed
+        self.config, self.seed = config, seed
         self.clips: list[SpokenClip] = [] if data is None else spoken_clips(data, "train")
         self.held_out: list[SpokenClip] = [] if data is None else spoken_clips(data, "val")
         self.weights = None if data is None else _weights(data, config.train.speaker_cap)
@@ -107,21 +108,14 @@ class AudioTraining:
             encoder.closing[:, : len(classes)] = sum(
                 share * (classes == list(LIP_CLASSES).index(name)) for name, share in CLOSES.items()
             )
-        self.averaged = averaged_copy(encoder, config.train.ema, engine.device)
         optimizer = torch.optim.AdamW(encoder.parameters(), config.train.learning_rate, weight_decay=0.01)
-        self.learner, self.optimizer, self.encoder = engine.prepare(encoder, optimizer)
-        self.best: dict[str, Tensor] = {}
-        self.best_r, self.stale = -1.0, 0
-
-    @property
-    def networks(self) -> list[nn.Module]:
-        """The encoder."""
-        return [self.learner]
+        super().__init__(engine, encoder, optimizer, ema=config.train.ema)
+        self.best = BestWeights(config.train.patience)
 
     @property
     def settled(self) -> bool:
         """Whether `train.patience` validations in a row were no better than the best."""
-        return 0 < self.config.train.patience <= self.stale
+        return self.best.settled
 
     def sample(self, step: int, part: int) -> AudioBatch:
         """Random runs of both corpora, as far as they are there."""
@@ -141,9 +135,9 @@ class AudioTraining:
     def losses(self, sample: AudioBatch, step: int) -> dict[str, Tensor]:
         """Shape, correlation and phones, whichever the batch has."""
         batch, losses = sample.to(self.engine.device), {}
-        self.learner.train()
+        self.wrapped.train()
         inputs = [x for x in (batch.mel, batch.speech) if x is not None]
-        encoded = self.learner(torch.cat(inputs))  # one pass: batch normalisation sees both
+        encoded = self.wrapped(torch.cat(inputs))  # one pass: batch normalisation sees both
         if batch.mel is not None and batch.shapes is not None and batch.seen is not None:
             heard = at_frames(encoded.shapes[:, : len(batch.mel)], batch.shapes.shape[1], self.config.mel).float()
             wanted, seen = batch.shapes.expand_as(heard), batch.seen[..., None].expand_as(heard)
@@ -160,15 +154,13 @@ class AudioTraining:
         weight = self.config.loss
         factor = {"shape": weight.shape, "correlation": weight.correlation, "phones": weight.phones or 1.0}
         total = torch.stack([factor[name] * value for name, value in losses.items()]).sum()
-        self.engine.descend(self.learner, self.optimizer, total, rate_at(share, self.config.train))
-        if self.engine.stepping:
-            self.averaged.update_parameters(self.encoder)
+        self.descend(total, rate_at(share, self.config.train))
         return {}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Of unseen speakers r of opening and width, members averaged; of unseen utterances which phones are right."""
-        encoder = self._average.eval()
+        encoder = self.average.eval()
         values: dict[str, float] = {}
         if self.held_out:
             pairs = [(encoder.read_track(clip.mel, self.engine.device), clip) for clip in self.held_out]
@@ -180,10 +172,7 @@ class AudioTraining:
             values |= self._phone_scores(encoder)
         values = self.engine.of_first(values)
         score = values.get("val_opening_r", values.get("val_phones", 0.0)) + 0.5 * values.get("val_width_r", 0.0)
-        self.stale += 1
-        if score > self.best_r or not self.best:
-            self.best_r, self.stale = score, 0
-            self.best = {name: value.detach().cpu().clone() for name, value in encoder.state_dict().items()}
+        self.best.offer(score, encoder)
         return values
 
     def _phone_scores(self, encoder: TrackEncoder) -> dict[str, float]:
@@ -205,33 +194,14 @@ class AudioTraining:
         }
         return {"val_phones": float(np.concatenate(right).mean())} | recall
 
-    def pictures(self) -> list[Tensor]:
-        """None: nothing is generated."""
-        return []
-
     def state(self) -> dict[str, Any]:
-        """Everything a checkpoint holds of this stage."""
-        return {
-            "model": self.encoder.state_dict(),
-            "ema": self.averaged.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "best": self.best,
-            "best_r": self.best_r,
-            "stale": self.stale,
-        }
+        """What a checkpoint holds of this stage."""
+        return super().state() | {"best": self.best.weights, "best_r": self.best.score, "stale": self.best.stale}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from `state()`."""
-        self.encoder.load_state_dict(state["model"])
-        self.averaged.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.best, self.best_r, self.stale = state["best"], state["best_r"], state["stale"]
-
-    @property
-    def _average(self) -> TrackEncoder:
-        model = self.averaged.module
-        assert isinstance(model, TrackEncoder)
-        return model
+        super().restore(state)
+        self.best.weights, self.best.score, self.best.stale = state["best"], state["best_r"], state["stale"]
 
     def _run(
         self, clip: SpokenClip, rng: np.random.Generator

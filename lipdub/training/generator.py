@@ -35,7 +35,8 @@ from lipdub.models.generator import Generated, Generator, References, blend
 from lipdub.models.warp import enlarged
 from lipdub.training.adversary import Adversary
 from lipdub.training.data import Batch, ClipSet, another_voice, hard_to_hear, masked_faces, noisy_sound
-from lipdub.training.engine import Engine, averaged_copy, rate_at
+from lipdub.training.engine import Engine, rate_at
+from lipdub.training.loop import Stage
 
 SHAPE_NOISE = 0.1  # on the true shape that stands in for the heard one, which is never exact; in units of SHAPE_SCALE
 VALIDATION_BATCHES, VALIDATION_CLIPS, VALIDATION_WINDOWS = 6, 4, 32  # of a validation
@@ -92,7 +93,7 @@ def generate(generator: Generator, batch: Batch, shape: Tensor | None) -> Genera
     return result
 
 
-class GeneratorTraining:
+class GeneratorTraining(Stage[Generator]):
     """Generator, its averaged copy, optimizer, criteria and data of one run of stage 1 or 2.
 
     Args:
@@ -118,14 +119,12 @@ class GeneratorTraining:
         adversary: Adversary | None = None,
         start: Generator | None = None,
     ) -> None:
-        self.config, self.engine, self.clips, self.held_out = config, engine, clips, held_out
+        self.config, self.clips, self.held_out = config, clips, held_out
         generator = engine.place(Generator(config.generator))
         if start is not None:
             generator.load_state_dict(start.state_dict())
-        self.averaged = averaged_copy(generator, config.train.ema, engine.device)
         optimizer = torch.optim.Adam(generator.parameters(), config.train.learning_rate)
-        self.wrapped, self.optimizer, _ = engine.prepare(GeneratorStep(generator), optimizer)
-        self.generator = generator
+        super().__init__(engine, generator, optimizer, called=GeneratorStep(generator), ema=config.train.ema)
         self.features = engine.place(features) if features is not None else None
         self.expert = engine.place(expert).eval().requires_grad_(False) if expert is not None else None
         self.expert_weight, self.adversary = config.loss.expert, adversary
@@ -134,11 +133,6 @@ class GeneratorTraining:
     def networks(self) -> list[nn.Module]:
         """Generator and, in stage 2, discriminator."""
         return [self.wrapped, *([] if self.adversary is None else [self.adversary.wrapped])]
-
-    @property
-    def settled(self) -> bool:
-        """Never: masked L1 falls as long as a run lasts."""
-        return False
 
     def sample(self, step: int, part: int) -> GeneratorBatch:
         """Random sounds and pictures, as far as the step has use for them."""
@@ -226,10 +220,7 @@ class GeneratorTraining:
         weights, train = self.config.loss, self.config.train
         factor = {name: getattr(weights, name) for name in losses} | {"expert": self.expert_weight}
         total = torch.stack([factor[name] * value for name, value in losses.items()]).sum()
-        rate = rate_at(share, train)
-        self.engine.descend(self.wrapped, self.optimizer, total, rate)
-        if self.engine.stepping:
-            self.averaged.update_parameters(self.generator)
+        self.descend(total, rate_at(share, train))
         if self.adversary is not None and "adversarial" in losses:
             return self.adversary.discriminator_step(share)
         return {}
@@ -240,7 +231,7 @@ class GeneratorTraining:
 
         Switches the expert loss on once the first of these is good enough [3.7].
         """
-        config, device, model = self.config, self.engine.device, self._average
+        config, device, model = self.config, self.engine.device, self.average
         self.held_out.reseed(VALIDATION_SEED)
         rows: list[dict[str, float]] = []
         for _ in range(VALIDATION_BATCHES):
@@ -274,32 +265,20 @@ class GeneratorTraining:
         real, true_shape = batch.real.flatten(0, 1), self._true_shape(batch)
         heard = [None] if self.config.generator.audio_context == "window" else []
         shapes = heard + ([] if true_shape is None else [true_shape])
-        made = [blend(generate(self._average, batch, shape), real, self.config.loss) for shape in shapes]
+        made = [blend(generate(self.average, batch, shape), real, self.config.loss) for shape in shapes]
         return [masked_faces(batch.real), repeated, *made, real]
 
     def state(self) -> dict[str, Any]:
-        """Everything a checkpoint holds of this stage."""
-        return {
-            "model": self.generator.state_dict(),
-            "ema": self.averaged.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "expert_weight": self.expert_weight,
-        } | ({} if self.adversary is None else {"adversary": self.adversary.state()})
+        """What a checkpoint holds of this stage."""
+        adversary = {} if self.adversary is None else {"adversary": self.adversary.state()}
+        return super().state() | {"expert_weight": self.expert_weight} | adversary
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from `state()`."""
-        self.generator.load_state_dict(state["model"])
-        self.averaged.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        super().restore(state)
         self.expert_weight = float(state["expert_weight"])
         if self.adversary is not None:
             self.adversary.restore(state["adversary"])
-
-    @property
-    def _average(self) -> Generator:
-        model = self.averaged.module
-        assert isinstance(model, Generator)
-        return model
 
     def _held_out_batch(self) -> Batch:
         size, width = self.config.generator.size, self.config.generator.window

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -124,7 +125,7 @@ def _stage(
     features: nn.Module | None,
     start: Generator | TrackEncoder | None,
     on_line: Callable[[str], None],
-) -> Stage:
+) -> Stage[Any]:
     config, seed = request.config, request.seed
     if request.stage in ("detector", "landmarks"):
         assert request.labels is not None  # _check
