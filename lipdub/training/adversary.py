@@ -74,14 +74,14 @@ class Adversary:
         seen = diff_augment(real).requires_grad_(True) if penalized else None
         logits_real, logits_fake, penalty = self.wrapped(diff_augment(real), diff_augment(fake), seen)
         loss = discriminator_adversarial(logits_real, logits_fake)
-        told = {"discriminator": float(loss.detach())}
+        values = {"discriminator": float(loss.detach())}
         if penalty is not None:
             loss = loss + every * self._loss.r1_gamma / 2 * penalty
-            told["r1"] = float(penalty.detach())
+            values["r1"] = float(penalty.detach())
         rate = rate_at(share, self._train)
         self._engine.descend(self.wrapped, self._optimizer, loss, rate)
         self._learnt += self._engine.stepping
-        return told
+        return values
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of it."""

@@ -94,7 +94,7 @@ class AudioTraining(Stage[TrackEncoder]):
         self.config, self.seed = config, seed
         self.clips: list[SpokenClip] = [] if data is None else spoken_clips(data, "train")
         self.held_out: list[SpokenClip] = [] if data is None else spoken_clips(data, "val")
-        self.weights = None if data is None else _weights(data, config.train.speaker_cap)
+        self.weights = None if data is None else _speaker_weights(data, config.train.speaker_cap)
         self.speech: list[PhoneClip] = [] if speech is None else list(read_speech(speech, held_out=False))
         self.held_speech: list[PhoneClip] = [] if speech is None else list(read_speech(speech, held_out=True))
         self.names: list[str] = [] if speech is None else phone_names(speech)
@@ -125,11 +125,11 @@ class AudioTraining(Stage[TrackEncoder]):
             chosen = rng.choice(len(self.clips), count, p=self.weights)
             runs = [self._run(self.clips[index], rng) for index in chosen]
             mel, shapes, seen = (torch.from_numpy(np.stack(part)) for part in zip(*runs, strict=True))
-            mel = _varied(mel, rng)
+            mel = _augmented(mel, rng)
         if self.speech and (self.config.loss.phones or not self.clips):
-            said = [self._phone_run(self.speech[index], rng) for index in rng.choice(len(self.speech), count)]
-            speech, phones = (torch.from_numpy(np.stack(part)) for part in zip(*said, strict=True))
-            speech = _varied(speech, rng)
+            spoken = [self._phone_run(self.speech[index], rng) for index in rng.choice(len(self.speech), count)]
+            speech, phones = (torch.from_numpy(np.stack(part)) for part in zip(*spoken, strict=True))
+            speech = _augmented(speech, rng)
         return AudioBatch(mel, shapes, seen, speech, phones)
 
     def losses(self, sample: AudioBatch, step: int) -> dict[str, Tensor]:
@@ -139,14 +139,14 @@ class AudioTraining(Stage[TrackEncoder]):
         inputs = [x for x in (batch.mel, batch.speech) if x is not None]
         encoded = self.wrapped(torch.cat(inputs))  # one pass: batch normalisation sees both
         if batch.mel is not None and batch.shapes is not None and batch.seen is not None:
-            heard = at_frames(encoded.shapes[:, : len(batch.mel)], batch.shapes.shape[1], self.config.mel).float()
-            wanted, seen = batch.shapes.expand_as(heard), batch.seen[..., None].expand_as(heard)
-            losses["shape"] = (F.smooth_l1_loss(heard, wanted, beta=0.5, reduction="none") * seen).sum() / seen.sum()
-            losses["correlation"] = correlation_loss(*(_fast(x, seen).flatten(0, 1) for x in (heard, wanted)))
+            predicted = at_frames(encoded.shapes[:, : len(batch.mel)], batch.shapes.shape[1], self.config.mel).float()
+            true, seen = batch.shapes.expand_as(predicted), batch.seen[..., None].expand_as(predicted)
+            losses["shape"] = (F.smooth_l1_loss(predicted, true, beta=0.5, reduction="none") * seen).sum() / seen.sum()
+            losses["correlation"] = correlation_loss(*(_high_passed(x, seen).flatten(0, 1) for x in (predicted, true)))
         if batch.phones is not None:
             logits = encoded.phones[:, -len(batch.phones) :].float()
-            wanted = batch.phones.expand(len(logits), *batch.phones.shape)
-            losses["phones"] = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(0, 1), ignore_index=SILENT)
+            true = batch.phones.expand(len(logits), *batch.phones.shape)
+            losses["phones"] = F.cross_entropy(logits.flatten(0, 1), true.flatten(0, 1), ignore_index=SILENT)
         return losses
 
     def update(self, losses: dict[str, Tensor], share: float) -> dict[str, float]:
@@ -164,9 +164,9 @@ class AudioTraining(Stage[TrackEncoder]):
         values: dict[str, float] = {}
         if self.held_out:
             pairs = [(encoder.read_track(clip.mel, self.engine.device), clip) for clip in self.held_out]
-            heard = [(_at(shapes, len(clip.shape), self.config), clip.shape) for shapes, clip in pairs]
+            predicted = [(_frame_shapes(shapes, len(clip.shape), self.config), clip.shape) for shapes, clip in pairs]
             for name, of in (("opening", OPENINGS), ("width", slice(WIDTH, WIDTH + 1))):
-                curves = [(a[:, of].mean(1), b[:, of].mean(1)) for a, b in heard]
+                curves = [(a[:, of].mean(1), b[:, of].mean(1)) for a, b in predicted]
                 values[f"val_{name}_r"] = float(np.mean([pearson(high_pass(a), high_pass(b)) for a, b in curves]))
         if self.held_speech:
             values |= self._phone_scores(encoder)
@@ -178,15 +178,15 @@ class AudioTraining(Stage[TrackEncoder]):
     def _phone_scores(self, encoder: TrackEncoder) -> dict[str, float]:
         """Share of mel steps whose phone is right, and of each class of lips the share that is heard as that class."""
         classes = np.append(lip_classes(self.names), np.full(self.config.audio.n_phones - len(self.names), -1))
-        right, true, said = [], [], []
+        right, true, answers = [], [], []
         for mel, phones in self.held_speech:
             logits = encoder(torch.from_numpy(mel[None]).to(self.engine.device)).phones.float().mean(0)[0]
             best = logits.argmax(0).cpu().numpy()
             known = phones != OTHER
             right.append(best[known] == phones[known])
             true.append(classes[phones])
-            said.append(classes[best])
-        truth, answer = np.concatenate(true), np.concatenate(said)
+            answers.append(classes[best])
+        truth, answer = np.concatenate(true), np.concatenate(answers)
         recall = {
             f"val_{name}": float((answer[truth == number] == number).mean())
             for number, name in enumerate(LIP_CLASSES)
@@ -213,7 +213,7 @@ class AudioTraining(Stage[TrackEncoder]):
         frames = (start_s + (np.arange(length) + 0.5) / RATE * pace) * RATE - 0.5
         shapes = np.stack([np.interp(frames, np.arange(len(clip.shape)), number) for number in clip.shape.T], 1)
         columns = start_s * steps + np.arange(round(RUN_S * steps)) * pace
-        return _columns(clip.mel, columns), shapes.astype(np.float32), (frames < len(clip.shape)).astype(np.float32)
+        return _mel_columns(clip.mel, columns), shapes.astype(np.float32), (frames < len(clip.shape)).astype(np.float32)
 
     def _phone_run(self, clip: PhoneClip, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """RUN_S seconds of an utterance: mel (80, M) and phones (M,)."""
@@ -223,7 +223,7 @@ class AudioTraining(Stage[TrackEncoder]):
         columns = rng.uniform(0, max(0.0, mel.shape[1] - length * pace)) + np.arange(length) * pace
         nearest = np.rint(columns).astype(np.int64)
         inside = nearest < len(phones)
-        return _columns(mel, columns), np.where(inside, phones[np.minimum(nearest, len(phones) - 1)], SILENT)
+        return _mel_columns(mel, columns), np.where(inside, phones[np.minimum(nearest, len(phones) - 1)], SILENT)
 
 
 def spoken_clips(folder: Path, split: str) -> list[SpokenClip]:
@@ -253,16 +253,18 @@ def at_frames(encoded: Tensor, length: int, mel: MelConfig) -> Tensor:
     return values
 
 
-def _at(shapes: NDArray[np.float32], length: int, config: Config) -> NDArray[np.float32]:
+def _frame_shapes(shapes: NDArray[np.float32], length: int, config: Config) -> NDArray[np.float32]:
+    """Mouth shapes (M, C) at mel steps -> (L, C) in the middle of `length` frames."""
     return at_frames(torch.from_numpy(shapes.T.copy()), length, config.mel).numpy()
 
 
-def _weights(folder: Path, cap: float) -> NDArray[np.float64]:
+def _speaker_weights(folder: Path, cap: float) -> NDArray[np.float64]:
+    """The probability of each clip to train on, in the order of `spoken_clips`."""
     entries = [entry for entry in read_manifest(folder, "train")[0] if entry.frames >= SHORTEST]
     return clip_weights([e.speaker for e in entries], np.array([e.frames for e in entries], np.float64), cap)
 
 
-def _columns(mel: NDArray[np.float32], columns: NDArray[np.floating]) -> NDArray[np.float32]:
+def _mel_columns(mel: NDArray[np.float32], columns: NDArray[np.floating]) -> NDArray[np.float32]:
     """Columns (80, M) of a mel at fractional places, linear between neighbours; silence behind its end."""
     low = np.floor(columns).astype(np.int64)
     share = (columns - low).astype(np.float32)
@@ -271,13 +273,13 @@ def _columns(mel: NDArray[np.float32], columns: NDArray[np.floating]) -> NDArray
     return np.asarray(padded[:, low] * (1 - share) + padded[:, low + 1] * share, np.float32)
 
 
-def _varied(mel: Tensor, rng: np.random.Generator) -> Tensor:
+def _augmented(mel: Tensor, rng: np.random.Generator) -> Tensor:
     """Mel (B, 80, M) as other people might have said it elsewhere."""
     runs = hard_to_hear(reverberant(mel, rng)[:, None], rng)
     return noisy_sound(another_voice(runs, rng, pace=0.0), rng)[:, 0]
 
 
-def _fast(shapes: Tensor, seen: Tensor) -> Tensor:
+def _high_passed(shapes: Tensor, seen: Tensor) -> Tensor:
     """Shapes (S, B, L, C) less their moving mean over half a second of the frames that there are; 0 elsewhere."""
     fast: Tensor = (shapes - _moving_mean(shapes * seen) / _moving_mean(seen).clamp(min=1e-3)) * seen
     return fast

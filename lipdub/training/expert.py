@@ -50,8 +50,8 @@ class ExpertOutput:
     """What is made of a batch."""
 
     similarity: Tensor  # d of (3), (N, H)
-    seen: Tensor | None  # (N, T C) mouths that the faces' embedding tells; None without heads
-    heard: Tensor | None  # (N, H, T C) mouths that the sounds' embeddings tell
+    from_faces: Tensor | None  # (N, T C) mouths that the faces' embedding tells; None without heads
+    from_audio: Tensor | None  # (N, H, T C) mouths that the sounds' embeddings tell
 
 
 class ExpertStep(nn.Module):
@@ -66,8 +66,10 @@ class ExpertStep(nn.Module):
         super().__init__()
         self.expert = Expert(config)
         self.scale = config.embedding**0.5  # an embedding has norm 1
-        told = config.frames * len(SHAPE_NAMES)
-        self.heads = nn.ModuleList([nn.Linear(config.embedding, told) for _ in ("faces", "sound")] if heads else [])
+        n_outputs = config.frames * len(SHAPE_NAMES)
+        self.heads = nn.ModuleList(
+            [nn.Linear(config.embedding, n_outputs) for _ in ("faces", "sound")] if heads else []
+        )
 
     def forward(self, batch: ExpertBatch) -> ExpertOutput:
         """Compare the faces of a batch with all of its sounds."""
@@ -117,9 +119,9 @@ class ExpertTraining(Stage[Expert]):
         batch = batch.to(self.engine.device)
         judged = self.wrapped(batch)
         losses = {"expert": _balanced(judged.similarity)}
-        if judged.seen is not None:
-            losses["seen"] = F.smooth_l1_loss(judged.seen.float(), batch.shapes[:, 0], beta=0.5)
-            losses["heard"] = F.smooth_l1_loss(judged.heard.float(), batch.shapes, beta=0.5)
+        if judged.from_faces is not None:
+            losses["seen"] = F.smooth_l1_loss(judged.from_faces.float(), batch.shapes[:, 0], beta=0.5)
+            losses["heard"] = F.smooth_l1_loss(judged.from_audio.float(), batch.shapes, beta=0.5)
         return losses
 
     def update(self, losses: dict[str, Tensor], share: float) -> dict[str, float]:
@@ -170,10 +172,10 @@ def expert_batch(clips: ClipSet, config: Config, count: int, wrong: int, *, augm
         starts = len(clip.frames) - n_frames + 1
         first = int(clips.rng.integers(0, starts))
         faces.append(clips.faces(clip, first, n_frames, config.expert.size, augment=augment))
-        heard = np.array([first, *(_elsewhere(first, starts, clips.rng) for _ in range(wrong))])
-        sounds.append(mel_windows(clip.mel, (heard + n_frames / 2) / RATE, config.mel, width=config.expert.window))
-        mouths = clip.shape[heard[:, None] + np.arange(n_frames)]  # (H, T, C)
-        shapes.append(((mouths + mouths[..., MIRRORED_SHAPE]) / 2).reshape(len(heard), -1))
+        sounds_at = np.array([first, *(_elsewhere(first, starts, clips.rng) for _ in range(wrong))])
+        sounds.append(mel_windows(clip.mel, (sounds_at + n_frames / 2) / RATE, config.mel, width=config.expert.window))
+        mouths = clip.shape[sounds_at[:, None] + np.arange(n_frames)]  # (H, T, C)
+        shapes.append(((mouths + mouths[..., MIRRORED_SHAPE]) / 2).reshape(len(sounds_at), -1))
     mel = torch.from_numpy(np.stack(sounds))
     if augment:
         varied = another_voice(hard_to_hear(mel, clips.rng), clips.rng)  # right and wrong sounds alike

@@ -65,13 +65,13 @@ def landmark_loss(maps: Tensor, logits: Tensor, true_points: Tensor, is_face: Te
     points = centres(maps)
     unit = (true_points[:, 36] - true_points[:, 45]).norm(dim=1).clamp(min=0.05)[:, None, None]
     error = F.smooth_l1_loss(points / unit, true_points / unit, beta=0.02, reduction="none").sum(2)
-    wanted = spread(true_points, *maps.shape[-2:]).flatten(2)
-    told = maps.flatten(2).log_softmax(2)
-    apart = F.kl_div(told, wanted, reduction="none").sum(2)
+    true_maps = spread(true_points, *maps.shape[-2:]).flatten(2)
+    log_maps = maps.flatten(2).log_softmax(2)
+    divergence = F.kl_div(log_maps, true_maps, reduction="none").sum(2)
     importance = torch.ones(68, device=points.device)
     importance[36:48] = 2.0
     importance[48:] = 2.0
-    each = ((10 * error + MAP_WEIGHT * apart) * importance).mean(1) * is_face
+    each = ((10 * error + MAP_WEIGHT * divergence) * importance).mean(1) * is_face
     return each.sum() / is_face.sum().clamp(min=1) + F.binary_cross_entropy_with_logits(logits, is_face)
 
 

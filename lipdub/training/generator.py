@@ -77,8 +77,8 @@ class GeneratorStep(nn.Module):
 
     def forward(self, inputs: GeneratorBatch, shape: Tensor | None) -> tuple[Tensor | None, Generated | None]:
         """Mouth shapes heard in the audio, and faces for the batch, with `shape` in place of what is heard there."""
-        heard = None if inputs.audio is None else self.generator.encode_audio(inputs.audio[0].flatten(0, 1)).shape
-        return heard, None if inputs.batch is None else generate(self.generator, inputs.batch, shape)
+        predicted = None if inputs.audio is None else self.generator.encode_audio(inputs.audio[0].flatten(0, 1)).shape
+        return predicted, None if inputs.batch is None else generate(self.generator, inputs.batch, shape)
 
 
 def generate(generator: Generator, batch: Batch, shape: Tensor | None) -> Generated:
@@ -154,13 +154,13 @@ class GeneratorTraining(Stage[Generator]):
         self.wrapped.train()
         if inputs.batch is not None and (true_shape := self._true_shape(inputs.batch)) is not None:
             true_shape = true_shape + SHAPE_NOISE * torch.randn_like(true_shape)
-        heard, generated = self.wrapped(inputs, true_shape)
+        from_audio, generated = self.wrapped(inputs, true_shape)
         losses: dict[str, Tensor] = {}
         if inputs.audio is not None:
             seen = inputs.audio[1]
-            losses["shape"] = F.smooth_l1_loss(heard.view_as(seen), seen, beta=0.5)
+            losses["shape"] = F.smooth_l1_loss(from_audio.view_as(seen), seen, beta=0.5)
             if self.config.loss.correlation:
-                losses["correlation"] = correlation_loss(heard.float().view_as(seen), seen)
+                losses["correlation"] = correlation_loss(from_audio.float().view_as(seen), seen)
         if inputs.batch is not None:
             with self.engine.accelerator.autocast():
                 losses |= self.picture_losses(inputs.batch, generated)
@@ -242,12 +242,12 @@ class GeneratorTraining(Stage[Generator]):
             row = {"val_l1": masked_l1(generated.face, real, mouth), "val_blend_l1": masked_l1(blended, real, mouth)}
             if config.generator.shape_code and config.generator.audio_context == "window":
                 windows, shapes = self.held_out.audio_windows(VALIDATION_WINDOWS, config.generator.window)
-                heard = model.encode_audio(windows.flatten(0, 1).to(device)).shape
-                assert heard is not None  # shape_code
-                heard = heard.cpu().view_as(shapes)
-                openings = torch.stack([heard[..., 0].flatten(), shapes[..., 0].flatten()])
+                from_audio = model.encode_audio(windows.flatten(0, 1).to(device)).shape
+                assert from_audio is not None  # shape_code
+                from_audio = from_audio.cpu().view_as(shapes)
+                openings = torch.stack([from_audio[..., 0].flatten(), shapes[..., 0].flatten()])
                 row["val_opening_r"] = torch.corrcoef(openings)[0, 1]
-                row["val_correlation"] = correlation_loss(heard[..., :1], shapes[..., :1])
+                row["val_correlation"] = correlation_loss(from_audio[..., :1], shapes[..., :1])
             rows.append({name: float(value) for name, value in row.items()})
         values = self.engine.of_first({name: float(np.mean([row[name] for row in rows])) for name in rows[0]})
         if self.expert is not None:
@@ -263,8 +263,8 @@ class GeneratorTraining(Stage[Generator]):
         batch = self._held_out_batch()
         repeated = batch.references[:, :1].expand_as(batch.real).flatten(0, 1)
         real, true_shape = batch.real.flatten(0, 1), self._true_shape(batch)
-        heard = [None] if self.config.generator.audio_context == "window" else []
-        shapes = heard + ([] if true_shape is None else [true_shape])
+        shapes: list[Tensor | None] = [None] if self.config.generator.audio_context == "window" else []
+        shapes += [] if true_shape is None else [true_shape]
         made = [blend(generate(self.average, batch, shape), real, self.config.loss) for shape in shapes]
         return [masked_faces(batch.real), repeated, *made, real]
 
