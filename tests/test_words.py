@@ -58,10 +58,7 @@ UNNAMED_FILES = {  # modules that still have some
     *("data/store.py", "evaluation/quality.py"),  # `sure` is a key of a data set's manifest and of a report
 }
 UNNAMED_FUNCTIONS = {  # modules that still have some
-    *(
-        "cli/console.py",
-        "dub/inference.py",
-    ),
+    *("dub/inference.py",),
 }
 FOLDERS = ("pipeline", "training/layouts", "data/layouts")
 MODULES = {  # below lipdub/
