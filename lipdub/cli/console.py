@@ -24,7 +24,7 @@ from pathlib import PurePath
 from typing import Any, TextIO
 
 from lipdub.errors import LipdubError
-from lipdub.events import Done, Event, Job, OnEvent, Plan, Progress, Stage, Warning_
+from lipdub.events import Done, Event, Job, OnEvent, Plan, Progress, Stage, Warning_, duration
 
 PLAIN_EVERY_S = 5.0  # between two lines of a log
 JSON_EVERY_S = 0.5  # between two progress events of a stage
@@ -146,13 +146,6 @@ def _type_of(event: Event) -> str:
 def is_fancy(stream: TextIO) -> bool:
     """Whether bars, tables and colours may be drawn: in a terminal that can, unless NO_COLOR is set."""
     return stream.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
-
-
-def duration(seconds: float) -> str:
-    """Seconds as m:ss or h:mm:ss."""
-    minutes, whole_seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{whole_seconds:02}" if hours else f"{minutes}:{whole_seconds:02}"
 
 
 class _StageProgress:
