@@ -7,7 +7,7 @@ CLIPS_DIR or absolute; without a third column the audio's file is its own video.
 then the landmarks of the dub, of the audio's own video and of the untouched video are compared, frame by frame. Sound
 and picture of footage are up to 0.14 s apart; a dub speaks with the sound, so the audio's own video is moved to where
 its mouth fits its sound best (`own_offset_s`, which no dub has a part in). The measures are those of
-lipdub/metrics/__init__.py and lipdub/evaluation/mouth.py:
+lipdub/metrics/__init__.py and lipdub/metrics/mouth.py:
 
     opening_r, opening_z    opening against the audio's own video: should be high
     unmoved_r, unmoved_z    the same against that video as it is
@@ -46,12 +46,12 @@ from lipdub.data.offset import shift_correlations, source_offset
 from lipdub.data.store import RATE
 from lipdub.errors import LipdubError
 from lipdub.evaluation.landmark_track import LandmarkTrack, MeshLandmarkTracker, track_landmarks
-from lipdub.evaluation.mouth import closure_rank, closures, lip_thickness, mouth_width, opening_reach
 from lipdub.evaluation.table import interval
 from lipdub.faces.mouth_shape import OPENINGS, shape_code
 from lipdub.media.audio import load_audio
 from lipdub.mel import log_mel
 from lipdub.metrics import agreement, articulation, silent_frames
+from lipdub.metrics.mouth import closure_rank, closures, lip_thickness, mouth_width, opening_reach
 from lipdub.weights import load_audio_encoder, locate, sha256_of
 
 PAIRS = """

@@ -11,10 +11,10 @@ from typing import TypeVar
 
 from lipdub import __version__
 from lipdub.evaluation.ablation import HEADER
-from lipdub.evaluation.mouth import CLOSED_S, CLOSED_SHARE, OPEN_PERCENTILE, SECOND_CONTOUR
 from lipdub.evaluation.pairs import GIVEN, TITLES
 from lipdub.evaluation.table import COLUMNS, COVERAGE, DRAWS, Column, Difference, Frechet, Interval, Line, Verdict
 from lipdub.metrics import FAR, HIGH_PASS, LAG, SILENT_DB
+from lipdub.metrics.mouth import CLOSED_S, CLOSED_SHARE, OPEN_PERCENTILE, SECOND_CONTOUR
 from lipdub.metrics.sync_offset import REACH
 
 NONE = "-"  # not defined, or not measured
