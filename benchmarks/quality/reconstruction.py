@@ -13,13 +13,13 @@ deviation of its opening over that of the same person's speech, by the landmark 
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from benchmarks.arguments import add_judge, add_output, judge_of, parser_of
 from lipdub import SyncOptions, sync
 from lipdub.config import MediaConfig
 from lipdub.evaluation.landmark_track import MeshLandmarkTracker, track_landmarks
@@ -102,14 +102,13 @@ def silence(clips: Path, names: list[str], judge: MeshLandmarkTracker, output: P
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("judged", type=Path, nargs="+")
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    add_output(parser)
     parser.add_argument("--row", default="generator")
     parser.add_argument("--clips", type=Path)
     parser.add_argument("--silence", nargs="+", default=[])
-    parser.add_argument("--yunet", type=Path)
-    parser.add_argument("--mesh", type=Path)
+    add_judge(parser, required=False)
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     rows = rows_of(args.judged, args.row)
@@ -126,4 +125,4 @@ def main() -> None:
         cells = [shown([row[key] for row in mine if key in row], digits) for key, (_, digits) in HEADS.items()]
         print(f"| {kind or 'all'} | {len(mine)} | {' | '.join(cells)} |")
     if args.silence:
-        silence(args.clips, args.silence, MeshLandmarkTracker(args.yunet, args.mesh), args.output)
+        silence(args.clips, args.silence, judge_of(args), args.output)
