@@ -69,6 +69,13 @@ Event: TypeAlias = Stage | Progress | Warning_ | Job | Done | Plan
 OnEvent: TypeAlias = Callable[[Event], None]
 
 
+def duration(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    minutes, whole_seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{whole_seconds:02}" if hours else f"{minutes}:{whole_seconds:02}"
+
+
 def ignore(event: Event) -> None:
     """The `OnEvent` of a caller that does not listen."""
 

@@ -33,9 +33,9 @@ class Option:
     """How a field of a class of options is written: on the command line, in a list for `batch`, in a settings file.
 
     Args:
-        name: long option without the dashes; with `_` for `-` also the column's name.
         help: one sentence or two.
         panel: heading in the help.
+        name: long option without the dashes; with `_` for `-` also the column's name; the field's name if empty.
         kind: type of the written value.
         default: the written default; None leaves the field's own.
         choices: all words that are taken.
@@ -46,17 +46,17 @@ class Option:
         column: whether it may differ between the items of a batch.
     """
 
-    name: str
     help: str
     panel: str
-    kind: type[str] | type[int] | type[float] | type[bool] | type[Path]
-    default: Any
-    choices: tuple[str, ...]
-    minimum: float | None
-    maximum: float | None
-    read: Callable[[Any], Any]
-    short: str | None
-    column: bool
+    name: str = ""
+    kind: type[str] | type[int] | type[float] | type[bool] | type[Path] = str
+    default: Any = None
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    read: Callable[[Any], Any] = lambda value: value
+    short: str | None = None
+    column: bool = True
 
     @property
     def key(self) -> str:
@@ -104,53 +104,19 @@ class Option:
             raise OptionError(self.name, f"{error.what}; {error.remedy}") from error
 
 
-def option_field(
-    default: Any,
-    panel: str,
-    help: str,
-    *,
-    name: str = "",
-    kind: type[str] | type[int] | type[float] | type[bool] | type[Path] = str,
-    written: Any = None,
-    choices: tuple[str, ...] = (),
-    minimum: float | None = None,
-    maximum: float | None = None,
-    read: Callable[[Any], Any] = lambda value: value,
-    short: str | None = None,
-    column: bool = True,
-) -> Any:
+def option_field(default: Any, panel: str, help: str, *, written: Any = None, **more: Any) -> Any:
     """Dataclass field with its `Option`.
 
     Args:
         default: value of the field.
         panel: heading in the help.
         help: one sentence or two.
-        name: long option without the dashes; the field's name if empty.
-        kind: type of the written value.
         written: written default; a default that is a text, a number or a flag if None.
-        choices: all words that are taken.
-        minimum: least number.
-        maximum: greatest number.
-        read: from the written value to the field's; raises InputError.
-        short: letter of a short option.
-        column: whether it may differ between the items of a batch.
+        more: other fields of `Option`.
     """
     if written is None and isinstance(default, str | bool | int | float):
         written = default
-    option = Option(
-        name=name,
-        help=help,
-        panel=panel,
-        kind=kind,
-        default=written,
-        choices=choices,
-        minimum=minimum,
-        maximum=maximum,
-        read=read,
-        short=short,
-        column=column,
-    )
-    return field(default=default, metadata={"option": option})
+    return field(default=default, metadata={"option": Option(help=help, panel=panel, default=written, **more)})
 
 
 def options_of(options: type) -> dict[str, Option]:

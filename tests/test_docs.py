@@ -32,6 +32,7 @@ from lipdub.weights import locate
 ROOT = Path(__file__).parents[1]
 COMMANDS: Any = typer.main.get_command(app)
 USAGE = typer.BadParameter.__mro__[1]  # base of what a wrong command line raises
+DOCS = (ROOT / "docs").resolve()
 GENERATED = ROOT / "docs" / "reference" / "cli.md"  # from the commands' own help
 NOTEBOOK = ROOT / "examples" / "dub.ipynb"
 PAGES = [page for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))] if page != GENERATED]
@@ -199,6 +200,8 @@ def test_links_and_pictures_lead_to_a_file(page: Path) -> None:
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
     targets = {target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target}
     assert {target for target in targets - {""} if not (page.parent / target).is_file()} == set()
+    if page.is_relative_to(DOCS):  # the site holds nothing else
+        assert [target for target in targets if not (page.parent / target).resolve().is_relative_to(DOCS)] == []
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/troubleshooting.md"])

@@ -53,20 +53,12 @@ VAGUE_FUNCTIONS |= {
     "ways",
     "what_was_seen",
 }
-UNNAMED = ("models", "training")  # packages that still have some
+UNNAMED = ("models",)  # packages that still have some
 UNNAMED_FILES = {  # modules that still have some
     *("data/store.py", "evaluation/quality.py"),  # `sure` is a key of a data set's manifest and of a report
-    *(f"media/{name}.py" for name in ("clocks", "encoders", "mux", "streams")),
 }
 UNNAMED_FUNCTIONS = {  # modules that still have some
-    *(
-        "cli/console.py",
-        "dub/inference.py",
-        "media/caption.py",
-        "media/clocks.py",
-        "media/retime.py",
-        "media/streams.py",
-    ),
+    *("dub/inference.py",),
 }
 FOLDERS = ("pipeline", "training/layouts", "data/layouts")
 MODULES = {  # below lipdub/

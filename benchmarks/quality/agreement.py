@@ -7,7 +7,7 @@ CLIPS_DIR or absolute; without a third column the audio's file is its own video.
 then the landmarks of the dub, of the audio's own video and of the untouched video are compared, frame by frame. Sound
 and picture of footage are up to 0.14 s apart; a dub speaks with the sound, so the audio's own video is moved to where
 its mouth fits its sound best (`own_offset_s`, which no dub has a part in). The measures are those of
-lipdub/metrics/__init__.py and lipdub/evaluation/mouth.py:
+lipdub/metrics/__init__.py and lipdub/metrics/mouth.py:
 
     opening_r, opening_z    opening against the audio's own video: should be high
     unmoved_r, unmoved_z    the same against that video as it is
@@ -28,7 +28,6 @@ measures dubs that are already in OUT.
 
 from __future__ import annotations
 
-import argparse
 import json
 from fractions import Fraction
 from pathlib import Path
@@ -39,19 +38,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.arguments import add_judge, add_output, judge_of, parser_of
 from benchmarks.results import record
 from lipdub import SyncOptions, sync
 from lipdub.config import Config, MelConfig, load_config
 from lipdub.data.offset import shift_correlations, source_offset
 from lipdub.data.store import RATE
 from lipdub.errors import LipdubError
-from lipdub.evaluation.landmark_track import LandmarkTrack, MeshLandmarkTracker, track_landmarks
-from lipdub.evaluation.mouth import closure_rank, closures, lip_thickness, mouth_width, opening_reach
+from lipdub.evaluation.landmark_track import LandmarkTrack, track_landmarks
 from lipdub.evaluation.table import interval
 from lipdub.faces.mouth_shape import OPENINGS, shape_code
 from lipdub.media.audio import load_audio
 from lipdub.mel import log_mel
 from lipdub.metrics import agreement, articulation, silent_frames
+from lipdub.metrics.mouth import closure_rank, closures, lip_thickness, mouth_width, opening_reach
 from lipdub.weights import load_audio_encoder, locate, sha256_of
 
 PAIRS = """
@@ -221,11 +221,10 @@ def shown(values: list[float], digits: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("clips", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--yunet", type=Path, required=True)
-    parser.add_argument("--mesh", type=Path, required=True)
+    add_output(parser)
+    add_judge(parser)
     parser.add_argument("--pairs", type=Path, help="TSV: video, audio, the audio's own video")
     parser.add_argument("--own", action="store_true")
     parser.add_argument("--closed", action="store_true")
@@ -238,7 +237,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     args.output.mkdir(parents=True, exist_ok=True)
     config = load_config(None, args.set)
-    judge = MeshLandmarkTracker(args.yunet, args.mesh)
+    judge = judge_of(args)
     encoder, _ = load_audio_encoder(config.sync.audio_encoder, config)
     cache: dict[Path, LandmarkTrack] = {}
     sounds: dict[Path, NDArray[np.float32]] = {}

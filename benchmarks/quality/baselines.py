@@ -13,7 +13,6 @@ Per-clip values go to OUT/baselines.csv. A line of the printed table is a kind o
 
 from __future__ import annotations
 
-import argparse
 import csv
 from collections.abc import Callable
 from pathlib import Path
@@ -25,11 +24,12 @@ from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 from torch import nn
 
+from benchmarks.arguments import add_judge, add_output, judge_of, parser_of
 from lipdub.config import Config, MediaConfig, MelConfig
 from lipdub.data.corpora import VIDEO_SUFFIXES
 from lipdub.data.store import RATE, read_arrays, read_manifest
 from lipdub.errors import LipdubError
-from lipdub.evaluation.landmark_track import MeshLandmarkTracker, track_landmarks
+from lipdub.evaluation.landmark_track import track_landmarks
 from lipdub.evaluation.table import interval
 from lipdub.faces.mouth_shape import OPENINGS, shape_code
 from lipdub.media.audio import load_audio
@@ -128,12 +128,11 @@ def predicted(name: str) -> TrackReader:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("clips", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--yunet", type=Path, required=True)
-    parser.add_argument("--mesh", type=Path, required=True)
+    add_output(parser)
+    add_judge(parser)
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--weights", action="append", default=[], help="a generator whose hearing is judged, too")
     args = parser.parse_args()
@@ -141,7 +140,7 @@ def main() -> None:
     train, held = examples(args.dataset, "train"), examples(args.dataset, "val")
     readers = {"ridge": by_windows(ridge(train, held)), "network": by_windows(small_network(train, held))}
     readers |= {Path(name).stem: predicted(name) for name in args.weights}
-    judge, rows = MeshLandmarkTracker(args.yunet, args.mesh), []
+    judge, rows = judge_of(args), []
     for path in sorted(path for path in args.clips.rglob("*") if path.suffix in VIDEO_SUFFIXES):
         try:
             seen = track_landmarks(path, judge, args.seconds, MediaConfig())

@@ -13,7 +13,6 @@ single clip of those three rows. Values per clip go to OUT/cheats.jsonl.
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 from collections.abc import Callable
@@ -23,6 +22,7 @@ import av
 import cv2
 import numpy as np
 
+from benchmarks.arguments import add_judge, add_output, judge_of, parser_of
 from lipdub import SyncOptions, sync
 from lipdub.affine import transform
 from lipdub.config import Config
@@ -223,17 +223,16 @@ def table(found: dict[str, list[dict[str, float]]]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("clips", type=Path, nargs="+", help="two or more, of different people")
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--yunet", type=Path, required=True)
-    parser.add_argument("--mesh", type=Path, required=True)
+    add_output(parser)
+    add_judge(parser)
     parser.add_argument("--seconds", type=float, default=5.0)
     args = parser.parse_args()
     cv2.setNumThreads(1)
     args.output.mkdir(parents=True, exist_ok=True)
     expert, config = find_expert(None, Config())
-    networks, judge = Networks(expert=expert), MeshLandmarkTracker(args.yunet, args.mesh)
+    networks, judge = Networks(expert=expert), judge_of(args)
     subjects = [Subject(path, judge, args.seconds, config) for path in args.clips]
     found: dict[str, list[dict[str, float]]] = {row: [] for row in ("real", "dub", *CHEATS)}
     rng = np.random.default_rng(0)

@@ -9,7 +9,6 @@ writes benchmarks/results/expert.json; its intervals are over clips.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from collections import defaultdict
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.arguments import parser_of
 from benchmarks.results import record
 from lipdub.config import Config
 from lipdub.evaluation.table import interval
@@ -32,7 +32,7 @@ BINS = np.linspace(0, 1, 6)  # of d, for the calibration
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--expert", default="expert")
     parser.add_argument("--split", default="train")

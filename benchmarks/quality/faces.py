@@ -13,7 +13,6 @@ score and at IoU 0.3: some of what YuNet misses are faces.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -22,6 +21,7 @@ import cv2
 import numpy as np
 import torch
 
+from benchmarks.arguments import add_yunet, parser_of
 from benchmarks.results import record
 from lipdub.config import FaceConfig
 from lipdub.evaluation.teachers import YuNet
@@ -54,10 +54,10 @@ def cascade_boxes(frame: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("clips", type=Path)
     parser.add_argument("--labels", type=Path, required=True)
-    parser.add_argument("--yunet", type=Path, required=True)
+    add_yunet(parser)
     parser.add_argument("--cascade", action="store_true")
     parser.add_argument("--record", action="store_true")
     args = parser.parse_args()

@@ -12,7 +12,6 @@ values go to OUT/hearing.csv; `--record` writes benchmarks/results/hearing.json.
 
 from __future__ import annotations
 
-import argparse
 import csv
 from collections import defaultdict
 from pathlib import Path
@@ -20,12 +19,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.arguments import add_judge, add_output, judge_of, parser_of
 from benchmarks.quality.agreement import heard_at, own_offset_s
 from benchmarks.results import record
 from lipdub.config import Config
 from lipdub.data.corpora import VIDEO_SUFFIXES
 from lipdub.errors import LipdubError
-from lipdub.evaluation.landmark_track import MeshLandmarkTracker, track_landmarks
+from lipdub.evaluation.landmark_track import track_landmarks
 from lipdub.evaluation.table import interval
 from lipdub.faces.mouth_shape import OPENINGS, SHAPE_NAMES, mouth_shape
 from lipdub.media.audio import load_audio
@@ -68,18 +68,17 @@ def _halves(count: int) -> list[tuple[slice, slice]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("clips", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--yunet", type=Path, required=True)
-    parser.add_argument("--mesh", type=Path, required=True)
+    add_output(parser)
+    add_judge(parser)
     parser.add_argument("--encoder", default="audio")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--limit", type=int, default=24, help="most clips of a kind")
     parser.add_argument("--record", action="store_true")
     args = parser.parse_args()
     encoder, config = load_audio_encoder(args.encoder, Config())
-    judge = MeshLandmarkTracker(args.yunet, args.mesh)
+    judge = judge_of(args)
     kinds = clips_by_kind(args.clips, args.limit)
     rows: list[tuple[str, str, str, float, float, float]] = []
     for kind, paths in kinds.items():
@@ -128,7 +127,3 @@ def main() -> None:
     if args.record:
         weights = f"{args.encoder} {sha256_of(locate(args.encoder))[:8]}"
         print(record("hearing", values, title="Mouths predicted from audio alone", weights=weights))
-
-
-if __name__ == "__main__":
-    main()

@@ -11,7 +11,6 @@ measures other options instead of the three; `--record` writes benchmarks/result
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
 import subprocess
@@ -22,6 +21,7 @@ import av
 import cv2
 import numpy as np
 
+from benchmarks.arguments import add_output, parser_of
 from benchmarks.results import record
 from lipdub.config import Config
 from lipdub.dub.analyze import track_faces
@@ -76,10 +76,10 @@ def compare(real: list[np.ndarray], made: list[np.ndarray], faces: dict[int, np.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("clip", type=Path)
     parser.add_argument("sound", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    add_output(parser)
     parser.add_argument("--try", dest="tries", action="append", help="options of sync")
     parser.add_argument("--record", action="store_true")
     args = parser.parse_args()

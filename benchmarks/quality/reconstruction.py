@@ -18,16 +18,17 @@ deviation of its opening over that of the same person's speech (good: 0.1 at mos
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import os
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from benchmarks.arguments import add_judge, add_output, judge_of, parser_of
 from benchmarks.quality.hearing import clips_by_kind
 from benchmarks.results import RESULTS, record
 from lipdub import SyncOptions, sync
@@ -77,7 +78,7 @@ RECORDED = {  # key of the result -> column, kind or None for all clips
 }
 
 
-def judge_clips(args: argparse.Namespace) -> Path:
+def judge_clips(args: Namespace) -> Path:
     """The verdicts of `lipdub eval` on the chosen clips."""
     verdicts: Path = args.output / VERDICTS
     if verdicts.is_file():
@@ -186,11 +187,10 @@ def _value(key: str, numbers: Sequence[float], metric: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("clips", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--yunet", type=Path, required=True)
-    parser.add_argument("--mesh", type=Path, required=True)
+    add_output(parser)
+    add_judge(parser)
     parser.add_argument("--kinds", nargs="+", default=[])
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--limit", type=int, default=12, help="most clips of a kind")
@@ -212,7 +212,7 @@ def main() -> None:
         mine = [row for clip, row in rows.items() if kind in (None, kind_of(clip))]
         cells = [shown([row[key] for row in mine if key in row], digits) for key, (_, digits) in HEADS.items()]
         print(f"| {kind or 'all'} | {len(mine)} | {' | '.join(cells)} |")
-    still = silence(args.clips, args.silence, MeshLandmarkTracker(args.yunet, args.mesh), args.output)
+    still = silence(args.clips, args.silence, judge_of(args), args.output)
     if args.record:
         values = []
         for key, (column, kind) in RECORDED.items():
@@ -224,7 +224,3 @@ def main() -> None:
         networks = (args.weights, "audio", "landmarks")
         weights = ", ".join(f"{name} {sha256_of(locate(name))[:8]}" for name in networks)
         print(record("own_sound", values, title="Dubs with their own sound", weights=weights))
-
-
-if __name__ == "__main__":
-    main()

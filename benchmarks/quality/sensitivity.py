@@ -10,7 +10,6 @@ OUT/sensitivity.jsonl.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import cv2
 import numpy as np
 import torch
 
+from benchmarks.arguments import add_output, parser_of
 from lipdub.affine import transform
 from lipdub.config import Config
 from lipdub.evaluation.pairs import find_clips
@@ -153,9 +153,9 @@ def measured(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("clips", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    add_output(parser)
     parser.add_argument("--expert")
     parser.add_argument("--limit", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=5.0)

@@ -9,7 +9,6 @@ the folder of its clips: mean, and at the end the median of all. Clips in which 
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.arguments import parser_of
 from lipdub.config import Config
 from lipdub.data.corpora import VIDEO_SUFFIXES
 from lipdub.dub.analyze import track_faces
@@ -31,7 +31,7 @@ from lipdub.weights import load_audio_encoder, load_generator
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("clips", type=Path)
     parser.add_argument("--weights", action="append", help="default: the bundled generator")
     parser.add_argument("--seconds", type=float, default=8.0)

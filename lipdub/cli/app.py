@@ -15,7 +15,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, TextIO
@@ -44,27 +44,39 @@ _SHOW_WARNING = warnings.showwarning
 
 
 class _Commands(TyperGroup):
-    """The top level: where errors of any command end."""
+    """The top level, where the exceptions of any command become messages and exit codes."""
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         try:
-            return _with_memory(super().invoke, ctx)
-        except LipdubError as error:
-            if ctx.params.get("debug"):
-                traceback.print_exception(error)
-            log.debug("exit code %d", error.exit_code, exc_info=error)
-            console.report_error(error)
-            raise typer.Exit(error.exit_code) from error
+            return super().invoke(ctx)
+        except typer.Exit:
+            raise
         except KeyboardInterrupt as error:
             console.say("interrupted")
             raise typer.Exit(130) from error
-        except typer.Exit:
-            raise
         except BrokenPipeError as error:  # not stdout's, see console.py; Typer would leave without a word
             raise RuntimeError("the other end of a pipe is gone") from error
         except Exception as error:
-            log.debug("exit code 1 or 2", exc_info=error)
-            raise
+            known = _known_error(error)
+            if known is None:
+                log.debug("exit code 1 or 2", exc_info=error)
+                raise
+            if ctx.params.get("debug"):
+                traceback.print_exception(known)
+            log.debug("exit code %d", known.exit_code, exc_info=known)
+            console.report_error(known)
+            raise typer.Exit(known.exit_code) from error
+
+
+def _known_error(error: Exception) -> LipdubError | None:
+    """The error that the user is told; None where the exception is a bug, or a usage error, which Typer tells."""
+    if isinstance(error, LipdubError):
+        return error
+    if not out_of_memory(error):
+        return None
+    known = ResourceError("out of memory", "close other programs, try --device cpu, or a smaller video")
+    known.__cause__ = error
+    return known
 
 
 app = typer.Typer(
@@ -124,16 +136,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # outside of a command
         return 130
     return 0
-
-
-def _with_memory(invoke: Callable[[typer.Context], Any], ctx: typer.Context) -> Any:
-    """What a command returns; where memory ran out beyond what the command can mend, that is no bug."""
-    try:
-        return invoke(ctx)
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        raise ResourceError("out of memory", "close other programs, try --device cpu, or a smaller video") from error
 
 
 def _show_warning(

@@ -1,16 +1,83 @@
-"""Values that several commands parse: times, ranges, durations; an invalid one is a usage error."""
+"""Parameters of commands: options made from a class' fields, values that several commands parse, `-` as a file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+import inspect
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any, TypeVar
 
 import typer
+from typer.models import ArgumentInfo
 
+from lipdub.config import MediaConfig
+from lipdub.dub.options import SyncOptions, options_from
 from lipdub.errors import InputError
 from lipdub.faces.selection import parse_time as time_of
+from lipdub.options import Option, OptionError
 
+DASH = Path("-")
+
+Function = TypeVar("Function", bound=Callable[..., None])
 Value = TypeVar("Value")
+
+
+def with_options(options: Iterable[Option]) -> Callable[[Function], Function]:
+    """Decorator of a command whose `**written` stands for `options`: each becomes a parameter with its own help.
+
+    They come behind the arguments and required options of the command, and before its other options.
+    """
+
+    def add_parameters(command: Function) -> Function:
+        signature = inspect.signature(command, eval_str=True)
+        declared = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
+        leading = [each for each in declared if _is_leading(each)]
+        trailing = [each for each in declared if not _is_leading(each)]
+        parameters = [
+            each.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for each in (*leading, *map(_parameter_of, options), *trailing)
+        ]
+        # Typer reads a command's parameters from these two.
+        command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {each.name: each.annotation for each in parameters} | {"return": None}
+        return command
+
+    return add_parameters
+
+
+def options_of(written: Mapping[str, Any]) -> SyncOptions:
+    """Options from the parameters of a command; usage error where a value is not taken."""
+    values = {key: value.value if isinstance(value, StrEnum) else value for key, value in written.items()}
+    try:
+        return options_from(values)
+    except OptionError as error:
+        raise typer.BadParameter(error.message, param_hint=f"--{error.option}") from error
+
+
+def _is_leading(parameter: inspect.Parameter) -> bool:
+    """Whether a parameter is an argument or required."""
+    infos = getattr(parameter.annotation, "__metadata__", ())
+    return parameter.default is inspect.Parameter.empty or any(isinstance(info, ArgumentInfo) for info in infos)
+
+
+def _parameter_of(option: Option) -> inspect.Parameter:
+    """The parameter of a command that takes an option's written value."""
+    kind: Any = StrEnum(option.key, {word: word for word in option.choices}) if option.choices else option.kind
+    names = [f"--{option.name}", *([f"-{option.short}"] if option.short else [])]
+    default = (False if option.kind is bool else None) if option.default in (None, "") else option.default
+    if default is None:
+        kind = kind | None
+    elif option.choices:
+        default = kind(default)
+    info = typer.Option(*names, help=option.help, min=option.minimum, max=option.maximum, rich_help_panel=option.panel)
+    return inspect.Parameter(
+        option.key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]
+    )
 
 
 def checked(option: str, read: Callable[[str], Value], text: str) -> Value:
@@ -40,3 +107,47 @@ def parse_length(text: str | None, option: str) -> float | None:
     if seconds == 0:
         raise typer.BadParameter(f"invalid duration {text!r}: give seconds above 0, as 5s", param_hint=option)
     return seconds
+
+
+@contextmanager
+def sound_from(audio: Path) -> Iterator[Path]:
+    """A file to read the sound from; `-` is kept in one while the block runs, since it is read more than once.
+
+    Raises:
+        InputError: stdin is empty or a terminal.
+    """
+    if audio != DASH:
+        yield audio
+        return
+    if sys.stdin.isatty():
+        raise typer.BadParameter("- reads the sound from a pipe, and stdin is a terminal", param_hint="AUDIO")
+    with TemporaryDirectory(prefix="lipdub-") as folder:
+        path = Path(folder) / "stdin"
+        with path.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        if path.stat().st_size == 0:
+            raise InputError("stdin held no audio", "pipe a file of any audio format into lipdub")
+        yield path
+
+
+@contextmanager
+def film_to(output: Path, config: MediaConfig) -> Iterator[Path]:
+    """A path to write the film to; for `-` it is poured into stdout when the block ends well.
+
+    Raises:
+        OutputError: FFmpeg failed.
+    """
+    if output != DASH:
+        yield output
+        return
+    if sys.stdout.isatty():
+        raise typer.BadParameter("- writes a film, and stdout is a terminal", param_hint="--output")
+    from lipdub.media.excerpt import pour
+
+    with TemporaryDirectory(prefix="lipdub-") as folder:
+        path = Path(folder) / "film.mp4"
+        yield path
+        try:
+            pour(path, sys.stdout.buffer, config)
+        except BrokenPipeError as error:  # as if SIGPIPE had ended it, see console.py
+            raise SystemExit(128 + 13) from error

@@ -19,7 +19,7 @@ from lipdub.cli.command import files_of
 from lipdub.config import Config
 from lipdub.dub.options import OPTIONS, options_from
 from lipdub.errors import InputError
-from lipdub.events import Done, Event
+from lipdub.events import Done, Event, duration
 from lipdub.options import OptionError
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def batch(
 def _show(report: BatchReport) -> None:
     counts = {"done": report.done, "done before": report.before, "skipped": report.skipped, "failed": report.failed}
     outcome = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    console.say(f"{report.items} videos in {console.duration(report.seconds)}: {outcome or 'nothing to do'}")
+    console.say(f"{report.items} videos in {duration(report.seconds)}: {outcome or 'nothing to do'}")
 
 
 def parse_shard(text: str | None) -> tuple[int, int]:

@@ -24,7 +24,7 @@ from pathlib import PurePath
 from typing import Any, TextIO
 
 from lipdub.errors import LipdubError
-from lipdub.events import Done, Event, Job, OnEvent, Plan, Progress, Stage, Warning_
+from lipdub.events import Done, Event, Job, OnEvent, Plan, Progress, Stage, Warning_, duration
 
 PLAIN_EVERY_S = 5.0  # between two lines of a log
 JSON_EVERY_S = 0.5  # between two progress events of a stage
@@ -35,30 +35,31 @@ log = logging.getLogger("lipdub")
 
 
 def say(text: str) -> None:
-    """A line for the person, on stderr."""
+    """Write a line for a person, on stderr."""
     _print(text, sys.stderr)
 
 
 def data(text: str) -> None:
-    """A line of data, on stdout."""
+    """Write a line of data, on stdout."""
     _print(text, sys.stdout)
 
 
 def _print(text: str, stream: TextIO) -> None:
+    """Write a line; where the reader of the stream has gone, end as SIGPIPE would."""
     try:
         print(text, file=stream, flush=True)
-    except BrokenPipeError as error:  # `lipdub ... | head`: whoever read this has had enough
+    except BrokenPipeError as error:  # `lipdub ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # nothing is left for the flush at exit
-        raise SystemExit(128 + 13) from error  # as if SIGPIPE had ended it
+        raise SystemExit(128 + 13) from error
 
 
 def warn(message: str) -> None:
-    """A warning, on stderr."""
+    """Write a warning, on stderr."""
     say(f"warning: {message}")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Columns on stdout, each as wide as its widest cell."""
+    """Write columns on stdout, each as wide as its widest cell."""
     lines = [tuple(header), *(tuple(row) for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     for line in lines:
@@ -66,7 +67,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def grid(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table with a title on stdout: drawn in a terminal, plain columns in a pipe or file.
+    """Write a table with a title on stdout: with borders in a terminal, as plain columns in a pipe or file.
 
     Where the terminal is too narrow, what a cell has in brackets goes to a second line.
     """
@@ -82,16 +83,16 @@ def grid(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> No
     console = Console(highlight=False)
     widths = [max(len(line[i]) for line in [tuple(header), *lines]) for i in range(len(header))]
     narrow = sum(width + 3 for width in widths) + 1 > console.width
-    drawn = Table()
+    drawing = Table()
     for number, name in enumerate(header):
-        drawn.add_column(Text(name), justify="right" if number else "left")
+        drawing.add_column(Text(name), justify="right" if number else "left")
     for first, *cells in lines:
-        drawn.add_row(Text(first), *(Text(cell.replace(" [", "\n[") if narrow else cell) for cell in cells))
-    console.print(drawn)
+        drawing.add_row(Text(first), *(Text(cell.replace(" [", "\n[") if narrow else cell) for cell in cells))
+    console.print(drawing)
 
 
 def report_error(error: LipdubError) -> None:
-    """What happened, and what to do next: two lines on stderr."""
+    """Write what happened, and what to do next: two lines on stderr."""
     say(f"error: {_one_line(error.what)}")
     say(f"  {_one_line(error.remedy)}")
 
@@ -108,18 +109,19 @@ def progress(*, json_lines: bool = False, quiet: bool = False, clock: Clock = ti
     Yields:
         The job's `on_event`.
     """
-    with _shown(json_lines=json_lines, quiet=quiet, clock=clock) as show:
+    with _display(json_lines=json_lines, quiet=quiet, clock=clock) as show:
 
         def on_event(event: Event) -> None:
             if not isinstance(event, Progress):
-                log.debug("%s", json_line(event, type=type(event).__name__.strip("_").lower()))
+                log.debug("%s", json_line(event, type=_type_of(event)))
             show(event)
 
         yield on_event
 
 
 @contextmanager
-def _shown(*, json_lines: bool, quiet: bool, clock: Clock) -> Iterator[OnEvent]:
+def _display(*, json_lines: bool, quiet: bool, clock: Clock) -> Iterator[OnEvent]:
+    """The display that fits options and terminal."""
     if json_lines:
         lines = _JsonLines(clock)
         try:
@@ -128,37 +130,36 @@ def _shown(*, json_lines: bool, quiet: bool, clock: Clock) -> Iterator[OnEvent]:
             lines.write("error", {"code": error.exit_code, "what": error.what, "remedy": error.remedy})
             raise
     elif quiet:
-        yield _Quiet()
+        yield _show_warning
     elif is_fancy(sys.stderr):
         with _bars(clock) as on_event:
             yield on_event
     else:
-        yield _Plain(clock)
+        yield _LogLines(clock)
+
+
+def _type_of(event: Event) -> str:
+    """The `type` of an event in JSON."""
+    return type(event).__name__.strip("_").lower()
 
 
 def is_fancy(stream: TextIO) -> bool:
-    """Whether moving bars may be drawn: a terminal that can, and a user who did not object."""
+    """Whether bars, tables and colours may be drawn: in a terminal that can, unless NO_COLOR is set."""
     return stream.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
 
 
-def duration(seconds: float) -> str:
-    """Seconds as m:ss or h:mm:ss."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-class _Pace:
-    """Where the current stage is, how fast, and how long it still takes."""
+class _StageProgress:
+    """How far the current stage is, how fast, and how long it still takes."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.stage: Stage | None = None
-        self.done = 0
+        self.done = 0  # units
         self.total: int | None = None
         self._started = 0.0
 
-    def take(self, event: Stage | Progress) -> None:
+    def update(self, event: Stage | Progress) -> None:
+        """Begin a stage, or go on in it."""
         if isinstance(event, Stage):
             self.stage, self.done, self.total, self._started = event, 0, event.total, self._clock()
         else:
@@ -166,6 +167,7 @@ class _Pace:
 
     @property
     def seconds(self) -> float:
+        """Since the stage began."""
         return self._clock() - self._started
 
     @property
@@ -175,14 +177,17 @@ class _Pace:
 
     @property
     def left_s(self) -> float | None:
+        """Seconds until the stage ends; None where its length or rate is unknown."""
         return (self.total - self.done) / self.rate if self.total is not None and self.rate > 0 else None
 
     @property
     def title(self) -> str:
+        """Number and name of the stage."""
         return f"[{self.stage.index}/{self.stage.count}] {self.stage.name}" if self.stage else ""
 
     @property
     def speed(self) -> str:
+        """The rate with its unit."""
         unit = self.stage.unit if self.stage else ""
         if unit == "frames":
             return f"{self.rate:.1f} fps"
@@ -195,49 +200,43 @@ class _Pace:
         return text + (f"  {duration(self.left_s)} left" if self.left_s is not None else "")
 
 
-def pace_of(job: Job) -> str:
-    """What a job that has ended did: frames, time and rate."""
-    rate = f", {job.frames / job.seconds:.1f} fps" if job.seconds > 0 else ""
-    return f"{job.frames} frames, {duration(job.seconds)}{rate}"
+def _show_warning(event: Event) -> None:
+    """The display of --quiet."""
+    if isinstance(event, Warning_):
+        warn(_one_line(event.message))
 
 
-class _Quiet:
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, Warning_):
-            warn(_one_line(event.message))
-
-
-class _Plain:
+class _LogLines:
     """A line when a stage begins and ends, and every 5 s in between."""
 
     def __init__(self, clock: Clock) -> None:
-        self._clock, self._pace = clock, _Pace(clock)
-        self._last = -math.inf
+        self._clock, self._progress = clock, _StageProgress(clock)
+        self._last_line = -math.inf  # when it was written
 
     def __call__(self, event: Event) -> None:
+        _show_warning(event)
         if isinstance(event, Stage | Done | Plan):
-            self._finish()
+            self._end_stage()
         if isinstance(event, Stage):
-            self._pace.take(event)
-            self._line(self._pace.title)
+            self._progress.update(event)
+            self._write(self._progress.title)
         elif isinstance(event, Progress):
-            self._pace.take(event)
-            if self._clock() - self._last >= PLAIN_EVERY_S:
-                self._line(f"{self._pace.title}  {self._pace}")
-        elif isinstance(event, Warning_):
-            warn(_one_line(event.message))
+            self._progress.update(event)
+            if self._clock() - self._last_line >= PLAIN_EVERY_S:
+                self._write(f"{self._progress.title}  {self._progress}")
         elif isinstance(event, Job) and event.state == "done":
-            self._line(f"{event.name}: {pace_of(event)}")
+            rate = f", {event.frames / event.seconds:.1f} fps" if event.seconds > 0 else ""
+            self._write(f"{event.name}: {event.frames} frames, {duration(event.seconds)}{rate}")
 
-    def _finish(self) -> None:
-        pace = self._pace
-        if pace.stage is not None:
-            done = f"{pace.done} {pace.stage.unit}, {pace.speed}, " if pace.done else ""
-            self._line(f"{pace.title}  {done}{duration(pace.seconds)}")
-            pace.stage = None
+    def _end_stage(self) -> None:
+        progress = self._progress
+        if progress.stage is not None:
+            done = f"{progress.done} {progress.stage.unit}, {progress.speed}, " if progress.done else ""
+            self._write(f"{progress.title}  {done}{duration(progress.seconds)}")
+            progress.stage = None
 
-    def _line(self, text: str) -> None:
-        self._last = self._clock()
+    def _write(self, text: str) -> None:
+        self._last_line = self._clock()
         say(text)
 
 
@@ -246,89 +245,80 @@ class _JsonLines:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._held: Progress | None = None
-        self._last = -math.inf
+        self._unwritten: Progress | None = None
+        self._last_progress = -math.inf  # when it was written
         self.write("start", {"schema": SCHEMA})
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Progress):
-            self._held = event
-            if self._clock() - self._last < JSON_EVERY_S:
+            self._unwritten = event
+            if self._clock() - self._last_progress < JSON_EVERY_S:
                 return
-        self._flush()
-        match event:
-            case Stage():
-                self.write("stage", dataclasses.asdict(event))
-            case Warning_():
-                self.write("warning", dataclasses.asdict(event))
-            case Job():
-                self.write("job", dataclasses.asdict(event))
-            case Done():
-                self.write("done", {"report": event.report})
-            case Plan():
-                self.write("plan", {"plan": event.plan})
+        if self._unwritten is not None:
+            self.write("progress", self._unwritten)
+            self._unwritten, self._last_progress = None, self._clock()
+        if not isinstance(event, Progress):
+            self.write(_type_of(event), event)
 
-    def _flush(self) -> None:
-        if self._held is not None:
-            self.write("progress", dataclasses.asdict(self._held))
-            self._held, self._last = None, self._clock()
-
-    def write(self, kind: str, values: dict[str, Any]) -> None:
-        data(json_line(values, type=kind))
+    def write(self, kind: str, record: Any) -> None:
+        """A record as a line of this type."""
+        data(json_line(record, type=kind))
 
 
 @contextmanager
 def _bars(clock: Clock) -> Iterator[OnEvent]:
+    """The display of a terminal: a bar of the current stage, below a table of the jobs of a batch."""
     from rich.console import Console, RenderableType
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bars
 
-    pace, jobs = _Pace(clock), _Jobs(clock)
+    stage, jobs = _StageProgress(clock), _JobTable(clock)
     console = Console(stderr=True, highlight=False)
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.fields[pace]}", markup=False),
+        TextColumn("{task.fields[numbers]}", markup=False),
     )
 
-    class Live(Bars):
+    class JobsAndBars(Bars):
         def get_renderables(self) -> Iterator[RenderableType]:
             if jobs.known:
-                yield jobs.drawn(max(3, console.height - 6))
+                yield jobs.render(max(3, console.height - 6))
             yield self.make_tasks_table(self.tasks)
 
-    with Live(*columns, console=console, redirect_stdout=False) as bars:
-        task = bars.add_task("", total=None, pace="")
+    with JobsAndBars(*columns, console=console, redirect_stdout=False) as bars:
+        task = bars.add_task("", total=None, numbers="")
 
         def on_event(event: Event) -> None:
             if isinstance(event, Warning_):
                 bars.console.print(f"warning: {_one_line(event.message)}", markup=False)
             if isinstance(event, Stage):
-                pace.take(event)
-                bars.reset(task, total=pace.total, description=pace.title, pace="")
+                stage.update(event)
+                bars.reset(task, total=stage.total, description=stage.title, numbers="")
             elif isinstance(event, Progress):
-                pace.take(event)
-                bars.update(task, completed=pace.done, total=pace.total, pace=str(pace))
+                stage.update(event)
+                bars.update(task, completed=stage.done, total=stage.total, numbers=str(stage))
             elif isinstance(event, Job):
-                jobs.take(event)
-            elif isinstance(event, Done | Plan) and pace.stage is not None:
+                jobs.update(event)
+            elif isinstance(event, Done | Plan) and stage.stage is not None:
                 bars.update(task, completed=1, total=1)
 
         yield on_event
 
 
-class _Jobs:
+class _JobTable:
     """A table of the jobs of a batch: those that run, then those that ended last."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self.known: dict[str, tuple[Job, float]] = {}  # and the time of its last event; the latest is last
+        self.known: dict[str, tuple[Job, float]] = {}  # by name: last event and its time, in the order of times
 
-    def take(self, job: Job) -> None:
+    def update(self, job: Job) -> None:
+        """Note that a job began or ended."""
         self.known.pop(job.name, None)
         self.known[job.name] = job, self._clock()
 
-    def drawn(self, max_rows: int) -> Any:
+    def render(self, max_rows: int) -> Any:
         """A rich table of at most so many rows."""
         from rich import box
         from rich.table import Table
@@ -375,4 +365,5 @@ def json_line(record: Any, **more: Any) -> str:
 
 
 def _one_line(text: str) -> str:
+    """A text without line breaks, which would look like other messages."""
     return " ".join(text.split())

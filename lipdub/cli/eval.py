@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lipdub.cli import console
-from lipdub.cli.generated import with_options
+from lipdub.cli.arguments import with_options
 from lipdub.cli.results import show_quality
 from lipdub.errors import InputError, OutputError, StrictError
 from lipdub.evaluation.options import CLIPS, DUBS, MEASURES, OPTIONS, OUTPUT, RUNTIME, EvalOptions

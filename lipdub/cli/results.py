@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lipdub.cli import console
+from lipdub.events import duration
 
 if TYPE_CHECKING:
     from lipdub.dub import FaceSummary, SyncPlan, SyncReport
@@ -37,7 +38,7 @@ def show_plan(plan: SyncPlan) -> None:
         console.data(f"{'':8} {count} would be left as they are: {reason}")
     estimate = plan.estimate
     stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in estimate.seconds.items())
-    total = console.duration(sum(estimate.seconds.values()))
+    total = duration(sum(estimate.seconds.values()))
     console.data(f"{'time':8} about {total} on {plan.device} ({stages}; the last copy is not counted)")
     made, room = estimate.output_bytes, estimate.output_bytes + estimate.needed_bytes
     console.data(f"{'disc':8} about {size(made)}, {size(room)} while it is made; {size(estimate.free_bytes)} free")

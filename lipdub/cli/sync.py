@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lipdub.cli import console, settings
-from lipdub.cli.arguments import parse_length
+from lipdub.cli.arguments import DASH, film_to, options_of, parse_length, sound_from, with_options
 from lipdub.cli.command import files_of, imports
-from lipdub.cli.generated import options_of, with_options
 from lipdub.cli.results import clock, show_plan, show_report
-from lipdub.cli.streams import DASH, film_to, sound_from
 from lipdub.dub.options import GENERATION, INSPECTION, OPTIONS, OUTPUT, RUNTIME
 from lipdub.errors import NoFaceError, StrictError
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lipdub.cli import console
+from lipdub.events import duration
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -81,7 +82,7 @@ def _count(progress: TrainProgress) -> str:
 def _pace(progress: TrainProgress) -> dict[str, str]:
     pace = {"speed": f"{progress.clips_per_s:.1f} clips/s", "data": f"{100 * progress.wait:.1f} % waited"}
     if progress.left_s is not None:
-        pace["time"] = f"{console.duration(progress.left_s)} left"
+        pace["time"] = f"{duration(progress.left_s)} left"
     if progress.skipped:
         pace["skipped"] = f"{progress.skipped:,} steps skipped"
     return pace

@@ -31,10 +31,9 @@ import torch
 from numpy.typing import NDArray
 
 from lipdub.affine import transform
-from lipdub.config import Config, to_dict
+from lipdub.config import Config, keep_settings, to_dict
 from lipdub.data.corpora import LAYOUTS, Footage
 from lipdub.data.offset import SourceOffset, group_offsets, shift_correlations, shift_sound, slice_mel, source_offset
-from lipdub.data.settings import keep_settings
 from lipdub.data.store import RATE, ClipEntry, write_arrays, write_manifest
 from lipdub.errors import InputError, LipdubError, NoFaceError
 from lipdub.faces.backend import Frame

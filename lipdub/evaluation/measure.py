@@ -14,17 +14,6 @@ from lipdub.affine import transform
 from lipdub.config import Config
 from lipdub.errors import InputError
 from lipdub.evaluation.landmark_track import Geometry, LandmarkTrack, lips_mask
-from lipdub.evaluation.mouth import (
-    PARTED,
-    SECOND_CONTOUR,
-    closure_rank,
-    closures,
-    contour_profiles,
-    interior_share,
-    mouth_width,
-    opening_reach,
-    second_contour,
-)
 from lipdub.evaluation.networks import Networks
 from lipdub.evaluation.perceptual import CHUNK, EVERY, ssim_masked
 from lipdub.evaluation.teachers import FaceRecognizer
@@ -44,6 +33,17 @@ from lipdub.metrics import (
     ring_jitter,
     silence_motion,
     silent_frames,
+)
+from lipdub.metrics.mouth import (
+    PARTED,
+    SECOND_CONTOUR,
+    closure_rank,
+    closures,
+    contour_profiles,
+    interior_share,
+    mouth_width,
+    opening_reach,
+    second_contour,
 )
 from lipdub.metrics.sync_offset import REACH, best_offset, offset_by_loudness, similarities
 from lipdub.models import syncnet as syncnet_module

@@ -11,10 +11,10 @@ from typing import TypeVar
 
 from lipdub import __version__
 from lipdub.evaluation.ablation import HEADER
-from lipdub.evaluation.mouth import CLOSED_S, CLOSED_SHARE, OPEN_PERCENTILE, SECOND_CONTOUR
 from lipdub.evaluation.pairs import GIVEN, TITLES
 from lipdub.evaluation.table import COLUMNS, COVERAGE, DRAWS, Column, Difference, Frechet, Interval, Line, Verdict
 from lipdub.metrics import FAR, HIGH_PASS, LAG, SILENT_DB
+from lipdub.metrics.mouth import CLOSED_S, CLOSED_SHARE, OPEN_PERCENTILE, SECOND_CONTOUR
 from lipdub.metrics.sync_offset import REACH
 
 NONE = "-"  # not defined, or not measured
@@ -46,21 +46,35 @@ class Block:
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    corner: str = ""  # heading of the first column where measures are columns; empty: they are as they should be
+
+    def turned(self) -> Block:
+        """The table with its measures as columns."""
+        if not self.corner:
+            return self
+        names, *columns = zip(*self.rows, strict=True)
+        lines = tuple((name, *column) for name, column in zip(self.header[1:], columns, strict=True))
+        return Block(self.title, (self.corner, *names), lines)
 
 
-def blocks(report: EvalReport) -> list[Block]:
-    """One block per pairing, with one line per measure so that it fits a terminal; then the differences."""
+def blocks(report: EvalReport, *, star: str = "not chance") -> list[Block]:
+    """One block per pairing, with one line per measure so that it fits a terminal; then the differences.
+
+    Args:
+        report: of an evaluation.
+        star: what a star behind a difference means, in words.
+    """
     made = [Block(_ablation(report), HEADER, report.ablation)] if report.ablation else []
     for pairing, lines in _by_pairing(report.lines).items():
         columns = _used_columns(line.cells for line in lines)
         rows = [("judged", *(judged(line) for line in lines))]
         rows += [(heading(c, report), *(cell(line.cells.get(c.key), c, line) for line in lines)) for c in columns]
-        made.append(Block(TITLES[pairing], ("", *(line.row for line in lines)), tuple(rows)))
+        made.append(Block(TITLES[pairing], ("", *(line.row for line in lines)), tuple(rows), "row"))
     for pairing, differences in _by_pairing(report.differences).items():
         columns = _used_columns(d.cells for d in differences)
         rows = [(heading(c, report), *(_difference(d.cells.get(c.key), c) for d in differences)) for c in columns]
         header = ("", *(f"{d.row} - {d.against}" for d in differences))
-        made.append(Block(f"{TITLES[pairing]}: paired differences (* = not chance)", header, tuple(rows)))
+        made.append(Block(f"{TITLES[pairing]}: paired differences (* = {star})", header, tuple(rows), "rows"))
     if report.frechet:
         made.append(Block(FRECHET, *_frechet(report)))
     return made
@@ -109,22 +123,10 @@ def heading(column: Column, report: EvalReport) -> str:
 
 def markdown(report: EvalReport) -> str:
     """The report as Markdown: tables with one line per row, failures and protocol."""
-    parts = [f"### {_ablation(report)}", _grid(HEADER, report.ablation)] if report.ablation else []
-    for pairing, lines in _by_pairing(report.lines).items():
-        columns = _used_columns(line.cells for line in lines)
-        rows = [(line.row, judged(line), *(cell(line.cells.get(c.key), c, line) for c in columns)) for line in lines]
-        parts += [f"### {TITLES[pairing]}", _grid(("row", "judged", *(heading(c, report) for c in columns)), rows)]
-    for pairing, differences in _by_pairing(report.differences).items():
-        columns = _used_columns(d.cells for d in differences)
-        cells = [
-            (f"{d.row} - {d.against}", *(_difference(d.cells.get(c.key), c) for c in columns)) for d in differences
-        ]
-        parts += [
-            f"### {TITLES[pairing]}: paired differences (* = interval without 0)",
-            _grid(("rows", *(heading(c, report) for c in columns)), cells),
-        ]
-    if report.frechet:
-        parts += [f"### {FRECHET}", _grid(*_frechet(report))]
+    parts = []
+    for block in blocks(report, star="interval without 0"):
+        table = block.turned()
+        parts += [f"### {table.title}", _grid(table.header, table.rows)]
     if report.failures:
         parts += ["### Failures", "\n".join(f"- {line}" for line in failures(report))]
     parts += ["### Order", "\n".join(f"- {line}" for line in order_of(report))]

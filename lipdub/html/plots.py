@@ -53,8 +53,7 @@ def curves(lines: Sequence[Curve], shaded: Sequence[tuple[float, float]] = (), *
             f'<rect x="{x(first):.1f}" y="18" width="{x(last) - x(first):.1f}" height="{floor - 18}" class="hush"/>'
         )
     for seconds in _ticks(start, end):
-        parts.append(f'<line x1="{x(seconds):.1f}" x2="{x(seconds):.1f}" y1="18" y2="{floor}" class="grid"/>')
-        parts.append(f'<text x="{x(seconds):.1f}" y="{height - 6}" text-anchor="middle">{seconds:g} s</text>')
+        parts += [_vertical(x(seconds), 18, floor), _label(x(seconds), height, f"{seconds:g} s")]
     for number, line in enumerate(lines):
         step = max(1, len(line.values) // MOST_POINTS)
         low, high = min(line.low, float(np.min(line.values))), max(line.high, float(np.max(line.values)))
@@ -85,10 +84,7 @@ def intervals(rows: Sequence[tuple[str, float, float, float]], *, digits: int) -
 
     parts = Markup("")
     for value in _ticks(low, high):
-        parts += Markup(
-            f'<line x1="{x(value):.1f}" x2="{x(value):.1f}" y1="0" y2="{height - BOTTOM}" class="grid"/>'
-            f'<text x="{x(value):.1f}" y="{height - 6}" text-anchor="middle">{value:g}</text>'
-        )
+        parts += Markup(_vertical(x(value), 0, height - BOTTOM) + _label(x(value), height, f"{value:g}"))
     for number, (name, mean, lower, upper) in enumerate(rows):
         y, colour = ROW * (number + 0.5), COLOURS[number % len(COLOURS)]
         parts += Markup('<text x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(NAMES - 10, y + 4, name)
@@ -117,9 +113,9 @@ def timeline(
 
     parts = Markup("")
     for at_s in _ticks(0.0, seconds):
-        parts += Markup(f'<text x="{x(at_s):.1f}" y="{height - 6}" text-anchor="middle">{at_s:g} s</text>')
+        parts += Markup(_label(x(at_s), height, f"{at_s:g} s"))
     for at_s in cuts:
-        parts += Markup(f'<line x1="{x(at_s):.1f}" x2="{x(at_s):.1f}" y1="0" y2="{height - BOTTOM}" class="axis"/>')
+        parts += Markup(_vertical(x(at_s), 0, height - BOTTOM, "axis"))
     for number, (name, bars) in enumerate(rows):
         y, colour = ROW * number, COLOURS[number % len(COLOURS)]
         parts += Markup('<text x="{}" y="{}" text-anchor="end">{}</text>').format(LEFT - 8, y + 15, name)
@@ -147,10 +143,20 @@ def histogram(groups: Mapping[str, Sequence[float]], edges: NDArray[np.floating]
         centre = LEFT + wide * (place + 0.5)
         middle = (edge + edges[place + 1]) / 2
         if place % math.ceil(len(edges) / 16) == 0:
-            parts.append(f'<text x="{centre:.1f}" y="{height - 6}" text-anchor="middle">{middle:+.0f}</text>')
+            parts.append(_label(centre, height, f"{middle:+.0f}"))
     parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{floor}" y2="{floor}" class="axis"/>')
     parts.append(f'<text x="{LEFT - 6}" y="26" text-anchor="end">{highest}</text>')
     return _svg(height, Markup("".join(parts)) + _legend(list(counts)))
+
+
+def _vertical(x: float, top: float, bottom: float, kind: str = "grid") -> str:
+    """A line across a plot, of a class of the page's style."""
+    return f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}" class="{kind}"/>'
+
+
+def _label(x: float, height: int, number: str) -> str:
+    """A number below a plot."""
+    return f'<text x="{x:.1f}" y="{height - 6}" text-anchor="middle">{number}</text>'
 
 
 def _legend(names: Sequence[str]) -> Markup:

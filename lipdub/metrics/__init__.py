@@ -279,8 +279,7 @@ def silence_motion(curve: NDArray[np.floating], silent: NDArray[np.bool_]) -> fl
     Raises:
         ValueError: shapes that differ.
     """
-    if np.ndim(curve) != 1 or np.shape(curve) != np.shape(silent):
-        raise ValueError(f"want a curve (T,) and silent (T,), got {np.shape(curve)} and {np.shape(silent)}")
+    check_silence(curve, silent)
     change = np.abs(np.diff(curve))
     quiet, loud = silent[1:] & silent[:-1], ~silent[1:] & ~silent[:-1]
     if min(quiet.sum(), loud.sum()) < FEW or change[loud].mean() < FLAT:
@@ -340,9 +339,20 @@ def _check_landmarks(landmarks: NDArray[np.floating]) -> None:
         raise ValueError(f"landmarks must be (T, 68, 2), got {np.shape(landmarks)}")
 
 
-def _check_curves(curve: NDArray[np.floating], reference: NDArray[np.floating]) -> None:
+def check_shapes(curve: NDArray[np.floating], reference: NDArray[np.floating]) -> None:
+    """Raise ValueError unless two curves are (T,) both."""
     if np.ndim(curve) != 1 or np.shape(curve) != np.shape(reference):
         raise ValueError(f"curves must be (T,) and alike, got {np.shape(curve)} and {np.shape(reference)}")
+
+
+def check_silence(curve: NDArray[np.floating], silent: NDArray[np.bool_]) -> None:
+    """Raise ValueError unless a curve and the mask of its silent frames are (T,) both."""
+    if np.ndim(curve) != 1 or np.shape(curve) != np.shape(silent):
+        raise ValueError(f"want a curve (T,) and silent (T,), got {np.shape(curve)} and {np.shape(silent)}")
+
+
+def _check_curves(curve: NDArray[np.floating], reference: NDArray[np.floating]) -> None:
+    check_shapes(curve, reference)
     if len(curve) < SHORTEST:
         raise ValueError(f"curves need {SHORTEST} frames, got {len(curve)}")
     if not (np.isfinite(curve).all() and np.isfinite(reference).all()):

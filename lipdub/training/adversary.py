@@ -47,7 +47,7 @@ class Adversary:
         self._loss, self._train, self._engine = config.loss, config.train, engine
         self._discriminator = engine.place(Discriminator(config.discriminator))
         optimizer = torch.optim.Adam(self._discriminator.parameters(), config.train.learning_rate)
-        self.wrapped, self._optimizer, _ = engine.prepare(DiscriminatorStep(self._discriminator), optimizer)
+        self.wrapped, self._optimizer = engine.prepare(DiscriminatorStep(self._discriminator), optimizer)
         self._shown: tuple[Tensor, Tensor] | None = None
         self._learnt = 0  # steps, by which the penalty comes round
 
@@ -74,14 +74,14 @@ class Adversary:
         seen = diff_augment(real).requires_grad_(True) if penalized else None
         logits_real, logits_fake, penalty = self.wrapped(diff_augment(real), diff_augment(fake), seen)
         loss = discriminator_adversarial(logits_real, logits_fake)
-        told = {"discriminator": float(loss.detach())}
+        values = {"discriminator": float(loss.detach())}
         if penalty is not None:
             loss = loss + every * self._loss.r1_gamma / 2 * penalty
-            told["r1"] = float(penalty.detach())
+            values["r1"] = float(penalty.detach())
         rate = rate_at(share, self._train)
         self._engine.descend(self.wrapped, self._optimizer, loss, rate)
         self._learnt += self._engine.stepping
-        return told
+        return values
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of it."""

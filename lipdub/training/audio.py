@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from lipdub.config import Config, MelConfig
 from lipdub.data.store import RATE, read_arrays, read_manifest
@@ -25,7 +25,8 @@ from lipdub.mel import FLOOR
 from lipdub.metrics import HIGH_PASS, high_pass, pearson
 from lipdub.models.audio_encoder import TrackEncoder
 from lipdub.training.data import MIRRORED_SHAPE, another_voice, clip_weights, hard_to_hear, noisy_sound, reverberant
-from lipdub.training.engine import Engine, averaged_copy, rate_at
+from lipdub.training.engine import Engine, rate_at
+from lipdub.training.loop import BestWeights, Stage
 from lipdub.training.synthetic_speech import LIP_CLASSES, OTHER, PhoneClip, lip_classes, phone_names, read_speech
 
 RUN_S = 3.0  # seconds of a sample
@@ -60,7 +61,7 @@ class AudioBatch:
         return AudioBatch(*(None if part is None else part.to(device) for part in parts))
 
 
-class AudioTraining:
+class AudioTraining(Stage[TrackEncoder]):
     """Audio encoder, its averaged copy, optimizer and data of one run of stage phones or audio.
 
     Keeps the averaged weights of the validation at which unseen speakers' mouths (or, without mouths, phones) are read
@@ -90,10 +91,10 @@ class AudioTraining:
     ) -> None:
         if data is None and speech is None:
             raise InputError("an audio encoder has nothing to learn from", "give --data, --speech, or both")
-        self.config, self.engine, self.seed = config, engine, seed
+        self.config, self.seed = config, seed
         self.clips: list[SpokenClip] = [] if data is None else spoken_clips(data, "train")
         self.held_out: list[SpokenClip] = [] if data is None else spoken_clips(data, "val")
-        self.weights = None if data is None else _weights(data, config.train.speaker_cap)
+        self.weights = None if data is None else _speaker_weights(data, config.train.speaker_cap)
         self.speech: list[PhoneClip] = [] if speech is None else list(read_speech(speech, held_out=False))
         self.held_speech: list[PhoneClip] = [] if speech is None else list(read_speech(speech, held_out=True))
         self.names: list[str] = [] if speech is None else phone_names(speech)
@@ -107,21 +108,14 @@ class AudioTraining:
             encoder.closing[:, : len(classes)] = sum(
                 share * (classes == list(LIP_CLASSES).index(name)) for name, share in CLOSES.items()
             )
-        self.averaged = averaged_copy(encoder, config.train.ema, engine.device)
         optimizer = torch.optim.AdamW(encoder.parameters(), config.train.learning_rate, weight_decay=0.01)
-        self.learner, self.optimizer, self.encoder = engine.prepare(encoder, optimizer)
-        self.best: dict[str, Tensor] = {}
-        self.best_r, self.stale = -1.0, 0
-
-    @property
-    def networks(self) -> list[nn.Module]:
-        """The encoder."""
-        return [self.learner]
+        super().__init__(engine, encoder, optimizer, ema=config.train.ema)
+        self.best = BestWeights(config.train.patience)
 
     @property
     def settled(self) -> bool:
         """Whether `train.patience` validations in a row were no better than the best."""
-        return 0 < self.config.train.patience <= self.stale
+        return self.best.settled
 
     def sample(self, step: int, part: int) -> AudioBatch:
         """Random runs of both corpora, as far as they are there."""
@@ -131,28 +125,28 @@ class AudioTraining:
             chosen = rng.choice(len(self.clips), count, p=self.weights)
             runs = [self._run(self.clips[index], rng) for index in chosen]
             mel, shapes, seen = (torch.from_numpy(np.stack(part)) for part in zip(*runs, strict=True))
-            mel = _varied(mel, rng)
+            mel = _augmented(mel, rng)
         if self.speech and (self.config.loss.phones or not self.clips):
-            said = [self._phone_run(self.speech[index], rng) for index in rng.choice(len(self.speech), count)]
-            speech, phones = (torch.from_numpy(np.stack(part)) for part in zip(*said, strict=True))
-            speech = _varied(speech, rng)
+            spoken = [self._phone_run(self.speech[index], rng) for index in rng.choice(len(self.speech), count)]
+            speech, phones = (torch.from_numpy(np.stack(part)) for part in zip(*spoken, strict=True))
+            speech = _augmented(speech, rng)
         return AudioBatch(mel, shapes, seen, speech, phones)
 
     def losses(self, sample: AudioBatch, step: int) -> dict[str, Tensor]:
         """Shape, correlation and phones, whichever the batch has."""
         batch, losses = sample.to(self.engine.device), {}
-        self.learner.train()
+        self.wrapped.train()
         inputs = [x for x in (batch.mel, batch.speech) if x is not None]
-        encoded = self.learner(torch.cat(inputs))  # one pass: batch normalisation sees both
+        encoded = self.wrapped(torch.cat(inputs))  # one pass: batch normalisation sees both
         if batch.mel is not None and batch.shapes is not None and batch.seen is not None:
-            heard = at_frames(encoded.shapes[:, : len(batch.mel)], batch.shapes.shape[1], self.config.mel).float()
-            wanted, seen = batch.shapes.expand_as(heard), batch.seen[..., None].expand_as(heard)
-            losses["shape"] = (F.smooth_l1_loss(heard, wanted, beta=0.5, reduction="none") * seen).sum() / seen.sum()
-            losses["correlation"] = correlation_loss(*(_fast(x, seen).flatten(0, 1) for x in (heard, wanted)))
+            predicted = at_frames(encoded.shapes[:, : len(batch.mel)], batch.shapes.shape[1], self.config.mel).float()
+            true, seen = batch.shapes.expand_as(predicted), batch.seen[..., None].expand_as(predicted)
+            losses["shape"] = (F.smooth_l1_loss(predicted, true, beta=0.5, reduction="none") * seen).sum() / seen.sum()
+            losses["correlation"] = correlation_loss(*(_high_passed(x, seen).flatten(0, 1) for x in (predicted, true)))
         if batch.phones is not None:
             logits = encoded.phones[:, -len(batch.phones) :].float()
-            wanted = batch.phones.expand(len(logits), *batch.phones.shape)
-            losses["phones"] = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(0, 1), ignore_index=SILENT)
+            true = batch.phones.expand(len(logits), *batch.phones.shape)
+            losses["phones"] = F.cross_entropy(logits.flatten(0, 1), true.flatten(0, 1), ignore_index=SILENT)
         return losses
 
     def update(self, losses: dict[str, Tensor], share: float) -> dict[str, float]:
@@ -160,44 +154,39 @@ class AudioTraining:
         weight = self.config.loss
         factor = {"shape": weight.shape, "correlation": weight.correlation, "phones": weight.phones or 1.0}
         total = torch.stack([factor[name] * value for name, value in losses.items()]).sum()
-        self.engine.descend(self.learner, self.optimizer, total, rate_at(share, self.config.train))
-        if self.engine.stepping:
-            self.averaged.update_parameters(self.encoder)
+        self.descend(total, rate_at(share, self.config.train))
         return {}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Of unseen speakers r of opening and width, members averaged; of unseen utterances which phones are right."""
-        encoder = self._average.eval()
+        encoder = self.average.eval()
         values: dict[str, float] = {}
         if self.held_out:
             pairs = [(encoder.read_track(clip.mel, self.engine.device), clip) for clip in self.held_out]
-            heard = [(_at(shapes, len(clip.shape), self.config), clip.shape) for shapes, clip in pairs]
+            predicted = [(_frame_shapes(shapes, len(clip.shape), self.config), clip.shape) for shapes, clip in pairs]
             for name, of in (("opening", OPENINGS), ("width", slice(WIDTH, WIDTH + 1))):
-                curves = [(a[:, of].mean(1), b[:, of].mean(1)) for a, b in heard]
+                curves = [(a[:, of].mean(1), b[:, of].mean(1)) for a, b in predicted]
                 values[f"val_{name}_r"] = float(np.mean([pearson(high_pass(a), high_pass(b)) for a, b in curves]))
         if self.held_speech:
             values |= self._phone_scores(encoder)
         values = self.engine.of_first(values)
         score = values.get("val_opening_r", values.get("val_phones", 0.0)) + 0.5 * values.get("val_width_r", 0.0)
-        self.stale += 1
-        if score > self.best_r or not self.best:
-            self.best_r, self.stale = score, 0
-            self.best = {name: value.detach().cpu().clone() for name, value in encoder.state_dict().items()}
+        self.best.offer(score, encoder)
         return values
 
     def _phone_scores(self, encoder: TrackEncoder) -> dict[str, float]:
         """Share of mel steps whose phone is right, and of each class of lips the share that is heard as that class."""
         classes = np.append(lip_classes(self.names), np.full(self.config.audio.n_phones - len(self.names), -1))
-        right, true, said = [], [], []
+        right, true, answers = [], [], []
         for mel, phones in self.held_speech:
             logits = encoder(torch.from_numpy(mel[None]).to(self.engine.device)).phones.float().mean(0)[0]
             best = logits.argmax(0).cpu().numpy()
             known = phones != OTHER
             right.append(best[known] == phones[known])
             true.append(classes[phones])
-            said.append(classes[best])
-        truth, answer = np.concatenate(true), np.concatenate(said)
+            answers.append(classes[best])
+        truth, answer = np.concatenate(true), np.concatenate(answers)
         recall = {
             f"val_{name}": float((answer[truth == number] == number).mean())
             for number, name in enumerate(LIP_CLASSES)
@@ -205,33 +194,14 @@ class AudioTraining:
         }
         return {"val_phones": float(np.concatenate(right).mean())} | recall
 
-    def pictures(self) -> list[Tensor]:
-        """None: nothing is generated."""
-        return []
-
     def state(self) -> dict[str, Any]:
-        """Everything a checkpoint holds of this stage."""
-        return {
-            "model": self.encoder.state_dict(),
-            "ema": self.averaged.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "best": self.best,
-            "best_r": self.best_r,
-            "stale": self.stale,
-        }
+        """What a checkpoint holds of this stage."""
+        return super().state() | {"best": self.best.weights, "best_r": self.best.score, "stale": self.best.stale}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from `state()`."""
-        self.encoder.load_state_dict(state["model"])
-        self.averaged.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.best, self.best_r, self.stale = state["best"], state["best_r"], state["stale"]
-
-    @property
-    def _average(self) -> TrackEncoder:
-        model = self.averaged.module
-        assert isinstance(model, TrackEncoder)
-        return model
+        super().restore(state)
+        self.best.weights, self.best.score, self.best.stale = state["best"], state["best_r"], state["stale"]
 
     def _run(
         self, clip: SpokenClip, rng: np.random.Generator
@@ -243,7 +213,7 @@ class AudioTraining:
         frames = (start_s + (np.arange(length) + 0.5) / RATE * pace) * RATE - 0.5
         shapes = np.stack([np.interp(frames, np.arange(len(clip.shape)), number) for number in clip.shape.T], 1)
         columns = start_s * steps + np.arange(round(RUN_S * steps)) * pace
-        return _columns(clip.mel, columns), shapes.astype(np.float32), (frames < len(clip.shape)).astype(np.float32)
+        return _mel_columns(clip.mel, columns), shapes.astype(np.float32), (frames < len(clip.shape)).astype(np.float32)
 
     def _phone_run(self, clip: PhoneClip, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """RUN_S seconds of an utterance: mel (80, M) and phones (M,)."""
@@ -253,7 +223,7 @@ class AudioTraining:
         columns = rng.uniform(0, max(0.0, mel.shape[1] - length * pace)) + np.arange(length) * pace
         nearest = np.rint(columns).astype(np.int64)
         inside = nearest < len(phones)
-        return _columns(mel, columns), np.where(inside, phones[np.minimum(nearest, len(phones) - 1)], SILENT)
+        return _mel_columns(mel, columns), np.where(inside, phones[np.minimum(nearest, len(phones) - 1)], SILENT)
 
 
 def spoken_clips(folder: Path, split: str) -> list[SpokenClip]:
@@ -283,16 +253,18 @@ def at_frames(encoded: Tensor, length: int, mel: MelConfig) -> Tensor:
     return values
 
 
-def _at(shapes: NDArray[np.float32], length: int, config: Config) -> NDArray[np.float32]:
+def _frame_shapes(shapes: NDArray[np.float32], length: int, config: Config) -> NDArray[np.float32]:
+    """Mouth shapes (M, C) at mel steps -> (L, C) in the middle of `length` frames."""
     return at_frames(torch.from_numpy(shapes.T.copy()), length, config.mel).numpy()
 
 
-def _weights(folder: Path, cap: float) -> NDArray[np.float64]:
+def _speaker_weights(folder: Path, cap: float) -> NDArray[np.float64]:
+    """The probability of each clip to train on, in the order of `spoken_clips`."""
     entries = [entry for entry in read_manifest(folder, "train")[0] if entry.frames >= SHORTEST]
     return clip_weights([e.speaker for e in entries], np.array([e.frames for e in entries], np.float64), cap)
 
 
-def _columns(mel: NDArray[np.float32], columns: NDArray[np.floating]) -> NDArray[np.float32]:
+def _mel_columns(mel: NDArray[np.float32], columns: NDArray[np.floating]) -> NDArray[np.float32]:
     """Columns (80, M) of a mel at fractional places, linear between neighbours; silence behind its end."""
     low = np.floor(columns).astype(np.int64)
     share = (columns - low).astype(np.float32)
@@ -301,13 +273,13 @@ def _columns(mel: NDArray[np.float32], columns: NDArray[np.floating]) -> NDArray
     return np.asarray(padded[:, low] * (1 - share) + padded[:, low + 1] * share, np.float32)
 
 
-def _varied(mel: Tensor, rng: np.random.Generator) -> Tensor:
+def _augmented(mel: Tensor, rng: np.random.Generator) -> Tensor:
     """Mel (B, 80, M) as other people might have said it elsewhere."""
     runs = hard_to_hear(reverberant(mel, rng)[:, None], rng)
     return noisy_sound(another_voice(runs, rng, pace=0.0), rng)[:, 0]
 
 
-def _fast(shapes: Tensor, seen: Tensor) -> Tensor:
+def _high_passed(shapes: Tensor, seen: Tensor) -> Tensor:
     """Shapes (S, B, L, C) less their moving mean over half a second of the frames that there are; 0 elsewhere."""
     fast: Tensor = (shapes - _moving_mean(shapes * seen) / _moving_mean(seen).clamp(min=1e-3)) * seen
     return fast

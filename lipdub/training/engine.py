@@ -90,16 +90,14 @@ class Engine:
         network = network.to(self.device)
         return channels_last(network) if self._train.channels_last else network
 
-    def prepare(
-        self, network: Network, optimizer: torch.optim.Optimizer
-    ) -> tuple[Network, torch.optim.Optimizer, Network]:
-        """A network and its optimizer as they are trained, and the network itself.
+    def prepare(self, network: Network, optimizer: torch.optim.Optimizer) -> tuple[Network, torch.optim.Optimizer]:
+        """A network and its optimizer as they are trained.
 
-        Only the first, called as a whole, takes part in what processes share and in compilation; the last has the
-        same parameters, under the names that checkpoints have.
+        Only what is returned, called as a whole, takes part in what processes share and in compilation; `network`
+        itself has the same parameters, under the names that checkpoints have.
         """
-        trained, prepared = self.accelerator.prepare(network, optimizer)
-        return trained, prepared, network
+        wrapped, prepared = self.accelerator.prepare(network, optimizer)
+        return wrapped, prepared
 
     @contextmanager
     def part(self, *networks: nn.Module) -> Iterator[None]:

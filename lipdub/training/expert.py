@@ -24,6 +24,7 @@ from lipdub.mel import mel_windows
 from lipdub.models.expert import Expert, lower_halves
 from lipdub.training.data import MIRRORED_SHAPE, ClipSet, another_voice, hard_to_hear, noisy_sound
 from lipdub.training.engine import Engine, rate_at
+from lipdub.training.loop import BestWeights, Stage
 
 NEAREST_S = 0.2  # a wrong sound is at least this far from the right one
 VALIDATION_BATCHES, VALIDATION_CLIPS = 8, 64  # of a validation
@@ -49,8 +50,8 @@ class ExpertOutput:
     """What is made of a batch."""
 
     similarity: Tensor  # d of (3), (N, H)
-    seen: Tensor | None  # (N, T C) mouths that the faces' embedding tells; None without heads
-    heard: Tensor | None  # (N, H, T C) mouths that the sounds' embeddings tell
+    from_faces: Tensor | None  # (N, T C) mouths that the faces' embedding tells; None without heads
+    from_audio: Tensor | None  # (N, H, T C) mouths that the sounds' embeddings tell
 
 
 class ExpertStep(nn.Module):
@@ -65,8 +66,10 @@ class ExpertStep(nn.Module):
         super().__init__()
         self.expert = Expert(config)
         self.scale = config.embedding**0.5  # an embedding has norm 1
-        told = config.frames * len(SHAPE_NAMES)
-        self.heads = nn.ModuleList([nn.Linear(config.embedding, told) for _ in ("faces", "sound")] if heads else [])
+        n_outputs = config.frames * len(SHAPE_NAMES)
+        self.heads = nn.ModuleList(
+            [nn.Linear(config.embedding, n_outputs) for _ in ("faces", "sound")] if heads else []
+        )
 
     def forward(self, batch: ExpertBatch) -> ExpertOutput:
         """Compare the faces of a batch with all of its sounds."""
@@ -79,7 +82,7 @@ class ExpertStep(nn.Module):
         return ExpertOutput(similarity, of_faces(self.scale * faces), of_sound(self.scale * sounds))
 
 
-class ExpertTraining:
+class ExpertTraining(Stage[Expert]):
     """Expert, optimizer and data of one run; keeps the weights with the best validation loss.
 
     Args:
@@ -90,23 +93,16 @@ class ExpertTraining:
     """
 
     def __init__(self, config: Config, engine: Engine, clips: ClipSet, held_out: ClipSet) -> None:
-        self.config, self.engine, self.clips, self.held_out = config, engine, clips, held_out
-        wrapped = engine.place(ExpertStep(config.expert, heads=config.loss.shape > 0))
-        optimizer = torch.optim.Adam(wrapped.parameters(), config.train.learning_rate)
-        self.wrapped, self.optimizer, self.network = engine.prepare(wrapped, optimizer)
-        self.best: dict[str, Tensor] = {}
-        self.best_loss = float("inf")
-        self.stale = 0  # validations since the best one
-
-    @property
-    def networks(self) -> list[nn.Module]:
-        """The expert with its heads."""
-        return [self.wrapped]
+        self.config, self.clips, self.held_out = config, clips, held_out
+        self.comparison = engine.place(ExpertStep(config.expert, heads=config.loss.shape > 0))
+        optimizer = torch.optim.Adam(self.comparison.parameters(), config.train.learning_rate)
+        super().__init__(engine, self.comparison.expert, optimizer, called=self.comparison)
+        self.best = BestWeights(config.train.patience)
 
     @property
     def settled(self) -> bool:
         """Whether `train.patience` validations in a row were no better than the best."""
-        return 0 < self.config.train.patience <= self.stale
+        return self.best.settled
 
     def sample(self, step: int, part: int) -> ExpertBatch:
         """A random batch."""
@@ -123,9 +119,9 @@ class ExpertTraining:
         batch = batch.to(self.engine.device)
         judged = self.wrapped(batch)
         losses = {"expert": _balanced(judged.similarity)}
-        if judged.seen is not None:
-            losses["seen"] = F.smooth_l1_loss(judged.seen.float(), batch.shapes[:, 0], beta=0.5)
-            losses["heard"] = F.smooth_l1_loss(judged.heard.float(), batch.shapes, beta=0.5)
+        if judged.from_faces is not None:
+            losses["seen"] = F.smooth_l1_loss(judged.from_faces.float(), batch.shapes[:, 0], beta=0.5)
+            losses["heard"] = F.smooth_l1_loss(judged.from_audio.float(), batch.shapes, beta=0.5)
         return losses
 
     def update(self, losses: dict[str, Tensor], share: float) -> dict[str, float]:
@@ -134,57 +130,38 @@ class ExpertTraining:
         total = losses["expert"]
         if "seen" in losses:
             total = total + weight * (losses["seen"] + losses["heard"])
-        rate = rate_at(share, train)
-        self.engine.descend(self.wrapped, self.optimizer, total, rate)
+        self.descend(total, rate_at(share, train))
         return {}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Loss (4), accuracy and calibration error on held-out samples."""
-        self.network.eval()
+        self.comparison.eval()
         self.held_out.reseed(VALIDATION_SEED)
         losses, judged = [], []
         for _ in range(VALIDATION_BATCHES):
             batch = expert_batch(self.held_out, self.config, VALIDATION_CLIPS, 1, augment=False)
-            similarity = self.network(batch.to(self.engine.device)).similarity
+            similarity = self.comparison(batch.to(self.engine.device)).similarity
             losses.append(float(_balanced(similarity)))
             judged.append(similarity.cpu())
         right, wrong = torch.cat(judged).unbind(1)
         accuracy = ((right > 0.5).float().mean() + (wrong <= 0.5).float().mean()) / 2
         row = {"val_expert": float(np.mean(losses)), "val_accuracy": float(accuracy)}
         values = self.engine.of_first(row | {"val_calibration": calibration(right, wrong)})
-        self.stale += 1
-        if values["val_expert"] < self.best_loss or not self.best:
-            self.stale = 0
-            self.best_loss = values["val_expert"]
-            self.best = {name: value.detach().cpu().clone() for name, value in self._weights().items()}
+        self.best.offer(-values["val_expert"], self.network)
         return values
 
-    def pictures(self) -> list[Tensor]:
-        """None: nothing is generated."""
-        return []
-
     def state(self) -> dict[str, Any]:
-        """Everything a checkpoint holds of this stage."""
-        return {
-            "model": self._weights(),
-            "heads": self.network.heads.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "best": self.best,
-            "best_loss": self.best_loss,
-            "stale": self.stale,
-        }
+        """What a checkpoint holds of this stage."""
+        best = {"best": self.best.weights, "best_loss": -self.best.score, "stale": self.best.stale}
+        return super().state() | {"heads": self.comparison.heads.state_dict()} | best
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from `state()`."""
-        self.network.expert.load_state_dict(state["model"])
-        self.network.heads.load_state_dict(state["heads"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.best, self.best_loss, self.stale = state["best"], state["best_loss"], state.get("stale", 0)
-
-    def _weights(self) -> dict[str, Tensor]:
-        weights: dict[str, Tensor] = self.network.expert.state_dict()
-        return weights
+        super().restore(state)
+        self.comparison.heads.load_state_dict(state["heads"])
+        self.best.weights, self.best.score = state["best"], -state["best_loss"]
+        self.best.stale = state.get("stale", 0)
 
 
 def expert_batch(clips: ClipSet, config: Config, count: int, wrong: int, *, augment: bool) -> ExpertBatch:
@@ -195,10 +172,10 @@ def expert_batch(clips: ClipSet, config: Config, count: int, wrong: int, *, augm
         starts = len(clip.frames) - n_frames + 1
         first = int(clips.rng.integers(0, starts))
         faces.append(clips.faces(clip, first, n_frames, config.expert.size, augment=augment))
-        heard = np.array([first, *(_elsewhere(first, starts, clips.rng) for _ in range(wrong))])
-        sounds.append(mel_windows(clip.mel, (heard + n_frames / 2) / RATE, config.mel, width=config.expert.window))
-        mouths = clip.shape[heard[:, None] + np.arange(n_frames)]  # (H, T, C)
-        shapes.append(((mouths + mouths[..., MIRRORED_SHAPE]) / 2).reshape(len(heard), -1))
+        sounds_at = np.array([first, *(_elsewhere(first, starts, clips.rng) for _ in range(wrong))])
+        sounds.append(mel_windows(clip.mel, (sounds_at + n_frames / 2) / RATE, config.mel, width=config.expert.window))
+        mouths = clip.shape[sounds_at[:, None] + np.arange(n_frames)]  # (H, T, C)
+        shapes.append(((mouths + mouths[..., MIRRORED_SHAPE]) / 2).reshape(len(sounds_at), -1))
     mel = torch.from_numpy(np.stack(sounds))
     if augment:
         varied = another_voice(hard_to_hear(mel, clips.rng), clips.rng)  # right and wrong sounds alike

@@ -63,25 +63,25 @@ def labelled_clips(clips: Path, labels: Path) -> list[tuple[str, Path, Path]]:
     Raises:
         InputError: no label fits a clip.
     """
-    found = []
+    labelled = []
     for label in sorted(labels.rglob("*.npz")):
         stem = clips / label.relative_to(labels)
         clip = next((stem.with_suffix(s) for s in VIDEO_SUFFIXES if stem.with_suffix(s).exists()), None)
         if clip is not None:
-            found.append((str(label.parent.relative_to(labels)), clip, label))
-    if not found:
+            labelled.append((str(label.parent.relative_to(labels)), clip, label))
+    if not labelled:
         raise InputError(f"no labels in {labels} for clips in {clips}", "run scripts/label_faces.py first")
-    return found
+    return labelled
 
 
-def read_frames(clip: Path, wanted: set[int]) -> Iterator[tuple[int, Frame]]:
+def read_frames(clip: Path, numbers: set[int]) -> Iterator[tuple[int, Frame]]:
     """The wanted frames of a clip with their numbers, in order, up to where it can be read."""
     capture = cv2.VideoCapture(str(clip))
     try:
-        for index in range(max(wanted, default=-1) + 1):
+        for index in range(max(numbers, default=-1) + 1):
             if not capture.grab():
                 return
-            if index in wanted:
+            if index in numbers:
                 yield index, np.asarray(cv2.cvtColor(capture.retrieve()[1], cv2.COLOR_BGR2RGB), np.uint8)
     finally:
         capture.release()
@@ -94,13 +94,13 @@ def load_frames(clips: Path, labels: Path, per_clip: int) -> dict[str, list[Labe
         data = np.load(label)
         frames = np.unique(data["frame"])
         many = per_clip * (4 if len(frames) > 60 else 1)
-        wanted = set(frames[np.linspace(0, len(frames) - 1, min(many, len(frames))).astype(int)].tolist())
-        for index, image in read_frames(clip, wanted):
+        numbers = set(frames[np.linspace(0, len(frames) - 1, min(many, len(frames))).astype(int)].tolist())
+        for index, image in read_frames(clip, numbers):
             scale = min(1.0, KEPT_SIDE / max(image.shape[:2]))
             if scale < 1:
                 image = _resized(image, scale)
-            sure = (data["frame"] == index) & (data["presence"] > 0.2)
-            groups[group].append(LabelledFrame(image, data["box"][sure] * np.float32(scale)))
+            clear = (data["frame"] == index) & (data["presence"] > 0.2)
+            groups[group].append(LabelledFrame(image, data["box"][clear] * np.float32(scale)))
     return dict(groups)
 
 
@@ -111,15 +111,15 @@ def load_backgrounds() -> list[LabelledFrame]:
     from skimage.io import imread
 
     folder = Path(skimage.data.__file__).parent
-    found = []
+    backgrounds = []
     for name in BACKGROUND_NAMES:
         for path in folder.glob(f"{name}.*"):
             if path.suffix in {".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff"}:
                 image = gray2rgb(imread(path))[..., :3]
                 if image.ndim == 3 and image.dtype == np.uint8:
                     scale = 2 * KEPT_SIDE / max(image.shape[:2])
-                    found.append(LabelledFrame(_resized(image, scale), np.zeros((0, 4), np.float32)))
-    return found
+                    backgrounds.append(LabelledFrame(_resized(image, scale), np.zeros((0, 4), np.float32)))
+    return backgrounds
 
 
 def _resized(image: Frame, scale: float) -> Frame:
@@ -151,7 +151,7 @@ def _background_patches(image: Frame, faces: NDArray[np.float32], count: int) ->
     """Up to `count` random squares of a frame that touch no face; the same for the same frame."""
     rng = np.random.default_rng(int(image[::16, ::16].sum()))
     height, width = image.shape[:2]
-    found = []
+    patches = []
     for _ in range(count):
         side = np.exp(rng.uniform(np.log(24), np.log(0.7 * min(height, width))))
         x, y = rng.uniform(0, width - side), rng.uniform(0, height - side)
@@ -161,8 +161,8 @@ def _background_patches(image: Frame, faces: NDArray[np.float32], count: int) ->
         corners = np.array([[x, y], [x + side, y + side]]) - side / 4
         stand_in = np.resize(corners + np.array([[0, 0], [side / 2, side / 2]]), (68, 2)).astype(np.float32)
         patch = _patch(image, stand_in, float(np.ptp(stand_in, axis=0).max()))
-        found.append(LabelledPatch(patch.image, patch.landmarks, face=False))
-    return found
+        patches.append(LabelledPatch(patch.image, patch.landmarks, face=False))
+    return patches
 
 
 def _patch(image: Frame, landmarks: NDArray[np.float32], span: float) -> LabelledPatch:
@@ -206,14 +206,16 @@ def detector_sample(
     for left, right in ((0, split), (split, width)):
         if right > left:
             frame = frames[rng.integers(len(frames))]
-            placed, found = _place(frame, height, right - left, rng)
+            placed, placed_boxes = _place(frame, height, right - left, rng)
             canvas[:, left:right] = placed
-            boxes.append(found + np.array([left, 0, left, 0], np.float32))
-    image, found = canvas, np.concatenate(boxes)
+            boxes.append(placed_boxes + np.array([left, 0, left, 0], np.float32))
+    image, placed_boxes = canvas, np.concatenate(boxes)
     if rng.random() < 0.5:
         image = np.ascontiguousarray(image[:, ::-1])
-        found = np.stack([width - found[:, 2], found[:, 1], width - found[:, 0], found[:, 3]], 1)
-    return degrade(image, rng), found.astype(np.float32)
+        placed_boxes = np.stack(
+            [width - placed_boxes[:, 2], placed_boxes[:, 1], width - placed_boxes[:, 0], placed_boxes[:, 3]], 1
+        )
+    return degrade(image, rng), placed_boxes.astype(np.float32)
 
 
 def _place(
@@ -221,8 +223,8 @@ def _place(
 ) -> tuple[Frame, NDArray[np.float32]]:
     if len(frame.boxes):
         x1, y1, x2, y2 = frame.boxes[rng.integers(len(frame.boxes))]
-        wanted = np.exp(rng.uniform(np.log(9), np.log(1.2 * min(height, width))))
-        scale, centre = wanted / max(x2 - x1, y2 - y1), np.array([x1 + x2, y1 + y2]) / 2
+        side = np.exp(rng.uniform(np.log(9), np.log(1.2 * min(height, width))))
+        scale, centre = side / max(x2 - x1, y2 - y1), np.array([x1 + x2, y1 + y2]) / 2
     else:
         scale, centre = np.exp(rng.uniform(-1, 1)), np.array(frame.image.shape[1::-1]) / 2
     angle = np.deg2rad(rng.normal(0, 10))
@@ -267,8 +269,8 @@ def detector_targets(
     values = np.zeros((len(boxes), 4, rows, columns), np.float32)
     weight = np.zeros_like(heat)
     y, x = np.mgrid[:rows, :columns].astype(np.float32)
-    for image, found in enumerate(boxes):
-        for box in sorted(found, key=lambda b: -(b[2] - b[0])):  # small faces are written last, on top
+    for image, picture_boxes in enumerate(boxes):
+        for box in sorted(picture_boxes, key=lambda b: -(b[2] - b[0])):  # small faces are written last, on top
             size = np.maximum(box[2:] - box[:2], 1) / STRIDE
             centre = (box[:2] + box[2:]) / 2 / STRIDE
             column, row = np.clip(np.floor(centre).astype(int), 0, (columns - 1, rows - 1))

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from lipdub.config import TrainConfig
 from lipdub.errors import InputError
 from lipdub.models.facenets import FaceDetector, LandmarkNet, centres, spread
-from lipdub.training.engine import Engine, averaged_copy
+from lipdub.training.engine import Engine
 from lipdub.training.facedata import (
     BACKGROUNDS,
     LabelledFrame,
@@ -32,6 +32,7 @@ from lipdub.training.facedata import (
     load_frames,
     load_patches,
 )
+from lipdub.training.loop import Stage
 
 DETECTOR_CANVAS = (224, 320)  # height, width of a training picture
 BACKGROUND_SHARE = 0.15  # of the pictures show no face at all
@@ -64,17 +65,17 @@ def landmark_loss(maps: Tensor, logits: Tensor, true_points: Tensor, is_face: Te
     points = centres(maps)
     unit = (true_points[:, 36] - true_points[:, 45]).norm(dim=1).clamp(min=0.05)[:, None, None]
     error = F.smooth_l1_loss(points / unit, true_points / unit, beta=0.02, reduction="none").sum(2)
-    wanted = spread(true_points, *maps.shape[-2:]).flatten(2)
-    told = maps.flatten(2).log_softmax(2)
-    apart = F.kl_div(told, wanted, reduction="none").sum(2)
+    true_maps = spread(true_points, *maps.shape[-2:]).flatten(2)
+    log_maps = maps.flatten(2).log_softmax(2)
+    divergence = F.kl_div(log_maps, true_maps, reduction="none").sum(2)
     importance = torch.ones(68, device=points.device)
     importance[36:48] = 2.0
     importance[48:] = 2.0
-    each = ((10 * error + MAP_WEIGHT * apart) * importance).mean(1) * is_face
+    each = ((10 * error + MAP_WEIGHT * divergence) * importance).mean(1) * is_face
     return each.sum() / is_face.sum().clamp(min=1) + F.binary_cross_entropy_with_logits(logits, is_face)
 
 
-class FaceTraining:
+class FaceTraining(Stage[nn.Module]):
     """One face network, its averaged copy, optimizer and labelled pictures.
 
     Nothing is held out: `python -m benchmarks faces` measures the networks on other footage.
@@ -94,7 +95,7 @@ class FaceTraining:
     def __init__(
         self, network: str, clips: Path, labels: Path, config: TrainConfig, engine: Engine, *, seed: int = 0
     ) -> None:
-        self.kind, self.config, self.engine, self.seed = network, config, engine, seed
+        self.kind, self.config, self.seed = network, config, seed
         self.frames: dict[str, list[LabelledFrame]] = {}
         self.patches: dict[str, list[LabelledPatch]] = {}
         if network == "detector":
@@ -106,20 +107,9 @@ class FaceTraining:
         if not any(group for name, group in (self.frames | self.patches).items() if name != BACKGROUNDS):
             raise InputError(f"no clear face in {labels}", "label other footage")
         model = engine.place(model)
-        self.averaged = averaged_copy(model, config.ema, engine.device)
         optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=WEIGHT_DECAY)
-        self.trained, self.optimizer, self.model = engine.prepare(model, optimizer)
+        super().__init__(engine, model, optimizer, ema=config.ema)
         self.risen = 1 / WARM_UP  # share of the full rate, at the beginning of a run
-
-    @property
-    def networks(self) -> list[nn.Module]:
-        """The one that is trained."""
-        return [self.trained]
-
-    @property
-    def settled(self) -> bool:
-        """Never: nothing is held out."""
-        return False
 
     def sample(self, step: int, part: int) -> tuple[Tensor, ...]:
         """Random pictures, then what the network should make of them."""
@@ -128,43 +118,19 @@ class FaceTraining:
 
     def losses(self, sample: tuple[Tensor, ...], step: int) -> dict[str, Tensor]:
         """The network's loss."""
-        self.trained.train()
+        self.wrapped.train()
         self.risen = min(1.0, (step + 1) / WARM_UP)
         images, *targets = (tensor.to(self.engine.device) for tensor in sample)
         if self.kind == "detector":
-            return {"detector": detector_loss(self.trained(images).float(), *targets)}
-        maps, logits = self.trained(images)
+            return {"detector": detector_loss(self.wrapped(images).float(), *targets)}
+        maps, logits = self.wrapped(images)
         return {"landmarks": landmark_loss(maps.float(), logits.float(), *targets)}
 
     def update(self, losses: dict[str, Tensor], share: float) -> dict[str, float]:
         """One part of a step of AdamW at a rate that rises, then falls by a cosine to 0 at the end of the run."""
         rate = self.config.learning_rate * self.risen * 0.5 * (1 + math.cos(math.pi * share))
-        self.engine.descend(self.trained, self.optimizer, losses[self.kind], rate)
-        if self.engine.stepping:
-            self.averaged.update_parameters(self.model)
+        self.descend(losses[self.kind], rate)
         return {}
-
-    def validate(self) -> dict[str, float]:
-        """None: nothing is held out."""
-        return {}
-
-    def pictures(self) -> list[Tensor]:
-        """None: nothing is generated."""
-        return []
-
-    def state(self) -> dict[str, Any]:
-        """Everything a checkpoint holds of this stage."""
-        return {
-            "model": self.model.state_dict(),
-            "ema": self.averaged.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from `state()`."""
-        self.model.load_state_dict(state["model"])
-        self.averaged.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
 
     def _detector_batch(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
         height, width = DETECTOR_CANVAS

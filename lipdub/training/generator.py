@@ -35,7 +35,8 @@ from lipdub.models.generator import Generated, Generator, References, blend
 from lipdub.models.warp import enlarged
 from lipdub.training.adversary import Adversary
 from lipdub.training.data import Batch, ClipSet, another_voice, hard_to_hear, masked_faces, noisy_sound
-from lipdub.training.engine import Engine, averaged_copy, rate_at
+from lipdub.training.engine import Engine, rate_at
+from lipdub.training.loop import Stage
 
 SHAPE_NOISE = 0.1  # on the true shape that stands in for the heard one, which is never exact; in units of SHAPE_SCALE
 VALIDATION_BATCHES, VALIDATION_CLIPS, VALIDATION_WINDOWS = 6, 4, 32  # of a validation
@@ -76,8 +77,8 @@ class GeneratorStep(nn.Module):
 
     def forward(self, inputs: GeneratorBatch, shape: Tensor | None) -> tuple[Tensor | None, Generated | None]:
         """Mouth shapes heard in the audio, and faces for the batch, with `shape` in place of what is heard there."""
-        heard = None if inputs.audio is None else self.generator.encode_audio(inputs.audio[0].flatten(0, 1)).shape
-        return heard, None if inputs.batch is None else generate(self.generator, inputs.batch, shape)
+        predicted = None if inputs.audio is None else self.generator.encode_audio(inputs.audio[0].flatten(0, 1)).shape
+        return predicted, None if inputs.batch is None else generate(self.generator, inputs.batch, shape)
 
 
 def generate(generator: Generator, batch: Batch, shape: Tensor | None) -> Generated:
@@ -92,7 +93,7 @@ def generate(generator: Generator, batch: Batch, shape: Tensor | None) -> Genera
     return result
 
 
-class GeneratorTraining:
+class GeneratorTraining(Stage[Generator]):
     """Generator, its averaged copy, optimizer, criteria and data of one run of stage 1 or 2.
 
     Args:
@@ -118,14 +119,12 @@ class GeneratorTraining:
         adversary: Adversary | None = None,
         start: Generator | None = None,
     ) -> None:
-        self.config, self.engine, self.clips, self.held_out = config, engine, clips, held_out
+        self.config, self.clips, self.held_out = config, clips, held_out
         generator = engine.place(Generator(config.generator))
         if start is not None:
             generator.load_state_dict(start.state_dict())
-        self.averaged = averaged_copy(generator, config.train.ema, engine.device)
         optimizer = torch.optim.Adam(generator.parameters(), config.train.learning_rate)
-        self.wrapped, self.optimizer, _ = engine.prepare(GeneratorStep(generator), optimizer)
-        self.generator = generator
+        super().__init__(engine, generator, optimizer, called=GeneratorStep(generator), ema=config.train.ema)
         self.features = engine.place(features) if features is not None else None
         self.expert = engine.place(expert).eval().requires_grad_(False) if expert is not None else None
         self.expert_weight, self.adversary = config.loss.expert, adversary
@@ -134,11 +133,6 @@ class GeneratorTraining:
     def networks(self) -> list[nn.Module]:
         """Generator and, in stage 2, discriminator."""
         return [self.wrapped, *([] if self.adversary is None else [self.adversary.wrapped])]
-
-    @property
-    def settled(self) -> bool:
-        """Never: masked L1 falls as long as a run lasts."""
-        return False
 
     def sample(self, step: int, part: int) -> GeneratorBatch:
         """Random sounds and pictures, as far as the step has use for them."""
@@ -160,13 +154,13 @@ class GeneratorTraining:
         self.wrapped.train()
         if inputs.batch is not None and (true_shape := self._true_shape(inputs.batch)) is not None:
             true_shape = true_shape + SHAPE_NOISE * torch.randn_like(true_shape)
-        heard, generated = self.wrapped(inputs, true_shape)
+        from_audio, generated = self.wrapped(inputs, true_shape)
         losses: dict[str, Tensor] = {}
         if inputs.audio is not None:
             seen = inputs.audio[1]
-            losses["shape"] = F.smooth_l1_loss(heard.view_as(seen), seen, beta=0.5)
+            losses["shape"] = F.smooth_l1_loss(from_audio.view_as(seen), seen, beta=0.5)
             if self.config.loss.correlation:
-                losses["correlation"] = correlation_loss(heard.float().view_as(seen), seen)
+                losses["correlation"] = correlation_loss(from_audio.float().view_as(seen), seen)
         if inputs.batch is not None:
             with self.engine.accelerator.autocast():
                 losses |= self.picture_losses(inputs.batch, generated)
@@ -226,10 +220,7 @@ class GeneratorTraining:
         weights, train = self.config.loss, self.config.train
         factor = {name: getattr(weights, name) for name in losses} | {"expert": self.expert_weight}
         total = torch.stack([factor[name] * value for name, value in losses.items()]).sum()
-        rate = rate_at(share, train)
-        self.engine.descend(self.wrapped, self.optimizer, total, rate)
-        if self.engine.stepping:
-            self.averaged.update_parameters(self.generator)
+        self.descend(total, rate_at(share, train))
         if self.adversary is not None and "adversarial" in losses:
             return self.adversary.discriminator_step(share)
         return {}
@@ -240,7 +231,7 @@ class GeneratorTraining:
 
         Switches the expert loss on once the first of these is good enough [3.7].
         """
-        config, device, model = self.config, self.engine.device, self._average
+        config, device, model = self.config, self.engine.device, self.average
         self.held_out.reseed(VALIDATION_SEED)
         rows: list[dict[str, float]] = []
         for _ in range(VALIDATION_BATCHES):
@@ -251,12 +242,12 @@ class GeneratorTraining:
             row = {"val_l1": masked_l1(generated.face, real, mouth), "val_blend_l1": masked_l1(blended, real, mouth)}
             if config.generator.shape_code and config.generator.audio_context == "window":
                 windows, shapes = self.held_out.audio_windows(VALIDATION_WINDOWS, config.generator.window)
-                heard = model.encode_audio(windows.flatten(0, 1).to(device)).shape
-                assert heard is not None  # shape_code
-                heard = heard.cpu().view_as(shapes)
-                openings = torch.stack([heard[..., 0].flatten(), shapes[..., 0].flatten()])
+                from_audio = model.encode_audio(windows.flatten(0, 1).to(device)).shape
+                assert from_audio is not None  # shape_code
+                from_audio = from_audio.cpu().view_as(shapes)
+                openings = torch.stack([from_audio[..., 0].flatten(), shapes[..., 0].flatten()])
                 row["val_opening_r"] = torch.corrcoef(openings)[0, 1]
-                row["val_correlation"] = correlation_loss(heard[..., :1], shapes[..., :1])
+                row["val_correlation"] = correlation_loss(from_audio[..., :1], shapes[..., :1])
             rows.append({name: float(value) for name, value in row.items()})
         values = self.engine.of_first({name: float(np.mean([row[name] for row in rows])) for name in rows[0]})
         if self.expert is not None:
@@ -272,34 +263,22 @@ class GeneratorTraining:
         batch = self._held_out_batch()
         repeated = batch.references[:, :1].expand_as(batch.real).flatten(0, 1)
         real, true_shape = batch.real.flatten(0, 1), self._true_shape(batch)
-        heard = [None] if self.config.generator.audio_context == "window" else []
-        shapes = heard + ([] if true_shape is None else [true_shape])
-        made = [blend(generate(self._average, batch, shape), real, self.config.loss) for shape in shapes]
+        shapes: list[Tensor | None] = [None] if self.config.generator.audio_context == "window" else []
+        shapes += [] if true_shape is None else [true_shape]
+        made = [blend(generate(self.average, batch, shape), real, self.config.loss) for shape in shapes]
         return [masked_faces(batch.real), repeated, *made, real]
 
     def state(self) -> dict[str, Any]:
-        """Everything a checkpoint holds of this stage."""
-        return {
-            "model": self.generator.state_dict(),
-            "ema": self.averaged.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "expert_weight": self.expert_weight,
-        } | ({} if self.adversary is None else {"adversary": self.adversary.state()})
+        """What a checkpoint holds of this stage."""
+        adversary = {} if self.adversary is None else {"adversary": self.adversary.state()}
+        return super().state() | {"expert_weight": self.expert_weight} | adversary
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from `state()`."""
-        self.generator.load_state_dict(state["model"])
-        self.averaged.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        super().restore(state)
         self.expert_weight = float(state["expert_weight"])
         if self.adversary is not None:
             self.adversary.restore(state["adversary"])
-
-    @property
-    def _average(self) -> Generator:
-        model = self.averaged.module
-        assert isinstance(model, Generator)
-        return model
 
     def _held_out_batch(self) -> Batch:
         size, width = self.config.generator.size, self.config.generator.window

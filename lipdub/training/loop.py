@@ -2,68 +2,130 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, cast
 
 import torch
 from torch import Tensor, nn
 
 from lipdub.config import TrainConfig
 from lipdub.errors import ResourceError, TrainingError
-from lipdub.training.engine import Engine, is_out_of_memory
+from lipdub.training.engine import Engine, Network, averaged_copy, is_out_of_memory
 from lipdub.training.loader import Loader
 from lipdub.training.run import NOT_FINITE, Run, TrainProgress
 
 
-class Stage(Protocol):
-    """What a stage brings to `train_steps`: its networks, their data and its losses."""
+class Stage(ABC, Generic[Network]):
+    """What `train_steps` trains: a network with its optimizer; data and losses are a subclass' own.
 
-    engine: Engine
+    Args:
+        engine: device, precision and processes.
+        network: on the engine's device, under whose names checkpoints hold the weights.
+        optimizer: of its parameters.
+        called: what a step calls in place of the network, which it holds; None: the network itself.
+        ema: decay of the averaged copy; None: there is none.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        network: Network,
+        optimizer: torch.optim.Optimizer,
+        *,
+        called: nn.Module | None = None,
+        ema: float | None = None,
+    ) -> None:
+        self.engine, self.network = engine, network
+        self.averaged = None if ema is None else averaged_copy(network, ema, engine.device)
+        self.wrapped, self.optimizer = engine.prepare(network if called is None else called, optimizer)
 
     @property
-    def networks(self) -> Sequence[nn.Module]:
+    def networks(self) -> list[nn.Module]:
         """Those that learn, as `Engine.prepare` gave them."""
-        ...
+        return [self.wrapped]
 
+    @property
+    def settled(self) -> bool:
+        """Whether validations have stopped getting better, so that more steps are of no use."""
+        return False
+
+    @abstractmethod
     def sample(self, step: int, part: int) -> Any:
         """The batch, of `engine.part_clips` clips, of a part of a step; the same for the same numbers.
 
         Called from several threads at once.
         """
-        ...
 
+    @abstractmethod
     def losses(self, sample: Any, step: int) -> dict[str, Tensor]:
-        """Judge a batch: the unweighted terms of the loss by name."""
-        ...
+        """The unweighted terms of the loss of a batch, by name."""
 
+    @abstractmethod
     def update(self, losses: dict[str, Tensor], share: float) -> dict[str, float]:
         """Descend by one part of a step; `share` of the run is done. Returns what else is worth a place in the log."""
-        ...
 
     def validate(self) -> dict[str, float]:
         """Means over held-out samples, the same ones each time; empty where nothing is held out."""
-        ...
-
-    @property
-    def settled(self) -> bool:
-        """Whether validations have stopped getting better, so that more steps are of no use."""
-        ...
+        return {}
 
     def pictures(self) -> list[Tensor]:
         """Rows of faces (N, 3, S, S) to look at; empty where there is nothing to see."""
-        ...
+        return []
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of this stage."""
-        ...
+        ema = {} if self.averaged is None else {"ema": self.averaged.state_dict()}
+        return {"model": self.network.state_dict(), "optimizer": self.optimizer.state_dict()} | ema
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
-        ...
+        self.network.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["ema"])
+
+    @property
+    def average(self) -> Network:
+        """The averaged copy."""
+        assert self.averaged is not None
+        return cast(Network, self.averaged.module)
+
+    def descend(self, loss: Tensor, rate: float) -> None:
+        """A part of a step of the optimizer, which the averaged copy follows."""
+        self.engine.descend(self.wrapped, self.optimizer, loss, rate)
+        if self.averaged is not None and self.engine.stepping:
+            self.averaged.update_parameters(self.network)
 
 
-def train_steps(stage: Stage, run: Run, train: TrainConfig, stopped: Callable[[], bool] = lambda: False) -> bool:
+class BestWeights:
+    """The weights of the best validation so far, and how many validations came after it.
+
+    Args:
+        patience: validations in a row without a better one after which training is settled; 0 = never.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
+        self.weights: dict[str, Tensor] = {}
+        self.score, self.stale = -math.inf, 0
+
+    @property
+    def settled(self) -> bool:
+        """Whether `patience` validations in a row were no better than the best."""
+        return 0 < self._patience <= self.stale
+
+    def offer(self, score: float, network: nn.Module) -> None:
+        """Keep a copy of a network's weights if their score is higher than the best one."""
+        self.stale += 1
+        if score > self.score or not self.weights:
+            self.score, self.stale = score, 0
+            self.weights = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+
+
+def train_steps(stage: Stage[Any], run: Run, train: TrainConfig, stopped: Callable[[], bool] = lambda: False) -> bool:
     """Train until `train.steps` or `train.minutes`, or until the stage is settled, from where the checkpoint ends.
 
     On the CPU, with a length in steps, a run that was stopped and continued gives the same numbers, bit for bit, as
@@ -84,55 +146,66 @@ def train_steps(stage: Stage, run: Run, train: TrainConfig, stopped: Callable[[]
     """
     loop = _Loop(stage, run, train)
     try:
-        return loop.run_until(stopped)
+        return loop.take_steps(stopped)
     finally:
         loop.loader.close()
 
 
 class _Loop:
-    def __init__(self, stage: Stage, run: Run, train: TrainConfig) -> None:
+    """The steps of one call of `train_steps`."""
+
+    def __init__(self, stage: Stage[Any], run: Run, train: TrainConfig) -> None:
         self.stage, self.run, self.train, self.engine = stage, run, train, stage.engine
-        self.step, self.skipped, self.bad_in_a_row, self.judged = 0, 0, 0, -1
+        self.step, self.skipped, self.skipped_in_a_row = 0, 0, 0
+        self.validated_at = -1  # the step of the last validation
         self.started = time.monotonic()  # moved back by what earlier calls have spent
         self._resume()
         engine = self.engine
         self.loader = Loader(
             stage.sample, engine.parts, train.workers, rank=engine.rank, n_processes=engine.n_processes
         )
-        self._pace = _Pace(time.monotonic(), self.share)
+        self._pace = _Pace(time.monotonic(), self._share())
 
-    def run_until(self, stopped: Callable[[], bool]) -> bool:
-        stage, run, train = self.stage, self.run, self.train
+    def take_steps(self, stopped: Callable[[], bool]) -> bool:
+        """Take steps until the run is finished, or until it is to be stopped; whether it is finished."""
         while True:
-            asked = [self.share, float(stopped()), float(run.checkpoint_due(train.checkpoint_every_s))]
-            share, stop, due = self.engine.greatest(asked)
-            if due:
-                run.save(self._checkpoint())
-            if share >= 1 or stage.settled:
-                break
+            share, stop, checkpoint_due = self._state_of_all(stopped)
+            if checkpoint_due:
+                self._save()
+            if share >= 1 or self.stage.settled:
+                self._finish(share)
+                return True
             if stop:
-                run.save(self._checkpoint())
-                run.on_line(f"stopped at step {self.step}")
+                self._save()
+                self.run.on_line(f"stopped at step {self.step}")
                 return False
             values = self._take_step(share)
             self.step += 1
-            if self.step % train.log_every == 0:
-                run.tell(self._progress(values, share))
-            if self.step % train.validate_every == 0:
-                self._judge()
-            if self.step % train.sample_every == 0:
+            if self.step % self.train.log_every == 0:
+                self.run.tell(self._progress(values, share))
+            if self.step % self.train.validate_every == 0:
+                self._validate()
+            if self.step % self.train.sample_every == 0:
                 self._picture()
-        if stage.settled and share < 1:
-            run.on_line(f"ended at step {self.step}: {train.patience} validations in a row were no better")
-        if self.judged != self.step:
-            self._judge()
-        self._picture()
-        run.save(self._checkpoint())
-        return True
 
-    @property
-    def share(self) -> float:
+    def _state_of_all(self, stopped: Callable[[], bool]) -> tuple[float, bool, bool]:
+        """Share of the run that is done, whether to stop, and whether a checkpoint is due; alike in all processes."""
+        due = self.run.checkpoint_due(self.train.checkpoint_every_s)
+        share, stop, save = self.engine.greatest([self._share(), float(stopped()), float(due)])
+        return share, bool(stop), bool(save)
+
+    def _share(self) -> float:
+        """Share of the run that is done, as this process sees it."""
         return share_done(self.train, self.step, time.monotonic() - self.started)
+
+    def _finish(self, share: float) -> None:
+        """Validate, draw and save what the last step left."""
+        if self.stage.settled and share < 1:
+            self.run.on_line(f"ended at step {self.step}: {self.train.patience} validations in a row were no better")
+        if self.validated_at != self.step:
+            self._validate()
+        self._picture()
+        self._save()
 
     def _take_step(self, share: float) -> dict[str, float]:
         """All parts of a step, smaller ones where they do not fit into memory. Returns the means over parts."""
@@ -148,16 +221,16 @@ class _Loop:
                 if not self.engine.shrink():
                     raise ResourceError(
                         f"a step with train.batch_clips = {self.engine.part_clips} does not fit into memory",
-                        f"{self._smaller()}, in another --run folder; `--dry-run` says what a step takes",
+                        f"{self._smaller_settings()}, in another --run folder; `--dry-run` says what a step takes",
                     ) from error
             self.loader.restart(self.engine.parts)
             self.run.on_line(
                 f"step {self.step} did not fit into memory: {self.engine.parts} parts of {self.engine.part_clips} now"
             )
-        self._pace.take(time.monotonic() - started)
+        self._pace.add_step(time.monotonic() - started)
         return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]} if rows else {}
 
-    def _smaller(self) -> str:
+    def _smaller_settings(self) -> str:
         """Settings that take less memory."""
         clips = self.engine.part_clips // 2
         if not clips:
@@ -165,6 +238,7 @@ class _Loop:
         return f"--set train.batch_clips={clips} --set train.accumulate={self.engine.parts * 2}"
 
     def _take_parts(self, share: float) -> list[dict[str, float]]:
+        """Losses of each part of a step, by name; of one part alone where it is not finite and the step is left out."""
         stage, rows = self.stage, []
         self.engine.begin(*stage.networks)
         for part in range(self.engine.parts):
@@ -172,35 +246,39 @@ class _Loop:
             with self.engine.part(*stage.networks):
                 losses = stage.losses(sample, self.step)
                 row = {name: float(value.detach()) for name, value in losses.items()}
-                if not self._is_finite(losses):
+                if infinite := self._not_finite(losses):
                     self.engine.abandon(*stage.networks)
+                    self._skip(infinite, row)
                     return [row]
                 rows.append(row | stage.update(losses, share))
-        self.bad_in_a_row = 0
+        self.skipped_in_a_row = 0
         return rows
 
-    def _is_finite(self, losses: Mapping[str, Tensor]) -> bool:
-        """Whether a part counts, in every process; a bad one is told, too many steps in a row stop the run."""
-        names = list(losses)
+    def _not_finite(self, losses: Mapping[str, Tensor]) -> list[str]:
+        """Names of losses that are not finite in any process."""
         flags = self.engine.greatest([float(not torch.isfinite(value).all()) for value in losses.values()])
-        bad = [name for name, flag in zip(names, flags, strict=True) if flag]
-        if not bad:
-            return True
+        return [name for name, flag in zip(losses, flags, strict=True) if flag]
+
+    def _skip(self, infinite: list[str], losses: dict[str, float]) -> None:
+        """Count a step that is left out.
+
+        Raises:
+            TrainingError: too many in a row.
+        """
         self.skipped += 1
-        self.bad_in_a_row += 1
-        if self.bad_in_a_row >= self.train.max_bad_steps:
-            values = {name: float(value.detach()) for name, value in losses.items()}
-            self.run.dump(self.stage.state() | {"step": self.step, "losses": values})
+        self.skipped_in_a_row += 1
+        if self.skipped_in_a_row >= self.train.max_bad_steps:
+            self.run.dump(self.stage.state() | {"step": self.step, "losses": losses})
             raise TrainingError(
-                f"loss {bad[0]!r} was not finite for {self.bad_in_a_row} steps in a row, last at step {self.step}",
+                f"loss {infinite[0]!r} was not finite for {self.skipped_in_a_row} steps in a row, last at step "
+                f"{self.step}",
                 f"try a lower --set train.learning_rate in another --run folder; {NOT_FINITE} here has the state",
             )
-        self.run.on_line(f"step {self.step} left out: {', '.join(bad)} not finite")
-        return False
+        self.run.on_line(f"step {self.step} left out: {', '.join(infinite)} not finite")
 
     def _progress(self, values: dict[str, float], share: float) -> TrainProgress:
         engine = self.engine
-        seconds, waited, steps = self._pace.since_last(self.loader.waited_s)
+        seconds, waited_s, steps = self._pace.restart(self.loader.waited_s)
         clips = steps * engine.parts * engine.part_clips * engine.n_processes
         return TrainProgress(
             step=self.step,
@@ -208,7 +286,7 @@ class _Loop:
             share=share,
             losses=values,
             clips_per_s=clips / seconds if seconds else 0.0,
-            wait=waited / seconds if seconds else 0.0,
+            wait=waited_s / seconds if seconds else 0.0,
             left_s=self._pace.left_s(share, time.monotonic()),
             skipped=self.skipped,
         )
@@ -218,31 +296,32 @@ class _Loop:
         state = self.run.load()
         if state is None:
             return
-        everyone = state.get("peers", [])
-        if len(everyone) == self.engine.n_processes:
-            state |= everyone[self.engine.rank]
+        peers = state.get("peers", [])
+        if len(peers) == self.engine.n_processes:
+            state |= peers[self.engine.rank]
         self.stage.restore(state)
         self.step, self.skipped = int(state["step"]), int(state.get("skipped", 0))
         self.started -= float(state["spent_s"])
         self.engine.resize(int(state.get("part_clips", self.engine.part_clips)))
-        if not everyone or len(everyone) == self.engine.n_processes:  # the noise of a run that has grown is new
+        if not peers or len(peers) == self.engine.n_processes:  # the noise of a run that has grown is new
             self.engine.restore_random(state)
         self.run.on_line(f"continuing at step {self.step}")
 
-    def _checkpoint(self) -> dict[str, Any]:
+    def _save(self) -> None:
+        """Write a checkpoint."""
         state = self.stage.state() | self.engine.random_state()
         state |= {"step": self.step, "spent_s": time.monotonic() - self.started, "skipped": self.skipped}
         state |= {"part_clips": self.engine.part_clips}
         if self.engine.n_processes > 1:
             state["peers"] = self.engine.gathered(self.engine.random_state())
-        return state
+        self.run.save(state)
 
-    def _judge(self) -> None:
-        with torch.random.fork_rng():  # how often a run is judged must not change what it learns
+    def _validate(self) -> None:
+        with torch.random.fork_rng():  # how often a run is validated must not change what it learns
             values = self.stage.validate()
         if values:
             self.run.log("validate", self.step, values)
-        self.judged = self.step
+        self.validated_at = self.step
 
     def _picture(self) -> None:
         with torch.random.fork_rng():
@@ -252,23 +331,30 @@ class _Loop:
 
 
 class _Pace:
-    """How long steps take, without what is done between them."""
+    """How long steps take, without what is done between them.
+
+    Args:
+        now: of the monotonic clock, in seconds.
+        share: of the run that was done before.
+    """
 
     def __init__(self, now: float, share: float) -> None:
         self._began, self._first_share = now, share
-        self._seconds, self._steps, self._waited = 0.0, 0, 0.0
+        self._seconds, self._steps, self._waited_s = 0.0, 0, 0.0
 
-    def take(self, seconds: float) -> None:
+    def add_step(self, seconds: float) -> None:
+        """Count a step that took so long."""
         self._seconds += seconds
         self._steps += 1
 
-    def since_last(self, waited_s: float) -> tuple[float, float, int]:
-        """Seconds in steps, of which waiting, and steps, since the last call."""
-        told = self._seconds, waited_s - self._waited, self._steps
-        self._seconds, self._steps, self._waited = 0.0, 0, waited_s
-        return told
+    def restart(self, waited_s: float) -> tuple[float, float, int]:
+        """Seconds in steps, those of them spent waiting, and steps since the last call; `waited_s` is of the run."""
+        counts = self._seconds, waited_s - self._waited_s, self._steps
+        self._seconds, self._steps, self._waited_s = 0.0, 0, waited_s
+        return counts
 
     def left_s(self, share: float, now: float) -> float | None:
+        """Seconds until the end at the pace so far; None before there is one."""
         done = share - self._first_share
         return (1 - share) / done * (now - self._began) if done > 0 else None
 

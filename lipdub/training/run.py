@@ -24,8 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lipdub.config import Config, to_dict
-from lipdub.data.settings import keep_settings
+from lipdub.config import Config, keep_settings, to_dict
 from lipdub.errors import InputError
 from lipdub.weights_export import CHECKPOINT, SETTINGS
 

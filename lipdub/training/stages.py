@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -124,7 +125,7 @@ def _stage(
     features: nn.Module | None,
     start: Generator | TrackEncoder | None,
     on_line: Callable[[str], None],
-) -> Stage:
+) -> Stage[Any]:
     config, seed = request.config, request.seed
     if request.stage in ("detector", "landmarks"):
         assert request.labels is not None  # _check
@@ -170,8 +171,8 @@ def _start(request: RunRequest) -> tuple[Generator, Config]:
     file, config = _start_file(request), request.config
     metadata = load_state(file)[1]
     smaller = bind(replace(config, generator=GeneratorConfig()), metadata, str(file))
-    wanted, given = config.generator, smaller.generator
-    if wanted.margin > given.margin or (wanted.audio_context, given.audio_context) == ("track", "window"):
+    target, trained = config.generator, smaller.generator
+    if target.margin > trained.margin or (target.audio_context, trained.audio_context) == ("track", "window"):
         start, bound = load_generator(file, smaller)
         return widened(start, config.generator), replace(bound, generator=config.generator)
     return load_generator(file, config)
@@ -226,10 +227,15 @@ def _check(request: RunRequest) -> None:
 
 
 def _check_expert(config: Config) -> None:
-    unit = round(config.generator.size / config.generator.margin)
-    mine, wanted = (unit, config.train.frames), (config.expert.size, config.expert.frames)
-    if mine != wanted:
+    """Check that the run's clips are such as the expert was trained on.
+
+    Raises:
+        InputError: another size of faces, or number of frames.
+    """
+    unit, frames = round(config.generator.size / config.generator.margin), config.train.frames
+    expert = config.expert
+    if (unit, frames) != (expert.size, expert.frames):
         raise InputError(
-            f"the expert judges {wanted[1]} faces of {wanted[0]} pixels, the run makes {mine[1]} of {mine[0]}",
-            f"--set generator.size={wanted[0]} --set train.frames={wanted[1]}, or another expert",
+            f"the expert judges {expert.frames} faces of {expert.size} pixels, the run makes {frames} of {unit}",
+            f"--set generator.size={expert.size} --set train.frames={expert.frames}, or another expert",
         )

@@ -122,8 +122,8 @@ class Espeak:
         for parameter, value in ((1, rate_wpm), (3, pitch), (4, pitch_range)):
             self._library.espeak_SetParameter(parameter, value, 0)
         self._samples, self._phones = [], []
-        said = text.encode()
-        self._library.espeak_Synth(said, len(said) + 1, 0, 1, 0, _UTF8, None, None)
+        encoded = text.encode()
+        self._library.espeak_Synth(encoded, len(encoded) + 1, 0, 1, 0, _UTF8, None, None)
         self._library.espeak_Synchronize()
         if not self._samples or not self._phones:
             return None
@@ -192,21 +192,21 @@ def prepare_speech(
     languages: Counter[str] = Counter()
     seconds, silent = 0.0, 0
     while seconds < 60 * minutes:
-        language, text = _drawn(texts, rng)
+        language, text = _draw_text(texts, rng)
         voice = f"{language}+{rng.choice(VARIANTS)}"
-        said = espeak.say(text, voice, *(int(rng.integers(*span)) for span in (RATES_WPM, PITCHES, RANGES)))
-        if said is None:
+        utterance = espeak.say(text, voice, *(int(rng.integers(*span)) for span in (RATES_WPM, PITCHES, RANGES)))
+        if utterance is None:
             silent += 1
             if silent > 50 + len(made):
                 raise InputError("espeak-ng could say hardly any of the texts", "name languages that it has")
             continue
-        waveform = resample_poly(said.waveform, mel.sample_rate, said.rate).astype(np.float32)
-        made.append((log_mel(waveform, mel), [(first / said.rate, phone) for first, phone in said.phones]))
+        waveform = resample_poly(utterance.waveform, mel.sample_rate, utterance.rate).astype(np.float32)
+        made.append((log_mel(waveform, mel), [(first / utterance.rate, phone) for first, phone in utterance.phones]))
         seconds += len(waveform) / mel.sample_rate
         languages[language] += 1
         if len(made) % 200 == 0:
             on_line(f"{seconds / 60:.0f} of {minutes:g} minutes")
-    names = _inventory([phone for _, phones in made for _, phone in phones])
+    names = _phone_inventory([phone for _, phones in made for _, phone in phones])
     steps = mel.sample_rate / mel.hop
     for number, (spectrum, phones) in enumerate(made):
         labels = _labels(phones, spectrum.shape[1], steps, names)
@@ -267,17 +267,17 @@ def lip_classes(names: Sequence[str]) -> NDArray[np.int64]:
     return np.array([places.get(name[:1], -1) for name in names])
 
 
-def _drawn(texts: list[tuple[str, str]] | None, rng: np.random.Generator) -> tuple[str, str]:
+def _draw_text(texts: list[tuple[str, str]] | None, rng: np.random.Generator) -> tuple[str, str]:
     if texts is None:
         return str(rng.choice(LANGUAGES)), random_text(rng)
     return texts[int(rng.integers(len(texts)))]
 
 
-def _inventory(phones: Sequence[str], most: int = 96) -> list[str]:
+def _phone_inventory(phones: Sequence[str], max_count: int = 96) -> list[str]:
     """Silence, other, then the commonest phones."""
     common = Counter(_plain(phone) for phone in phones)
     common.pop("", None)
-    return ["", "other", *(name for name, _ in common.most_common(most - 2))]
+    return ["", "other", *(name for name, _ in common.most_common(max_count - 2))]
 
 
 def _plain(phone: str) -> str:

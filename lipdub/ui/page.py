@@ -27,6 +27,7 @@ from lipdub.dub import FacesReport, SyncOptions, SyncReport, list_faces, sync_vi
 from lipdub.dub.options import OPTIONS, options_from
 from lipdub.dub.still import is_picture, read_picture
 from lipdub.errors import InputError, LipdubError, SetupError
+from lipdub.events import duration
 from lipdub.faces.backend import Frame
 from lipdub.faces.selection import parse_time
 from lipdub.media.atomic import AtomicOutput
@@ -303,13 +304,6 @@ def status_html(status: Status) -> str:
     left = f", {duration(status.left_s)} left in this step" if status.left_s is not None else ""
     value = f' value="{status.done}" max="{status.total}"' if status.total and status.done else ""
     return f"<progress{value}></progress><p>{html.escape(name)}{place}{counted}{left}</p>{warnings}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as 0:07 or 1:02:03."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def report_text(report: SyncReport) -> str:

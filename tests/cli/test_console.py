@@ -12,7 +12,7 @@ import pytest
 
 from lipdub.cli import console
 from lipdub.errors import InputError
-from lipdub.events import Done, Job, Plan, Progress, Stage, Warning_
+from lipdub.events import Done, Job, Plan, Progress, Stage, Warning_, duration
 
 
 class Clock:
@@ -188,7 +188,7 @@ def test_bars_need_a_terminal_that_wants_them(
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3661, "1:01:01")])
 def test_durations(seconds: float, text: str) -> None:
-    assert console.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 def test_tables_are_aligned(capsys: pytest.CaptureFixture[str]) -> None:

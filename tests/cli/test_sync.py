@@ -14,8 +14,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from lipdub.cli.app import app
-from lipdub.cli.arguments import parse_time
-from lipdub.cli.streams import film_to
+from lipdub.cli.arguments import film_to, parse_time
 from lipdub.config import MediaConfig
 from lipdub.dub import SyncOptions
 from lipdub.errors import InputError, ResourceError

@@ -112,7 +112,9 @@ def test_the_gate_is_shut_outside_the_sound() -> None:
 def test_a_sound_that_ends_in_a_word_lets_the_mouth_go_to_rest() -> None:
     heard = analyze_audio(sound((0.5, 0.3)), MEL, SYNC)
     values = heard.gate_at(np.arange(0.48, 0.6, 0.02))
-    assert values[0] == 1 and values[-1] == 0 and ((values > 0) & (values < 1)).sum() >= 3 and (np.diff(values) <= 0).all()
+    assert (
+        values[0] == 1 and values[-1] == 0 and ((values > 0) & (values < 1)).sum() >= 3 and (np.diff(values) <= 0).all()
+    )
 
 
 def test_gated_windows_are_silence() -> None:

@@ -76,7 +76,7 @@ def test_phones_are_learnt_alone(speech: Path) -> None:
     assert set(losses) == {"phones"}
     scores = stage.validate()
     assert scores["val_phones"] > 0.9 and scores["val_bilabial"] > 0.9 and scores["val_open"] > 0.9
-    assert stage.encoder.closing.tolist() == [[0.0, 0.0, 1.0, 0.0]] * 2  # the weights keep that p closes the lips
+    assert stage.network.closing.tolist() == [[0.0, 0.0, 1.0, 0.0]] * 2  # the weights keep that p closes the lips
 
 
 def test_both_are_learnt_together(made_data: Path, speech: Path) -> None:
@@ -91,8 +91,8 @@ def test_what_lies_behind_a_clip_counts_nothing(made_data: Path) -> None:
     assert (
         batch.seen is not None and batch.shapes is not None and (batch.seen == 0).any()
     )  # clips of one or two seconds
-    stage.encoder.eval()
-    stage.learner.train = lambda mode=True: stage.learner  # type: ignore[method-assign]
+    stage.network.eval()
+    stage.wrapped.train = lambda mode=True: stage.wrapped  # type: ignore[method-assign]
     spoilt = replace(batch, shapes=torch.where(batch.seen[..., None] > 0, batch.shapes, 99.0))
     for name, value in stage.losses(batch, 0).items():
         assert float(value.detach()) == pytest.approx(float(stage.losses(spoilt, 0)[name].detach()), rel=1e-5)
@@ -139,9 +139,9 @@ def test_phones_first_then_mouths_by_the_command(made_data: Path, speech: Path, 
 
 def test_a_run_goes_on_where_it_was(made_data: Path, speech: Path) -> None:
     whole, first = training(config(), made_data, speech), training(config(), made_data, speech)
-    first.encoder.load_state_dict(whole.encoder.state_dict())
+    first.network.load_state_dict(whole.network.state_dict())
     steps(first, 1)
     again = training(config(), made_data, speech)
     again.restore(first.state())
-    for name, value in again.encoder.state_dict().items():
-        assert torch.equal(value, first.encoder.state_dict()[name]), name
+    for name, value in again.network.state_dict().items():
+        assert torch.equal(value, first.network.state_dict()[name]), name

@@ -26,14 +26,14 @@ from lipdub.training.engine import Engine
 engine = Engine(TrainConfig())
 engine.seed(0, own=False)
 network = torch.nn.Sequential(torch.nn.Linear(6, 16), torch.nn.Tanh(), torch.nn.Linear(16, 1))
-network, optimizer, plain = engine.prepare(network, torch.optim.Adam(network.parameters(), 1e-2))
+wrapped, optimizer = engine.prepare(network, torch.optim.Adam(network.parameters(), 1e-2))
 for step in range(20):
     inputs = torch.randn(8, 6, generator=torch.Generator().manual_seed(step))
     mine = inputs.chunk(engine.n_processes)[engine.rank]
-    with engine.part(network):
-        loss = (network(mine) - mine.sum(1, keepdim=True)).square().mean()
-        engine.descend(network, optimizer, loss, 1e-2)
-torch.save(plain.state_dict(), f"{sys.argv[1]}-{engine.rank}.pt")
+    with engine.part(wrapped):
+        loss = (wrapped(mine) - mine.sum(1, keepdim=True)).square().mean()
+        engine.descend(wrapped, optimizer, loss, 1e-2)
+torch.save(network.state_dict(), f"{sys.argv[1]}-{engine.rank}.pt")
 engine.accelerator.end_training()
 """
 
@@ -59,14 +59,14 @@ def grown(accumulate: int) -> nn.Module:
     engine = Engine(replace(TrainConfig(), batch_clips=12 // accumulate, accumulate=accumulate))
     engine.seed(0, own=False)
     network = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
-    trained, optimizer, plain = engine.prepare(network, torch.optim.Adam(network.parameters(), 1e-2))
+    trained, optimizer = engine.prepare(network, torch.optim.Adam(network.parameters(), 1e-2))
     for step in range(3):
         rows = torch.randn(12, 4, generator=torch.Generator().manual_seed(step))
         for number, part in enumerate(rows.chunk(engine.parts)):
             with engine.part(trained):
                 engine.descend(trained, optimizer, trained(part).square().mean(), 1e-2)
                 assert engine.stepping == (number == accumulate - 1)
-    return plain
+    return network
 
 
 def test_parts_take_the_step_of_the_whole() -> None:
@@ -78,16 +78,16 @@ def test_parts_take_the_step_of_the_whole() -> None:
 def test_parts_that_are_abandoned_leave_nothing() -> None:
     engine = Engine(replace(TrainConfig(), accumulate=2))
     network = nn.Linear(2, 1, bias=False)
-    trained, optimizer, plain = engine.prepare(network, torch.optim.SGD(network.parameters(), 1.0))
-    before = plain.weight.clone()
+    trained, optimizer = engine.prepare(network, torch.optim.SGD(network.parameters(), 1.0))
+    before = network.weight.clone()
     with engine.part(trained):
         engine.descend(trained, optimizer, trained(torch.ones(1, 2)).sum(), 1.0)
     engine.abandon(trained)
     for _ in range(2):  # a whole step again
-        assert torch.equal(plain.weight, before)
+        assert torch.equal(network.weight, before)
         with engine.part(trained):
             engine.descend(trained, optimizer, trained(torch.full((1, 2), 0.1)).sum(), 1.0)
-    torch.testing.assert_close(before - plain.weight, torch.full((1, 2), 0.1))
+    torch.testing.assert_close(before - network.weight, torch.full((1, 2), 0.1))
 
 
 def test_parts_shrink_to_divisors_and_the_clips_of_a_step_stay() -> None:

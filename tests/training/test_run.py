@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from lipdub.config import Config, TrainConfig, load_config
-from lipdub.data.settings import keep_settings
+from lipdub.config import Config, TrainConfig, keep_settings, load_config
 from lipdub.errors import InputError
 from lipdub.training.run import Run, TrainProgress
 

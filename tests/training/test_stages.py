@@ -211,7 +211,7 @@ def test_gradients_of_the_expert_reach_the_generator_only(made_data: Path) -> No
     expert = Expert(config.expert)
     training = GeneratorTraining(config, Engine(config.train), clips, clips, expert=expert)
     weights = [p.clone() for p in expert.parameters()]
-    head = training.generator.face_head[-1].weight
+    head = training.network.face_head[-1].weight
     before = head.detach().clone()
     for step in range(2):
         losses = training.losses(training.sample(step, 0), step)
@@ -335,12 +335,12 @@ def test_what_is_painted_is_learnt_though_it_has_no_share(made_data: Path, tmp_p
         config, Engine(config.train), *(ClipSet(made_data, split, config) for split in ("train", "val"))
     )
     with torch.no_grad():
-        training.generator.paint_score.weight.zero_()
-        training.generator.paint_score.bias.fill_(-100.0)
+        training.network.paint_score.weight.zero_()
+        training.network.paint_score.bias.fill_(-100.0)
     losses = training.losses(training.sample(0, 0), 0)
     assert losses["painted_share"].item() < 1e-20
     (losses["painted_l1"] + losses["l1"]).backward()
-    gradients = [p.grad for p in training.generator.face_head.parameters()]
+    gradients = [p.grad for p in training.network.face_head.parameters()]
     assert all(g is not None for g in gradients) and sum(float(g.abs().sum()) for g in gradients) > 0
 
 
@@ -385,7 +385,7 @@ def test_the_best_expert_is_kept_when_it_gets_worse(made_data: Path) -> None:
     training = ExpertTraining(config, Engine(config.train), clips, clips)
     good = training.validate()["val_expert"]
     name = "face_norm.weight"
-    kept = training.best[name].clone()
+    kept = training.best.weights[name].clone()
     with torch.no_grad():
         training.wrapped.expert.embed.weight.mul_(-3)
         training.wrapped.expert.face_norm.weight.mul_(7)
@@ -393,8 +393,8 @@ def test_the_best_expert_is_kept_when_it_gets_worse(made_data: Path) -> None:
     worse = training.validate()["val_expert"]
     if worse < good:
         pytest.fail("the test's premise: these weights are worse")
-    assert torch.equal(training.best[name], kept)
-    assert training.best_loss == good
+    assert torch.equal(training.best.weights[name], kept)
+    assert training.best.score == -good
 
 
 def test_an_export_needs_a_checkpoint(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
 from scipy.stats import rankdata
 
-from lipdub.metrics import FAR, FLAT, LAG, LUMA, PEAK, mouth_opening, over_eyes
+from lipdub.metrics import FAR, FLAT, LAG, LUMA, PEAK, check_shapes, check_silence, mouth_opening, over_eyes
 
 OPEN_PERCENTILE = 90.0  # a mouth's wide opening
 CLOSED_SHARE = 0.15  # of that opening: below it the lips are together
@@ -110,8 +110,7 @@ def closure_spans(reference: NDArray[np.floating], silent: NDArray[np.bool_], fr
     Raises:
         ValueError: shapes that differ.
     """
-    if np.ndim(reference) != 1 or np.shape(reference) != np.shape(silent):
-        raise ValueError(f"want a curve (T,) and silent (T,), got {np.shape(reference)} and {np.shape(silent)}")
+    check_silence(reference, silent)
     edges = np.diff(np.concatenate([[0], lips_closed(reference).astype(np.int8), [0]]))
     runs = zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True)
     shortest = CLOSED_S - 1e-3  # 1/25 s counts, whatever its rounding
@@ -135,7 +134,7 @@ def closures(
     Raises:
         ValueError: shapes that differ.
     """
-    _check_curves(curve, reference)
+    check_shapes(curve, reference)
     spans = closure_spans(reference, silent, frame_s)
     if not spans:
         return Closures(float("nan"), float("nan"), 0)
@@ -168,7 +167,7 @@ def closure_rank(
     Raises:
         ValueError: shapes that differ.
     """
-    _check_curves(curve, reference)
+    check_shapes(curve, reference)
     spans = closure_spans(reference, silent, frame_s)
     if not spans:
         return float("nan")
@@ -190,7 +189,7 @@ def opening_reach(curve: NDArray[np.floating], reference: NDArray[np.floating]) 
     Raises:
         ValueError: shapes that differ.
     """
-    _check_curves(curve, reference)
+    check_shapes(curve, reference)
     wide = float(np.percentile(reference, OPEN_PERCENTILE))
     return float(np.percentile(curve, OPEN_PERCENTILE)) / wide if wide > FLAT else float("nan")
 
@@ -315,8 +314,3 @@ def _luma(face: NDArray[np.floating]) -> NDArray[np.float64]:
 def _check_faces(faces: NDArray[np.floating], landmarks: NDArray[np.floating]) -> None:
     if np.ndim(faces) != 4 or faces.shape[1] != 3 or landmarks.shape != (len(faces), 68, 2):
         raise ValueError(f"want faces (T, 3, S, S) and landmarks (T, 68, 2), got {faces.shape} and {landmarks.shape}")
-
-
-def _check_curves(curve: NDArray[np.floating], reference: NDArray[np.floating]) -> None:
-    if np.ndim(curve) != 1 or np.shape(curve) != np.shape(reference):
-        raise ValueError(f"curves must be (T,) and alike, got {np.shape(curve)} and {np.shape(reference)}")

@@ -7,7 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from lipdub.evaluation.mouth import (
+from lipdub.faces.crop import TEMPLATE
+from lipdub.metrics import agreement
+from lipdub.metrics.mouth import (
     SECOND_CONTOUR,
     closure_rank,
     closure_spans,
@@ -20,8 +22,6 @@ from lipdub.evaluation.mouth import (
     opening_reach,
     second_contour,
 )
-from lipdub.faces.crop import TEMPLATE
-from lipdub.metrics import agreement
 
 T = 100
 CLOSED_AT = (20, 41, 63, 87)  # each for two frames
