@@ -56,16 +56,11 @@ VAGUE_FUNCTIONS |= {
 UNNAMED = ("models", "training")  # packages that still have some
 UNNAMED_FILES = {  # modules that still have some
     *("data/store.py", "evaluation/quality.py"),  # `sure` is a key of a data set's manifest and of a report
-    *(f"media/{name}.py" for name in ("clocks", "encoders", "mux", "streams")),
 }
 UNNAMED_FUNCTIONS = {  # modules that still have some
     *(
         "cli/console.py",
         "dub/inference.py",
-        "media/caption.py",
-        "media/clocks.py",
-        "media/retime.py",
-        "media/streams.py",
     ),
 }
 FOLDERS = ("pipeline", "training/layouts", "data/layouts")

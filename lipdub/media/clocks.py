@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby, pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 from av.container import InputContainer
@@ -14,7 +15,7 @@ from av.container import InputContainer
 from lipdub.errors import InputError
 
 JUMP_S = 0.1  # step back of a clock from which on it is another clock, as where two recordings were joined
-_NEAR = 3  # packets around a joint that may be marked as damaged: the counters of a transport stream begin anew
+_JOINT_PACKETS = 3  # around a joint that may be marked as damaged: the counters of a transport stream begin anew
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +46,24 @@ class Clock:
     broken_off: bool = False  # that is its last packet
 
     @property
-    def shown(self) -> int:
-        """Packets that are not hidden."""
+    def n_shown(self) -> int:
+        """How many packets are not hidden."""
         return self.packets - sum(last - first + 1 for first, last in self.hidden)
 
 
-Packets = list[tuple[int | None, int | None, int, bool, bool]]  # pts, dts, duration, hidden, damaged
+class _Packet(NamedTuple):
+    """What a packet's header says; times in ticks of its stream."""
+
+    pts: int | None
+    dts: int | None
+    duration: int
+    hidden: bool = False  # by an edit list
+    damaged: bool = False
+
+    @property
+    def start(self) -> int:
+        """When it is shown, or decoded where that is all that is known; 0 where neither is."""
+        return self.pts if self.pts is not None else self.dts or 0
 
 
 def clocks_in(container: InputContainer, path: Path, origin_s: float) -> dict[int, Clock]:
@@ -64,64 +77,68 @@ def clocks_in(container: InputContainer, path: Path, origin_s: float) -> dict[in
     Raises:
         InputError: it cannot be read to its end.
     """
-    found: dict[int, Packets] = {}
+    packets: dict[int, list[_Packet]] = {}
     try:
         for packet in container.demux():
             if packet.size:
-                ticks = _signed(packet.duration or 0)
-                row = (packet.pts, packet.dts, ticks, packet.is_discard, packet.is_corrupt)
-                found.setdefault(packet.stream_index, []).append(row)
+                duration = _signed_duration(packet.duration or 0)
+                row = _Packet(packet.pts, packet.dts, duration, packet.is_discard, packet.is_corrupt)
+                packets.setdefault(packet.stream_index, []).append(row)
     except av.error.FFmpegError as error:
         raise InputError(f"{path} is damaged: {error}", "get the file again, or write it anew with FFmpeg") from error
-    bases = {index: container.streams[index].time_base or Fraction(1, 1000) for index in found}
-    return {index: _clock(rows, bases[index], origin_s) for index, rows in sorted(found.items())}
+    time_bases = {index: container.streams[index].time_base or Fraction(1, 1000) for index in packets}
+    return {index: _clock_of(rows, time_bases[index], origin_s) for index, rows in sorted(packets.items())}
 
 
-def _parts(rows: Packets, joints: list[int], base: Fraction, origin_s: float) -> Iterator[Part]:
-    lengths = sorted(row[2] for row in rows)
-    usual = lengths[len(lengths) // 2]
-    for first, behind in pairwise([0, *joints, len(rows)]):
-        shown = [(row[0] if row[0] is not None else row[1] or 0, row[2] or usual) for row in rows[first:behind]]
-        start, end = min(at for at, _ in shown), max(at + length for at, length in shown)
-        yield Part(first=first, start_s=float(start * base) - origin_s, end_s=float(end * base) - origin_s)
+def _parts(packets: list[_Packet], joints: list[int], time_base: Fraction, origin_s: float) -> Iterator[Part]:
+    """The packets between `joints`, which are the first ones of a new clock."""
+    usual = sorted(packet.duration for packet in packets)[len(packets) // 2]
+    for first, stop in pairwise([0, *joints, len(packets)]):
+        part = packets[first:stop]
+        start = min(packet.start for packet in part)
+        end = max(packet.start + (packet.duration or usual) for packet in part)
+        yield Part(first=first, start_s=float(start * time_base) - origin_s, end_s=float(end * time_base) - origin_s)
 
 
-def _signed(ticks: int) -> int:
+def _signed_duration(ticks: int) -> int:
     """A duration; of the last packet of an Ogg file, FFmpeg gives what is to be cut off as 2**32 less that."""
     return ticks - (1 << 32) if (1 << 32) - (1 << 16) <= ticks < 1 << 32 else ticks
 
 
-def _clock(rows: Packets, base: Fraction, origin_s: float) -> Clock:
-    shown = [row for row in rows if not row[3] and (row[0] is not None or row[1] is not None)]
-    starts = [row[0] if row[0] is not None else row[1] or 0 for row in shown]
-    ends = [start + row[2] for start, row in zip(starts, shown, strict=True)]
-    stamps = [(n, row[1]) for n, row in enumerate(rows) if row[1] is not None and not row[3]]
+def _clock_of(packets: list[_Packet], time_base: Fraction, origin_s: float) -> Clock:
+    """The clock of one stream from all of its packets, in the file's order."""
+
+    def seconds(ticks: int) -> float:
+        return float(ticks * time_base) - origin_s
+
+    shown = [each for each in packets if not each.hidden and (each.pts is not None or each.dts is not None)]
+    decoded = [(n, each.dts) for n, each in enumerate(packets) if each.dts is not None and not each.hidden]
     repeats, jump, joint, leap, leap_end = 0, 0, None, 0, 0
     joints: list[int] = []
-    for (last, before), (number, after) in pairwise(stamps):
+    for (last, before), (number, after) in pairwise(decoded):
         repeats += after <= before
-        if (before - after) * base > JUMP_S:
+        if (before - after) * time_base > JUMP_S:
             joints.append(number)
         if before - after > jump:
             jump, joint = before - after, before
-        if after - before - rows[last][2] > leap:
-            leap, leap_end = after - before - rows[last][2], number
-    first_s = float(min(starts, default=0) * base) - origin_s
-    marked = [n for n, row in enumerate(rows) if row[4]]
-    damaged = [n for n in marked if all(abs(n - joint) > _NEAR for joint in joints)]
-    hidden = [[n for n, _ in run] for off, run in groupby(enumerate(rows), lambda each: each[1][3]) if off]
+        if after - before - packets[last].duration > leap:
+            leap, leap_end = after - before - packets[last].duration, number
+    start_s = seconds(min((each.start for each in shown), default=0))
+    corrupt = [n for n, each in enumerate(packets) if each.damaged]
+    damaged = [n for n in corrupt if all(abs(n - joint) > _JOINT_PACKETS for joint in joints)]
+    runs = [(hidden, [n for n, _ in run]) for hidden, run in groupby(enumerate(packets), lambda each: each[1].hidden)]
     return Clock(
-        packets=len(rows),
-        start_s=first_s,
-        end_s=max(first_s, float(max(ends, default=0) * base) - origin_s),
+        packets=len(packets),
+        start_s=start_s,
+        end_s=max(start_s, seconds(max((each.start + each.duration for each in shown), default=0))),
         repeats=repeats,
-        jump_s=float(jump * base),
-        joint_s=None if joint is None else float(joint * base) - origin_s,
-        parts=tuple(_parts(rows, joints, base, origin_s)),
-        leap_s=float(leap * base),
-        leap_at_s=float(((rows[leap_end][1] or 0) - leap) * base) - origin_s if leap else None,
-        torn=leap > 0 and any(abs(n - leap_end) <= _NEAR for n in marked),
-        hidden=tuple((run[0], run[-1]) for run in hidden),
-        broken_off=damaged == [len(rows) - 1],
-        damaged_s=float((rows[damaged[0]][1] or 0) * base) - origin_s if damaged else None,
+        jump_s=float(jump * time_base),
+        joint_s=None if joint is None else seconds(joint),
+        parts=tuple(_parts(packets, joints, time_base, origin_s)),
+        leap_s=float(leap * time_base),
+        leap_at_s=seconds((packets[leap_end].dts or 0) - leap) if leap else None,
+        torn=leap > 0 and any(abs(n - leap_end) <= _JOINT_PACKETS for n in corrupt),
+        hidden=tuple((run[0], run[-1]) for hidden, run in runs if hidden),
+        broken_off=damaged == [len(packets) - 1],
+        damaged_s=seconds(packets[damaged[0]].dts or 0) if damaged else None,
     )

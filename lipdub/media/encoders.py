@@ -28,22 +28,23 @@ HARDWARE = (
     *(f"{codec}_{maker}" for maker in ("nvenc", "qsv") for codec in ("h264", "hevc", "av1")),
     *(f"{codec}_{maker}" for maker in ("amf", "videotoolbox") for codec in ("h264", "hevc")),
 )
+# The same pixel format under the name that leaves the range to the stream.
+_LIMITED_RANGE = {"yuvj420p": "yuv420p", "yuvj422p": "yuv422p", "yuvj444p": "yuv444p", "yuvj440p": "yuv440p"}
 # What an encoder falls back to when it lacks the picture's own pixel format, least change first.
-_PLAIN = {"yuvj420p": "yuv420p", "yuvj422p": "yuv422p", "yuvj444p": "yuv444p", "yuvj440p": "yuv440p"}
 _FALLBACKS = (
     *(f"yuv{chroma}p{depth}" for depth in ("", "10le", "12le") for chroma in ("420", "422", "444")),
     "yuva444p10le",
     "nv12",  # 4:2:0 as graphics processors store it
     "p010le",  # the same with 10 bits
 )
-_WHOLE_CHROMA = ("libx264", "libx265")
+_EVEN_SIZES = ("libx264", "libx265")
 _ALPHA = ("prores_ks",)  # encoders whose transparency an intermediate QuickTime file holds
-_FIELDS = ("libx264", "prores_ks")  # encoders that keep two fields in a picture
-_LIGHT = ("libx264", "libx265", "libsvtav1")  # encoders that write HDR's light levels into the stream
+_INTERLACED = ("libx264", "prores_ks")  # encoders that keep two fields in a picture
+_HDR_LEVELS = ("libx264", "libx265", "libsvtav1")  # encoders that write HDR's light levels into the stream
 _NO_LOSSLESS = ("prores_ks", "libsvtav1")  # what SVT-AV1 4.1 calls lossless is off by one here and there
 # A copy without loss, for what is to be changed first; without tracks that Matroska does not take.
-_ANEW = "ffmpeg -i FILE -map 0:v:0 -map 0:a? -c:a copy -c:v ffv1"
-_SHORT = 8  # pictures; x265 gives wild decoding times when fewer come than it reorders
+_COPY_LOSSLESS = "ffmpeg -i FILE -map 0:v:0 -map 0:a? -c:a copy -c:v ffv1"
+_FEW_PICTURES = 8  # pictures; x265 gives wild decoding times when fewer come than it reorders
 BOTTOM_FIRST = (3, 4)  # FFmpeg's numbers for orders of fields in which the lower field is shown first
 X264_REPRODUCIBLE = "cpu-independent=1"  # else x264's macroblock tree differs from run to run where there is AVX-512
 LIMITED, FULL = 1, 2  # FFmpeg's numbers for the range of code values
@@ -88,9 +89,9 @@ def choose_encoding(
     if container is not None and not container.turns and video.is_turned:
         raise OutputError(
             f"{container.muxer} has no place for how the picture is to be turned",
-            f"write .mp4, .mov or .mkv, or turn the picture first: {_ANEW} TURNED.mkv",
+            f"write .mp4, .mov or .mkv, or turn the picture first: {_COPY_LOSSLESS} TURNED.mkv",
         )
-    encoder, pix_fmt = _choice(video, codec, container.video if container is not None else ())
+    encoder, pix_fmt = _choose_encoder(video, codec, container.video if container is not None else ())
     if lossless and encoder in (*_NO_LOSSLESS, *HARDWARE):
         raise OutputError(f"{encoder} is not lossless", "use --codec h264, hevc or vp9")
     options = _options(encoder, pix_fmt, video, crf, config, lossless=lossless)
@@ -108,33 +109,38 @@ def choose_encoding(
     )
 
 
-def _choice(video: VideoInfo, codec: str | None, taken: tuple[str, ...]) -> tuple[str, str]:
-    """Encoder and pixel format; `taken` are the codecs that the container takes, empty for any."""
+def _choose_encoder(video: VideoInfo, codec: str | None, accepted: tuple[str, ...]) -> tuple[str, str]:
+    """Encoder and pixel format; `accepted` are the codecs that the container takes, empty for any.
+
+    Raises:
+        SetupError: no such encoder.
+        OutputError: the container does not take the codec, or transparency or interlacing would be lost.
+    """
     if codec is not None and codec not in ENCODERS and codec not in hardware_here():
-        there = ", ".join((*sorted(ENCODERS), *hardware_here()))
-        raise SetupError(f"no encoder for {codec!r}", f"choose one of {there}")
-    if codec is not None and taken and codec.partition("_")[0] not in taken:
-        raise OutputError(f"the output's container does not take {codec}", f"choose one of {', '.join(taken)}")
+        available = ", ".join((*sorted(ENCODERS), *hardware_here()))
+        raise SetupError(f"no encoder for {codec!r}", f"choose one of {available}")
+    if codec is not None and accepted and codec.partition("_")[0] not in accepted:
+        raise OutputError(f"the output's container does not take {codec}", f"choose one of {', '.join(accepted)}")
     names = ENCODERS.get(codec, (codec,))[:1] if codec is not None else ENCODERS.get(video.codec, ENCODERS["h264"])
-    allowed = tuple(ENCODERS[each][0] for each in taken or ENCODERS)
-    if taken and codec not in HARDWARE:
+    allowed = tuple(ENCODERS[name][0] for name in accepted or ENCODERS)
+    if accepted and codec not in HARDWARE:
         names = tuple(name for name in names if name in allowed) if names[0] in allowed else allowed
-    found = _best(names, video)
-    if codec is None and any(_damage(video, *found)):
-        found = _best((*names, *allowed), video)
-    no_alpha, no_fields = _damage(video, *found)
-    if no_alpha:
+    encoder, pix_fmt = _best(names, video)
+    if codec is None and any(_structure_lost(video, encoder, pix_fmt)):
+        encoder, pix_fmt = _best((*names, *allowed), video)
+    alpha_lost, fields_lost = _structure_lost(video, encoder, pix_fmt)
+    if alpha_lost:
         raise OutputError(
-            f"the video has transparency, which {found[0]} in this container does not keep",
+            f"the video has transparency, which {encoder} in this container does not keep",
             "write .mov with --codec prores from a video that FFmpeg decodes with its alpha, or remove it first: "
-            f"{_ANEW} -pix_fmt yuv420p OPAQUE.mkv",
+            f"{_COPY_LOSSLESS} -pix_fmt yuv420p OPAQUE.mkv",
         )
-    if no_fields:
+    if fields_lost:
         raise OutputError(
-            f"the video is interlaced, which {found[0]} does not keep",
-            f"use --codec h264, or deinterlace it first: {_ANEW} -vf bwdif PLAIN.mkv",
+            f"the video is interlaced, which {encoder} does not keep",
+            f"use --codec h264, or deinterlace it first: {_COPY_LOSSLESS} -vf bwdif PLAIN.mkv",
         )
-    return found
+    return encoder, pix_fmt
 
 
 def hardware_here() -> list[str]:
@@ -143,31 +149,38 @@ def hardware_here() -> list[str]:
 
 
 def _best(names: tuple[str, ...], video: VideoInfo) -> tuple[str, str]:
-    found = [(name, _pixel_format(name, video)) for name in names if name in av.codecs_available]
-    if not found:
+    """The encoder and pixel format that lose least of the picture.
+
+    Raises:
+        SetupError: this PyAV has none of the encoders.
+    """
+    candidates = [(name, _pixel_format(name, video)) for name in names if name in av.codecs_available]
+    if not candidates:
         raise SetupError(f"this installation of PyAV has no encoder {names[0]}", "install the wheel: pip install av")
     # Python's min keeps the first of equals, so the source's own codec wins unless it would cost quality.
-    return min(found, key=lambda pair: (*_damage(video, *pair), *_loss(video.pix_fmt, pair[1])[:2]))
+    return min(
+        candidates, key=lambda pair: (*_structure_lost(video, *pair), *_conversion_cost(video.pix_fmt, pair[1])[:2])
+    )
 
 
-def _damage(video: VideoInfo, encoder: str, pix_fmt: str) -> tuple[bool, bool]:
+def _structure_lost(video: VideoInfo, encoder: str, pix_fmt: str) -> tuple[bool, bool]:
     """Whether transparency is lost, which a decoder may already have left out, and the two fields of a picture."""
-    return video.alpha and not (has_alpha(video.pix_fmt) and has_alpha(pix_fmt)), bool(
-        video.interlaced
-    ) and encoder not in _FIELDS
+    alpha_lost = video.alpha and not (has_alpha(video.pix_fmt) and has_alpha(pix_fmt))
+    return alpha_lost, bool(video.interlaced) and encoder not in _INTERLACED
 
 
 def _losses(encoder: str, pix_fmt: str, video: VideoInfo) -> tuple[str, ...]:
-    found = []
-    chroma, bits, _ = _loss(video.pix_fmt, pix_fmt)
+    """What of the picture the encoder cannot hold, one sentence each."""
+    losses = []
+    chroma, bits, _ = _conversion_cost(video.pix_fmt, pix_fmt)
     if chroma or bits:
-        what = " and ".join([*["resolution of colour"] * bool(chroma), *["depth"] * bool(bits)])
-        found.append(f"{encoder} has no {video.pix_fmt}: it is written as {pix_fmt}, with less {what}")
-    if (video.mastering_display or video.content_light) and encoder not in _LIGHT:
-        found.append(f"HDR light levels (mastering display, content light) are not kept by {encoder}")
+        less = " and ".join([*["resolution of colour"] * bool(chroma), *["depth"] * bool(bits)])
+        losses.append(f"{encoder} has no {video.pix_fmt}: it is written as {pix_fmt}, with less {less}")
+    if (video.mastering_display or video.content_light) and encoder not in _HDR_LEVELS:
+        losses.append(f"HDR light levels (mastering display, content light) are not kept by {encoder}")
     if video.dynamic_hdr:
-        found.append(f"{video.dynamic_hdr} is not kept; the picture under it is")
-    return tuple(found)
+        losses.append(f"{video.dynamic_hdr} is not kept; the picture under it is")
+    return tuple(losses)
 
 
 def _options(
@@ -178,22 +191,22 @@ def _options(
     def quality(default: int) -> dict[str, str]:
         return {"crf": str(default if crf is None else crf)}
 
-    def words(*pairs: str) -> str:
-        return ":".join([*pairs, *_light(encoder, video), *["lossless=1"] * (lossless and encoder != "libx264")])
+    def joined(*pairs: str) -> str:
+        return ":".join([*pairs, *_hdr_options(encoder, video), *["lossless=1"] * (lossless and encoder != "libx264")])
 
     if encoder == "libx264":
-        bottom = ["bff=1"] * (video.field_order in BOTTOM_FIRST)
-        options = {"preset": config.preset, "x264-params": words(X264_REPRODUCIBLE, *bottom)}
+        bottom_first = ["bff=1"] * (video.field_order in BOTTOM_FIRST)
+        options = {"preset": config.preset, "x264-params": joined(X264_REPRODUCIBLE, *bottom_first)}
         return options | ({"qp": "0"} if lossless else quality(config.crf_h264))
     if encoder == "libx265":
-        short = video.duration_s * video.average_rate < _SHORT
-        parameters = words("log-level=error", *["bframes=0"] * short)
+        few = video.duration_s * video.average_rate < _FEW_PICTURES
+        parameters = joined("log-level=error", *["bframes=0"] * few)
         return quality(config.crf_hevc) | {"preset": config.preset, "x265-params": parameters}
     if encoder == "libvpx-vp9":
         options = {"deadline": "good", "cpu-used": "4", "row-mt": "1"}
         return options | ({"crf": "0", "lossless": "1"} if lossless else quality(config.crf_vp9))
     if encoder == "libsvtav1":
-        parameters = words()
+        parameters = joined()
         return quality(config.crf_av1) | {"preset": "8"} | ({"svtav1-params": parameters} if parameters else {})
     if encoder in HARDWARE:
         by_codec = {"h264": config.crf_h264, "hevc": config.crf_hevc, "av1": config.crf_av1}
@@ -214,52 +227,52 @@ def _hardware_options(encoder: str, crf: int) -> dict[str, str]:
     return {"flags": "+qscale", "global_quality": str(118 * max(1, 100 - 2 * crf))}
 
 
-def _light(encoder: str, video: VideoInfo) -> list[str]:
+def _hdr_options(encoder: str, video: VideoInfo) -> list[str]:
     """Static HDR metadata in an encoder's notation.
 
     x264 and x265 count chromaticity in 0.00002 and luminance in 0.0001 cd/m2; SVT-AV1 takes plain numbers.
     """
     av1 = encoder == "libsvtav1"
-    found = []
+    options = []
     if video.mastering_display is not None:
-        *points, least, most = video.mastering_display
+        *points, min_luminance, max_luminance = video.mastering_display
         pairs = [points[i : i + 2] for i in range(0, 8, 2)]
         if av1:
             red, green, blue, white = (f"({float(x):.5f},{float(y):.5f})" for x, y in pairs)
-            light = f"({float(most):.4f},{float(least):.4f})"
+            light = f"({float(max_luminance):.4f},{float(min_luminance):.4f})"
         else:
             red, green, blue, white = (f"({round(x * 50_000)},{round(y * 50_000)})" for x, y in pairs)
-            light = f"({round(most * 10_000)},{round(least * 10_000)})"
+            light = f"({round(max_luminance * 10_000)},{round(min_luminance * 10_000)})"
         name = "mastering-display" if encoder != "libx265" else "master-display"
-        found.append(f"{name}=G{green}B{blue}R{red}WP{white}L{light}")
+        options.append(f"{name}=G{green}B{blue}R{red}WP{white}L{light}")
     if video.content_light is not None:
         name = {"libx264": "cll", "libx265": "max-cll"}.get(encoder, "content-light")
-        found.append(f"{name}={video.content_light[0]},{video.content_light[1]}")
-    return found
+        options.append(f"{name}={video.content_light[0]},{video.content_light[1]}")
+    return options
 
 
 def _pixel_format(encoder: str, video: VideoInfo) -> str:
     """The source's own format where the encoder takes it, else the nearest that loses neither colour nor depth."""
-    taken = {form.name for form in av.Codec(encoder, "w").video_formats or ()}
-    taken = {name for name in taken if encoder in _ALPHA or not has_alpha(name)}
+    accepted = {form.name for form in av.Codec(encoder, "w").video_formats or ()}
+    accepted = {name for name in accepted if encoder in _ALPHA or not has_alpha(name)}
     if encoder in HARDWARE:
-        taken &= {*_FALLBACKS}  # without those that lie on the graphics processor, and RGB
+        accepted &= {*_FALLBACKS}  # without those that lie on the graphics processor, and RGB
     if encoder.startswith("h264_"):  # most machines encode no deeper H.264, whatever FFmpeg lists
-        taken = {name for name in taken if av.VideoFormat(name, 16, 16).components[0].bits == 8}
-    if encoder in (*_WHOLE_CHROMA, *HARDWARE):
+        accepted = {name for name in accepted if av.VideoFormat(name, 16, 16).components[0].bits == 8}
+    if encoder in (*_EVEN_SIZES, *HARDWARE):
         # Odd sizes do not exist in H.264 and HEVC unless every pixel has its own chroma sample.
-        taken = {name for name in taken if _fits(name, video)}
-    own = (video.pix_fmt, _PLAIN.get(video.pix_fmt, video.pix_fmt))
+        accepted = {name for name in accepted if _size_allowed(name, video)}
+    own = (video.pix_fmt, _LIMITED_RANGE.get(video.pix_fmt, video.pix_fmt))
     for name in own:
-        if name in taken:
+        if name in accepted:
             return name
-    offered = [name for name in _FALLBACKS if name in taken]
+    offered = [name for name in _FALLBACKS if name in accepted]
     if not offered:
         raise OutputError(f"{encoder} takes no pictures of {video.width}x{video.height}", "leave out --codec")
-    return min(offered, key=lambda name: (video.alpha and not has_alpha(name), *_loss(video.pix_fmt, name)))
+    return min(offered, key=lambda name: (video.alpha and not has_alpha(name), *_conversion_cost(video.pix_fmt, name)))
 
 
-def _loss(source: str, target: str) -> tuple[int, int, int]:
+def _conversion_cost(source: str, target: str) -> tuple[int, int, int]:
     """What a conversion costs: chroma samples lost (of 16 in each direction), bits lost; then what it adds."""
     before, after = av.VideoFormat(source, 16, 16), av.VideoFormat(target, 16, 16)
     if len(before.components) == 1 and not before.has_palette:  # grey has no chroma to lose
@@ -275,7 +288,8 @@ def _loss(source: str, target: str) -> tuple[int, int, int]:
     return lost, max(0, -deeper), added
 
 
-def _fits(name: str, video: VideoInfo) -> bool:
+def _size_allowed(name: str, video: VideoInfo) -> bool:
+    """Whether every chroma sample of a pixel format covers whole pixels of the picture."""
     form = av.VideoFormat(name, video.width, video.height)
     step_x, step_y = (16 // size for size in (form.chroma_width(16), form.chroma_height(16)))
     return video.width % step_x == 0 and video.height % step_y == 0

@@ -43,7 +43,7 @@ from lipdub.media.streams import StreamPlan, no_marks, plan_streams
 __all__ = ["AtomicOutput", "RemuxPlan", "arguments", "ffmpeg_binary", "remux", "verify"]
 
 _QUIET = ("-hide_banner", "-nostdin", "-nostats", "-v", "error", "-y", "-copyts")
-_TRUST = {"format_whitelist": FORMATS, "protocol_whitelist": "file,pipe"}
+_INPUT_OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file,pipe"}
 _BRANDS = ("major_brand", "minor_version", "compatible_brands")  # the muxer writes its own
 _LOSSLESS = frozenset({"flac", "alac"})  # compressed codecs that FFmpeg also writes, under the same name
 # Codecs of cover art: the kind that Matroska notes, and the usual ending of such files.
@@ -55,10 +55,10 @@ _COVERS = {
     "bmp": ("image/bmp", "bmp"),
     "tiff": ("image/tiff", "tiff"),
 }
-_COARSE = 8  # ticks of a clock between two pictures, from which on a difference of one is rounding
-_EDGE = 0.001  # s before the end, from which on nothing begins: a chapter of no length would be left there
-_OFF_S = 0.25  # by which a sound may begin or end elsewhere: some packets of any codec
-_TOLERANCE = 0.02  # s by which a dub may differ from the picture's length without being cut or filled
+_MIN_TICKS = 8  # ticks of a clock between two pictures, from which on a difference of one is rounding
+_END_MARGIN_S = 0.001  # s before the end, from which on nothing begins: a chapter of no length would be left there
+_AUDIO_TOLERANCE_S = 0.25  # by which a sound may begin or end elsewhere: some packets of any codec
+_DUB_TOLERANCE_S = 0.02  # s by which a dub may differ from the picture's length without being cut or filled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ def remux(plan: RemuxPlan, config: MediaConfig | None = None) -> list[str]:
         left_out = _write(plan, streams, config)
     finally:
         for number in range(len(streams.items)):
-            _cover(plan.output, number).unlink(missing_ok=True)
+            _cover_file(plan.output, number).unlink(missing_ok=True)
     spatial = require_video(plan.source_info).spatial
     if spatial and container_of(plan.output).is_mov:
         drop_eyes(plan.output)
@@ -121,18 +121,18 @@ def remux(plan: RemuxPlan, config: MediaConfig | None = None) -> list[str]:
 
 def _write(plan: RemuxPlan, streams: StreamPlan, config: MediaConfig) -> list[Item]:
     """Write the output; returns what had to stay behind: a stream must not cost the user the whole film."""
-    spare = [item for item in streams.items if item.optional]
-    said: OutputError | InputError | None = None
-    for without in ([], *([item] for item in spare), spare):
+    optional = [item for item in streams.items if item.optional]
+    first_error: OutputError | InputError | None = None
+    for left_out in ([], *([item] for item in optional), optional):
         try:
-            run(arguments(plan, streams, [item for item in streams.items if item not in without], config), config)
-            return without
+            run(arguments(plan, streams, [item for item in streams.items if item not in left_out], config), config)
+            return left_out
         except (OutputError, InputError) as error:
-            said = said or error
-            if not spare:
+            first_error = first_error or error
+            if not optional:
                 break
-    assert said is not None
-    raise said
+    assert first_error is not None
+    raise first_error
 
 
 def arguments(plan: RemuxPlan, planned: StreamPlan, items: Sequence[Item], config: MediaConfig) -> list[str]:
@@ -140,52 +140,52 @@ def arguments(plan: RemuxPlan, planned: StreamPlan, items: Sequence[Item], confi
     container, dub = container_of(plan.output), probe(plan.dub)
     source = require_video(plan.source_info)
     end_s = source.start_s + plan.video_duration_s
-    late = {"itsoffset": f"{source.origin_s - dub.origin_s:.6f}"}  # brings both clocks together
+    delay = {"itsoffset": f"{source.origin_s - dub.origin_s:.6f}"}  # brings both clocks together
     picture_in = ffmpeg.input(file_url(plan.picture))
-    dub_in = ffmpeg.input(file_url(plan.dub), **_TRUST, **late)
-    source_in = ffmpeg.input(file_url(plan.source), **_TRUST)
+    dub_in = ffmpeg.input(file_url(plan.dub), **_INPUT_OPTIONS, **delay)
+    source_in = ffmpeg.input(file_url(plan.source), **_INPUT_OPTIONS)
     copied = [item for item in items if item.encoder != "attach"]
     # ffmpeg-python forgets an input of which nothing is mapped, and tags come from the source in any case: hence a map
     # that never matches.
-    wanted = [str(item.index) for item in copied] or ["99999?"]
-    streams = [picture_in["v:0"], dub_in["a:0"], *(source_in[each] for each in wanted)]
-    shown = read_details(plan.source, config)
-    options = _picture_options(plan, container, shown, config) | _dub_options(
+    indices = [str(item.index) for item in copied] or ["99999?"]
+    streams = [picture_in["v:0"], dub_in["a:0"], *(source_in[each] for each in indices)]
+    details = read_details(plan.source, config)
+    options = _picture_options(plan, container, details, config) | _dub_options(
         planned, container, config, source.origin_s, end_s=end_s
     )
     if plan.language is not None:
         options["metadata:s:1"] = f"language={code_in(container.muxer, language_code(plan.language))}"
-    options |= _copied_options(copied, config) | _clock(source, container)
+    options |= _copied_options(copied, config) | _clock_options(source, container)
     if plan.cut:
         options |= _cut_options(copied, source.origin_s + end_s)
     if not container.stamps and (rate := even_rate(plan.picture)) is not None:
         options["r:0"] = f"{rate.numerator}/{rate.denominator}"  # else it calls its clock's ticks pictures
-    names, extra = _attached(items, len(copied), plan.output)
-    options |= names
-    extra += _stream_tags(plan, copied)
-    if container.muxer == "mpegts" and shown.programs:
-        program = shown.programs[0]
+    attached, words = _attach_covers(items, len(copied), plan.output)
+    options |= attached
+    words += _stream_tags(plan, copied)
+    if container.muxer == "mpegts" and details.programs:
+        program = details.programs[0]
         if program.number:
             options["mpegts_service_id"] = str(program.number)
-        extra += [word for key, value in program.tags.items() for word in ("-metadata", f"{key}={value}")]
-    own_keys = container.tags and not (container.is_mov and any(item.kind == "picture" for item in items))
+        words += [word for key, value in program.tags.items() for word in ("-metadata", f"{key}={value}")]
+    tag_keys = container.tags and not (container.is_mov and any(item.kind == "picture" for item in items))
     if container.is_mov:
-        # QuickTime's key list takes any tag, but FFmpeg then leaves cover art out; `_tags` knows another way.
+        # QuickTime's key list takes any tag, but FFmpeg then leaves cover art out; `_file_tags` knows another way.
         fast = "" if container.muxer == "mov" and source.spatial else "+faststart"  # marks go into an index at the end
-        options["movflags"] = fast + "+use_metadata_tags" * own_keys
+        options["movflags"] = fast + "+use_metadata_tags" * tag_keys
 
     if container.muxer in ("matroska", "webm"):
         options["fflags"] = "+bitexact"  # else the file and its tracks get random ids, others in each run
 
     def build(tags: dict[str, str]) -> list[str]:
         target = ffmpeg.output(*streams, file_url(plan.output), **options, **tags, f=container.muxer)
-        words = [str(word) for word in target.compile(cmd=[str(ffmpeg_binary(config)), *_QUIET])]
-        return [*words[:-1], *extra, words[-1]]
+        argv = [str(word) for word in target.compile(cmd=[str(ffmpeg_binary(config)), *_QUIET])]
+        return [*argv[:-1], *words, argv[-1]]
 
     # ffmpeg-python numbers inputs in an order of its own; tags and chapters need those numbers.
     order = [word for flag, word in pairwise(build({})) if flag == "-i"]
     numbers = (order.index(file_url(plan.source)), order.index(file_url(plan.dub)))
-    return build(_maps(source.index, copied, *numbers) | _tags(plan, fold=not own_keys))
+    return build(_metadata_maps(source.index, copied, *numbers) | _file_tags(plan, fold=not tag_keys))
 
 
 def even_rate(picture: Path) -> Fraction | None:
@@ -196,19 +196,22 @@ def even_rate(picture: Path) -> Fraction | None:
         steps = {after - before for before, after in pairwise(stamps)}
         if len(steps) == 1 and stream.time_base is not None:
             return 1 / (steps.pop() * stream.time_base)
-        rounded = bool(steps) and max(steps) - min(steps) == 1 and min(steps) >= _COARSE
+        rounded = bool(steps) and max(steps) - min(steps) == 1 and min(steps) >= _MIN_TICKS
         return stream.average_rate if rounded else None
 
 
 def dub_encoder(streams: StreamPlan, too_long: float) -> str:
     """What FFmpeg is given for a dub that is `too_long` seconds longer than the picture: "copy", or an encoder."""
     encoder, codec = streams.dub_encoder, streams.dub.codec
-    if encoder == "copy" and abs(too_long) > _TOLERANCE and (codec.startswith("pcm_") or codec in _LOSSLESS):
+    if encoder == "copy" and abs(too_long) > _DUB_TOLERANCE_S and (codec.startswith("pcm_") or codec in _LOSSLESS):
         return codec  # decoded and written again without loss, which lets it be cut and filled to the sample
     return encoder
 
 
-def _picture_options(plan: RemuxPlan, container: Container, shown: FileDetails, config: MediaConfig) -> dict[str, str]:
+def _picture_options(
+    plan: RemuxPlan, container: Container, details: FileDetails, config: MediaConfig
+) -> dict[str, str]:
+    """Options of the new picture: flags, tag, and what of the source's picture its stream does not say."""
     source, made = require_video(plan.source_info), require_video(probe(plan.picture))
     with open_input(plan.source) as opened:
         flags = opened.streams[source.index].disposition | Disposition.default  # players would switch it off
@@ -217,21 +220,22 @@ def _picture_options(plan: RemuxPlan, container: Container, shown: FileDetails, 
         options["tag:0"] = "hvc1"  # what Apple's players insist on
     if container.muxer == "mp4" and source.spatial:
         options["strict"] = "unofficial"  # else its marks are left out
-    before, after = shown.of(source.index), read_details(plan.picture, config).of(0)
-    asked = []
-    made_yuv = av.VideoFormat(source.pix_fmt, 16, 16).is_rgb and not av.VideoFormat(made.pix_fmt, 16, 16).is_rgb
+    before, after = details.of(source.index), read_details(plan.picture, config).of(0)
+    changes = []
+    rgb_to_yuv = av.VideoFormat(source.pix_fmt, 16, 16).is_rgb and not av.VideoFormat(made.pix_fmt, 16, 16).is_rgb
     for names, option in ((CHROMA, "chroma_sample_loc_type"), (RANGES, "video_full_range_flag")):
         # What was RGB has a range of its own, which is not the source's.
-        if not made_yuv and (wanted := before.first_of(names)) not in ("", after.first_of(names)):
-            asked.append(f"{option}={names.index(wanted)}")
-    if asked and made.codec in ("h264", "hevc"):  # their encoders leave out what is usual
-        options["bsf:0"] = f"{made.codec}_metadata={':'.join(asked)}"
+        if not rgb_to_yuv and (value := before.first_of(names)) not in ("", after.first_of(names)):
+            changes.append(f"{option}={names.index(value)}")
+    if changes and made.codec in ("h264", "hevc"):  # their encoders leave out what is usual
+        options["bsf:0"] = f"{made.codec}_metadata={':'.join(changes)}"
     return options
 
 
 def _dub_options(
     streams: StreamPlan, container: Container, config: MediaConfig, origin_s: float, *, end_s: float
 ) -> dict[str, str]:
+    """Options that bring the dub to the length of the picture, which ends at `end_s`, and encode or copy it."""
     dub = streams.dub
     encoder = dub_encoder(streams, dub.end_s - end_s)
     # By timestamps, not with -t: that counts from where the dub's own clock starts, which a raw stream does not tell.
@@ -242,6 +246,7 @@ def _dub_options(
 
 
 def _copied_options(items: Sequence[Item], config: MediaConfig) -> dict[str, str]:
+    """Encoder, disposition and filters of each stream of the source behind picture and dub."""
     options: dict[str, str] = {}
     for number, item in enumerate(items, start=2):
         options[f"c:{number}"] = item.encoder
@@ -255,34 +260,34 @@ def _copied_options(items: Sequence[Item], config: MediaConfig) -> dict[str, str
 
 def _cut_options(items: Sequence[Item], end_s: float) -> dict[str, str]:
     """Options that end every stream at a timestamp, and a subtitle that is still shown then."""
-    options = {"t": f"{end_s - _EDGE:.6f}"}
+    options = {"t": f"{end_s - _END_MARGIN_S:.6f}"}
     for number, item in enumerate(items, start=2):
         if item.kind == "subtitle":
             options[f"bsf:{number}"] = f"setts=duration=min(DURATION\\,max(0\\,{end_s:.6f}/TB-PTS))"
     return options
 
 
-def _attached(items: Sequence[Item], n_copied: int, output: Path) -> tuple[dict[str, str], list[str]]:
+def _attach_covers(items: Sequence[Item], n_copied: int, output: Path) -> tuple[dict[str, str], list[str]]:
     """Options that name and attach cover pictures as files, which is how Matroska keeps them."""
     covers = [item for item in items if item.encoder == "attach"]
-    place = sum(item.kind == "attachment" for item in items)
+    n_attachments = sum(item.kind == "attachment" for item in items)
     options: dict[str, str] = {}
     attach: list[str] = []  # apart, since ffmpeg-python gives an option only once
     for number, cover in enumerate(covers):
         kind, ending = _COVERS.get(cover.codec, ("image/jpeg", "jpg"))
-        _cover(output, number).write_bytes(cover.data)
-        attach += ["-attach", file_url(_cover(output, number))]
+        _cover_file(output, number).write_bytes(cover.data)
+        attach += ["-attach", file_url(_cover_file(output, number))]
         name = cover.name or f"cover{'' if number == 0 else number + 1}.{ending}"
-        options[f"metadata:s:t:{place + number}"] = f"filename={name}"
+        options[f"metadata:s:t:{n_attachments + number}"] = f"filename={name}"
         options[f"metadata:s:{2 + n_copied + number}"] = f"mimetype={kind}"
     return options, attach
 
 
-def _cover(output: Path, number: int) -> Path:
+def _cover_file(output: Path, number: int) -> Path:
     return output.with_name(f"{output.name}.cover{number}")
 
 
-def _clock(source: VideoInfo, container: Container) -> dict[str, str]:
+def _clock_options(source: VideoInfo, container: Container) -> dict[str, str]:
     """Options that keep timestamps exact."""
     options: dict[str, str] = {}
     if container.is_mov:
@@ -294,22 +299,22 @@ def _clock(source: VideoInfo, container: Container) -> dict[str, str]:
     return options
 
 
-def _maps(index: int, items: Sequence[Item], source: int, dub: int) -> dict[str, str]:
+def _metadata_maps(index: int, items: Sequence[Item], source: int, dub: int) -> dict[str, str]:
     """Where chapters and tags come from: for the file, its picture, the dub, and each other stream."""
     maps = {"map_chapters": str(source), "map_metadata": str(source)}
     maps |= {"map_metadata:s:0": f"{source}:s:{index}", "map_metadata:s:1": f"{dub}:s:a:0"}
     return maps | {f"map_metadata:s:{n}": f"{source}:s:{item.index}" for n, item in enumerate(items, start=2)}
 
 
-def _tags(plan: RemuxPlan, *, fold: bool) -> dict[str, str]:
+def _file_tags(plan: RemuxPlan, *, fold: bool) -> dict[str, str]:
     """Our tags on top of the source's; with `fold`, all of them in the comment, which nearly every file can hold."""
     tags = dict.fromkeys(_BRANDS, "") | plan.metadata
     if fold and plan.metadata:
         tags = dict.fromkeys(_BRANDS, "") | {"comment": folded(plan.metadata)}
     with open_input(plan.source) as container:
-        theirs = {key.lower(): value for key, value in container.metadata.items()}.get("comment")
-    if theirs and "comment" in tags and theirs != tags["comment"]:
-        tags["comment"] += f" | {theirs}"  # never strip what was there
+        comment = {key.lower(): value for key, value in container.metadata.items()}.get("comment")
+    if comment and "comment" in tags and comment != tags["comment"]:
+        tags["comment"] += f" | {comment}"  # never strip what was there
     return {f"metadata:g:{i}": f"{key}={value}" for i, (key, value) in enumerate(tags.items())}
 
 
@@ -320,10 +325,10 @@ def _stream_tags(plan: RemuxPlan, copied: Sequence[Item]) -> list[str]:
     with open_input(plan.source) as opened:
         streams = {0: opened.streams[index]}
         streams |= {number: opened.streams[item.index] for number, item in enumerate(copied, start=2)}
-        anew = {0, *(number for number, item in enumerate(copied, start=2) if item.encoder != "copy")}
+        encoded = {0, *(number for number, item in enumerate(copied, start=2) if item.encoder != "copy")}
         for number, stream in streams.items():
             tags = dict(stream.metadata)
-            new = dict.fromkeys((tag for tag in tags if number in anew and is_statistic(tag)), "")
+            new = dict.fromkeys((tag for tag in tags if number in encoded and is_statistic(tag)), "")
             if stream.language is not None and number and muxer == "mov":  # which knows one code of each language
                 with suppress(InputError):
                     new["language"] = code_in(muxer, language_code(stream.language))
@@ -338,41 +343,42 @@ def _stream_tags(plan: RemuxPlan, copied: Sequence[Item]) -> list[str]:
 
 
 def _check_streams(plan: RemuxPlan, streams: StreamPlan, items: Sequence[Item]) -> None:
-    """Are all streams there, and does each sound begin and end where it should?
+    """Check that all streams are there, and that each sound begins and ends where it should.
 
     Raises:
-        OutputError: no.
+        OutputError: they are not, or one does not.
     """
     made = probe(plan.output)
-    wanted = ["video", "audio", *(item.kind for item in items)]
+    planned = ["video", "audio", *(item.kind for item in items)]
     for kind in ("video", "audio", "subtitle"):
-        if made.streams.count(kind) != wanted.count(kind):
+        if made.streams.count(kind) != planned.count(kind):
             raise OutputError(
-                f"the output has {made.streams.count(kind)} {kind} streams, {wanted.count(kind)} were planned",
+                f"the output has {made.streams.count(kind)} {kind} streams, {planned.count(kind)} were planned",
                 "choose another container for the output",
             )
     source, clocks = require_video(plan.source_info), read_clocks(plan.output)
     end_s = source.start_s + plan.video_duration_s
     dub = streams.dub
     copied = dub_encoder(streams, dub.end_s - end_s) == "copy"
-    spans = [(max(0.0, dub.start_s), min(end_s, dub.end_s) if copied else end_s)]
+    expected = [(max(0.0, dub.start_s), min(end_s, dub.end_s) if copied else end_s)]
     for item in items:
         clock = streams.clocks.get(item.index)
         if item.kind == "audio" and clock is not None:
             stop = min(clock.end_s, end_s) if plan.cut else clock.end_s
-            spans.append((max(0.0, clock.start_s), stop) if not clock.repeats and stop > clock.start_s else (0.0, -1.0))
+            known = not clock.repeats and stop > clock.start_s
+            expected.append((max(0.0, clock.start_s), stop) if known else (0.0, -1.0))
     first_s = clocks[require_video(made).index].start_s
-    at_picture = 0.0 if is_timeline(made.format) else source.start_s - first_s  # a free clock may start anywhere
-    for (start_s, stop_s), sound in zip(spans, made.audio, strict=True):
+    offset_s = 0.0 if is_timeline(made.format) else source.start_s - first_s  # a free clock may start anywhere
+    for (start_s, stop_s), sound in zip(expected, made.audio, strict=True):
         clock = clocks.get(sound.index)
         if stop_s < start_s:  # nothing is known of it, or nothing is left of it
             continue
         if clock is None:
             raise OutputError(f"audio stream {sound.index} of the output is empty", "run with --debug and report it")
-        off = max(abs(clock.start_s + at_picture - start_s), abs(clock.end_s + at_picture - stop_s))
-        if off > _OFF_S:
+        off_s = max(abs(clock.start_s + offset_s - start_s), abs(clock.end_s + offset_s - stop_s))
+        if off_s > _AUDIO_TOLERANCE_S:
             raise OutputError(
-                f"audio stream {sound.index} of the output lasts from {clock.start_s + at_picture:.3f} s to "
-                f"{clock.end_s + at_picture:.3f} s, not from {start_s:.3f} s to {stop_s:.3f} s",
+                f"audio stream {sound.index} of the output lasts from {clock.start_s + offset_s:.3f} s to "
+                f"{clock.end_s + offset_s:.3f} s, not from {start_s:.3f} s to {stop_s:.3f} s",
                 "choose another container for the output, or report it",
             )

@@ -227,7 +227,7 @@ def measured(info: MediaInfo, clocks: dict[int, Clock]) -> MediaInfo:
     """A file with the lengths of its packets in place of those that its header does not tell."""
     video, audio = info.video, info.audio
     if video is not None and not video.duration_known and (seen := clocks.get(video.index)) is not None:
-        video = replace(video, duration_s=seen.end_s - seen.start_s, frames=video.frames or seen.shown)
+        video = replace(video, duration_s=seen.end_s - seen.start_s, frames=video.frames or seen.n_shown)
     lengths = {index: clock.end_s for index, clock in clocks.items()}
     audio = tuple(
         replace(each, duration_s=max(0.0, lengths[each.index] - each.start_s))

@@ -30,9 +30,9 @@ from lipdub.media.probe import file_url, kind_of, open_input, origin, probe, req
 
 Span = tuple[float, float]  # start and end, seconds
 
-CLOCK = 90_000  # least ticks a second of a retimed picture
-_NEAR_S = 0.02  # knots that are closer are one
-_START, _END, _NATURAL = 1.0, 0.2, 0.01  # weights of a sentence's start and end, and of natural speed elsewhere
+MIN_TICKS = 90_000  # a second: the coarsest clock of a retimed picture
+_MIN_STEP_S = 0.02  # knots that are closer are one
+_START_WEIGHT, _END_WEIGHT, _SPEED_WEIGHT = 1.0, 0.2, 0.01  # of a sentence's start and end; of natural speed elsewhere
 _CUE = re.compile(r"(\d+(?::\d+)*(?:[.,]\d+)?)\s*-->\s*(\d+(?::\d+)*(?:[.,]\d+)?)")
 # Names of a sentence's times in JSON: ours, then those of the plans that KrillinAI writes.
 _KEYS = (("source", "target"), (("original_start", "original_end"), ("new_start", "new_end")))
@@ -54,7 +54,7 @@ class TimeMap:
     output_s: NDArray[np.float64]  # (K,) rising
 
     def __call__(self, times_s: float) -> float:
-        """When a moment of the video is shown."""
+        """When a moment of the video is shown; both in seconds."""
         first, last = self.source_s[0], self.source_s[-1]
         inside = float(np.interp(times_s, self.source_s, self.output_s))
         return inside + min(0.0, times_s - float(first)) + max(0.0, times_s - float(last))
@@ -87,52 +87,56 @@ def read_sentences(path: Path, source: Path | None = None) -> tuple[Sentence, ..
             f"{path} tells only when the dub speaks", "give the subtitles of the video, too: --fit-source video.srt"
         )
     else:
-        before, after = _cues(source), _cues(path)
-        if len(before) != len(after):
+        video_cues, dub_cues = _read_cues(source), _read_cues(path)
+        if len(video_cues) != len(dub_cues):
             raise InputError(
-                f"{source} has {len(before)} sentences, {path} has {len(after)}", "both need one cue for each sentence"
+                f"{source} has {len(video_cues)} sentences, {path} has {len(dub_cues)}",
+                "both need one cue for each sentence",
             )
-        sentences = [Sentence(*both) for both in zip(before, after, strict=True)]
+        sentences = [Sentence(*times) for times in zip(video_cues, dub_cues, strict=True)]
     if not sentences:
         raise InputError(f"{path} holds no sentence", "see `--fit` in docs/how-to.md")
     sentences.sort(key=lambda each: each.source)
-    for one, other in pairwise(sentences):
-        if other.target[0] < one.target[0] or other.source[0] == one.source[0]:
-            where = f"the sentences at {one.source[0]:.2f} s and {other.source[0]:.2f} s of the video"
+    for sentence, following in pairwise(sentences):
+        if following.target[0] < sentence.target[0] or following.source[0] == sentence.source[0]:
+            where = f"the sentences at {sentence.source[0]:.2f} s and {following.source[0]:.2f} s of the video"
             raise InputError(f"{path}: {where} change places in the dub", "give sentences in one order in both")
     return tuple(sentences)
 
 
 def _from_json(path: Path) -> list[Sentence]:
+    """Sentences of a JSON file, as `read_sentences` describes it, in the order of the file."""
     try:
-        data = json.loads(_text(path))
+        data = json.loads(_read_text(path))
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is not JSON: {error}", "check the file") from error
     rows = data.get("segments") if isinstance(data, dict) else data
     if not isinstance(rows, list):
         raise InputError(f"{path} is no list of sentences", 'give [{"source": [0.5, 2.0], "target": [0.7, 2.9]}, ...]')
-    return [_sentence(row, f"{path}, sentence {number}") for number, row in enumerate(rows, start=1)]
+    return [_parse_sentence(row, f"{path}, sentence {number}") for number, row in enumerate(rows, start=1)]
 
 
-def _sentence(row: Any, where: str) -> Sentence:
+def _parse_sentence(row: Any, where: str) -> Sentence:
+    """A sentence of one object of the JSON list; `where` names it in errors."""
     for keys in _KEYS:
         names = [name for key in keys for name in ((key,) if isinstance(key, str) else key)]
         if isinstance(row, dict) and all(name in row for name in names):
             values = [row[key] if isinstance(key, str) else [row[name] for name in key] for key in keys]
-            return Sentence(*(_span(value, where) for value in values))
+            return Sentence(*(_parse_span(value, where) for value in values))
     raise InputError(f"{where}: no source and target times", 'give {"source": [0.5, 2.0], "target": [0.7, 2.9]}')
 
 
-def _span(value: Any, where: str) -> Span:
+def _parse_span(value: Any, where: str) -> Span:
+    """A pair of times, which must rise from 0 on."""
     if not isinstance(value, list) or len(value) != 2:
         raise InputError(f"{where}: {value!r} is not [start, end]", "give two times")
-    start_s, end_s = (_seconds(each, where) for each in value)
+    start_s, end_s = (_parse_seconds(each, where) for each in value)
     if not 0 <= start_s < end_s < float("inf"):
         raise InputError(f"{where}: {value!r} ends before it begins", "give start and end, from 0 on")
     return start_s, end_s
 
 
-def _seconds(value: Any, where: str) -> float:
+def _parse_seconds(value: Any, where: str) -> float:
     """Seconds of a number, or of a timecode: "1:02:03,456", "2:03.4"."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
@@ -144,16 +148,17 @@ def _seconds(value: Any, where: str) -> float:
     raise InputError(f"{where}: {value!r} is not a time", "give seconds, or h:mm:ss.mmm")
 
 
-def _cues(path: Path) -> list[Span]:
+def _read_cues(path: Path) -> list[Span]:
     """The times of each cue of SRT or WebVTT."""
-    text = _text(path)
-    spans = [_span(list(cue.groups()), f"{path}, cue {n}") for n, cue in enumerate(_CUE.finditer(text), start=1)]
+    text = _read_text(path)
+    spans = [_parse_span(list(cue.groups()), f"{path}, cue {n}") for n, cue in enumerate(_CUE.finditer(text), start=1)]
     if not spans:
         raise InputError(f"{path} holds no cue as subtitles have, `00:00:01,000 --> 00:00:02,500`", "give .srt or .vtt")
     return sorted(spans)
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
+    """The text of a UTF-8 or UTF-16 file; letters of other encodings are replaced."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -162,10 +167,10 @@ def _text(path: Path) -> str:
     return data.decode("utf-16" if wide else "utf-8-sig", "replace")  # only numbers are read
 
 
-def fitted(
+def fit_times(
     sentences: Sequence[Sentence], start_s: float, end_s: float, limit: float, length_s: float | None = None
 ) -> TimeMap:
-    """The map that shows each sentence when the dub speaks it, as far as the limit lets it.
+    """The time map that shows each sentence when the dub speaks it, as far as the limit allows.
 
     Args:
         sentences: in order; none for a map that only changes the length.
@@ -184,53 +189,53 @@ def fitted(
                 "give the sentences of this video",
             )
     knots: list[tuple[float, float | None, float]] = [(start_s, start_s, 0.0)]  # time, target time, weight
-    for sentence, other in zip(sentences, [*sentences[1:], None], strict=False):
-        knots.append((max(start_s, sentence.source[0]), sentence.target[0], _START))
-        stop = end_s if other is None else other.source[0]
-        if sentence.source[1] < stop - _NEAR_S and (other is None or sentence.target[1] < other.target[0]):
-            knots.append((sentence.source[1], sentence.target[1], _END))
-    knots.append((end_s, length_s, _START if length_s is not None else 0.0))
-    kept: list[tuple[float, float | None, float]] = [knots[0]]
+    for sentence, following in zip(sentences, [*sentences[1:], None], strict=False):
+        knots.append((max(start_s, sentence.source[0]), sentence.target[0], _START_WEIGHT))
+        stop = end_s if following is None else following.source[0]
+        if sentence.source[1] < stop - _MIN_STEP_S and (following is None or sentence.target[1] < following.target[0]):
+            knots.append((sentence.source[1], sentence.target[1], _END_WEIGHT))
+    knots.append((end_s, length_s, _START_WEIGHT if length_s is not None else 0.0))
+    distinct: list[tuple[float, float | None, float]] = [knots[0]]
     anchors: list[tuple[int, float, float]] = []  # knot, target time, weight
     for time_s, target_s, weight in knots[1:]:
-        if time_s - kept[-1][0] > _NEAR_S:
-            kept.append((time_s, target_s, weight))
+        if time_s - distinct[-1][0] > _MIN_STEP_S:
+            distinct.append((time_s, target_s, weight))
         if target_s is not None and weight:
-            anchors.append((len(kept) - 1, target_s + kept[-1][0] - time_s, weight))
-    times = np.array([time_s for time_s, _, _ in kept])
-    free = [] if length_s is not None else [len(times) - 2]  # pieces that keep their speed if they can
-    return TimeMap(times, _solved(times, anchors, free, limit))
+            anchors.append((len(distinct) - 1, target_s + distinct[-1][0] - time_s, weight))
+    times = np.array([time_s for time_s, _, _ in distinct])
+    unanchored = [] if length_s is not None else [len(times) - 2]  # pieces that keep their speed if they can
+    return TimeMap(times, _solve(times, anchors, unanchored, limit))
 
 
-def _solved(
-    times: NDArray[np.float64], anchors: Sequence[tuple[int, float, float]], free: Sequence[int], limit: float
+def _solve(
+    times: NDArray[np.float64], anchors: Sequence[tuple[int, float, float]], unanchored: Sequence[int], limit: float
 ) -> NDArray[np.float64]:
     """Output times (K,) with the least weighted distance from `anchors`.
 
-    Variables are the K times and one distance for each anchor and free piece; the first time is fixed.
+    Variables are the K times and one distance for each anchor and unanchored piece; the first time is fixed.
     """
     steps, count = np.diff(times), len(times)
     rows: list[tuple[int, int, float]] = []
     bounds: list[float] = []
 
-    def below(terms: Sequence[tuple[int, float]], bound: float) -> None:
+    def at_most(terms: Sequence[tuple[int, float]], bound: float) -> None:
         rows.extend((len(bounds), column, value) for column, value in terms)
         bounds.append(bound)
 
     for k, step in enumerate(steps.tolist()):
-        below([(k + 1, 1.0), (k, -1.0)], step * limit)
-        below([(k + 1, -1.0), (k, 1.0)], -step / limit)
+        at_most([(k + 1, 1.0), (k, -1.0)], step * limit)
+        at_most([(k + 1, -1.0), (k, 1.0)], -step / limit)
     cost = [0.0] * count
     for k, target_s, weight in anchors:
-        below([(k, 1.0), (len(cost), -1.0)], target_s)
-        below([(k, -1.0), (len(cost), -1.0)], -target_s)
+        at_most([(k, 1.0), (len(cost), -1.0)], target_s)
+        at_most([(k, -1.0), (len(cost), -1.0)], -target_s)
         cost.append(weight)
-    for k in free:
-        below([(k + 1, 1.0), (k, -1.0), (len(cost), -1.0)], float(steps[k]))
-        below([(k + 1, -1.0), (k, 1.0), (len(cost), -1.0)], -float(steps[k]))
-        cost.append(_NATURAL)
-    line, column, value = (np.array(part) for part in zip(*rows, strict=True))
-    matrix = coo_array((value, (line, column)), shape=(len(bounds), len(cost))).tocsr()
+    for k in unanchored:
+        at_most([(k + 1, 1.0), (k, -1.0), (len(cost), -1.0)], float(steps[k]))
+        at_most([(k + 1, -1.0), (k, 1.0), (len(cost), -1.0)], -float(steps[k]))
+        cost.append(_SPEED_WEIGHT)
+    row, column, value = (np.array(part) for part in zip(*rows, strict=True))
+    matrix = coo_array((value, (row, column)), shape=(len(bounds), len(cost))).tocsr()
     ranges = [(float(times[0]), float(times[0])), *[(0.0, None)] * (len(cost) - 1)]
     solution = linprog(cost, A_ub=matrix, b_ub=bounds, bounds=ranges, method="highs")
     if solution.x is None:
@@ -262,69 +267,72 @@ def copy_retimed(
     """
     info = require_video(probe(source, config))
     mov = "mov" in info.format
-    with open_input(source) as old:
-        zero = origin(old)
-        ticks = info.time_base.denominator * -(-CLOCK // info.time_base.denominator)
+    with open_input(source) as original:
+        zero = origin(original)
+        ticks = info.time_base.denominator * -(-MIN_TICKS // info.time_base.denominator)
         options = {"video_track_timescale": str(ticks), "movie_timescale": str(ticks)} if mov else {}
-        with av.open(file_url(target), "w", format="mov" if mov else "matroska", options=options) as new:
-            made, left = {}, []
-            for stream in old.streams:
+        with av.open(file_url(target), "w", format="mov" if mov else "matroska", options=options) as output:
+            copies, left_behind = {}, []
+            for stream in original.streams:
                 kind = kind_of(stream)
                 if kind not in ("video", "subtitle", "attachment", "picture") or (
                     kind == "video" and stream.index != info.index
                 ):
-                    if (kind != "audio" or name_audio) and not is_remade(stream, kind, len(old.chapters())):
-                        left.append(_left(kind, stream.index))
+                    if (kind != "audio" or name_audio) and not is_remade(stream, kind, len(original.chapters())):
+                        left_behind.append(_left_behind(kind, stream.index))
                     continue
-                copied = new.add_stream_from_template(stream)
-                copied.metadata.update({k: v for k, v in stream.metadata.items() if not _is_old(k)})
-                copied.disposition = stream.disposition
-                made[stream.index] = (kind, copied)
-            new.metadata.update(old.metadata)
-            new.set_chapters([_chapter(each, times, zero) for each in old.chapters()])
+                copy = output.add_stream_from_template(stream)
+                copy.metadata.update({k: v for k, v in stream.metadata.items() if not _is_outdated(k)})
+                copy.disposition = stream.disposition
+                copies[stream.index] = (kind, copy)
+            output.metadata.update(original.metadata)
+            output.set_chapters([_retime_chapter(each, times, zero) for each in original.chapters()])
             try:
-                for packet in old.demux(*(old.streams[index] for index in made)):
+                for packet in original.demux(*(original.streams[index] for index in copies)):
                     if not packet.size:
                         continue
-                    kind, copied = made[packet.stream_index]
+                    kind, copy = copies[packet.stream_index]
                     if kind in ("video", "subtitle"):
-                        _retime(packet, times, zero, ticks)
-                    packet.stream = copied
-                    new.mux(packet)
+                        _retime_packet(packet, times, zero, ticks)
+                    packet.stream = copy
+                    output.mux(packet)
             except av.error.FFmpegError as error:
                 raise InputError(
                     f"{source} cannot be copied with new times: {error}",
                     "write it anew: ffmpeg -i FILE -c:v libx264 -crf 12 -c:a flac WHOLE.mkv",
                 ) from error
-    return left
+    return left_behind
 
 
-def _left(kind: str, index: int) -> str:
+def _left_behind(kind: str, index: int) -> str:
+    """Why a stream is not copied."""
     if kind == "audio":
         return f"audio stream {index} is left out: it keeps the time of the video as it was"
     return f"{kind} stream {index} is left out: it cannot be given new times"
 
 
-def _is_old(tag: str) -> bool:
+def _is_outdated(tag: str) -> bool:
+    """Whether a tag of a stream is no longer true with other times."""
     return is_statistic(tag) or tag.upper() == "DURATION"
 
 
-def _retime(packet: av.Packet[Any], times: TimeMap, zero: float, ticks: int) -> None:
+def _retime_packet(packet: av.Packet[Any], times: TimeMap, zero: float, ticks: int) -> None:
     """Move a packet; its length is the length on screen that it has there."""
-    base, clock = packet.time_base, Fraction(1, ticks)
+    base = packet.time_base
 
-    def moved(stamp: int) -> int:
+    def new_stamp(stamp: int) -> int:
         return round(times(float(stamp * base) - zero) * ticks)
 
     pts, dts, length = packet.pts, packet.dts, packet.duration or 0
     start = pts if pts is not None else dts
     if start is not None:
-        packet.duration = max(1, moved(start + length) - moved(start)) if length else 0
-    packet.pts, packet.dts = (None if stamp is None else moved(stamp) for stamp in (pts, dts))
-    packet.time_base = clock
+        packet.duration = max(1, new_stamp(start + length) - new_stamp(start)) if length else 0
+    packet.pts, packet.dts = (None if stamp is None else new_stamp(stamp) for stamp in (pts, dts))
+    packet.time_base = Fraction(1, ticks)
 
 
-def _chapter(chapter: Any, times: TimeMap, zero: float) -> Any:
+def _retime_chapter(chapter: Any, times: TimeMap, zero: float) -> Any:
+    """A chapter with new times, in milliseconds."""
     base = chapter["time_base"]
     start, end = (round(1000 * max(0.0, times(float(chapter[key] * base) - zero))) for key in ("start", "end"))
     return {**chapter, "start": start, "end": max(start + 1, end), "time_base": Fraction(1, 1000)}

@@ -37,8 +37,8 @@ from lipdub.media.probe import (
 
 _TRIAL_S = 10.0  # of each stream that is tried; what begins later is only opened
 _QUIET = ("-hide_banner", "-nostdin", "-nostats", "-v", "error", "-y")
-_TRUST = ("-format_whitelist", FORMATS, "-protocol_whitelist", "file,pipe")
-_DROP = "get the file again; where only its old sound is damaged, leave that out with --original-audio drop"
+_INPUT_OPTIONS = ("-format_whitelist", FORMATS, "-protocol_whitelist", "file,pipe")
+_DROP_REMEDY = "get the file again; where only its old sound is damaged, leave that out with --original-audio drop"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +65,10 @@ def plan_streams(
 
     Args:
         source: the video.
-        dub: the new sound.
+        dub: the new speech track.
         output: its ending chooses the container; nothing is written there.
         keep_audio: whether the old sound goes along.
-        config: which ffmpeg, and the bit rate of lossy sound.
+        config: which ffmpeg, and the bit rate of lossy audio.
         clocks: of the source, if they were read already.
 
     Raises:
@@ -78,13 +78,13 @@ def plan_streams(
     """
     config, container = config or MediaConfig(), container_of(output)
     clocks = read_clocks(source) if clocks is None else clocks
-    sound = probe(dub)
-    if not sound.audio:
-        raise InputError(f"{dub} has no audio stream (it has: {', '.join(sound.streams)})", "give a file with sound")
+    dub_info = probe(dub)
+    if not dub_info.audio:
+        raise InputError(f"{dub} has no audio stream (it has: {', '.join(dub_info.streams)})", "give a file with sound")
     packets = read_clocks(dub)
-    if sound.audio[0].index not in packets:
+    if dub_info.audio[0].index not in packets:
         raise InputError(f"{dub}: the sound has no samples", "give a file with sound in it")
-    heard = measured(sound, packets).audio[0]
+    dub_audio = measured(dub_info, packets).audio[0]
     items, losses = planned(source, container, keep_audio=keep_audio)
     if not container.marks:
         losses.append(no_marks(output))
@@ -95,10 +95,12 @@ def plan_streams(
             losses.append(f"{_name(item)} is empty: it is left out")
             continue
         if clock is not None and clock.damaged_s is not None:
-            raise InputError(f"{source} is damaged: {_name(item)} is incomplete at {clock.damaged_s:.3f} s", _DROP)
+            raise InputError(
+                f"{source} is damaged: {_name(item)} is incomplete at {clock.damaged_s:.3f} s", _DROP_REMEDY
+            )
         if clock is not None and item.kind == "audio":
-            planned_as, item = item.encoder, _without_hidden(item, clock, container, source)
-            if item.encoder != planned_as:
+            planned_encoder, item = item.encoder, _without_hidden(item, clock, container, source)
+            if item.encoder != planned_encoder:
                 losses.append(f"{_name(item)} was cut without encoding it anew; it is now, as {item.encoder}")
             if clock.repeats and item.encoder == "copy":
                 losses.append(
@@ -106,30 +108,30 @@ def plan_streams(
                 )
         kept.append(item)
     trial = _Trial(source, dub, output, config, clocks)
-    encoder = trial.dub(heard)
-    losses += _lost_of_dub(heard, encoder)
+    encoder = trial.dub(dub_audio)
+    losses += _lost_of_dub(dub_audio, encoder)
     tried = [item for item in kept if item.kind != "attachment" and item.encoder != "attach"]
     if tried and not trial.fits(tried):
         for item in tried:
-            found = next((each for each in _ways(item, container, trial) if trial.fits([each])), None)
-            if found is None:
+            fitting = next((each for each in _alternatives(item, container, trial) if trial.fits([each])), None)
+            if fitting is None:
                 losses.append(f"{_name(item)} cannot be written into {container.muxer}: it is left out")
-            elif found.encoder != item.encoder:
+            elif fitting.encoder != item.encoder:
                 losses.append(
-                    f"{_name(item)} cannot be copied into {container.muxer}: it is written as {found.encoder}"
+                    f"{_name(item)} cannot be copied into {container.muxer}: it is written as {fitting.encoder}"
                 )
-            kept[kept.index(item)] = found if found is not None else replace(item, encoder="")
+            kept[kept.index(item)] = fitting if fitting is not None else replace(item, encoder="")
     kept = [item for item in kept if item.encoder]
-    return StreamPlan(dub=heard, dub_encoder=encoder, items=tuple(kept), losses=tuple(losses), clocks=clocks)
+    return StreamPlan(dub=dub_audio, dub_encoder=encoder, items=tuple(kept), losses=tuple(losses), clocks=clocks)
 
 
-def _lost_of_dub(heard: AudioInfo, encoder: str) -> list[str]:
+def _lost_of_dub(dub: AudioInfo, encoder: str) -> list[str]:
     """What of the dub's sound an encoder cannot hold."""
-    most_hz = MOST_HZ.get(encoder)
-    if most_hz is None:
+    max_hz = MOST_HZ.get(encoder)
+    if max_hz is None:
         return []
-    lost = [f"{heard.channels} channels become {MOST_CHANNELS}"] * (heard.channels > MOST_CHANNELS)
-    lost += [f"{heard.sample_rate} Hz become {most_hz}"] * (heard.sample_rate > most_hz)
+    lost = [f"{dub.channels} channels become {MOST_CHANNELS}"] * (dub.channels > MOST_CHANNELS)
+    lost += [f"{dub.sample_rate} Hz become {max_hz}"] * (dub.sample_rate > max_hz)
     return [f"of the audio, {' and '.join(lost)} in {encoder}; .mov and .mkv keep them"] if lost else []
 
 
@@ -139,6 +141,7 @@ def no_marks(output: Path) -> str:
 
 
 def _name(item: Item) -> str:
+    """A stream of the source, as messages call it."""
     return f"{item.kind} stream {item.index} ({item.codec})"
 
 
@@ -162,7 +165,7 @@ def _without_hidden(item: Item, clock: Clock, container: Container, source: Path
     return replace(item, filters=",".join(filter(None, [item.filters, f"noise=drop={'+'.join(drops)}"])))
 
 
-def _ways(item: Item, container: Container, trial: _Trial) -> list[Item]:
+def _alternatives(item: Item, container: Container, trial: _Trial) -> list[Item]:
     """A stream as it was planned, then in other codecs, those first that lose nothing."""
     if item.kind == "audio":
         encoders = [*trial.lossless(item, container), container.fallback]
@@ -179,26 +182,26 @@ class _Trial:
         self._source, self._dub, self._config, self._clocks = source, dub, config, clocks
         self._container = container_of(output)
         self._codec = ""
-        self._heard: AudioInfo | None = None
+        self._dub_audio: AudioInfo | None = None
 
-    def dub(self, heard: AudioInfo) -> str:
+    def dub(self, audio: AudioInfo) -> str:
         """How the dub gets into the container: copied or encoded as it is meant to be, else in a way that works.
 
         Raises:
             OutputError: there is none.
             InputError: nothing was read, whatever the encoder.
         """
-        said: OutputError | None = None
+        first_error: OutputError | None = None
         lossless = [self._container.lossless] if self._container.lossless else []
-        for encoder in (self._container.audio_encoder(heard.codec), *lossless, self._container.fallback):
-            self._codec, self._heard = encoder, heard
+        for encoder in (self._container.audio_encoder(audio.codec), *lossless, self._container.fallback):
+            self._codec, self._dub_audio = encoder, audio
             try:
                 if self._write([]):
                     return encoder
             except OutputError as error:
-                said = said or error
-        if said is not None:
-            raise said
+                first_error = first_error or error
+        if first_error is not None:
+            raise first_error
         what = f"{self._dub} has no audio that can be read in its first {_TRIAL_S:g} s"
         raise InputError(what, "check that it is not empty, get it again, or convert it to WAV first")
 
@@ -207,8 +210,8 @@ class _Trial:
         with open_input(self._source) as opened:
             context = opened.streams[item.index].codec_context
             form = context.format if isinstance(context, av.AudioCodecContext) else None  # also where a header is zero
-            whole = form is not None and form.name.startswith(("s16", "s32", "u8"))
-        return [container.lossless] if whole and container.lossless else []
+            integer = form is not None and form.name.startswith(("s16", "s32", "u8"))
+        return [container.lossless] if integer and container.lossless else []
 
     def fits(self, items: Sequence[Item]) -> bool:
         """Whether FFmpeg writes these streams, and what it wrote is what was there."""
@@ -216,12 +219,13 @@ class _Trial:
             made = self._write(items)
         except (OutputError, InputError):
             return False
-        seen = [item for item in items if self._starts(item) < _TRIAL_S]
-        if len(seen) < len(items):  # one that begins late may not be there
+        within = [item for item in items if self._start_s(item) < _TRIAL_S]
+        if len(within) < len(items):  # one that begins late may not be there
             return True
-        return len(made) > len(items) and all(map(_same, items, made[1:]))
+        return len(made) > len(items) and all(map(_is_as_planned, items, made[1:]))
 
-    def _starts(self, item: Item) -> float:
+    def _start_s(self, item: Item) -> float:
+        """When a stream begins on the timeline of the source; 0 where it has no packets."""
         clock = self._clocks.get(item.index)
         return 0.0 if clock is None else clock.start_s
 
@@ -229,9 +233,9 @@ class _Trial:
         """Kind and codec of what was written: the dub, then `items`."""
         argv = [str(ffmpeg_binary(self._config)), *_QUIET]
         for path in (self._dub, self._source):
-            argv += [*_TRUST, "-t", str(_TRIAL_S), "-i", file_url(path)]
+            argv += [*_INPUT_OPTIONS, "-t", str(_TRIAL_S), "-i", file_url(path)]
         argv += ["-map", "0:a:0", "-c:0", self._codec, "-map_metadata", "-1", "-map_chapters", "-1"]
-        sounds = [(0, self._codec, self._heard)] if self._heard is not None else []
+        sounds = [(0, self._codec, self._dub_audio)] if self._dub_audio is not None else []
         for number, item in enumerate(items, start=1):
             argv += [
                 "-map",
@@ -255,7 +259,8 @@ class _Trial:
                 return []
 
 
-def _same(item: Item, made: tuple[str, str]) -> bool:
+def _is_as_planned(item: Item, made: tuple[str, str]) -> bool:
+    """Whether a stream of this kind and codec is what `item` was to become."""
     kind, codec = made
     if kind != item.kind and {kind, item.kind} != {"data", UNKNOWN}:
         return False

@@ -7,9 +7,9 @@ several processes that share a step's parts therefore see the same samples, and 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Generic, TypeVar
 
 Sample = TypeVar("Sample")
@@ -31,8 +31,8 @@ class Loader(Generic[Sample]):
     ) -> None:
         self._make, self._parts, self._rank, self._n_processes = make, parts, rank, n_processes
         self._pool = ThreadPoolExecutor(workers) if workers else None
-        self._ahead = workers + 1  # one is ready while all threads are at work
-        self._coming: deque[tuple[tuple[int, int], Future[Sample]]] = deque()
+        self._n_prefetched = workers + 1  # one is ready while all threads are at work
+        self._pending: dict[tuple[int, int], Future[Sample]] = {}  # by step and part
         self.waited_s = 0.0  # time that steps have waited for samples
 
     def take(self, step: int, part: int) -> Sample:
@@ -45,43 +45,41 @@ class Loader(Generic[Sample]):
         started = time.monotonic()
         try:
             if self._pool is None:
-                return self._make(step, self._index(part))
-            if not self._coming or self._coming[0][0] != (step, part):
-                self._drop()
-            self._fill(step, part)
-            _, sample = self._coming.popleft()
-            made = sample.result()
-            self._fill(*self._after(step, part))
-            return made
+                return self._make(step, self._part_of_all(part))
+            self._begin(self._pool, step, part)
+            return self._pending.pop((step, part)).result()
         finally:
             self.waited_s += time.monotonic() - started
 
     def restart(self, parts: int) -> None:
         """Forget what was begun; steps have another number of parts now."""
         self._parts = parts
-        self._drop()
+        self._cancel(list(self._pending))
 
     def close(self) -> None:
         """Stop the threads."""
-        self._drop()
+        self._cancel(list(self._pending))
         if self._pool is not None:
             self._pool.shutdown()
 
-    def _drop(self) -> None:
-        for _, sample in self._coming:
-            sample.cancel()
-        self._coming.clear()
+    def _begin(self, pool: ThreadPoolExecutor, step: int, part: int) -> None:
+        """Have threads make the sample of a step's part and those after it, and no others."""
+        places = list(islice(self._places_from(step, part), 1 + self._n_prefetched))
+        self._cancel([place for place in self._pending if place not in places])
+        for place in places:
+            if place not in self._pending:
+                self._pending[place] = pool.submit(self._make, place[0], self._part_of_all(place[1]))
 
-    def _fill(self, step: int, part: int) -> None:
-        """Begin samples until enough are under way; (step, part) is the first that is wanted."""
-        assert self._pool is not None
-        at = self._after(*self._coming[-1][0]) if self._coming else (step, part)
-        while len(self._coming) < self._ahead:
-            self._coming.append((at, self._pool.submit(self._make, at[0], self._index(at[1]))))
-            at = self._after(*at)
+    def _cancel(self, places: list[tuple[int, int]]) -> None:
+        for place in places:
+            self._pending.pop(place).cancel()
 
-    def _after(self, step: int, part: int) -> tuple[int, int]:
-        return (step, part + 1) if part + 1 < self._parts else (step + 1, 0)
+    def _places_from(self, step: int, part: int) -> Iterator[tuple[int, int]]:
+        """Steps and parts in the order in which they are taken, without end."""
+        while True:
+            yield step, part
+            step, part = (step, part + 1) if part + 1 < self._parts else (step + 1, 0)
 
-    def _index(self, part: int) -> int:
+    def _part_of_all(self, part: int) -> int:
+        """The number of a part of this process among those of all processes."""
         return part * self._n_processes + self._rank

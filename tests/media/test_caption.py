@@ -10,7 +10,7 @@ import pytest
 
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError
-from lipdub.media.caption import CAPTION, Caption, _drawn, check_label
+from lipdub.media.caption import CAPTION, Caption, _render_text, check_label
 from lipdub.media.probe import probe, require_video
 from lipdub.media.video import VideoReader, upright_rgb
 
@@ -27,7 +27,7 @@ def labelled(path, text=CAPTION):
 
 def alike(seen, text):
     """Correlation of letters in a picture with a text in large letters."""
-    drawn = _drawn(text, 60)
+    drawn = _render_text(text, 60)
     larger = cv2.resize(np.ascontiguousarray(seen, np.float32), drawn.shape[::-1], interpolation=cv2.INTER_CUBIC)
     return np.corrcoef(larger.ravel(), drawn.ravel())[0, 1]
 
@@ -65,7 +65,7 @@ def test_other_scripts_can_be_read(clip, tmp_path, text):
     seen = after.mean(2)[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     assert alike(seen, text) > 0.6
     assert all(alike(seen, other) < 0.5 for other in SCRIPTS if other != text)
-    glyphs = {_drawn(letter, 24).tobytes() for letter in set(text) - {" "}}
+    glyphs = {_render_text(letter, 24).tobytes() for letter in set(text) - {" "}}
     assert len(glyphs) == len(set(text) - {" "}), "no letter is a stand-in for those that the font lacks"
 
 

@@ -12,7 +12,7 @@ import pytest
 from lipdub.errors import InputError
 from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.probe import probe
-from lipdub.media.retime import Sentence, TimeMap, copy_retimed, fitted, read_sentences
+from lipdub.media.retime import Sentence, TimeMap, copy_retimed, fit_times, read_sentences
 
 SRT = "1\n00:00:00,500 --> 00:00:02,000\nHello.\n\n2\n00:00:02,400 --> 00:00:03,000\nBye.\n"
 DUB = "\ufeff1\r\n00:00:00,500 --> 00:00:02,500\r\nHallo.\r\n\r\n2\r\n00:00:03,000 --> 00:00:03,800\r\nTschüss.\r\n"
@@ -93,7 +93,7 @@ def test_subtitles_must_correspond(tmp_path: Path) -> None:
 
 
 def test_sentences_are_met_where_the_limit_allows() -> None:
-    times = fitted(SAME, 0.0, 4.0, 2.0)
+    times = fit_times(SAME, 0.0, 4.0, 2.0)
     for sentence in SAME:
         assert times(sentence.source[0]) == pytest.approx(sentence.target[0], abs=1e-6)
         assert times(sentence.source[1]) == pytest.approx(sentence.target[1], abs=1e-6)
@@ -110,27 +110,27 @@ def test_the_picture_stays_within_the_limits(seed: int) -> None:
         Sentence((a, b), (c, d))
         for a, b, c, d in zip(source[::2], source[1::2], target[::2], target[1::2], strict=True)
     ]
-    times = fitted(sentences, 0.0, 60.0, 1.3)
+    times = fit_times(sentences, 0.0, 60.0, 1.3)
     assert times.speeds.max() <= 1.3 + 1e-12 and times.speeds.min() >= 1 / 1.3 - 1e-12
 
 
 def test_a_sentence_that_cannot_be_met_costs_the_least() -> None:
     late = [Sentence((1.0, 2.0), (1.0, 3.0)), Sentence((2.0, 3.0), (3.0, 4.0)), Sentence((4.0, 5.0), (5.0, 6.0))]
-    times = fitted(late, 0.0, 6.0, 1.5)
+    times = fit_times(late, 0.0, 6.0, 1.5)
     off = [times(each.source[0]) - each.target[0] for each in late]
     # 1 s would have to last 2 s: it lasts 1.5 s; the half second is made up for by the third sentence.
     assert off == pytest.approx([0, -0.5, 0], abs=1e-6)
 
 
 def test_a_length_is_met_too() -> None:
-    assert fitted((), 0.04, 10.04, 1.5, 12.04).output_s.tolist() == pytest.approx([0.04, 12.04])
-    times = fitted(SAME, 0.0, 4.0, 2.0, 4.5)
+    assert fit_times((), 0.04, 10.04, 1.5, 12.04).output_s.tolist() == pytest.approx([0.04, 12.04])
+    times = fit_times(SAME, 0.0, 4.0, 2.0, 4.5)
     assert times(4.0) == pytest.approx(4.5) and times(2.4) == pytest.approx(3.0)
 
 
 def test_sentences_of_another_video_are_refused() -> None:
     with pytest.raises(InputError, match=r"begins at 2.40 s, the video ends at 2.00 s"):
-        fitted(SAME, 0.0, 2.0, 1.5)
+        fit_times(SAME, 0.0, 2.0, 1.5)
 
 
 def shown(path: Path) -> list[tuple[Fraction, int]]:

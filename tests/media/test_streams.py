@@ -15,7 +15,7 @@ from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError
 from lipdub.media import mux as module
 from lipdub.media.audio import load_audio
-from lipdub.media.clocks import _clock, _signed
+from lipdub.media.clocks import _clock_of, _Packet, _signed_duration
 from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.mend import on_one_clock
 from lipdub.media.probe import probe, read_clocks, require_video
@@ -377,9 +377,9 @@ def test_an_empty_packet_of_theora_shows_the_picture_before_on(clip, tmp_path):
 
 
 def test_what_an_ogg_file_cuts_off_its_end_is_no_length_of_a_day():
-    rows = [(0, 0, 128, False, False), (128, 128, _signed((1 << 32) - 28), False, False)]
-    clock = _clock(rows, Fraction(1, 100), 0.0)
-    assert clock.end_s == 1.28 and _signed((1 << 31) + 7) == (1 << 31) + 7
+    packets = [_Packet(0, 0, 128), _Packet(128, 128, _signed_duration((1 << 32) - 28))]
+    clock = _clock_of(packets, Fraction(1, 100), 0.0)
+    assert clock.end_s == 1.28 and _signed_duration((1 << 31) + 7) == (1 << 31) + 7
 
 
 def test_a_picture_that_ends_long_before_the_sound_is_not_cut_short(clip, tmp_path):
