@@ -189,14 +189,15 @@ class VideoWriter(ClosedOrCancelled):
         MP4 keeps lengths as steps between decoding times. They must add up to the pictures' own lengths, and the last
         one must be the last picture's, also where pictures before it have other lengths than the first ones.
         """
-        if not packets or packets[-1].dts is None or packets[-1].pts is None:
+        if not packets:
             return packets
         last = packets[-1]
+        pts, dts = last.pts or 0, last.dts or 0
         first_pts, first_dts = self._first or (packets[0].pts or 0, packets[0].dts or 0)
         end = self._end - first_pts + first_dts
-        last.duration = max(1, end - last.dts)
-        if last.pts == max(packet.pts or 0 for packet in packets):
-            last.duration = self._end - last.pts
+        last.duration = max(1, end - dts)
+        if pts == max(packet.pts or 0 for packet in packets):
+            last.duration = self._end - pts
             latest = end - last.duration  # dts of the last packet
             if latest > self._decoded + len(packets):
                 for number, packet in enumerate(reversed(packets)):
