@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +11,7 @@ from scipy.ndimage import binary_closing, binary_opening, maximum_filter1d, unif
 
 from lipdub.config import MelConfig, SyncConfig
 from lipdub.dub.speaking_style import SpeakingStyle, frame_rate_of, measure_style, retarget, smooth_shapes
+from lipdub.dub.speech_detection import is_spoken
 from lipdub.mel import log_mel, mean_power, mel_windows
 from lipdub.models.audio_encoder import TrackEncoder
 from lipdub.models.generator import Generator
@@ -21,17 +21,6 @@ NEAR_S = 1.0  # to either side
 SHORTEST_SOUND_S = 0.06  # a click between two silences moves no lips
 FAINT_DB = -75.0  # of full scale; what is fainter is silence in any recording
 STEADY_S, STEADY_DB = 1.0, 2.5  # loudness of speech has a standard deviation of about 10 dB, of noise below 1
-# Phones in 4 s of sound, by the bundled audio encoder. In 529 of 530 recordings of people the best window has a variety
-# of at least 3.16, with the change 3.72, and a change of 0.26; the other one is steady. Made noise has 3.4 together at
-# most; chords, melodies and drums have a variety under 2.9 or are steady. Chords and drums together reach 4.2 and are
-# missed.
-WINDOW_S, SHORTEST_S = 4.0, 3.0
-CLEAR = (2.9, 3.5, 0.15)  # least variety, variety and change, change of speech, nats
-# Noise hides the phones of speech: of 32 recordings, white noise at 10 dB hides 30. What is not clearly speech is
-# looked at again without the noise that is there all the time: with white and pink noise at 20, 10 and 5 dB, all 32
-# then have a variety of at least 3.06, with the change 4.05, and a change of 0.95; surf has a change of 0.63 at most.
-NOISY = (2.95, 4.0, 0.85)
-FLOOR_SHARE, FLOOR_GAIN = 0.15, 1.8  # the noise of a band: its power exceeded in all but this share of time, times this
 CHUNK = 64  # frames whose sound is read in one call; 512 took 100 MB
 
 
@@ -44,7 +33,7 @@ class DrivingAudio:
     duration_s: float
     shapes: NDArray[np.float32] | None = None  # (M, 8) mouth shapes of an audio encoder, one a mel step
     steady: bool = False  # its loudness hardly changes, as that of a hum, a tone or noise
-    spoken: bool | None = None  # whether phones follow one another as in speech; None: not judged
+    spoken: bool | None = None  # whether it sounds like speech; None: not judged
 
     @property
     def silent(self) -> bool:
@@ -75,90 +64,23 @@ def analyze_audio(
         own_mel: of a network that has a mel of its own.
         encoder: reads the mouth shapes off the whole track, once; None leaves them to the generator.
         device: where the encoder is; the CPU if None.
-        judge_phones: say whether it is speech; for an encoder whose phones are known to be right.
+        judge_phones: ask the encoder's phones, too, whether it is speech; they must be those of the bundled one.
     """
     device = device or torch.device("cpu")
     spectrum = log_mel(waveform, mel) if own_mel is None else own_mel
     shapes = None if encoder is None else encoder.read_track(spectrum, device)
     level = loudness_levels(waveform, mel.sample_rate)
     gate = silence_gate(level, sync)
-    spoken = None if encoder is None or not judge_phones else is_spoken(spectrum, gate, mel, encoder, device)
+    columns_s = np.arange(1 + len(waveform) // mel.hop) * mel.hop / mel.sample_rate
+    sounding = np.interp(columns_s, np.arange(len(gate)) * LEVEL_STEP_S, gate, right=0.0) == 1
+    usual = spectrum if own_mel is None else log_mel(waveform, mel)
+    spoken = is_spoken(usual, sounding, mel, encoder if judge_phones else None, device)
     loud = level[gate == 1]
     steady = len(loud) * LEVEL_STEP_S > STEADY_S and float(loud.std()) < STEADY_DB
     if gate.size:  # a sound may end in the middle of a word: the mouth does not snap to rest
         fade = np.linspace(1, 0, round(sync.silence_fade_s / LEVEL_STEP_S) + 1, dtype=np.float32)[1:]
         gate = np.append(gate, gate[-1] * fade)
     return DrivingAudio(spectrum, gate, len(waveform) / mel.sample_rate, shapes, steady=steady, spoken=spoken)
-
-
-def is_spoken(
-    spectrum: NDArray[np.float32],
-    gate: NDArray[np.float32],
-    mel: MelConfig,
-    encoder: TrackEncoder,
-    device: torch.device,
-) -> bool | None:
-    """Whether the phones in some window of a sound (80, M) are those of speech; None if there is too little sound.
-
-    Noise has no change, for it is one vague phone; tones, chords and drums have little variety: see `phone_variety`.
-    """
-    times_s = np.arange(spectrum.shape[1]) * mel.hop / mel.sample_rate
-    sounding = np.interp(times_s, np.arange(len(gate)) * LEVEL_STEP_S, gate, right=0.0) == 1
-    spoken = None
-    for shown, limits in ((spectrum, CLEAR), (without_steady_noise(spectrum, mel), NOISY)):
-        for window in _windows(shown, sounding, mel, encoder, device):
-            variety, change = phone_variety(window)
-            spoken = variety > limits[0] and variety + change > limits[1] and change > limits[2]
-            if spoken:
-                return True
-    return spoken
-
-
-def _windows(
-    spectrum: NDArray[np.float32],
-    sounding: NDArray[np.bool_],
-    mel: MelConfig,
-    encoder: TrackEncoder,
-    device: torch.device,
-) -> Iterator[NDArray[np.float64]]:
-    """Phones (members, n, P) of SHORTEST_S to WINDOW_S of what sounds at a time."""
-    length, shortest = (round(seconds * mel.sample_rate / mel.hop) for seconds in (WINDOW_S, SHORTEST_S))
-    first = 0
-    for phones in encoder.read_phones(spectrum, device):
-        audible = phones[:, sounding[first : first + phones.shape[1]]]
-        first += phones.shape[1]
-        for start in range(0, audible.shape[1] - shortest + 1, length):
-            yield audible[:, start : start + length]
-
-
-def without_steady_noise(spectrum: NDArray[np.float32], mel: MelConfig) -> NDArray[np.float32]:
-    """A scaled log-mel spectrogram (80, M) less what each band has nearly all the time (spectral subtraction)."""
-    half_db = -mel.floor_db / 2
-    power = 10 ** ((spectrum - 1) * half_db / 10)
-    noise = FLOOR_GAIN * np.quantile(power, FLOOR_SHARE, axis=1, keepdims=True)
-    db = 10 * np.log10(np.maximum(power - noise, 10 ** (mel.floor_db / 10)))
-    return (db / half_db + 1).astype(np.float32)
-
-
-def phone_variety(phones: NDArray[np.float64]) -> tuple[float, float]:
-    """How many phones a sound has and how much they change, in nats, from probabilities (members, n, P) at n steps.
-
-        variety = H(mean_t p_t),   change = variety - mean_t H(p_t)
-
-    with p_t the probabilities of the phones but silence, number 0, and each step weighing what that leaves. They are
-    means over the members, whose other numbers stand for different phones.
-    """
-    spoken = phones[..., 1:]
-    weights = np.maximum(spoken.sum(-1), 1e-9)  # (members, n)
-    variety = _entropy(spoken.sum(1) / weights.sum(1, keepdims=True))
-    vagueness = (weights * _entropy(spoken / weights[..., None])).sum(1) / weights.sum(1)
-    return float(variety.mean()), float((variety - vagueness).mean())
-
-
-def _entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of distributions (..., P), in nats."""
-    entropy: NDArray[np.float64] = -(p * np.log(np.maximum(p, 1e-12))).sum(-1)
-    return entropy
 
 
 def silence_gate(level: NDArray[np.float64], sync: SyncConfig) -> NDArray[np.float32]:

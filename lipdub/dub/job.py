@@ -24,9 +24,9 @@ from lipdub.media.c2pa import Signing
 from lipdub.media.caption import Caption
 from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.language import language_code
-from lipdub.media.mend import with_length
 from lipdub.media.probe import Ending
 from lipdub.media.source import Source, open_source
+from lipdub.media.streamed import copy_with_length
 from lipdub.media.streams import StreamPlan, plan_streams
 from lipdub.media.writer import VideoWriter
 
@@ -127,7 +127,7 @@ def open_job(
         InputError, OutputError, SetupError, WeightsError: what cannot be used.
     """
     config = adjusted(config, options)
-    audio = with_length(audio, scratch)
+    audio = copy_with_length(audio, scratch("sound"))
     retimed = on_new_times(open_source(video, config.media, scratch), audio, output, options, scratch)
     source, options = retimed.source, retimed.options
     streams = plan_streams(

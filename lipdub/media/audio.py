@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import av
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError
 from lipdub.media.probe import file_url, open_input, origin, require_rate
+from lipdub.media.streamed import untold_length
 
 Waveform = NDArray[np.float32]  # (n,) in [-1, 1]
 _LOST = 0.1  # share of the channels' power that a mix must hold
@@ -147,32 +147,6 @@ def _frames(path: Path, container: InputContainer, stream: av.AudioStream) -> It
                 yield frame
     except (av.error.FFmpegError, ValueError) as error:
         raise _damaged(path, time_s, str(error)) from error
-
-
-def untold_length(path: Path) -> bool:
-    """Whether a WAV, RF64, AU or AIFF file was streamed: its header has no length, or a placeholder for one.
-
-    Whoever writes into a pipe does not know the length in advance, and puts 0 or some very large number there. A file
-    that was cut short has a length, too, but not one of more than a gigabyte with less than a tenth of it behind.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(12)
-        if head[:4] == b".snd":
-            return _placeholder(int.from_bytes(head[8:12], "big"), size)
-        if head[:4] not in (b"RIFF", b"RF64", b"RIFX", b"FORM"):
-            return False
-        order: Literal["big", "little"] = "little" if head[:4] in (b"RIFF", b"RF64") else "big"
-        while len(chunk := file.read(8)) == 8:
-            length = int.from_bytes(chunk[4:], order)
-            if chunk[:4] in (b"data", b"SSND"):
-                return _placeholder(length, size)
-            file.seek(length + length % 2, 1)
-    return False
-
-
-def _placeholder(length: int, size: int) -> bool:
-    return length == 0 or (length >= 1_000_000_000 and size < length // 10)
 
 
 def _damaged(path: Path, time_s: float, what: str) -> InputError:

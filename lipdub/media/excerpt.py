@@ -13,6 +13,7 @@ from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError
 from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.probe import FORMATS, file_url
+from lipdub.media.streamed import copy_with_length
 
 _QUIET = ("-hide_banner", "-nostdin", "-nostats", "-v", "error")
 _TRUST = ("-format_whitelist", FORMATS, "-protocol_whitelist", "file,pipe")
@@ -36,7 +37,8 @@ def cut_sound(source: Path, target: Path, start_s: float, length_s: float, confi
     Raises:
         InputError: FFmpeg cannot read it.
     """
-    words = [*_piece(source, start_s, length_s), "-map", "0:a:0", "-c:a", "pcm_s24le", "-y", file_url(target)]
+    whole = copy_with_length(source, target.with_suffix(".whole"))
+    words = [*_piece(whole, start_s, length_s), "-map", "0:a:0", "-c:a", "pcm_s24le", "-y", file_url(target)]
     _run(words, source, config)
 
 

@@ -1,16 +1,10 @@
-"""Files that are whole, but say something else, written again before they are read; nothing is decoded.
-
-Recordings whose clock begins anew or leaps, as where two were joined, are put on one clock. Sounds that were written
-into a pipe, in formats of which FFmpeg reads nothing then, or not all, get the length of their samples.
-"""
+"""Recordings whose clock begins anew or leaps, as where two were joined, put on one clock; nothing is decoded."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +15,6 @@ from lipdub.media.clocks import JUMP_S, Clock
 from lipdub.media.ffmpeg import ffmpeg_binary, run
 from lipdub.media.probe import FORMATS, MediaInfo, file_url, probe, read_clocks
 
-_W64 = bytes.fromhex("2e91cf11a5d628db04c10000"), bytes.fromhex("f3acd3118cd100c04f8edb8a")  # of riff, of other chunks
-_UNKNOWN_LENGTHS = (0, (1 << 32) - 1)  # and all that no disc holds
 _FREE = ("mpegts", "mpeg")  # clocks that mean nothing behind a joint; FFmpeg joins them
 _SYNC, _PADDING = 0x47, 8191  # of a transport stream: first byte of each packet, packets that hold nothing
 _CLOSE = 4  # packets
@@ -213,61 +205,3 @@ def _main(info: MediaInfo, clocks: dict[int, Clock]) -> dict[int, Clock]:
     """The clocks of the picture and of sounds, by stream."""
     indices = [*([info.video.index] if info.video is not None else []), *(each.index for each in info.audio)]
     return {index: clocks[index] for index in indices if index in clocks}
-
-
-def with_length(sound: Path, place: Callable[[str], Path]) -> Path:
-    """A sound file, or a copy whose header says how long it is: RF64, Wave64 and CAF that were written into a pipe.
-
-    Args:
-        sound: any file.
-        place: gives the path of a file that may be written, for a name.
-    """
-    if not sound.is_file():
-        return sound
-    size = sound.stat().st_size
-    with sound.open("rb") as file:
-        head = file.read(1 << 16)
-    fields = _lengths(head, size)
-    if not fields:
-        return sound
-    target = place("sound")
-    shutil.copyfile(sound, target)
-    with target.open("r+b") as file:
-        for at, value in fields.items():
-            file.seek(at)
-            file.write(value)
-    return target
-
-
-def _lengths(head: bytes, size: int) -> dict[int, bytes]:
-    """What is to be written where, in a file of `size` bytes; nothing if its header tells its length."""
-    if head[:4] == b"RF64" and head[12:16] == b"ds64":
-        at = _chunk(head, 12, b"data", 4, "little")
-        if at and _unknown(int.from_bytes(head[28:36], "little")):
-            return {20: (size - 8).to_bytes(8, "little"), 28: (size - at - 8).to_bytes(8, "little")}
-    elif head[:16] == b"riff" + _W64[0]:
-        at = _chunk(head, 40, b"data" + _W64[1], 8, "little")
-        if at and _unknown(int.from_bytes(head[at + 16 : at + 24], "little")):
-            return {16: size.to_bytes(8, "little"), at + 16: (size - at).to_bytes(8, "little")}
-    elif head[:4] == b"caff":
-        at = _chunk(head, 8, b"data", 8, "big")
-        if at and _unknown(int.from_bytes(head[at + 4 : at + 12], "big")):
-            return {at + 4: (size - at - 12).to_bytes(8, "big")}
-    return {}
-
-
-def _unknown(length: int) -> bool:
-    return length in _UNKNOWN_LENGTHS or length >= 1 << 62
-
-
-def _chunk(head: bytes, at: int, name: bytes, width: int, order: Literal["little", "big"]) -> int:
-    """Where a chunk begins; 0 if it is not in `head`. A name is followed by a length of `width` bytes."""
-    while at + len(name) + width <= len(head):
-        if head.startswith(name, at):
-            return at
-        length = int.from_bytes(head[at + len(name) : at + len(name) + width], order)
-        if len(name) == 16:  # Wave64 counts the chunk's head, too
-            at += max(24, length + -length % 8)
-        else:
-            at += len(name) + width + length + (length % 2 if width == 4 else 0)
-    return 0

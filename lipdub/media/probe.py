@@ -6,7 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +23,7 @@ from lipdub.config import MediaConfig
 from lipdub.errors import InputError
 from lipdub.media.boxes import spatial_boxes
 from lipdub.media.clocks import Clock, clocks_in
+from lipdub.media.streamed import with_length
 
 # Demuxers that may read an input. Playlists, concat scripts and device inputs are absent on purpose: an "mp4" that is
 # in truth a playlist must not make lipdub read other files or the network.
@@ -150,16 +151,18 @@ def open_input(path: Path) -> Iterator[InputContainer]:
     _check_file(path)
     _refuse_other_kinds(path)
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "file,pipe"}
-    try:
-        container = av.open(file_url(path), mode="r", options=options, metadata_errors="replace")
-    except (av.error.FFmpegError, ValueError) as error:
-        # What FFmpeg calls an invalid argument is a format that is not among FORMATS.
-        why = "another format" if isinstance(error, av.error.ArgumentError) else _reason(error)
-        remedy = "where FFmpeg reads it, write it anew: ffmpeg -i FILE WHOLE.mkv, or for a sound WHOLE.wav"
-        if path.suffix.lower() in _SAMPLES:
-            remedy = f"{_SAMPLES_REMEDY}; name the right format, rate and channels"
-        raise InputError(f"{path} is not a media file of a kind that lipdub reads: {why}", remedy) from error
-    with container:
+    with ExitStack() as stack:
+        streamed = with_length(path)
+        opened = file_url(path) if streamed is None else stack.enter_context(streamed)
+        try:
+            container = stack.enter_context(av.open(opened, mode="r", options=options, metadata_errors="replace"))
+        except (av.error.FFmpegError, ValueError) as error:
+            # What FFmpeg calls an invalid argument is a format that is not among FORMATS.
+            why = "another format" if isinstance(error, av.error.ArgumentError) else _reason(error)
+            remedy = "where FFmpeg reads it, write it anew: ffmpeg -i FILE WHOLE.mkv, or for a sound WHOLE.wav"
+            if path.suffix.lower() in _SAMPLES:
+                remedy = f"{_SAMPLES_REMEDY}; name the right format, rate and channels"
+            raise InputError(f"{path} is not a media file of a kind that lipdub reads: {why}", remedy) from error
         yield container
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections import deque
 from io import BytesIO
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from lipdub.media.containers import container_of, movie_clock
 from lipdub.media.encoders import FULL, HARDWARE, LIMITED, choose_encoding
 from lipdub.media.probe import VideoInfo, file_url
 from lipdub.threads import BackgroundWorker, ClosedOrCancelled
+
+_LAST = 2  # pictures: a B picture is decoded behind the one that it comes before
 
 
 class VideoWriter(ClosedOrCancelled):
@@ -71,10 +74,12 @@ class VideoWriter(ClosedOrCancelled):
             config=config or MediaConfig(),
         )
         self._behind = BackgroundWorker((config or MediaConfig()).queue)
+        self._held: deque[av.VideoFrame] = deque()  # the newest pictures, until it is known whether they are the last
         self._scaler = VideoReformatter()
         self._last: int | None = None
         self._end = 0  # pts at which the last picture is over
         self._first: tuple[int, int] | None = None  # pts and dts of the first packet
+        self._decoded = 0  # dts of the newest packet
         form = "mov" if self.encoding.encoder == "prores_ks" else "mp4"
         try:
             self._container: OutputContainer = av.open(
@@ -122,6 +127,11 @@ class VideoWriter(ClosedOrCancelled):
         picture.time_base = self.video.time_base
         picture.pict_type = PictureType.NONE  # else the encoder repeats the source's I, P and B choice
         self._end = pts + (picture.duration or step)  # some formats tell no lengths
+        self._held.append(picture)
+        if len(self._held) > _LAST:
+            self._send(self._held.popleft())
+
+    def _send(self, picture: av.VideoFrame) -> None:
         try:
             self._mux(self._stream.encode(picture))
         except (av.error.FFmpegError, OSError) as error:
@@ -132,7 +142,10 @@ class VideoWriter(ClosedOrCancelled):
         try:
             try:
                 self._behind.close()
-                self._mux(self._stream.encode(None), last=True)
+                for picture in self._held:  # none of them is to be decoded behind a later one
+                    picture.pict_type = PictureType.P
+                    self._send(picture)
+                self._mux(self._with_exact_end(self._stream.encode(None)))
             finally:
                 self._container.close()
             if self.video.spatial and not isinstance(self._target, BytesIO):
@@ -162,16 +175,35 @@ class VideoWriter(ClosedOrCancelled):
         converted.duration = picture.duration
         return converted
 
-    def _mux(self, packets: list[av.Packet[av.VideoStream]], *, last: bool = False) -> None:
-        if packets and self._first is None:
-            self._first = (packets[0].pts or 0, packets[0].dts or 0)
-        if last and packets and packets[-1].dts is not None and self._first is not None:
-            # MP4 keeps lengths in decoding order. The last one makes the sum what the pictures' own lengths add up to.
-            first_pts, first_dts = self._first
-            packets[-1].duration = max(1, self._end - first_pts - (packets[-1].dts - first_dts))
+    def _mux(self, packets: list[av.Packet[av.VideoStream]]) -> None:
         for packet in packets:
+            if self._first is None:
+                self._first = (packet.pts or 0, packet.dts or 0)
+            self._decoded = packet.dts or 0
             self.sizes[packet.is_keyframe].append(packet.size)
             self._container.mux(packet)
+
+    def _with_exact_end(self, packets: list[av.Packet[av.VideoStream]]) -> list[av.Packet[av.VideoStream]]:
+        """The encoder's last packets, with decoding times by which the last picture lasts as long as it did.
+
+        MP4 keeps lengths as steps between decoding times. They must add up to the pictures' own lengths, and the last
+        one must be the last picture's, also where pictures before it have other lengths than the first ones.
+        """
+        if not packets:
+            return packets
+        last = packets[-1]
+        pts, dts = last.pts or 0, last.dts or 0
+        first_pts, first_dts = self._first or (packets[0].pts or 0, packets[0].dts or 0)
+        end = self._end - first_pts + first_dts
+        last.duration = max(1, end - dts)
+        if pts == max(packet.pts or 0 for packet in packets):
+            last.duration = self._end - pts
+            latest = end - last.duration  # dts of the last packet
+            if latest > self._decoded + len(packets):
+                for number, packet in enumerate(reversed(packets)):
+                    packet.dts = min(packet.dts or 0, latest - number)
+                last.dts = latest
+        return packets
 
     def _add_stream(self) -> av.VideoStream:
         video, encoding = self.video, self.encoding

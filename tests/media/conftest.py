@@ -44,6 +44,7 @@ def make_clip(
     n_frames: int = 10,
     pts: Sequence[int] | None = None,
     time_base: Fraction | None = None,
+    last: int | None = None,
     start: int = 0,
     size: tuple[int, int] = (64, 48),
     pix_fmt: str = "yuv420p",
@@ -58,7 +59,7 @@ def make_clip(
     title: str | None = None,
     options: dict[str, str] | None = None,
 ) -> list[Fraction]:
-    """Write a clip; returns the times of its pictures. `pts` wins over `rate`; `start` is added to every pts."""
+    """Write a clip; returns the times of its pictures. `pts` wins over `rate`; `last` is the length of the last one."""
     time_base = time_base or 1 / rate
     step = int(1 / (rate * time_base))
     stamps = [start + each for each in (pts or [i * step for i in range(n_frames)])]
@@ -93,7 +94,7 @@ def make_clip(
         for number, stamp in enumerate(stamps):
             frame = make_frame(pix_fmt, *size, number=0 if still else number)
             frame.pts, frame.time_base = stamp, time_base
-            frame.duration = stamps[number + 1] - stamp if number + 1 < len(stamps) else step
+            frame.duration = stamps[number + 1] - stamp if number + 1 < len(stamps) else last or step
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
         for number, sound in enumerate(sounds):

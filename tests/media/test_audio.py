@@ -8,9 +8,10 @@ import pytest
 
 from lipdub.errors import InputError, OutputError
 from lipdub.media.audio import load_audio, write_wav
+from lipdub.media.excerpt import cut_sound
 from lipdub.media.ffmpeg import ffmpeg_binary
-from lipdub.media.mend import with_length
 from lipdub.media.probe import measured, probe, read_clocks
+from lipdub.media.streamed import copy_with_length
 
 
 def click_at(path, seconds, *, codec="pcm_s16le", rate=48000, layout="mono", start=0.0, length=2.0):
@@ -214,16 +215,23 @@ def test_a_sound_from_a_pipe_gets_its_length(sound, tmp_path, kind):
     whole = sound(tmp_path / "a.wav", 1.237, rate=22050)
     words = [ffmpeg_binary(), "-v", "error", "-i", whole, "-c:a", "pcm_s16be" if kind == "caf" else "pcm_s16le"]
     made = subprocess.run([*words, *PIPED[kind], "pipe:1"], check=True, stdout=subprocess.PIPE).stdout
-    (tmp_path / "piped").write_bytes(made)
-    mended = with_length(tmp_path / "piped", tmp_path.joinpath)
+    piped, mended, part = (tmp_path / name for name in ("piped", "mended", "part.wav"))
+    piped.write_bytes(made)
+    np.testing.assert_array_equal(load_audio(piped), load_audio(whole))  # also --drive-audio, and voices of --speakers
+    assert measured(probe(piped), read_clocks(piped)).audio[0].duration_s == pytest.approx(1.237, abs=0.001)
+    cut_sound(piped, part, 0.5, 0.4)
+    assert len(load_audio(part)) / 16000 == pytest.approx(0.4, abs=0.001)
+    assert copy_with_length(piped, mended) == mended
     np.testing.assert_array_equal(load_audio(mended), load_audio(whole))
-    assert measured(probe(mended), read_clocks(mended)).audio[0].duration_s == pytest.approx(1.237, abs=0.001)
-    assert (tmp_path / "piped").read_bytes() == made  # it is the user's
-    assert with_length(mended, tmp_path.joinpath) == mended
+    samples = [*words[:3], "-i", mended, "-f", "s16le", "pipe:1"]
+    read = subprocess.run(samples, check=True, stdout=subprocess.PIPE).stdout  # FFmpeg reads all of it
+    assert len(read) == 2 * int(1.237 * 22050)
+    assert piped.read_bytes() == made  # it is the user's
+    assert copy_with_length(mended, tmp_path / "again") == mended
     cut = tmp_path / "cut"
     cut.write_bytes(mended.read_bytes()[:-1001])  # a length that is told, and not there, is damage
-    assert with_length(cut, tmp_path.joinpath) == cut
-    assert with_length(whole, tmp_path.joinpath) == whole
+    assert copy_with_length(cut, tmp_path / "again") == cut
+    assert copy_with_length(whole, tmp_path / "again") == whole
 
 
 def test_a_long_file_that_was_cut_short_is_still_damaged(sound, tmp_path):

@@ -45,6 +45,27 @@ def test_timestamps_are_exact(clip, tmp_path, clock):
     assert made.duration_s == pytest.approx(source.duration_s, abs=1e-3), "the last picture lasts as long as it did"
 
 
+@pytest.mark.parametrize("codec", ["h264", "hevc", "av1"])
+@pytest.mark.parametrize("steps", [(200, 50), (50, 200), (100, 100)], ids=["faster", "slower", "even"])
+def test_the_last_picture_lasts_as_long_as_it_did(clip, tmp_path, codec, steps):
+    """Also where others before it last longer, as in a film that `--fit` has slowed there; for every player."""
+    first, last = steps
+    pts = [*range(0, 15 * first, first), *range(15 * first, 15 * first + 15 * last, last)]
+    clip(tmp_path / "a.mp4", time_base=Fraction(1, 1000), pts=pts, last=last, size=(128, 96), n_b=0)
+    copy(tmp_path / "a.mp4", tmp_path / "b.mp4", codec=codec)
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        stream = container.streams.video[0]
+        packets = [packet for packet in container.demux(stream) if packet.size]
+        shown_last = max(packets, key=lambda packet: packet.pts)
+        assert shown_last.duration == last
+        assert float(stream.duration * stream.time_base) == pytest.approx((pts[-1] + last) / 1000)
+        assert all(packet.dts <= packet.pts for packet in packets)
+        assert [packet.dts for packet in packets] == sorted({packet.dts for packet in packets})
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        frames = list(container.decode(video=0))
+    assert [frame.pts for frame in frames] == pts and frames[-1].duration == last
+
+
 @pytest.mark.parametrize(
     ("codec", "made"),
     [
