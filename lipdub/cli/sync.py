@@ -100,7 +100,7 @@ def sync(
     quiet: Annotated[bool, QUIET] = False,
     **written: Any,
 ) -> None:
-    """Dub VIDEO with AUDIO: the same frames and streams, with new lips.
+    """Dub VIDEO with AUDIO: the same frames and streams, with lips that match the new speech.
 
     Frames without a usable face stay unchanged; unless you ask for it, nothing is shortened or shifted.
     """
