@@ -37,11 +37,8 @@ def output(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def sync(
-    face_clip, speech, generator_file: Path, fake_faces, output: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Result]:
+def sync(face_clip, speech, generator_file: Path, fake_backend, output: Path) -> Callable[..., Result]:
     """Run `lipdub sync` on a made clip; keywords replace the clip, the dub and the weights."""
-    monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
 
     def run(
         *args: str, video: Path | None = None, audio: Path | None = None, weights: str | Path = generator_file
