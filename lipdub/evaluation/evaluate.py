@@ -110,15 +110,7 @@ class _Evaluation:
         self._licences = {row: terms for row, network in networks.items() if (terms := licence_of(network))}
         self._ablation: dict[str, Row] = {}
         device = resolve_device(options.device)
-        self._networks, self._config_of_networks = load_networks(
-            config,
-            expert=options.expert,
-            features=options.features,
-            syncnet=options.syncnet,
-            lpips=options.lpips,
-            identity=options.identity,
-            fid=options.fid,
-        )
+        self._networks, self._config_of_networks = load_networks(options, config)
         inception = self._networks.inception
         self._frechet = None if inception is None else FrechetMeter(inception, config)
         self._judge = judge or find_judge(options.yunet, options.mesh, config.face, device)
