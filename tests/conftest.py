@@ -170,6 +170,12 @@ def fake_faces() -> type[FakeFaceBackend]:
 
 
 @pytest.fixture
+def fake_backend(fake_faces: type[FakeFaceBackend], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs find their faces with the fake face backend."""
+    monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
+
+
+@pytest.fixture
 def draw_faces() -> Callable[..., Frame]:
     """`face_picture`."""
     return face_picture

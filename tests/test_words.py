@@ -28,38 +28,28 @@ NAMES = {  # Python names, anywhere
 VAGUE = {"found", "given", "wanted", "told", "most", "least", "sure", "heard", "said"}  # names that say nothing
 # functions whose name does not say what they do or return; more of them than of VAGUE are needed
 VAGUE_FUNCTIONS = VAGUE | {
-    "alike",
-    "apart",
-    "drawn",
-    "kept",
-    "made",
-    "moved",
-    "of_faces",
-    "one",
-    "parted",
-    "rest",
-    "same",
-}
-VAGUE_FUNCTIONS |= {
-    "seen",
-    "settle",
-    "shown",
-    "strangers",
-    "takes",
-    "telling",
-    "through",
-    "twins",
-    "used",
-    "ways",
-    "what_was_seen",
+    *(
+        "alike",
+        "apart",
+        "drawn",
+        "kept",
+        "made",
+        "moved",
+        "of_faces",
+        "one",
+        "parted",
+        "rest",
+        "same",
+        "seen",
+        "settle",
+    ),
+    *("shown", "strangers", "takes", "telling", "through", "twins", "used", "ways", "what_was_seen"),
 }
 UNNAMED = ("models",)  # packages that still have some
 UNNAMED_FILES = {  # modules that still have some
     *("data/store.py", "evaluation/quality.py"),  # `sure` is a key of a data set's manifest and of a report
 }
-UNNAMED_FUNCTIONS = {  # modules that still have some
-    *("dub/inference.py",),
-}
+UNNAMED_FUNCTIONS = {"dub/inference.py"}  # modules that still have some
 FOLDERS = ("pipeline", "training/layouts", "data/layouts")
 MODULES = {  # below lipdub/
     *("cast", "faces/align", "faces/alignment", "faces/follow", "faces/people", "faces/sheet", "media/credentials"),

@@ -82,7 +82,7 @@ def _known_error(error: Exception) -> LipdubError | None:
 app = typer.Typer(
     name="lipdub",
     cls=_Commands,
-    help="Dub a video: the same picture, with lips that speak another sound track.",
+    help="Lip-sync and visual dubbing: the same video, with lips that match a new speech track.",
     epilog="First: lipdub demo. Then: lipdub sync video.mp4 dubbed.wav -o out.mp4. Dub people only with their consent; "
     "every output is marked as altered.",
     no_args_is_help=True,

@@ -110,8 +110,8 @@ def parse_length(text: str | None, option: str) -> float | None:
 
 
 @contextmanager
-def sound_from(audio: Path) -> Iterator[Path]:
-    """A file to read the sound from; `-` is kept in one while the block runs, since it is read more than once.
+def audio_path(audio: Path) -> Iterator[Path]:
+    """The file of a speech track; for `-` a temporary copy of stdin, since it is read more than once.
 
     Raises:
         InputError: stdin is empty or a terminal.
@@ -120,7 +120,7 @@ def sound_from(audio: Path) -> Iterator[Path]:
         yield audio
         return
     if sys.stdin.isatty():
-        raise typer.BadParameter("- reads the sound from a pipe, and stdin is a terminal", param_hint="AUDIO")
+        raise typer.BadParameter("- reads the audio from a pipe, and stdin is a terminal", param_hint="AUDIO")
     with TemporaryDirectory(prefix="lipdub-") as folder:
         path = Path(folder) / "stdin"
         with path.open("wb") as file:
@@ -131,8 +131,8 @@ def sound_from(audio: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def film_to(output: Path, config: MediaConfig) -> Iterator[Path]:
-    """A path to write the film to; for `-` it is poured into stdout when the block ends well.
+def output_path(output: Path, config: MediaConfig) -> Iterator[Path]:
+    """The path to write a video to; for `-` a temporary file, which is copied to stdout when the block ends well.
 
     Raises:
         OutputError: FFmpeg failed.
@@ -141,11 +141,11 @@ def film_to(output: Path, config: MediaConfig) -> Iterator[Path]:
         yield output
         return
     if sys.stdout.isatty():
-        raise typer.BadParameter("- writes a film, and stdout is a terminal", param_hint="--output")
+        raise typer.BadParameter("- writes a video, and stdout is a terminal", param_hint="--output")
     from lipdub.media.excerpt import pour
 
     with TemporaryDirectory(prefix="lipdub-") as folder:
-        path = Path(folder) / "film.mp4"
+        path = Path(folder) / "video.mp4"
         yield path
         try:
             pour(path, sys.stdout.buffer, config)

@@ -73,10 +73,10 @@ def batch(
 ) -> None:
     """Dub all items of MANIFEST; the same command again resumes.
 
-    Each item names video, audio and output (relative to the manifest's folder), and may set any option of `lipdub sync`
-    that takes a value or is a flag, by its name with _ for -: face, start, speakers, label_text, ... A failed item is
-    reported and does not stop the others; the exit code is then 9. Failed items stay failed until --retry-failed.
-    Several at a time need Ray (pip install "lipdub[batch]"); without it they run one by one.
+    Each item has video, audio and output (relative to the manifest's folder), and may have any option of `lipdub sync`,
+    with _ for -: face, start, speakers, label_text, ... A failed item is reported and does not stop the others; the
+    exit code is then 9. Failed items are skipped until --retry-failed. Ray (pip install "lipdub[batch]") runs several
+    at a time; without it they run one by one.
     """
     number, count = parse_shard(shard)
     from lipdub.dub.batch import one_by_one, run_batch, shard_of

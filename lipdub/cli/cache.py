@@ -9,7 +9,7 @@ from lipdub.cli.command import Command
 
 app = typer.Typer(
     name="cache",
-    help="What earlier runs found in videos: show it, remove it.",
+    help="Show or remove the cached face tracks of earlier runs.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -17,7 +17,7 @@ app = typer.Typer(
 
 @app.command(cls=Command)
 def show() -> None:
-    """How many videos' analyses are kept, and how large they are together."""
+    """Print the number of cached videos, and the size of the cache."""
     from lipdub.dub.cache import AnalysisCache
 
     cache = AnalysisCache()
@@ -27,7 +27,7 @@ def show() -> None:
 
 @app.command(cls=Command)
 def path() -> None:
-    """The folder that holds them."""
+    """Print the folder of the cache."""
     from lipdub.dub.cache import AnalysisCache
 
     console.data(str(AnalysisCache().folder))
@@ -35,7 +35,7 @@ def path() -> None:
 
 @app.command(cls=Command)
 def clear() -> None:
-    """Remove all of them; the next run of each video looks again."""
+    """Empty the cache; the next run of each video finds its faces again."""
     from lipdub.dub.cache import AnalysisCache
 
     console.data(f"{AnalysisCache().clear() / 1e6:.1f} MB freed")

@@ -15,7 +15,7 @@ from lipdub.errors import InputError
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Say which options and numbers hold, and where each comes from.",
+    help="Show the options and settings in effect, and where each comes from.",
 )
 
 
@@ -25,15 +25,19 @@ def show(
     command: Annotated[str, typer.Argument(help="The command whose options are listed.")] = "sync",
     quality: Annotated[
         settings.Quality | None,
-        typer.Option(help="List what `sync --quality` stands for; without it what files and environment say of it."),
+        typer.Option(
+            help="Include the settings of this `sync --quality`; by default of the one in files or environment."
+        ),
     ] = None,
-    all_: Annotated[bool, typer.Option("--all", help="All numbers of config.py, not only those that differ.")] = False,
+    all_: Annotated[
+        bool, typer.Option("--all", help="All settings of config.py, not only those that were changed.")
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="One JSON object a line: name, value, origin.")] = False,
 ) -> None:
-    """Print the options of COMMAND and the numbers of config.py with the file, variable or default behind each.
+    """Print the options of COMMAND and the settings of config.py, each with the file, variable or default it is from.
 
-    The command line goes before LIPDUB_COMMAND_OPTION (LIPDUB_SYNC_DEVICE), that before LIPDUB_OPTION, then --config
-    or LIPDUB_CONFIG, ./lipdub.toml, and your own settings file.
+    The first of these has priority: the command line, LIPDUB_COMMAND_OPTION (LIPDUB_SYNC_DEVICE), LIPDUB_OPTION,
+    --config or LIPDUB_CONFIG, ./lipdub.toml, your own settings file.
     """
     files = files_of(ctx)
     options = _options(ctx, command, files)

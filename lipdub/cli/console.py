@@ -229,6 +229,7 @@ class _LogLines:
             self._write(f"{event.name}: {event.frames} frames, {duration(event.seconds)}{rate}")
 
     def _end_stage(self) -> None:
+        """Write what the current stage did, if there is one."""
         progress = self._progress
         if progress.stage is not None:
             done = f"{progress.done} {progress.stage.unit}, {progress.speed}, " if progress.done else ""

@@ -57,11 +57,11 @@ WEIGHTS = _option(
 VIDEOS = _option(
     panel=DUBS,
     metavar="[NAME=]PATH",
-    help="Finished videos of another tool, one more row: a folder, named as OUTPUT/pairs.tsv says, or with --audio the "
-    "file; may be repeated.",
+    help="Finished videos of another tool, one more row: a folder of files with the names in OUTPUT/pairs.tsv, or with "
+    "--audio the file; may be repeated.",
 )
 PAIRS_ONLY = _option("--pairs-only", panel=DUBS, help="Only write OUTPUT/pairs.tsv: what another tool has to dub.")
-TABLE = _option(panel=DUBS, help="4.1: the thesis' table, from the runs below --runs that are rows of it.")
+TABLE = _option(panel=DUBS, help="4.1: the thesis' table, from those runs below --runs that are rows of it.")
 RUNS = _option(panel=DUBS, help="Folder of runs of `lipdub train`; with --table.")
 TARGET = _option(
     "-o", "--output", panel=OUTPUT, help="Folder for the results of each clip, clips.jsonl (without CLIPS: judged)."

@@ -46,11 +46,11 @@ def faces(
 ) -> None:
     """List the people in VIDEO, for `lipdub sync --face id:N`.
 
-    A row is one person through one shot. Whoever comes back in a later shot, seen from the same side in the same light,
-    keeps the id; seen otherwise they count as somebody new, and id:N,M dubs both. Two people share an id only by a
-    rare mistake: x,y@t tells them apart. SIZE is the mean of the larger side of the face, USABLE the share of the
-    frames in which it is clear and large enough to be dubbed. Ids hold for any --start and --end, and for the same
-    --detector and --set.
+    A row is one person in one shot. A person who returns in a later shot, seen from the same side and in the same
+    light, keeps the id; otherwise they get a new one, and id:N,M dubs both. Rarely two people share an id by mistake:
+    x,y@t tells them apart. SIZE is the mean of the larger side of the face, USABLE the share of the frames in which it
+    is clear and large enough to be dubbed. Ids are the same for any --start and --end, but may differ with another
+    --detector or --set.
     """
     start_s, end_s = parse_range(start, end)
 

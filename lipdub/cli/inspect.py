@@ -19,9 +19,9 @@ def inspect(
 ) -> None:
     """Print whether lipdub altered FILE, its disclosure tags, and its streams.
 
-    The marks: a comment, the IPTC digital source type, the version of lipdub and the sum of the weights. They prove
-    nothing by their absence: whoever encodes a file again may drop them. Content Credentials (C2PA) are read, too,
-    and it is said whether their signature holds, with pip install "lipdub[c2pa]".
+    The tags: a comment, the IPTC digital source type, the version of lipdub and the checksum of the weights. Their
+    absence proves nothing: encoding a file again may drop them. With pip install "lipdub[c2pa]", Content Credentials
+    (C2PA) are read, too, and their signature is checked.
     """
     from lipdub.media.c2pa import readable
     from lipdub.media.disclosure import KEYS, verdict

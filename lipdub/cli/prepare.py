@@ -32,10 +32,9 @@ def prepare(
     layout: Annotated[
         LayoutName,
         typer.Option(
-            help="How SOURCE is arranged; a corpus' own split lists are followed. Readers of corpora are untested on "
-            "the real corpora: they follow the structure that each documents. synthetic-speech: SOURCE is the word "
-            "random, or a list of texts, a language, a tab and a sentence on each line; espeak-ng says them, for stage "
-            "phones."
+            help="Structure of SOURCE; official splits of a corpus are kept. Readers of corpora are untested on the "
+            "real corpora: they follow the structure that each documents. synthetic-speech: SOURCE is the word "
+            "random, or a text file with a language, a tab and a sentence on each line; espeak-ng speaks them."
         ),
     ] = LayoutName.folder,
     minutes: Annotated[float, typer.Option(min=0.1, help="Minutes of synthetic speech.")] = 90.0,
@@ -51,13 +50,13 @@ def prepare(
     val_share: Annotated[float, typer.Option(min=0.0, max=0.5, help="Share of speakers to validate on.")] = 0.06,
     test_share: Annotated[float, typer.Option(min=0.0, max=0.9, help="Share of speakers to test on.")] = 0.0,
     keep_offset: Annotated[
-        bool, typer.Option("--keep-offset", help="Do not shift a folder's sound to where it fits the lips best.")
+        bool, typer.Option("--keep-offset", help="Do not shift the audio to where it matches the lips best.")
     ] = False,
     audio_encoder: Annotated[
         str,
         typer.Option(
-            help="Weights that predict mouths from a file's sound: it is shifted to where they fit the lips, and "
-            "dropped where they never do; none for loudness alone."
+            help="Weights that predict mouth shapes from audio: a file's audio is shifted to where they match the "
+            "lips; a file in which they match nowhere is dropped. none: use loudness only."
         ),
     ] = "audio",
     jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Processes.")] = 1,
@@ -74,9 +73,9 @@ def prepare(
         list[str] | None, typer.Option("--set", help="section.key=value, any setting of config.py.")
     ] = None,
 ) -> None:
-    """Make a data set for training out of talking-face videos.
+    """Make a training data set from talking-face videos.
 
-    Faces are found, followed and cut out of SOURCE as aligned 25 fps clips with landmarks and sound, split by speaker.
+    The faces of SOURCE are tracked and cropped to aligned clips of 25 fps with landmarks and audio, split by speaker.
     """
     from lipdub.config import load_config
     from lipdub.data.prepare import PrepareOptions

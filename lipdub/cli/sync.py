@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lipdub.cli import console, settings
-from lipdub.cli.arguments import DASH, film_to, options_of, parse_length, sound_from, with_options
+from lipdub.cli.arguments import DASH, audio_path, options_of, output_path, parse_length, with_options
 from lipdub.cli.command import files_of, imports
 from lipdub.cli.results import clock, show_plan, show_report
 from lipdub.dub.options import GENERATION, INSPECTION, OPTIONS, OUTPUT, RUNTIME
@@ -100,7 +100,7 @@ def sync(
     quiet: Annotated[bool, QUIET] = False,
     **written: Any,
 ) -> None:
-    """Dub VIDEO with AUDIO: the same frames and streams, with new lips.
+    """Dub VIDEO with AUDIO: the same frames and streams, with lips that match the new speech.
 
     Frames without a usable face stay unchanged; unless you ask for it, nothing is shortened or shifted.
     """
@@ -121,7 +121,7 @@ def sync(
     written["weights"] = written["weights"] or WEIGHTS[model]
     options = options_of(written)
     config = settings.config_of(files_of(ctx), set_ or (), quality)
-    with sound_from(audio) as speech, film_to(output, config.media) as target:
+    with audio_path(audio) as speech, output_path(output, config.media) as target:
         if report is not None:
             others = [each for each in (target, options.compare, options.overlay) if each is not None]
             AtomicOutput(report, overwrite=options.overwrite, inputs=(video, speech), others=others).check()
@@ -129,21 +129,21 @@ def sync(
             _excerpt(video, speech, options, config, preview_s) as (source, speech, options),
             console.progress(json_lines=json_, quiet=quiet) as on_event,
         ):
-            run = plan_sync if dry_run else sync_video
-            done = run(source, speech, target, options, config=config, on_event=on_event)
-            if strict and done.warnings:
-                what = f"finished, but with {len(done.warnings)} warning{'s' * (len(done.warnings) > 1)}"
-                raise StrictError(what, f"the first: {done.warnings[0]}")
-    if isinstance(done, SyncPlan):
+            job = plan_sync if dry_run else sync_video
+            outcome = job(source, speech, target, options, config=config, on_event=on_event)
+            if strict and outcome.warnings:
+                what = f"finished, but with {len(outcome.warnings)} warning{'s' * (len(outcome.warnings) > 1)}"
+                raise StrictError(what, f"the first: {outcome.warnings[0]}")
+    if isinstance(outcome, SyncPlan):
         if not json_:
-            show_plan(done)
+            show_plan(outcome)
             if quality is not None:
                 console.data(f"{'quality':8} {quality}: {quality.overrides}")
         return
     if not json_ and not quiet:
-        show_report(replace(done, output="stdout") if output == DASH else done)
+        show_report(replace(outcome, output="stdout") if output == DASH else outcome)
     if report is not None:
-        _write_page(report, done, options, config, quiet=quiet or json_)
+        _write_page(report, outcome, options, config, quiet=quiet or json_)
 
 
 def _check_pipe(*, room: bool, signed: bool) -> None:

@@ -50,7 +50,8 @@ def train(
         ),
     ],
     data: Annotated[
-        Path, typer.Option(help="A data set of `lipdub prepare`, or its shards; for the faces, the folder of clips.")
+        Path,
+        typer.Option(help="A data set of `lipdub prepare`, or its shards; for the face networks, the folder of clips."),
     ] = Path("dataset"),
     run: Annotated[
         Path | None,
@@ -65,12 +66,14 @@ def train(
         ),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(min=0.0, help="End after this time, annealed, if steps are left.")
+        float | None, typer.Option(min=0.0, help="End after this time, with annealing, even if steps are left.")
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="section.key=value, any setting of config.py.")
     ] = None,
-    labels: Annotated[Path | None, typer.Option(help="Faces only: what scripts/label_faces.py wrote.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Face networks only: the output of scripts/label_faces.py.")
+    ] = None,
     features: Annotated[
         str | None,
         typer.Option(
@@ -101,7 +104,7 @@ def train(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be trained: settings, parameters, FLOPs, memory; stop.")
+        bool, typer.Option("--dry-run", help="Print settings, parameters, FLOPs and memory of the run, and stop.")
     ] = False,
 ) -> None:
     """Train one network on a data set of `lipdub prepare`.

@@ -19,10 +19,10 @@ def ui(
     ] = None,
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
 ) -> None:
-    """Dub from a page in the browser, on this computer alone. Needs the extra ui.
+    """Dub from a page in the browser, on this computer only. Needs the extra ui.
 
     The page has files, faces as pictures, range, quality, progress and the result beside the source. It listens on
-    127.0.0.1, loads nothing from the network and sends nothing. Ctrl-C ends it, and the job that runs.
+    127.0.0.1, loads nothing from the network and sends nothing. Ctrl-C ends it and a running job.
     """
     with imports():
         try:

@@ -15,7 +15,7 @@ from lipdub.errors import WeightsError
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="List, fetch, check and import weights. Only `pull` uses the network.",
+    help="List, download, verify and import weights. Only `pull` uses the network.",
 )
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="As `lipdub weights list` prints them.")]
@@ -23,7 +23,7 @@ Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="As
 
 @app.command("list", cls=Command)
 def list_(json_: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False) -> None:
-    """Print every entry of weights.toml: kind, whether it is here, size, licence."""
+    """Print every entry of weights.toml: kind, whether it is on this machine, size, licence."""
     from lipdub.weights import find, manifest
 
     rows = []
@@ -45,7 +45,7 @@ def pull(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="As `lipdub weights list` prints them.")],
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress bar.")] = False,
 ) -> None:
-    """Fetch weights, compare their sums, print where they lie."""
+    """Download weights, verify their checksums and print their paths."""
     from lipdub.weights import entry_of
     from lipdub.weights import pull as fetch
 
@@ -58,7 +58,7 @@ def pull(
 
 @app.command(cls=Command)
 def verify(names: Names = None) -> None:
-    """Compare sums with weights.toml; without names, of everything that is here."""
+    """Verify the checksums of weights; without names, of all that are on this machine."""
     from lipdub.weights import find, locate, manifest
 
     wrong = []
@@ -78,7 +78,7 @@ def verify(names: Names = None) -> None:
 
 @app.command(cls=Command)
 def path(name: Annotated[str, typer.Argument(help="As `lipdub weights list` prints it.")]) -> None:
-    """Print where a file lies, after its sum was compared."""
+    """Print the path of a file, after verifying its checksum."""
     from lipdub.weights import locate
 
     console.data(str(locate(name)))
@@ -88,12 +88,12 @@ def path(name: Annotated[str, typer.Argument(help="As `lipdub weights list` prin
 def export(
     run: Annotated[Path, typer.Argument(help="The folder of a run of `lipdub train`.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Else weights.safetensors in RUN.")] = None,
-    name: Annotated[str, typer.Option(help="For the entry that is printed.")] = "mine",
+    name: Annotated[str, typer.Option(help="Name in the printed entry.")] = "mine",
 ) -> None:
     """Write the averaged weights of a run, and print their entry for weights.toml.
 
-    `lipdub sync --weights RUN` takes the folder of a run that has ended as it is; this is for one that runs, for a
-    run of an earlier version, or for a file to pass on.
+    `lipdub sync --weights RUN` reads the folder of a finished run directly; this command is for a run that continues,
+    for one of an earlier version, or for a file to share.
     """
     from lipdub.weights_export import export_run, manifest_entry
 
@@ -104,12 +104,12 @@ def export(
 def import_(
     source: Annotated[Path, typer.Argument(help="A .pth, .pt or .ckpt file of tensors.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: beside SOURCE.")] = None,
-    kind: Annotated[str, typer.Option(help="What it is, for the metadata.")] = "",
+    kind: Annotated[str, typer.Option(help="Kind of the network, for the metadata.")] = "",
     overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")] = False,
 ) -> None:
-    """Convert a foreign checkpoint to .safetensors.
+    """Convert a checkpoint of another program to .safetensors.
 
-    It is read in a process of its own that cannot run code from it; a file that needs more is refused.
+    The file is read in a separate process that runs no code from it; a file that needs code is refused.
     """
     from lipdub.weights_import import import_weights
 

@@ -40,7 +40,7 @@ class SyncOptions:
     drive_audio: Path | None = _option(
         None,
         SELECTION,
-        "A clean voice that drives the mouth; AUDIO, a mix with music or noise, is heard.",
+        "A clean voice that drives the mouth; the output has AUDIO, for example a mix with music.",
         kind=Path,
     )
     face: Face = _option(
@@ -54,7 +54,7 @@ class SyncOptions:
         (),
         SELECTION,
         "Several voices: a TOML file that assigns an audio file and turns to each face, or an RTTM diarization of "
-        "AUDIO. AUDIO is heard.",
+        "AUDIO. The output has AUDIO.",
         kind=Path,
         read=read_speakers,
     )
@@ -174,8 +174,8 @@ class SyncOptions:
     motion: str = _option(
         "none",
         OUTPUT,
-        "Where VIDEO is a picture (JPEG, PNG, WebP, ...), which gives a film as long as AUDIO: the head rests or moves "
-        "gently.",
+        "If VIDEO is a picture (JPEG, PNG, WebP, ...), which gives a video as long as AUDIO: the head is still, or "
+        "moves gently.",
         choices=("none", "gentle"),
     )
     on_damage: str = _option(

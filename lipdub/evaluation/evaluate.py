@@ -57,7 +57,7 @@ from lipdub.metrics.sync_offset import loudness
 REAL, FOREIGN, UNTOUCHED = "real", "real, other sound", "source untouched"
 VERDICTS, PAIRS = "clips.jsonl", "pairs.tsv"
 DUBS, SIDE_BY_SIDE = "dubs", "side-by-side"
-OF_THE_CLIP = (InputError, NoFaceError, ResourceError)  # failures of one clip, which do not stop the evaluation
+CLIP_ERRORS = (InputError, NoFaceError, ResourceError)  # of one clip: the evaluation goes on without it
 
 
 def evaluate(
@@ -81,7 +81,7 @@ def evaluate(
         SetupError: no such device, or a judge was named and the extra `teachers` is missing.
         WeightsError: a named network is not available.
     """
-    job = _Job(options, config or Config(), judge, on_event)
+    job = _Evaluation(options, config or Config(), judge, on_event)
     report = job.run()
     on_event(Done(report))
     return report
@@ -99,38 +99,29 @@ def list_pairs(options: EvalOptions) -> Path:
     return write_pairs(options.output / PAIRS, pairs)
 
 
-class _Job:
-    """One run: its clips, its pairs, its judge."""
+class _Evaluation:
+    """One call of `evaluate`: its clips, pairs, networks and judge."""
 
     def __init__(self, options: EvalOptions, config: Config, judge: LandmarkTracker | None, on_event: OnEvent) -> None:
         self._options, self._config, self._on_event = options, config, on_event
         self._rows = names_of(options.weights, options.videos, alone=options.runs is None)
         # What cannot be loaded stops everything, before the first dub.
         networks = {row: load_network(weights, config)[0] for row, weights in self._rows.items()}
-        self._terms = {row: terms for row, network in networks.items() if (terms := licence_of(network))}
+        self._licences = {row: terms for row, network in networks.items() if (terms := licence_of(network))}
         self._ablation: dict[str, Row] = {}
         device = resolve_device(options.device)
-        self._networks, self._judged_by = load_networks(
-            config,
-            expert=options.expert,
-            features=options.features,
-            syncnet=options.syncnet,
-            lpips=options.lpips,
-            identity=options.identity,
-            fid=options.fid,
-        )
+        self._networks, self._config_of_networks = load_networks(options, config)
         inception = self._networks.inception
         self._frechet = None if inception is None else FrechetMeter(inception, config)
         self._judge = judge or find_judge(options.yunet, options.mesh, config.face, device)
         self._audio = None if options.audio is None else self._load(options.audio)
         self._clips = _clips(options)
-        self._pairs, self._without = _draw_pairs(self._clips, options)
-        self._real: dict[Clip, Real | LipdubError] = {}
-        self._same: tuple[Pair, tuple[LandmarkTrack, dict[str, float]]] | None = (
-            None  # own sound: untouched is the real one
-        )
+        self._pairs, self._n_unpaired = _draw_pairs(self._clips, options)
+        self._real: dict[Clip, Real | LipdubError] = {}  # what was measured of each real clip, or why it was not
+        # The last pair with its own sound, whose untouched source is the real video: it is not measured twice.
+        self._last_own: tuple[Pair, tuple[LandmarkTrack, dict[str, float]]] | None = None
         self._gallery = None if options.html is None else Gallery((REAL, FOREIGN, UNTOUCHED), config.media)
-        self._columns = SideBySide(options.output / SIDE_BY_SIDE, config.media) if options.side_by_side else None
+        self._side_by_side = SideBySide(options.output / SIDE_BY_SIDE, config.media) if options.side_by_side else None
 
     def run(self) -> EvalReport:
         """Measure the real clips, then every row on every pair; each verdict is written at once."""
@@ -138,7 +129,7 @@ class _Job:
             write_pairs(self._options.output / PAIRS, self._pairs)
             if self._options.runs is not None:
                 self._add_runs(self._options.runs, dubs)
-            for row, terms in self._terms.items():
+            for row, terms in self._licences.items():
                 self._on_event(Warning_("licence", f"{row}: {terms}"))
             if self._judge.ours:
                 self._on_event(Warning_("judge", f"the judge is {self._judge.name}. {self._judge.caveat}"))
@@ -149,16 +140,16 @@ class _Job:
                 print(json_line(verdict), file=file, flush=True)
             if all(verdict.error for verdict in verdicts):
                 reasons = Counter(verdict.error for verdict in verdicts)
-                often = reasons.most_common(1)[0][0]
+                commonest = reasons.most_common(1)[0][0]
                 raise InputError(
-                    f"nothing could be judged; most often: {often}", "give clips with a clear face and speech"
+                    f"nothing could be judged; most often: {commonest}", "give clips with a clear face and speech"
                 )
             report = self._report(verdicts)
             if self._gallery is not None and self._options.html is not None:  # while the dubs are there
                 page = table_page(report, self._gallery.exhibits())
                 write_page(self._options.html, page, overwrite=self._options.overwrite)
-            if self._columns is not None:
-                self._columns.write()
+            if self._side_by_side is not None:
+                self._side_by_side.write()
         return report
 
     def _add_runs(self, runs: Path, folder: Path) -> None:
@@ -170,6 +161,7 @@ class _Job:
             self._rows[name], self._ablation[name] = str(path), row
 
     def _track_clips(self) -> None:
+        """Find the landmarks of all real clips."""
         clips = dict.fromkeys(
             clip
             for pair in self._pairs
@@ -180,21 +172,23 @@ class _Job:
         for done, clip in enumerate(clips, 1):
             try:
                 self._real[clip] = self._track_clip(clip)
-            except OF_THE_CLIP as error:
+            except CLIP_ERRORS as error:
                 self._real[clip] = error
             self._on_event(Progress(done))
 
     def _track_clip(self, clip: Clip) -> Real:
-        tracked = track_landmarks(clip.path, self._judge, self._options.seconds, self._config.media)
+        tracked = self._track(clip.path)
         audio = self._audio or self._load(clip.path)  # a video to be dubbed need not have any
         return Real(audio.waveform, audio.level, tracked)
 
     def _load(self, path: Path) -> Audio:
+        """The sound of a file."""
         mel = self._config.mel
         waveform = load_audio(path, sample_rate=mel.sample_rate, config=self._config.media)
         return Audio(waveform, loudness(waveform, mel))
 
     def _verdicts(self, dubs: Path) -> Iterator[Verdict]:
+        """Judge every row on every pair, pair by pair."""
         real = () if self._audio else (REAL, FOREIGN)
         rows = (*real, UNTOUCHED, *self._options.videos, *self._rows)
         work = [(row, pair) for pair in self._pairs for row in rows if row != FOREIGN or pair.foreign is not None]
@@ -204,17 +198,18 @@ class _Job:
             self._on_event(Progress(done))
 
     def _verdict(self, row: str, pair: Pair, dubs: Path) -> Verdict:
+        """Judge one row on one pair, and show it on the pages; a failure of the clip is a verdict, too."""
         verdict = Verdict(row=row, pairing=pair.pairing, picture=pair.picture.name, sound=pair.sound.name)
         try:
             video, values = self._judge_pair(row, pair, dubs)
             if self._frechet is not None:
-                self._frechet.add(pair.pairing, row, video, self._real_clip(pair.picture).tracked)
-        except OF_THE_CLIP as error:
-            if self._columns is not None and row not in (REAL, FOREIGN):
-                self._columns.fail(pair.key, row, error.what)
+                self._frechet.add(pair.pairing, row, video, self._real_of(pair.picture).tracked)
+        except CLIP_ERRORS as error:
+            if self._side_by_side is not None and row not in (REAL, FOREIGN):
+                self._side_by_side.fail(pair.key, row, error.what)
             return replace(verdict, error=error.what)
-        if self._columns is not None and row not in (REAL, FOREIGN):
-            self._columns.add(pair.key, row, video.like(self._real_clip(pair.picture).tracked))
+        if self._side_by_side is not None and row not in (REAL, FOREIGN):
+            self._side_by_side.add(pair.key, row, video.like(self._real_of(pair.picture).tracked))
         verdict = replace(verdict, frames=len(video.seen), seen=float(video.seen.mean()), values=values)
         if self._gallery is not None:
             self._gallery.add(verdict, video)
@@ -223,35 +218,59 @@ class _Job:
         return verdict
 
     def _judge_pair(self, row: str, pair: Pair, dubs: Path) -> tuple[LandmarkTrack, dict[str, float]]:
-        picture, sound = self._real_clip(pair.picture).tracked, self._audio or self._real_clip(pair.sound)
-        own = pair.pairing == "own"
-        replaced = None if own else picture
+        """Landmarks of a row's video of a pair, which is made if it is a dub of ours, and its values."""
+        for clip in (pair.picture, *([] if self._audio else [pair.sound])):
+            self._real_of(clip)  # refuses before the work of a dub
+        if row in self._rows:
+            video, dubbed = self._dub(row, pair, dubs)
+            return video, self._measure(video, pair) | {"dubbed": dubbed}
         if row in self._options.videos:
-            video = track_landmarks(
-                finished(self._options.videos[row], pair), self._judge, self._options.seconds, self._config.media
-            )
-            return video, measure(video, picture, sound, self._judged_by, self._networks, replaced=replaced, truth=own)
-        if row not in self._rows:
-            shown = {REAL: pair.sound, FOREIGN: pair.foreign, UNTOUCHED: pair.picture}[row]
-            assert shown is not None  # _verdicts
-            if own and row == UNTOUCHED and self._same is not None and self._same[0] is pair:
-                return self._same[1]
-            real = self._real_clip(shown).tracked
-            values = measure(real, real, sound, self._judged_by, self._networks, replaced=replaced)
-            if row == REAL:
-                self._same = pair, (real, values)
-            return real, values
-        dub = dubs / row / pair.pairing / f"{pair.stem}.mp4"
-        dub.parent.mkdir(parents=True, exist_ok=True)
+            video = self._track(find_dub(self._options.videos[row], pair))
+            return video, self._measure(video, pair)
+        own = pair.pairing == "own"
+        if own and row == UNTOUCHED and self._last_own is not None and self._last_own[0] is pair:
+            return self._last_own[1]
+        shown = {REAL: pair.sound, FOREIGN: pair.foreign, UNTOUCHED: pair.picture}[row]
+        assert shown is not None  # _verdicts
+        real = self._real_of(shown).tracked
+        values = self._measure(real, pair, ground=real)
+        if own and row == REAL:
+            self._last_own = pair, (real, values)
+        return real, values
+
+    def _dub(self, row: str, pair: Pair, dubs: Path) -> tuple[LandmarkTrack, float]:
+        """Dub a pair with a row's weights: landmarks of the dub, and percent of its frames that were dubbed."""
+        path = dubs / row / pair.pairing / f"{pair.stem}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
         options = SyncOptions(
             device=self._options.device, generator=self._rows[row], end_s=self._options.seconds, overwrite=True
         )
-        report = sync_video(pair.picture.path, pair.sound.path, dub, options, config=self._config)
-        video = track_landmarks(dub, self._judge, self._options.seconds, self._config.media)
-        values = measure(video, picture, sound, self._judged_by, self._networks, replaced=replaced, truth=own)
-        return video, values | {"dubbed": 100 * report.dubbed / len(video.times_s)}
+        report = sync_video(pair.picture.path, pair.sound.path, path, options, config=self._config)
+        video = self._track(path)
+        return video, 100 * report.dubbed / len(video.times_s)
 
-    def _real_clip(self, clip: Clip) -> Real:
+    def _measure(self, video: LandmarkTrack, pair: Pair, ground: LandmarkTrack | None = None) -> dict[str, float]:
+        """Values of a video of a pair; `ground` is the real video that it shows, None for a dub of the picture."""
+        own, picture = pair.pairing == "own", self._real_of(pair.picture).tracked
+        return measure(
+            video,
+            picture if ground is None else ground,
+            self._audio or self._real_of(pair.sound),
+            self._config_of_networks,
+            self._networks,
+            replaced=None if own else picture,
+            truth=own and ground is None,
+        )
+
+    def _track(self, path: Path) -> LandmarkTrack:
+        return track_landmarks(path, self._judge, self._options.seconds, self._config.media)
+
+    def _real_of(self, clip: Clip) -> Real:
+        """What was measured of a real clip.
+
+        Raises:
+            InputError: it could not be measured.
+        """
         real = self._real[clip]
         if isinstance(real, LipdubError):
             raise InputError(f"{clip.name} cannot be judged: {real.what}", real.remedy) from real
@@ -276,9 +295,10 @@ class _Job:
         )
 
     def _setting(self) -> Setting:
+        """How it was measured, for the protocol."""
         options = self._options
         files = {row: file_of(weights) for row, weights in self._rows.items()}
-        files |= {row: f"{files[row]}; {terms}" for row, terms in self._terms.items()}
+        files |= {row: f"{files[row]}; {terms}" for row, terms in self._licences.items()}
         files |= {row: f"finished videos in {folder}" for row, folder in options.videos.items()}
         files |= {name: f"{files[name]}: {row.name}" for name, row in self._ablation.items()}
         files |= self._networks.files
@@ -299,7 +319,7 @@ class _Job:
             clips=len(self._clips),
             speakers=len({clip.speaker for clip in self._clips}),
             pairs=dict(Counter(pair.pairing for pair in self._pairs)),
-            without=self._without,
+            without=self._n_unpaired,
             no_third=0 if self._audio else sum(pair.foreign is None for pair in self._pairs),
             seed=options.seed,
             seconds=options.seconds,
@@ -359,7 +379,7 @@ def _draw_pairs(clips: Sequence[Clip], options: EvalOptions) -> tuple[list[Pair]
     return pairs, without
 
 
-def finished(folder: Path, pair: Pair) -> Path:
+def find_dub(folder: Path, pair: Pair) -> Path:
     """Another tool's video of a pair: PAIRING/NAME.* or NAME.* in its folder, NAME as in pairs.tsv; or the file itself.
 
     Raises:

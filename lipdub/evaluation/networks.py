@@ -9,6 +9,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from lipdub.config import Config
+from lipdub.evaluation.options import EvalOptions
 from lipdub.evaluation.perceptual import load_inception, load_lpips
 from lipdub.evaluation.quality import find_expert
 from lipdub.evaluation.teachers import FaceRecognizer
@@ -74,17 +75,8 @@ class Networks:
         return [name for name, here in measured.items() if not here]
 
 
-def load_networks(
-    config: Config,
-    *,
-    expert: str | None,
-    features: str | None,
-    syncnet: str | None,
-    lpips: str | None,
-    identity: str | None,
-    fid: str | None,
-) -> tuple[Networks, Config]:
-    """Every network that was named, by a name in weights.toml or a file; the bundled expert and features else.
+def load_networks(options: EvalOptions, config: Config) -> tuple[Networks, Config]:
+    """Every network that an option names, by a name in weights.toml or a file; the bundled expert and features else.
 
     Returns:
         The networks, and `config` with the expert's sizes.
@@ -93,22 +85,22 @@ def load_networks(
         SetupError: a package is missing.
         WeightsError: one that was named cannot be had.
     """
-    judge, config = find_expert(expert, config)
+    expert, config = find_expert(options.expert, config)
     networks = Networks(
-        expert=judge,
-        features=_features(features),
-        syncnet=None if syncnet is None else cast(SyncNet, load_model(syncnet, "syncnet")),
-        lpips=None if lpips is None else load_lpips(lpips),
-        recognizer=None if identity is None else FaceRecognizer(locate(identity)),
-        inception=None if fid is None else load_inception(fid),
+        expert=expert,
+        features=_features(options.features),
+        syncnet=None if options.syncnet is None else cast(SyncNet, load_model(options.syncnet, "syncnet")),
+        lpips=None if options.lpips is None else load_lpips(options.lpips),
+        recognizer=None if options.identity is None else FaceRecognizer(locate(options.identity)),
+        inception=None if options.fid is None else load_inception(options.fid),
     )
     named = {
-        "expert": (expert or "expert") if judge is not None else None,
-        f"perceptual by {networks.backbone}": features or "faces-landmarks",
-        "SyncNet": syncnet,
-        "LPIPS on VGG-16": lpips,
-        "identity by SFace": identity,
-        "FID by Inception": fid,
+        "expert": None if expert is None else options.expert or "expert",
+        f"perceptual by {networks.backbone}": options.features or "faces-landmarks",
+        "SyncNet": options.syncnet,
+        "LPIPS on VGG-16": options.lpips,
+        "identity by SFace": options.identity,
+        "FID by Inception": options.fid,
     }
     files = {what: file_of(name) for what, name in named.items() if name is not None}
     return replace(networks, files=files), config

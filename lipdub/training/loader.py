@@ -71,6 +71,7 @@ class Loader(Generic[Sample]):
                 self._pending[place] = pool.submit(self._make, place[0], self._part_of_all(place[1]))
 
     def _cancel(self, places: list[tuple[int, int]]) -> None:
+        """Forget samples that are under way; a thread that is at work on one finishes it."""
         for place in places:
             self._pending.pop(place).cancel()
 

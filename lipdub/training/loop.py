@@ -277,6 +277,7 @@ class _Loop:
         self.run.on_line(f"step {self.step} left out: {', '.join(infinite)} not finite")
 
     def _progress(self, values: dict[str, float], share: float) -> TrainProgress:
+        """How far the run is, and the pace since the last call; `values` are the losses of the last step."""
         engine = self.engine
         seconds, waited_s, steps = self._pace.restart(self.loader.waited_s)
         clips = steps * engine.parts * engine.part_clips * engine.n_processes
@@ -317,6 +318,7 @@ class _Loop:
         self.run.save(state)
 
     def _validate(self) -> None:
+        """Measure held-out samples and log the result."""
         with torch.random.fork_rng():  # how often a run is validated must not change what it learns
             values = self.stage.validate()
         if values:
@@ -324,6 +326,7 @@ class _Loop:
         self.validated_at = self.step
 
     def _picture(self) -> None:
+        """Write what the stage has to show of this step."""
         with torch.random.fork_rng():
             rows = self.stage.pictures()
         if rows:

@@ -29,16 +29,7 @@ from lipdub.errors import InputError
 from lipdub.weights_export import CHECKPOINT, SETTINGS
 
 NOT_FINITE = "not-finite.pt"
-SECTIONS = (
-    "mel",
-    "reference",
-    "generator",
-    "audio",
-    "expert",
-    "discriminator",
-    "loss",
-    "train",
-)  # what training depends on
+SECTIONS = ("mel", "reference", "generator", "audio", "expert", "discriminator", "loss", "train")  # that training reads
 # these say how long a run is, how much it tells and how fast it is, not what it learns
 FREE = {
     f"train.{key}"

@@ -18,7 +18,9 @@ from lipdub.faces.crop import TEMPLATE
 
 
 @pytest.fixture
-def run(face_clip, fake_faces, generator_file: Path, tmp_path: Path, monkeypatch) -> Callable[..., Result]:
+def run(
+    face_clip, fake_backend, fake_faces, generator_file: Path, tmp_path: Path, monkeypatch
+) -> Callable[..., Result]:
     """`lipdub eval` on two drawn clips, with a judge of squares."""
 
     class SquareLandmarkTracker:
@@ -39,7 +41,6 @@ def run(face_clip, fake_faces, generator_file: Path, tmp_path: Path, monkeypatch
             points[66, 1] += side - 50
             return points
 
-    monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
     monkeypatch.setattr("lipdub.evaluation.landmark_track.MeshLandmarkTracker", SquareLandmarkTracker)
     monkeypatch.setattr("lipdub.evaluation.quality.find", lambda entry: None)  # no bundled expert: faster
     (tmp_path / "clips").mkdir()

@@ -31,9 +31,8 @@ def test_the_page_names_the_schema_of_the_code() -> None:
 
 
 def test_every_event_of_real_jobs_is_described(
-    schema, face_clip, speech, generator_file, fake_faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    schema, face_clip, speech, generator_file, fake_backend, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
     video, nobody = face_clip(lambda number: [FACE]), face_clip(lambda number: [], "nobody.mp4")
     seen = set()
     for words in (
@@ -59,9 +58,8 @@ def test_every_event_of_real_jobs_is_described(
 
 
 def test_strict_is_exit_code_10_after_the_work_is_done(
-    face_clip, speech, generator_file, fake_faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    face_clip, speech, generator_file, fake_backend, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
     output = tmp_path / "o.mp4"
     for sound, code in ((speech(0.4), 0), (speech(0.2, "short.wav"), 10)):
         command = ["sync", face_clip(lambda number: [FACE]), sound, "-o", output, "-y", "--strict"]

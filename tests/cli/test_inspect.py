@@ -18,8 +18,7 @@ def inspect(*args: object) -> Result:
 
 
 @pytest.fixture
-def dubbed(face_clip, speech, generator_file: Path, fake_faces, tmp_path: Path, monkeypatch) -> Path:
-    monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
+def dubbed(face_clip, speech, generator_file: Path, fake_backend, tmp_path: Path) -> Path:
     output, options = tmp_path / "out.mp4", SyncOptions(generator=str(generator_file), device="cpu")
     sync_video(face_clip(lambda number: [(50, 30, 56)], n_frames=5), speech(0.2), output, options)
     return output

@@ -14,7 +14,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from lipdub.cli.app import app
-from lipdub.cli.arguments import film_to, parse_time
+from lipdub.cli.arguments import output_path, parse_time
 from lipdub.config import MediaConfig
 from lipdub.dub import SyncOptions
 from lipdub.errors import InputError, ResourceError
@@ -37,11 +37,8 @@ def output(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def sync(
-    face_clip, speech, generator_file: Path, fake_faces, output: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Result]:
+def sync(face_clip, speech, generator_file: Path, fake_backend, output: Path) -> Callable[..., Result]:
     """Run `lipdub sync` on a made clip; keywords replace the clip, the dub and the weights."""
-    monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
 
     def run(
         *args: str, video: Path | None = None, audio: Path | None = None, weights: str | Path = generator_file
@@ -327,6 +324,6 @@ def test_the_ffmpeg_of_the_settings_makes_previews_and_fills_pipes(sync, tmp_pat
     assert sync("--preview", "0.2", "--set", f"media.ffmpeg='{other}'").exit_code == 0
     ends = [Path(line.split()[-1]).name for line in log.read_text().splitlines()]
     assert {"video.mkv", "dub.wav"} <= {*ends}
-    with film_to(Path("-"), MediaConfig(ffmpeg=str(other))) as film:
+    with output_path(Path("-"), MediaConfig(ffmpeg=str(other))) as film:
         shutil.copy(face_clip(lambda number: []), film)
     assert b"moof" in capfdbinary.readouterr().out and log.read_text().endswith("pipe:1\n")

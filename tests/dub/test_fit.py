@@ -159,8 +159,7 @@ def test_a_container_with_one_frame_rate_is_refused(dub, footage, clicks, tmp_pa
         dub(footage(seconds=0.4), clicks([], 0.5), length="stretch")
 
 
-def test_a_dry_run_tells_the_new_times(footage, clicks, generator_file, fake_faces, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
+def test_a_dry_run_tells_the_new_times(footage, clicks, generator_file, fake_backend, tmp_path) -> None:
     options = SyncOptions(generator=str(generator_file), device="cpu", length="stretch")
     plan = plan_sync(footage(seconds=1.0), clicks([], 1.25), tmp_path / "out.mp4", options)
     assert (plan.video_s, plan.output_s, plan.frames) == (1.0, 1.25, 25)

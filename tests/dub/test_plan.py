@@ -21,9 +21,8 @@ FACE, LEFT, RIGHT = (50, 30, 56), (6, 34, 48), (90, 30, 60)
 
 
 @pytest.fixture
-def plan(generator_file: Path, fake_faces, tmp_path: Path, monkeypatch) -> Callable[..., SyncPlan]:
+def plan(generator_file: Path, fake_backend, tmp_path: Path, monkeypatch) -> Callable[..., SyncPlan]:
     """Run `plan_sync`; checks that no file is made or changed. `plan.events` holds what it told."""
-    monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
     (tmp_path / "planned").mkdir()
     events: list[Event] = []
 

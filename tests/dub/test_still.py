@@ -118,9 +118,8 @@ def test_an_animation_is_no_picture(tmp_path: Path) -> None:
 
 
 def test_errors_name_the_picture_and_what_to_do(
-    tmp_path: Path, sound: Path, fake_faces, generator_file: Path, monkeypatch
+    tmp_path: Path, sound: Path, fake_backend, generator_file: Path
 ) -> None:
-    monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
     path, options = written(tmp_path / "wall.png"), SyncOptions(device="cpu", generator=str(generator_file))
     with pytest.raises(NoFaceError, match=f"^{path}, ") as caught:
         sync_video(path, sound, tmp_path / "out.mp4", options)
@@ -139,8 +138,7 @@ def test_the_faces_of_a_picture_are_listed(tmp_path: Path, fake_faces, monkeypat
         list_faces(written(tmp_path / "wall.png"))
 
 
-def test_a_picture_is_dubbed(tmp_path: Path, sound: Path, fake_faces, generator_file: Path, monkeypatch) -> None:
-    monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
+def test_a_picture_is_dubbed(tmp_path: Path, sound: Path, fake_backend, generator_file: Path) -> None:
     face = np.full((120, 160, 3), 20, np.uint8)
     face[20:76, 50:106] = 230  # the square that the fake backend takes for a face
     path = written(tmp_path / "face.png", face)
@@ -155,10 +153,7 @@ def test_a_picture_is_dubbed(tmp_path: Path, sound: Path, fake_faces, generator_
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith((".", "out"))) == ["out.mp4"]
 
 
-def test_one_of_several_faces_in_a_picture(
-    tmp_path: Path, sound: Path, fake_faces, generator_file, monkeypatch
-) -> None:
-    monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
+def test_one_of_several_faces_in_a_picture(tmp_path: Path, sound: Path, fake_backend, generator_file) -> None:
     both = np.full((120, 240, 3), 20, np.uint8)
     both[30:78, 20:68] = both[20:80, 140:200] = 230  # the right one is larger
     path, left, right = written(tmp_path / "two.png", both), slice(20, 68), slice(140, 200)

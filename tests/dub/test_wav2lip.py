@@ -96,10 +96,7 @@ def test_what_is_not_finite_is_not_painted(network) -> None:
     assert runner(broken, np.zeros(8000, np.float32)).run([FaceCrop(0, 0, 0, picture())]) == [None]
 
 
-def test_sync_with_its_weights_says_their_terms(
-    network, face_clip, speech, fake_faces, tmp_path: Path, monkeypatch
-) -> None:
-    monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
+def test_sync_with_its_weights_says_their_terms(network, face_clip, speech, fake_backend, tmp_path: Path) -> None:
     weights = tmp_path / "w2l.safetensors"
     save_state(weights, network.state_dict(), {"kind": "wav2lip"})
     clip = face_clip(lambda t: [(50, 20, 56)], n_frames=8, languages=("eng",))

@@ -64,12 +64,6 @@ def talking(face_clip, tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-@pytest.fixture
-def found_by_squares(fake_faces, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`lipdub sync` sees squares, too."""
-    monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
-
-
 @pytest.fixture(autouse=True)
 def no_bundled_expert(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine without the bundled expert, which would double the time of every test; unless one asks for it."""

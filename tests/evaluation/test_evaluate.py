@@ -25,7 +25,7 @@ from lipdub.models.generator import Generator
 from lipdub.models.wav2lip import Wav2Lip
 from lipdub.weights import config_json, save_state
 
-pytestmark = pytest.mark.usefixtures("found_by_squares")
+pytestmark = pytest.mark.usefixtures("fake_backend")
 FAST = load_config(None, ["media.preset=ultrafast", "face.size=32"])
 
 

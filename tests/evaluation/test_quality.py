@@ -150,10 +150,7 @@ def test_the_command_prints_segments_and_strict_is_exit_code_10(clip: Path, tmp_
     assert events[-1]["type"] == "done" and len(events[-1]["report"]["segments"]) == 2
 
 
-def test_sync_writes_a_report_of_what_it_made(
-    clip: Path, speech, fake_faces, generator_file, tmp_path, monkeypatch
-) -> None:
-    monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
+def test_sync_writes_a_report_of_what_it_made(clip: Path, speech, fake_backend, generator_file, tmp_path) -> None:
     words = ["sync", clip, speech(2.4), "-o", tmp_path / "o.mp4", "--report", tmp_path / "r.html", "-q"]
     words += ["--weights", generator_file, "--device", "cpu", "--set", "media.preset=ultrafast"]
     done = CliRunner().invoke(app, [str(word) for word in words])
@@ -183,9 +180,8 @@ def test_what_a_dub_has_painted_is_judged_and_nothing_else(face_clip) -> None:
 
 
 def test_a_report_looks_at_the_face_that_was_chosen(
-    face_clip, speech, fake_faces, generator_file, tmp_path, monkeypatch
+    face_clip, speech, fake_backend, generator_file, tmp_path, monkeypatch
 ) -> None:
-    monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
     asked = []
     monkeypatch.setattr("lipdub.cli.sync.show_report", lambda report: asked.extend(report.segments))
     clip = face_clip(lambda t: [(20, 30, 60), (100, 30, 44)], n_frames=30, languages=("eng",))

@@ -18,7 +18,7 @@ from lipdub.evaluation.evaluate import UNTOUCHED, evaluate
 from lipdub.evaluation.options import EvalOptions
 from lipdub.evaluation.report import EvalReport, markdown
 
-pytestmark = pytest.mark.usefixtures("found_by_squares")
+pytestmark = pytest.mark.usefixtures("fake_backend")
 FAST = load_config(None, ["media.preset=ultrafast", "face.size=32"])
 N_FRAMES, PEER_FRAMES = 40, 30  # at 25 a second; the peer stops early
 
