@@ -120,7 +120,7 @@ class FaceTracker:
         self._people = People()
         self._next_id = 0
         self._since_detection = config.detect_every
-        self.n_detections = 0
+        self.n_detections, self._frames = 0, 0
         self.turned: list[int] = []  # frames with a face that is not upright, which is not tracked
         self.shots: list[int] = []  # first frame of each shot
         self.tracks: list[Track] = []  # finished ones that were long enough
@@ -132,6 +132,7 @@ class FaceTracker:
 
     def push(self, index: int, view: View) -> list[TrackedFace]:
         """Track the faces of frame `index`; returns them."""
+        self._frames += 1
         small, scale = view.thumbnail(self._config.detect_side)
         if self._shots.push(small) or (self._shots.in_doubt and self._shows_other_person(view)):
             self._end_tracks(self._active, shot_over=True)
@@ -151,6 +152,7 @@ class FaceTracker:
         Args:
             shot_over: whether the last frame pushed ends its shot; False if the video continues.
         """
+        self._min_rows = min(self._min_rows, max(1, self._frames))  # of a video that is shorter than that
         self._end_tracks(self._active, shot_over=shot_over)
         return sorted(self.tracks, key=lambda track: (track.first, track.id))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -17,6 +18,7 @@ from lipdub.media.probe import file_url, open_input, origin, require_rate
 from lipdub.media.streamed import untold_length
 
 Waveform = NDArray[np.float32]  # (n,) in [-1, 1]
+_KINDS = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}  # of packed sample formats
 _LOST = 0.1  # share of the channels' power that a mix must hold
 
 
@@ -158,9 +160,7 @@ def _damaged(path: Path, time_s: float, what: str) -> InputError:
 
 def _powers(frame: av.AudioFrame) -> NDArray[np.float64]:
     """Sum of squares of each channel's samples, at full scale 1."""
-    samples = frame.to_ndarray()
-    if not frame.format.is_planar:
-        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    samples = _samples(frame)
     whole = samples.astype(np.float64)
     if samples.dtype.kind == "u":
         whole = whole - 128
@@ -168,6 +168,18 @@ def _powers(frame: av.AudioFrame) -> NDArray[np.float64]:
         whole /= 2 ** (8 * samples.dtype.itemsize - 1)
     powers: NDArray[np.float64] = np.square(whole).sum(axis=1)
     return powers
+
+
+def _samples(frame: av.AudioFrame) -> NDArray[Any]:
+    """The samples (c, n) of a frame of any format.
+
+    `to_ndarray` of PyAV 18 counts nine planes where there are eight channels in planes of their own, and crashes.
+    """
+    count = frame.layout.nb_channels
+    if not frame.format.is_planar:
+        return frame.to_ndarray().reshape(-1, count).T
+    kind = np.dtype(_KINDS[frame.format.packed.name])
+    return np.stack([np.frombuffer(bytes(plane), kind, frame.samples) for plane in frame.planes[:count]])
 
 
 class _Run:
@@ -180,7 +192,7 @@ class _Run:
 
     def extend(self, frames: list[av.AudioFrame]) -> None:
         for frame in frames:
-            self._bytes += np.asarray(frame.to_ndarray()[self._channel], dtype=np.float32).tobytes()
+            self._bytes += np.asarray(_samples(frame)[self._channel], dtype=np.float32).tobytes()
 
     @property
     def samples(self) -> Waveform:

@@ -69,7 +69,11 @@ class Container:
             drops.append(f"lt(pts*tb\\,{origin_s - 1e-4:.6f})")
         if end_s is not None:
             drops.append(f"gte(pts*tb\\,{end_s:.6f})")
-        return f"noise=drop={'+'.join(drops)}" if drops else ""
+        filters = [f"noise=drop={'+'.join(drops)}"] if drops else []
+        if codec == "vorbis" and not self.is_mov:  # its first packet is not heard, but the second needs it
+            first = f"round({origin_s:.6f}/TB)"
+            filters.append(f"setts=pts=max(PTS\\,{first}):dts=max(DTS\\,{first})")
+        return ",".join(filters)
 
 
 _MP4_AUDIO = frozenset({"aac", "mp3", "mp2", "ac3", "eac3", "alac", "opus", "flac", "dts"})

@@ -227,6 +227,14 @@ def test_short_tracks_are_left_out(watch) -> None:
     assert len(track.frames) == least
 
 
+@pytest.mark.parametrize("n_frames", [1, 2])
+def test_a_video_that_is_shorter_than_any_track_has_its_faces(watch, n_frames: int) -> None:
+    assert n_frames < round(CONFIG.min_track_s * RATE)
+    (track,) = watch()(n_frames, lambda number: [moving(number)])
+    assert len(track.frames) == n_frames
+    assert watch()(n_frames, lambda number: []) == []
+
+
 def test_a_range_of_a_shot_neither_opens_nor_closes_it(fake_faces, draw_faces) -> None:
     follower = FaceTracker(fake_faces(), CONFIG, RATE)
     for number in range(40, 50):

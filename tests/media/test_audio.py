@@ -257,3 +257,19 @@ def test_channels_that_cancel_each_other_are_heard(tmp_path, codec, right):
             container.mux(stream.encode(part))
         container.mux(stream.encode())
     np.testing.assert_allclose(load_audio(path), wave, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("codec", "name"),
+    [("libopus", "a.webm"), ("aac", "a.m4a"), ("flac", "a.flac"), ("pcm_s24le", "a.wav"), ("libvorbis", "a.ogg")],
+)
+@pytest.mark.parametrize("layout", ["mono", "5.1", "7.1"])
+def test_sounds_of_eight_channels_are_heard(tmp_path, codec, name, layout):
+    """PyAV reads a ninth plane of them, which is not there."""
+    tone = f"sine=r=48000:d=0.5,aformat=channel_layouts=mono,volume=4,pan={layout}|c{0 if layout == 'mono' else 2}=c0"
+    words = [ffmpeg_binary(), "-v", "error", "-f", "lavfi", "-i", tone, "-c:a", codec, tmp_path / name]
+    subprocess.run(words, check=True)
+    wave = load_audio(tmp_path / name, sample_rate=48000)
+    assert len(wave) / 48000 == pytest.approx(0.5, abs=0.03)
+    spectrum = np.abs(np.fft.rfft(wave[4800:19200]))
+    assert spectrum.argmax() * 48000 / 14400 == pytest.approx(440, abs=4)

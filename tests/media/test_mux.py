@@ -7,7 +7,7 @@ import pytest
 
 from lipdub.errors import InputError, OutputError, ResourceError
 from lipdub.media import ffmpeg as module
-from lipdub.media.audio import load_audio
+from lipdub.media.audio import load_audio, write_wav
 from lipdub.media.containers import CONTAINERS
 from lipdub.media.disclosure import disclosure_tags, read_marks
 from lipdub.media.inspect import inspect_file
@@ -212,8 +212,6 @@ def test_shorter_and_longer_dubs(clip, sound, tmp_path, suffix, seconds, codec):
 
 def test_sound_stays_in_place(clip, tmp_path):
     """A beep at 0.5 s of the dub is heard at 0.5 s of the film, whatever the source's clock and the dub's delay."""
-    from lipdub.media.audio import write_wav
-
     wave = np.zeros(16000, np.float32)
     wave[8000:8016] = 0.9
     write_wav(tmp_path / "d.wav", wave, 16000)
@@ -231,6 +229,24 @@ def test_sound_stays_in_place(clip, tmp_path):
                 before = require_video(probe(tmp_path / source))
                 first = float(times(tmp_path / source)[0]) - before.origin_s
                 assert float(times(output)[0]) - info.origin_s == pytest.approx(first, abs=0.002)
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_vorbis_that_begins_before_time_0_moves_no_picture(clip, sound, tmp_path, suffix):
+    """The first packet in Ogg has a time before 0, for it is not heard."""
+    wave = np.zeros(48000, np.float32)
+    wave[24000:24048] = 0.9
+    write_wav(tmp_path / "click.wav", wave, 48000)
+    clip(tmp_path / "a.mp4", n_frames=25)
+    argv = [ffmpeg_binary(), "-v", "error", "-i", tmp_path / "a.mp4", "-i", tmp_path / "click.wav"]
+    subprocess.run([*argv, "-c:v", "libtheora", "-c:a", "libvorbis", tmp_path / "a.ogv"], check=True)
+    dubbed(tmp_path / "a.ogv", sound(tmp_path / "d.wav"), tmp_path / f"out.{suffix}")
+    assert times(tmp_path / "a.ogv")[0] == times(tmp_path / f"out.{suffix}")[0] == 0
+    before, after = (
+        np.abs(load_audio(tmp_path / name, sample_rate=48000, stream=stream)).argmax() / 48000
+        for name, stream in (("a.ogv", 0), (f"out.{suffix}", 1))
+    )
+    assert after == pytest.approx(before, abs=1e-3)
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
