@@ -219,8 +219,8 @@ class FaceTracker:
             self.shots.append(index)
         self._since_detection += 1
         if self._since_detection > self._config.detect_every or any(face.missing for face in self._active):
-            found = self._search([overview.small])[0] if detections is None else detections.result()
-            self._detect(index, overview, found)
+            boxes = self._search([overview.small])[0] if detections is None else detections.result()
+            self._detect(index, overview, boxes)
         return self._locate_faces(view)
 
     def finish(self, *, shot_over: bool = True) -> list[Track]:
