@@ -1,6 +1,6 @@
 """Pass 1: face tracks and references of the whole video, and the plan of which faces are dubbed in which frames.
 
-References are cropped in a separate thread, one frame behind.
+References are cropped in a separate thread, one frame behind; the detector works in another, a few frames ahead.
 
 Memory holds few frames, the landmarks of every frame (about 550 bytes per face and frame), and at most `reference.pool`
 crops of each face in view; nothing else grows with the video. The references of finished tracks (up to 5 MB each) are
@@ -9,7 +9,8 @@ in a temporary file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -215,12 +216,25 @@ def track_faces(
         InputError: damaged video, or a range that holds no frame.
     """
     starts: list[tuple[float, bool]] = []
-    with shared_cores(), source.frames(start_s, end_s) as frames, BackgroundWorker(1) as worker:
-        collector = _FaceCollector(backend, config, source.rate, worker)
+    tracker = FaceTracker(backend, config.face, source.rate)
+
+    def searched(frames: Iterable[SourceFrame]) -> Iterator[SourceFrame]:
         for frame in frames:
             starts.append((frame.time_s, frame.in_range))
             if frame.in_range or (numbered and start_s is not None and frame.time_s < start_s):
-                collector.add(frame)
+                yield frame
+            else:
+                on_frame(frame.index + 1)
+
+    with (
+        shared_cores(),
+        source.frames(start_s, end_s) as frames,
+        BackgroundWorker(1) as worker,
+        closing(tracker.follow(searched(frames))) as tracked,
+    ):
+        collector = _FaceCollector(tracker, config, worker)
+        for frame, faces in tracked:
+            collector.add(frame, faces)
             on_frame(frame.index + 1)
     starts_s, in_range = np.array([start for start, _ in starts]), np.array([inside for _, inside in starts], bool)
     if not in_range.any():
@@ -236,8 +250,8 @@ def track_faces(
         tracks=[_trim_track(track, first) for track in tracks if track.frames.stop > first],
         references=collector.references,
         detail=collector.detail,
-        shots=collector.shots,
-        turned_s=next((float(starts_s[index]) for index in collector.turned if index >= first), None),
+        shots=tracker.shots,
+        turned_s=next((float(starts_s[index]) for index in tracker.turned if index >= first), None),
     )
 
 
@@ -264,13 +278,13 @@ def _range_of(source: Source, faces: FaceTracks) -> str:
 
 
 class _FaceCollector:
-    """Tracks faces, and collects their references in the worker; a finished track keeps only the selected ones.
+    """Collects references of tracked faces in the worker; a finished track keeps only the selected ones.
 
     `detail` and `references` are complete once the worker has finished, and `finish` was called.
     """
 
-    def __init__(self, backend: FaceBackend, config: Config, rate: float, worker: BackgroundWorker) -> None:
-        self._tracker, self._worker = FaceTracker(backend, config.face, rate), worker
+    def __init__(self, tracker: FaceTracker, config: Config, worker: BackgroundWorker) -> None:
+        self._tracker, self._worker = tracker, worker
         self._config, self._size, self._margin = config.reference, config.generator.size, config.generator.margin
         self._max_detail = config.sync.detail if config.generator.warp else 1
         self._views = config.sync.references_per_cluster
@@ -278,10 +292,10 @@ class _FaceCollector:
         self._pools: dict[int, ReferencePool] = {}
         self.references = ReferenceStore()  # by track
 
-    def add(self, frame: SourceFrame) -> None:
-        """Track the faces of the next frame."""
-        tracked_faces, following = self._tracker.push(frame.index, frame), self._tracker.following
-        self._worker.do(lambda: self._offer_references(tracked_faces, following, frame))
+    def add(self, frame: SourceFrame, faces: Sequence[TrackedFace]) -> None:
+        """Collect the references of the frame that was tracked last."""
+        following = self._tracker.following
+        self._worker.do(lambda: self._offer_references(faces, following, frame))
 
     def _offer_references(self, tracked_faces: Sequence[TrackedFace], following: set[int], frame: SourceFrame) -> None:
         """Offer the faces of a frame as references; a repeated frame is skipped for tracks that have some."""
@@ -295,16 +309,6 @@ class _FaceCollector:
             if not (frame.still and len(pool)) and pool.wants():
                 matrix = finer(matrix, detail)
                 pool.push(frame.patch(matrix, self._size * detail), transform(seen.landmarks, matrix))
-
-    @property
-    def shots(self) -> list[int]:
-        """First frame of each shot."""
-        return self._tracker.shots
-
-    @property
-    def turned(self) -> list[int]:
-        """Frames with a face that is not upright."""
-        return self._tracker.turned
 
     def finish(self, *, shot_over: bool) -> list[Track]:
         """Tracks that have references, in order of appearance."""

@@ -23,7 +23,10 @@ class Detections:
 
 
 class FaceBackend(Protocol):
-    """Finds faces and their landmarks. Implementations: builtin, face-alignment, and a fake one in the tests."""
+    """Finds faces and their landmarks. Implementations: builtin, face-alignment, and a fake one in the tests.
+
+    `detect` and `landmarks` may be called in two threads at the same time, each of them in one.
+    """
 
     name: str
 

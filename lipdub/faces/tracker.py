@@ -2,19 +2,27 @@
 
 Each frame costs one small patch and one landmark call per face; the detector runs on every k-th frame, after a cut and
 while a face is missing. Only landmarks are kept: 550 bytes per face and frame.
+
+Landmarks take as long as the rest, and are found from those of the frame before. What does not depend on these is done
+ahead in another thread by `follow`: thumbnails, cuts, and the next periodic detection.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol
+from itertools import islice
+from threading import Lock
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from lipdub.config import FaceConfig
-from lipdub.faces.backend import FaceBackend, Frame
+from lipdub.faces.backend import Detections, FaceBackend, Frame
 from lipdub.faces.builtin import box_of_landmarks
 from lipdub.faces.crop import crop_matrix
 from lipdub.faces.reid import OTHER_PERSON, SIDE, SMALLEST, Pattern, People, likeness, pattern, should_sample
@@ -24,7 +32,7 @@ from lipdub.faces.track import overlap
 PATCH = 192  # side in pixels of the patch given to the landmark network
 MAX_UNCONFIRMED = 3  # periodic detections in a row; detections after a cut or for another missing face do not count
 PATCH_OVER_BOX = 1.7  # side of that patch over the larger side of the box
-
+LOOKAHEAD = 4  # frames that `follow` holds behind the one being tracked; a detection takes as long as about two
 
 UPRIGHT_SCORE = 0.8  # of the detector: clear, upright faces reach it; foreheads of inverted faces do not
 TURNED_MARGIN = 0.03  # by which the score in a rotated picture must be higher
@@ -41,6 +49,37 @@ class View(Protocol):
     def patch(self, matrix: NDArray[np.float64], size: int) -> Frame:
         """The frame warped by the 2x3 affine display -> patch, (size, size, 3)."""
         ...
+
+
+class NumberedView(View, Protocol):
+    """A frame that knows its number."""
+
+    @property
+    def index(self) -> int:
+        """Number of the frame."""
+        ...
+
+
+AnyView = TypeVar("AnyView", bound=NumberedView)
+
+
+@dataclass(frozen=True)
+class _Overview:
+    """What a frame shows without any tracked face."""
+
+    small: Frame  # thumbnail
+    scale: float  # its pixels per display pixel
+    cut: bool  # a shot begins
+    in_doubt: bool  # one may begin; the faces decide
+
+
+@dataclass(eq=False)
+class _Coming(Generic[AnyView]):
+    """A frame whose turn is about to come."""
+
+    view: AnyView
+    overview: Future[_Overview]
+    detections: Future[Detections] | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +141,7 @@ class _Active:
 
 
 class FaceTracker:
-    """Push frames in order, then `finish()`.
+    """Push frames in order, or `follow` all of them; then `finish()`.
 
     Args:
         backend: finds boxes and landmarks.
@@ -112,6 +151,7 @@ class FaceTracker:
 
     def __init__(self, backend: FaceBackend, config: FaceConfig, rate: float) -> None:
         self._backend, self._config = backend, config
+        self._detecting = Lock()
         self._max_gap = max(1, round(config.max_gap_s * rate))
         self._min_rows = max(1, round(config.min_track_s * rate))
         self._shots = ShotDetector(config.shot_threshold)
@@ -132,8 +172,44 @@ class FaceTracker:
 
     def push(self, index: int, view: View) -> list[TrackedFace]:
         """Track the faces of frame `index`; returns them."""
+        return self._track(index, view, self._look(view))
+
+    def follow(self, views: Iterable[AnyView]) -> Generator[tuple[AnyView, list[TrackedFace]]]:
+        """Each view with the faces that `push` would return; LOOKAHEAD views are taken before they are asked for."""
+        source, coming = iter(views), deque[_Coming[AnyView]]()
+        thread = ThreadPoolExecutor(1)
+        try:
+            while True:
+                for view in islice(source, LOOKAHEAD + 1 - len(coming)):
+                    coming.append(_Coming(view, thread.submit(self._look, view)))
+                if not coming:
+                    return
+                due = self._config.detect_every - self._since_detection  # unless a cut or a missing face comes first
+                if due < len(coming) and coming[due].detections is None:
+                    coming[due].detections = thread.submit(self._search_early, coming[due].overview)
+                now = coming.popleft()
+                yield now.view, self._track(now.view.index, now.view, now.overview.result(), now.detections)
+        finally:
+            thread.shutdown(cancel_futures=True)
+
+    def _look(self, view: View) -> _Overview:
+        """Look at the next frame."""
         small, scale = view.thumbnail(self._config.detect_side)
-        if self._shots.push(small) or (self._shots.in_doubt and self._shows_other_person(view)):
+        return _Overview(small, scale, self._shots.push(small), self._shots.in_doubt)
+
+    def _search_early(self, overview: Future[_Overview]) -> Detections:
+        return self._search([overview.result().small])[0]
+
+    def _search(self, pictures: list[Frame]) -> list[Detections]:
+        """Faces of pictures; detectors need not be safe to use in two threads at once."""
+        with self._detecting:
+            return self._backend.detect(pictures)
+
+    def _track(
+        self, index: int, view: View, overview: _Overview, detections: Future[Detections] | None = None
+    ) -> list[TrackedFace]:
+        """Track the faces of a frame; `detections` are those of its thumbnail, if they were begun."""
+        if overview.cut or (overview.in_doubt and self._shows_other_person(view)):
             self._end_tracks(self._active, shot_over=True)
             self._shot, self._shot_start = self._shot + 1, index
             self._since_detection = self._config.detect_every
@@ -142,7 +218,8 @@ class FaceTracker:
             self.shots.append(index)
         self._since_detection += 1
         if self._since_detection > self._config.detect_every or any(face.missing for face in self._active):
-            self._detect(index, small, scale)
+            now = self._search([overview.small])[0] if detections is None else detections.result()
+            self._detect(index, overview, now)
         return self._locate_faces(view)
 
     def finish(self, *, shot_over: bool = True) -> list[Track]:
@@ -163,11 +240,10 @@ class FaceTracker:
                 return True
         return False
 
-    def _detect(self, index: int, small: Frame, scale: float) -> None:
+    def _detect(self, index: int, overview: _Overview, detections: Detections) -> None:
         self._since_detection = 1
         self.n_detections += 1
-        detections = self._backend.detect([small])[0]
-        boxes = detections.boxes / np.float32(scale)
+        boxes = detections.boxes / np.float32(overview.scale)
         large = (boxes[:, 2:] - boxes[:, :2]).max(1, initial=0) >= self._config.min_face
         usable = large & (detections.scores >= self._config.min_score)
         boxes, scores = boxes[usable], detections.scores[usable]
@@ -182,7 +258,7 @@ class FaceTracker:
                     self._active[row].box = boxes[column]
         lost = self._lost_faces(confirmed)
         new = [c for c in range(len(boxes)) if c not in taken and not np.any(shared[:, c] >= self._config.link_iou)]
-        wrong = self._not_upright(index, small, scale, boxes[new], scores[new])
+        wrong = self._not_upright(index, overview, boxes[new], scores[new])
         for column, turned in zip(new, wrong, strict=True):
             if not turned:
                 self._active.append(_Active(self._next_id, index, boxes[column]))
@@ -190,7 +266,7 @@ class FaceTracker:
         self._end_tracks(lost)
 
     def _not_upright(
-        self, index: int, small: Frame, scale: float, boxes: NDArray[np.float32], scores: NDArray[np.float32]
+        self, index: int, overview: _Overview, boxes: NDArray[np.float32], scores: NDArray[np.float32]
     ) -> list[bool]:
         """Whether each new box is of a face that is not upright: its score is higher in a rotated picture.
 
@@ -203,9 +279,10 @@ class FaceTracker:
         wrong = [False] * len(boxes)
         if not (doubtful.any() or first):
             return wrong
+        small = overview.small
         pictures = [np.ascontiguousarray(np.rot90(small, turns)) for turns in (1, 2, 3)]
-        for turns, detections in zip((1, 2, 3), self._backend.detect(pictures), strict=True):
-            back = _rotate_back(detections.boxes, small.shape[:2], turns) / np.float32(scale)
+        for turns, detections in zip((1, 2, 3), self._search(pictures), strict=True):
+            back = _rotate_back(detections.boxes, small.shape[:2], turns) / np.float32(overview.scale)
             large = (back[:, 2:] - back[:, :2]).max(1, initial=0) >= self._config.min_face
             if first and np.any(large & (detections.scores >= TURNED_SCORE)):
                 self.turned.append(index)

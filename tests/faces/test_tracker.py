@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import cv2
@@ -35,6 +36,14 @@ class Picture:
 
     def patch(self, matrix: np.ndarray, size: int) -> Frame:
         return cv2.warpAffine(self.frame, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE)
+
+
+class Numbered(Picture):
+    """A `NumberedView` of a picture."""
+
+    def __init__(self, index: int, frame: Frame) -> None:
+        super().__init__(frame)
+        self.index = index
 
 
 class Watch:
@@ -362,6 +371,78 @@ def test_landmarks_alone_do_not_keep_a_face(fake_faces, draw_faces) -> None:
     assert track.frames == range(11)  # frame 10 was the last in which a search found it
     assert not track.closes_shot and watching.seen[20:25] == [[0]] * 5 and watching.seen[26] == []
     assert not watching.follower.following
+
+
+def scenes(draw_faces) -> Iterator[Numbered]:
+    """A face that leaves and returns elsewhere, a second one from frame 9 on, a cut at frame 31."""
+    for number in range(50):
+        first = [(60.0, 50.0, 70.0)] if number < 8 else [(82.0, 50.0, 70.0)] if not 12 <= number < 15 else []
+        faces = first + [(200.0, 60.0, 80.0)] * (number >= 9) if number < 31 else [there(True)]
+        yield Numbered(number, draw_faces(SIZE, faces, number, int(number >= 31)))
+
+
+def test_following_gives_what_pushing_gives(fake_faces, draw_faces) -> None:
+    pushed, followed = (FaceTracker(Picky(fake_faces()), CONFIG, RATE) for _ in range(2))
+    one_by_one = [pushed.push(view.index, view) for view in scenes(draw_faces)]
+    together = list(followed.follow(scenes(draw_faces)))
+    assert [view.index for view, _ in together] == list(range(50)) and pushed.shots == followed.shots == [0, 31]
+    for ours, theirs in zip(one_by_one, [faces for _, faces in together], strict=True):
+        assert [face.track for face in ours] == [face.track for face in theirs]
+        for one, other in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(one.landmarks, other.landmarks)
+    assert [track.frames for track in pushed.finish()] == [track.frames for track in followed.finish()]
+    assert pushed.n_detections == followed.n_detections > 10
+
+
+def test_the_next_detection_is_made_while_the_faces_before_it_are_tracked(fake_faces, draw_faces) -> None:
+    events: list[str] = []
+    tracked = threading.Event()
+
+    class Slow(fake_faces):
+        def detect(self, frames):
+            if self.n_detections:  # that of frame 5 does not end before frame 4 is done
+                assert tracked.wait(20)
+            events.append(f"detected in {threading.current_thread().name}")
+            return super().detect(frames)
+
+    follower = FaceTracker(Slow(), CONFIG, RATE)
+    taken: list[int] = []
+
+    def views() -> Iterator[Numbered]:
+        for number in range(8):
+            taken.append(number)
+            yield Numbered(number, draw_faces(SIZE, [moving(number)], number, 0))
+
+    for view, faces in follower.follow(views()):
+        events.append(str(view.index))
+        assert len(faces) == 1 and len(taken) <= view.index + 1 + tracker_module.LOOKAHEAD
+        if view.index == 4:
+            tracked.set()
+    first, *others, second = events[:7]
+    assert others == ["0", "1", "2", "3", "4"] and first == second != f"detected in {threading.current_thread().name}"
+
+
+def test_an_error_of_the_detector_or_of_the_frames_comes_through(fake_faces, draw_faces) -> None:
+    class Broken(fake_faces):
+        def detect(self, frames):
+            if self.n_detections == 2:
+                raise OSError("the detector broke")
+            return super().detect(frames)
+
+    def views(n_frames: int) -> Iterator[Numbered]:
+        for number in range(n_frames):
+            yield Numbered(number, draw_faces(SIZE, [moving(number)], number, 0))
+        raise ValueError("no more frames")
+
+    before = threading.active_count()
+    with pytest.raises(OSError, match="the detector broke"):
+        list(FaceTracker(Broken(), CONFIG, RATE).follow(views(20)))
+    with pytest.raises(ValueError, match="no more frames"):
+        list(FaceTracker(fake_faces(), CONFIG, RATE).follow(views(3)))
+    stopped = FaceTracker(fake_faces(), CONFIG, RATE).follow(views(20))
+    assert next(stopped)[0].index == 0
+    stopped.close()
+    assert threading.active_count() == before
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
