@@ -68,7 +68,10 @@ class ConvBlock(nn.Module):
 def _activated(y: Tensor, shift: Tensor | None) -> Tensor:
     """ReLU of y (N, C, H, W) and, at every pixel, `shift` (N, C); in y's place."""
     if shift is not None:
-        y += shift[:, :, None, None]
+        shift = shift[:, :, None, None]
+        if y.stride(1) == 1:  # channels last: PyTorch vectorizes bf16 only over more than 16 values that lie together
+            shift = shift.expand(-1, -1, 1, y.shape[3]).contiguous(memory_format=torch.channels_last)
+        y += shift
     return F.relu(y, inplace=True)
 
 

@@ -211,20 +211,28 @@ def compose_part(
     """
     side, across = pictures.shape[-1], warp.flow.shape[-1]
     line, times = _line(side, pictures.device), side // across
+    flows = warp.flow.contiguous()  # from channels last, where two channels are enlarged three times as slowly
     weights = _enlarged_part(warp.weights, side, cells, across)
     out = weights[:, -1:] * _enlarged_part(painted, side, cells, across)
     for k in range(warp.flow.shape[1]):
         seen = _visible(warp.weights[:, k], cells) if out.device.type == "cpu" else cells
         if seen is None:
             continue
-        source = (own if own is not None and k == warp.indices.shape[1] else pictures[warp.indices[:, k]]).float()
-        flow, (rows, columns) = _enlarged_part(warp.flow[:, k], side, seen, across), seen.times(times)
-        picture = _looked_up(source, flow, line[columns], line[side // 2 :][rows], "bicubic")
+        source = own if own is not None and k == warp.indices.shape[1] else _picked(pictures, warp.indices[:, k])
+        flow, (rows, columns) = _enlarged_part(flows[:, k], side, seen, across), seen.times(times)
+        picture = _looked_up(source.float(), flow, line[columns], line[side // 2 :][rows], "bicubic")
         if gains is not None and k < gains.shape[1]:
             picture = picture * gains[:, k, :, None, None]
         rows, columns = seen.counted_from(cells).times(times)
         out[..., rows, columns] += weights[:, k : k + 1, rows, columns] * picture
     return out.clamp(0, 1)  # cubics overshoot
+
+
+def _picked(pictures: Tensor, indices: Tensor) -> Tensor:
+    """The pictures (N, 3, D, D) at `indices` (N,); on the CPU a single one is not copied."""
+    if len(indices) == 1 and indices.device.type == "cpu":
+        return pictures[int(indices)][None]
+    return pictures[indices]
 
 
 def _line(side: int, device: torch.device) -> Tensor:
