@@ -16,8 +16,7 @@ from typing import Any
 from lipdub.config import Config
 from lipdub.faces.selection import Face, Speaker, ids_of, parse_face, parse_time, read_speakers
 from lipdub.media.language import language_code
-from lipdub.options import OptionError, options_of, values_of
-from lipdub.options import option_field as _option
+from lipdub.options import OptionError, option_field, options_of, values_of
 
 SELECTION, GENERATION, OUTPUT, INSPECTION, RUNTIME = (
     "Face selection",
@@ -37,20 +36,20 @@ def _language(tag: str) -> str:
 class SyncOptions:
     """Everything that `lipdub sync` can be told, beside its files."""
 
-    drive_audio: Path | None = _option(
+    drive_audio: Path | None = option_field(
         None,
         SELECTION,
         "A clean voice that drives the mouth; AUDIO, a mix with music or noise, is heard.",
         kind=Path,
     )
-    face: Face = _option(
+    face: Face = option_field(
         "largest",
         SELECTION,
         "Which faces to dub: largest (in each shot), all, speaking (the mouth that fits the video's own audio), x,y (a "
         "point on the face, in pixels), x,y@t (the face there at that time), id:N or id:N,M (ids from `lipdub faces`).",
         read=parse_face,
     )
-    speakers: tuple[Speaker, ...] = _option(
+    speakers: tuple[Speaker, ...] = option_field(
         (),
         SELECTION,
         "Several voices: a TOML file that assigns an audio file and turns to each face, or an RTTM diarization of "
@@ -58,20 +57,20 @@ class SyncOptions:
         kind=Path,
         read=read_speakers,
     )
-    only_speaking: bool = _option(
+    only_speaking: bool = option_field(
         False,
         SELECTION,
         "Leave a face unchanged while its mouth rests in the video, and the new audio is silent or another of the "
         "chosen faces speaks in the video.",
         kind=bool,
     )
-    start_s: float | None = _option(
+    start_s: float | None = option_field(
         None, SELECTION, "Start of the dubbed range, in seconds or [h:]mm:ss.", name="start", read=parse_time
     )
-    end_s: float | None = _option(
+    end_s: float | None = option_field(
         None, SELECTION, "End of the dubbed range; frames outside it stay unchanged.", name="end", read=parse_time
     )
-    strength: float | None = _option(
+    strength: float | None = option_field(
         None,
         GENERATION,
         "Gain on the mouth's movement; 1 (default) moves as far as the person does in the video.",
@@ -79,7 +78,7 @@ class SyncOptions:
         minimum=0.0,
         maximum=3.0,
     )
-    feather: float | None = _option(
+    feather: float | None = option_field(
         None,
         GENERATION,
         "Softness of the mask's edge, as a share of the face (default 0.06).",
@@ -88,19 +87,19 @@ class SyncOptions:
         minimum=0.0,
         maximum=0.3,
     )
-    detector: str = _option(
+    detector: str = option_field(
         "builtin",
         GENERATION,
         "Face detector: builtin, face-alignment (untested with its real landmark weights), or face-alignment:DETECTOR.",
     )
-    generator: str = _option(
+    generator: str = option_field(
         "generator",
         GENERATION,
         "The model's weights: a name from `lipdub weights list` or a file (default: generator).",
         name="weights",
         written="",
     )
-    crf: int | None = _option(
+    crf: int | None = option_field(
         None,
         OUTPUT,
         "Quality on the encoder's own scale; lower is better (default 18 for h264, 20 hevc, 24 vp9 and av1).",
@@ -108,28 +107,28 @@ class SyncOptions:
         minimum=0,
         maximum=51,
     )
-    codec: str | None = _option(
+    codec: str | None = option_field(
         None,
         OUTPUT,
         "h264, hevc, vp9, av1 or prores, or the name of a hardware encoder, such as h264_nvenc; the default is the "
         "source's codec family.",
     )
-    lossless: bool = _option(
+    lossless: bool = option_field(
         False, OUTPUT, "Encode without loss (h264, hevc, vp9): large files, for further editing.", kind=bool
     )
-    preset: str | None = _option(
+    preset: str | None = option_field(
         None,
         OUTPUT,
         "Speed of x264 and x265; slower makes smaller files (default medium).",
         choices=(*("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"),),
     )
-    language: str | None = _option(
+    language: str | None = option_field(
         None,
         OUTPUT,
         "Language tag of the new audio track: uk, uk-UA, ukr; the default is the tag of AUDIO.",
         read=_language,
     )
-    keep_original_audio: bool = _option(
+    keep_original_audio: bool = option_field(
         True,
         OUTPUT,
         "Keep the source's audio as further tracks, or drop it.",
@@ -138,24 +137,24 @@ class SyncOptions:
         choices=("keep", "drop"),
         read=lambda word: word == "keep",
     )
-    length: str = _option(
+    length: str = option_field(
         "video",
         OUTPUT,
         "Duration of the output: that of the video (longer audio is cut), that of the audio (the picture is extended "
         "or cut), the shorter of both, or that of the audio by slowing or speeding up the picture (stretch).",
         choices=("video", "audio", "shortest", "stretch"),
     )
-    fit: Path | None = _option(
+    fit: Path | None = option_field(
         None,
         OUTPUT,
         "Slow or speed up the picture so that each sentence is shown when the dub speaks it: JSON with the times of "
         "each sentence in video and dub, or subtitles of the dub, with --fit-source.",
         kind=Path,
     )
-    fit_source: Path | None = _option(
+    fit_source: Path | None = option_field(
         None, OUTPUT, "With --fit: subtitles (SRT, WebVTT) of the video, one cue for each of the dub's.", kind=Path
     )
-    stretch_max: float = _option(
+    stretch_max: float = option_field(
         1.5,
         OUTPUT,
         "With --fit and --length stretch: how many times slower or faster the picture may run.",
@@ -164,56 +163,56 @@ class SyncOptions:
         minimum=1.0,
         maximum=4.0,
     )
-    extend: str = _option(
+    extend: str = option_field(
         "freeze",
         OUTPUT,
         "With --length audio, the picture after the video's end: its last frame, the video backwards and forwards, or "
         "the video from the start; the mouth goes on speaking.",
         choices=("freeze", "bounce", "loop"),
     )
-    motion: str = _option(
+    motion: str = option_field(
         "none",
         OUTPUT,
         "Where VIDEO is a picture (JPEG, PNG, WebP, ...), which gives a film as long as AUDIO: the head rests or moves "
         "gently.",
         choices=("none", "gentle"),
     )
-    on_damage: str = _option(
+    on_damage: str = option_field(
         "stop",
         OUTPUT,
         "At damaged frames: stop, or skip, which shows the frame before in their place, goes on, and reports them.",
         choices=("stop", "skip"),
     )
-    label: str | None = _option(
+    label: str | None = option_field(
         None, OUTPUT, "Caption in a corner of every frame, in your own words; see --label.", name="label-text"
     )
-    c2pa_cert: Path | None = _option(
+    c2pa_cert: Path | None = option_field(
         None,
         OUTPUT,
         "Sign the output with Content Credentials (C2PA): certificate chain, PEM. Needs the extra c2pa.",
         kind=Path,
     )
-    c2pa_key: Path | None = _option(None, OUTPUT, "Private key of --c2pa-cert, PEM.", kind=Path)
-    overwrite: bool = _option(False, OUTPUT, "Replace an existing output.", kind=bool, short="y", column=False)
-    compare: Path | None = _option(
+    c2pa_key: Path | None = option_field(None, OUTPUT, "Private key of --c2pa-cert, PEM.", kind=Path)
+    overwrite: bool = option_field(False, OUTPUT, "Replace an existing output.", kind=bool, short="y", column=False)
+    compare: Path | None = option_field(
         None, INSPECTION, "Also write source and dub side by side, above the waveform, to this .mp4.", kind=Path
     )
-    overlay: Path | None = _option(
+    overlay: Path | None = option_field(
         None,
         INSPECTION,
         "Also write the dub with faces, landmarks, masks and reasons drawn in, to this .mp4.",
         name="debug-overlay",
         kind=Path,
     )
-    device: str = _option("auto", RUNTIME, "auto (the fastest available), cpu, cuda, cuda:N or mps.")
-    batch_size: int | None = _option(
+    device: str = option_field("auto", RUNTIME, "auto (the fastest available), cpu, cuda, cuda:N or mps.")
+    batch_size: int | None = option_field(
         None,
         RUNTIME,
         "Faces per call of the network (default 16); halved when memory runs out.",
         kind=int,
         minimum=1,
     )
-    cache: bool = _option(
+    cache: bool = option_field(
         True,
         RUNTIME,
         "Find the faces again and store nothing; see `lipdub cache`.",
