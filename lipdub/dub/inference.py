@@ -68,7 +68,7 @@ class GeneratedFace:
     """A face as generated."""
 
     face: NDArray[np.float32]  # (D, D, 3) in [0, 255]
-    mask: NDArray[np.float32]  # (S, S) in [0, 1]
+    alpha: NDArray[np.float32]  # (S, S) in [0, 1], the opacity with which it is blended into the frame
     letters: NDArray[np.bool_] | None = None  # (D, D) in front of the face, which stay as they are
 
 
@@ -174,7 +174,8 @@ class GeneratorRunner(Runner):
                 drawn = replace(drawn, warp=scale_paint(drawn.warp, self._beyond_references(sound.shape, targets)))
             masks = self._masks(drawn, targets)
             groups = self._groups(targets)
-            cells = [self._seen(masks[group]) if drawn.warp else None for group in groups]
+            alphas = np.stack([opacity(mask, self._config) for mask in np.nan_to_num(masks)])
+            cells = [_seen(alphas[group]) if drawn.warp else None for group in groups]
             parts = [
                 self._made(drawn, group, [targets[n] for n in group], firsts[targets[group[0]].job], part)
                 for group, part in zip(groups, cells, strict=True)
@@ -183,7 +184,7 @@ class GeneratorRunner(Runner):
         for group, part, made in zip(groups, cells, _fetched(parts), strict=True):
             for n, face in zip(group, made, strict=True):
                 if np.isfinite(face).all() and np.isfinite(masks[n]).all():
-                    done[n] = GeneratedFace(_whole(face, targets[n].picture, part), masks[n], letters[n])
+                    done[n] = GeneratedFace(_whole(face, targets[n].picture, part), alphas[n], letters[n])
         return done
 
     def _beyond_references(self, asked: Tensor, targets: Sequence[FaceCrop]) -> Tensor:
@@ -204,15 +205,6 @@ class GeneratorRunner(Runner):
         else:
             (masks,) = _fetched([drawn.mask.float().sigmoid()[:, 0]])
         return masks if self._generator.config.margin == 1 else np.maximum(masks, self._old_jaws(targets))
-
-    def _seen(self, masks: NDArray[np.float32]) -> Cells:
-        """The part of a warp's fields that is seen where faces are blended with these masks (n, S, S)."""
-        half = masks.shape[1] // 2
-        alpha = np.max([opacity(mask, self._config) for mask in np.nan_to_num(masks)], 0)
-        neighbours = np.ones((3, 3), np.uint8)  # a finer opacity leans on them
-        rows, columns = extent(np.asarray(cv2.dilate(alpha[half:], neighbours), np.float32))
-        coarse = [slice(of.start // 2, max(-(-of.stop // 2), of.start // 2 + 1)) for of in (rows, columns)]
-        return Cells(*coarse)
 
     def _groups(self, targets: Sequence[FaceCrop]) -> list[list[int]]:
         """Which faces are put together in one go; each list ascends."""
@@ -278,7 +270,7 @@ class GeneratorRunner(Runner):
 
     def _tensor(self, faces: NDArray[np.uint8]) -> Tensor:
         """(N, S, S, 3) -> (N, 3, S, S) in [0, 1] on the device."""
-        return self._upload(faces).permute(0, 3, 1, 2).float() / 255
+        return self._upload(faces).permute(0, 3, 1, 2).float().div_(255)
 
     def _sound(self, targets: Sequence[FaceCrop]) -> Tensor | Audio:
         """What the targets hear: the mouth shape, where the generator takes one, else mel windows."""
@@ -341,6 +333,15 @@ class GeneratorRunner(Runner):
         shapes = self._upload(relative)
         with torch.autocast(self._device.type, enabled=False):  # once a track: fit for every precision
             self._encoded[job] = self._generator.encode_references(crops, shapes)
+
+
+def _seen(alphas: NDArray[np.float32]) -> Cells:
+    """The part of a warp's fields that is seen where faces are blended with these opacities (n, S, S)."""
+    half = alphas.shape[1] // 2
+    neighbours = np.ones((3, 3), np.uint8)  # a finer opacity leans on them
+    rows, columns = extent(np.asarray(cv2.dilate(alphas.max(0)[half:], neighbours), np.float32))
+    coarse = [slice(of.start // 2, max(-(-of.stop // 2), of.start // 2 + 1)) for of in (rows, columns)]
+    return Cells(*coarse)
 
 
 def _light(pictures: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lipdub.config import Config
 from lipdub.dub.analyze import DubPlan, FaceJob
 from lipdub.dub.cores import shared_cores
-from lipdub.dub.inference import FaceCrop, GeneratedFace, Runner, opacity
+from lipdub.dub.inference import FaceCrop, GeneratedFace, Runner
 from lipdub.errors import WeightsError
 from lipdub.faces.blend import extent, match_colour
 from lipdub.media.caption import Caption
@@ -72,7 +72,7 @@ def render(
         OutputError, ResourceError: see VideoWriter and Runner.
         WeightsError: the generator returned not one finite face.
     """
-    finisher = _Finisher(writer, plan.jobs, config, watch, caption)
+    finisher = _Finisher(writer, plan.jobs, watch, caption)
     with shared_cores(), source.frames() as frames, BackgroundWorker(1) as worker:
         for batch in _batches(frames, plan.jobs, config):
             generated = runner.run([crop for _, crops in batch for crop in crops])
@@ -126,11 +126,10 @@ class _Finisher:
         self,
         writer: VideoWriter,
         jobs: Sequence[FaceJob],
-        config: Config,
         watch: Watch | None,
         caption: Caption | None,
     ) -> None:
-        self._writer, self._jobs, self._config = writer, jobs, config
+        self._writer, self._jobs = writer, jobs
         self._watch, self._caption = watch, caption
         self.frames = self.dubbed = self.lost = self.added = self.lettered = 0
 
@@ -151,7 +150,7 @@ class _Finisher:
             self.added += frame.added
 
     def _paste(self, frame: SourceFrame, crop: FaceCrop, generated: GeneratedFace) -> Pasted:
-        job, alpha = self._jobs[crop.job], opacity(generated.mask, self._config)
+        job, alpha = self._jobs[crop.job], generated.alpha
         side = len(generated.face)
         if side != len(alpha):
             alpha = np.asarray(cv2.resize(alpha, (side, side), interpolation=cv2.INTER_LINEAR), np.float32)

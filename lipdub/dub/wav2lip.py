@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lipdub.config import Config
 from lipdub.dub.analyze import DubPlan
 from lipdub.dub.driving_audio import DrivingAudio, windows_at
-from lipdub.dub.inference import FaceCrop, GeneratedFace, Runner
+from lipdub.dub.inference import FaceCrop, GeneratedFace, Runner, opacity
 from lipdub.models.wav2lip import FACE_SIDE, MEL_STEPS, Wav2Lip
 
 LICENCE = "Wav2Lip's weights are for research, academic or personal use only: commercial use is prohibited"
@@ -55,7 +55,19 @@ class Wav2LipRunner(Runner):
         with torch.inference_mode():
             made = self._network(torch.from_numpy(mel)[:, None].to(self._device), torch.cat([masked, faces], 1))
         pictures = 255 * made.flip(1).permute(0, 2, 3, 1).float().cpu().numpy()
-        return [_paste_lower_half(picture, target.picture) for picture, target in zip(pictures, targets, strict=True)]
+        return [self._in_lower_half(picture, target.picture) for picture, target in zip(pictures, targets, strict=True)]
+
+    def _in_lower_half(self, made: NDArray[np.float32], picture: NDArray[np.uint8]) -> GeneratedFace | None:
+        """Crop with the lower half of a generated face in it; None if that is not finite."""
+        if not np.isfinite(made).all():
+            return None
+        side = len(picture)
+        rows, columns = _box(side)
+        face, mask = picture.astype(np.float32), np.zeros((side, side), np.float32)
+        size = (columns.stop - columns.start, rows.stop)
+        face[rows, columns] = cv2.resize(made, size, interpolation=cv2.INTER_LINEAR)
+        mask[rows.stop // 2 : rows.stop, columns] = 1
+        return GeneratedFace(face, opacity(mask, self._config))
 
 
 def _box(side: int) -> tuple[slice, slice]:
@@ -66,16 +78,3 @@ def _box(side: int) -> tuple[slice, slice]:
 def _network_input(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     part = picture[_box(len(picture))]
     return np.asarray(cv2.resize(part, (FACE_SIDE, FACE_SIDE), interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _paste_lower_half(made: NDArray[np.float32], picture: NDArray[np.uint8]) -> GeneratedFace | None:
-    """Crop with the lower half of a generated face pasted in; None if that is not finite."""
-    if not np.isfinite(made).all():
-        return None
-    side = len(picture)
-    rows, columns = _box(side)
-    face, mask = picture.astype(np.float32), np.zeros((side, side), np.float32)
-    size = (columns.stop - columns.start, rows.stop)
-    face[rows, columns] = cv2.resize(made, size, interpolation=cv2.INTER_LINEAR)
-    mask[rows.stop // 2 : rows.stop, columns] = 1
-    return GeneratedFace(face, mask)

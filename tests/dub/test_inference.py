@@ -11,7 +11,7 @@ import torch
 from lipdub.config import Config
 from lipdub.dub.analyze import DubPlan, FaceJob
 from lipdub.dub.driving_audio import analyze_audio
-from lipdub.dub.inference import FaceCrop, GeneratedFace, GeneratorRunner
+from lipdub.dub.inference import FaceCrop, GeneratedFace, GeneratorRunner, opacity
 from lipdub.dub.networks import load_network
 from lipdub.errors import ResourceError
 from lipdub.faces.crop import TEMPLATE, crop_matrix
@@ -79,7 +79,7 @@ def runner_of(generator_file: Path):
 
 def close(a: list[GeneratedFace | None], b: list[GeneratedFace | None]) -> bool:
     pairs = zip(a, b, strict=True)
-    return all(np.allclose(x.face, y.face, atol=0.01) and np.allclose(x.mask, y.mask, atol=1e-5) for x, y in pairs)
+    return all(np.allclose(x.face, y.face, atol=0.01) and np.allclose(x.alpha, y.alpha, atol=1e-5) for x, y in pairs)
 
 
 def test_a_face_is_painted_from_its_sound_and_its_own_references(runner_of, generator_file: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_face_is_painted_from_its_sound_and_its_own_references(runner_of, gene
     runner, _ = runner_of(jobs)
     faces = targets(DubPlan(np.zeros(2), jobs, {}))
     painted = runner.run(faces)
-    assert [p.face.shape for p in painted] == [(SIZE, SIZE, 3)] * 4 and painted[0].mask.shape == (SIZE, SIZE)
+    assert [p.face.shape for p in painted] == [(SIZE, SIZE, 3)] * 4 and painted[0].alpha.shape == (SIZE, SIZE)
     assert min(p.face.min() for p in painted) >= 0 and 5 < max(p.face.max() for p in painted) <= 255
     alone, _ = runner_of([jobs[1]])
     own = [replace(face, job=0) for face in faces if face.job == 1]
@@ -164,7 +164,9 @@ def test_a_generator_of_the_thesis_hears_windows(tiny_config: Config) -> None:
         results.append(GeneratorRunner(network, analysis, [speech], tiny_config, CPU).run(faces))
     assert np.abs(results[0][0].face - results[1][0].face).max() > 1e-3
     for painted in results[0]:  # without a mask head the hidden half is what is painted
-        assert not painted.mask[: SIZE // 2].any() and (painted.mask[SIZE // 2 :] == 1).all()
+        hidden = np.repeat([0.0, 1.0], SIZE // 2)[:, None].repeat(SIZE, 1).astype(np.float32)
+        np.testing.assert_array_equal(painted.alpha, opacity(hidden, tiny_config))
+        assert not painted.alpha[: SIZE // 2].any() and painted.alpha.max() == 1
 
 
 def bent(config: Config, **change: object) -> Generator:
@@ -199,7 +201,7 @@ def test_a_warp_works_in_the_resolution_of_the_picture(tiny_config: Config) -> N
     mixed = replace(tiny_config, sync=replace(tiny_config.sync, blend_power=1.0))
     (painted,) = runner_for(bent(mixed), mixed, [fine]).run([target])
     side = 3 * SIZE
-    assert painted.face.shape == (side, side, 3) and painted.mask.shape == (SIZE, SIZE)
+    assert painted.face.shape == (side, side, 3) and painted.alpha.shape == (SIZE, SIZE)
     np.testing.assert_array_equal(np.rint(painted.face[: side // 2]), target.picture[: side // 2])
     coarse = painted.face.reshape(SIZE, 3, SIZE, 3, 3).mean((1, 3), keepdims=True)
     grain = np.abs(painted.face.reshape(SIZE, 3, SIZE, 3, 3) - coarse)[SIZE // 2 :]
@@ -230,7 +232,7 @@ def test_faces_of_a_job_may_be_put_together_in_one_go(tiny_config: Config, own: 
     alone, together = (runner_for(network, tiny_config, jobs, together=how).run(faces) for how in (False, True))
     for one, other in zip(alone, together, strict=True):
         assert one.face.shape == other.face.shape
-        assert np.abs(one.face - other.face).max() < 1 and np.abs(one.mask - other.mask).max() < 1e-5
+        assert np.abs(one.face - other.face).max() < 1 and np.abs(one.alpha - other.alpha).max() < 1e-5
 
 
 def smooth_faces(count: int, side: int, seed: int) -> np.ndarray:
@@ -268,7 +270,7 @@ def test_half_precision_stays_near(precision: str, most: float, mean: float) -> 
     got = bundled_runner(precision)[0].run(faces)
     away = np.abs(np.stack([np.rint(a.face) - np.rint(b.face) for a, b in zip(wanted, got, strict=True)]))
     assert away.max() <= most and away.mean() <= mean
-    assert max(np.abs(a.mask - b.mask).max() for a, b in zip(wanted, got, strict=True)) <= 0.05 * (most > 0)
+    assert max(np.abs(a.alpha - b.alpha).max() for a, b in zip(wanted, got, strict=True)) <= 0.05 * (most > 0)
     assert (away.max() > 0) == (most > 0)  # else nothing was halved
 
 

@@ -53,8 +53,8 @@ def picture(side: int = 96) -> np.ndarray:
 def test_only_the_lower_half_of_the_box_is_painted(network) -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32)
     made = runner(network, noise).run([FaceCrop(5, 0, 0, picture())])[0]
-    assert made.face.shape == (96, 96, 3) and made.mask.shape == (96, 96)
-    assert made.mask[:46].max() == 0 and made.mask[50:90, 20:76].min() == 1 and made.mask[:, [5, 90]].max() == 0
+    assert made.face.shape == (96, 96, 3) and made.alpha.shape == (96, 96)
+    assert made.alpha[:46].max() == 0 and made.alpha[60:84, 24:72].min() == 1 and made.alpha[:, [5, 90]].max() == 0
     assert np.abs(made.face[60, 40] - picture()[60, 40]).max() > 5
 
 
