@@ -181,7 +181,7 @@ class LossConfig:
 class TrainConfig:
     """One run of one stage."""
 
-    stage: str = "1"  # detector | landmarks | expert | phones | audio | 1 | 2
+    stage: str = "1"  # detector | landmarks | occlusion | expert | phones | audio | 1 | 2
     steps: int = 100_000
     minutes: float = 0.0  # wall-clock budget; the run ends at whichever comes first; 0 = none
     negatives: int = 1  # wrong audio windows for each right one (expert); audio costs far less than faces

@@ -340,7 +340,7 @@ def bind(config: Config, metadata: Mapping[str, str], source: str) -> Config:
 
 
 def _build(kind: str, config: Config) -> nn.Module:
-    from lipdub.models import audio_encoder, expert, facenets, generator, syncnet, wav2lip
+    from lipdub.models import audio_encoder, expert, facenets, generator, occlusion, syncnet, wav2lip
 
     builders: dict[str, Callable[[], nn.Module]] = {
         "generator": lambda: generator.Generator(config.generator),
@@ -348,6 +348,7 @@ def _build(kind: str, config: Config) -> nn.Module:
         "expert": lambda: expert.Expert(config.expert),
         "faces-detector": facenets.FaceDetector,
         "faces-landmarks": facenets.LandmarkNet,
+        "occlusion": occlusion.OcclusionNet,
         "syncnet": syncnet.SyncNet,
         "wav2lip": wav2lip.Wav2Lip,
     }
@@ -361,7 +362,8 @@ def load_bound(
 
     Args:
         name: in weights.toml, or a .safetensors file.
-        kind: generator, audio, expert, faces-detector, faces-landmarks, syncnet or wav2lip; or several that will do.
+        kind: generator, audio, expert, faces-detector, faces-landmarks, occlusion, syncnet or wav2lip; or several
+            that will do.
         config: the caller's; see `bind`.
         device: where the network goes.
 

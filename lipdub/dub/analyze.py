@@ -25,6 +25,7 @@ from lipdub.errors import InputError, NoFaceError
 from lipdub.faces.backend import FaceBackend
 from lipdub.faces.crop import crop_detail, crop_matrices, crop_matrix
 from lipdub.faces.mouth_shape import mouth_shape, relative_shape
+from lipdub.faces.occlusion import OcclusionDetector
 from lipdub.faces.references import ReferencePool, ReferenceStore, Selection, nearest_poses
 from lipdub.faces.selection import Face, Speaker, format_face, ids_of
 from lipdub.faces.track import choose_tracks, edge_fade, tracks_at
@@ -194,6 +195,7 @@ def track_faces(
     backend: FaceBackend,
     config: Config,
     *,
+    occlusions: OcclusionDetector | None = None,
     start_s: float | None = None,
     end_s: float | None = None,
     numbered: bool = False,
@@ -205,6 +207,7 @@ def track_faces(
         source: the video.
         backend: detects faces and their landmarks.
         config: sections face, reference and generator.
+        occlusions: keeps faces behind hands and the like from being references; None: all may be.
         start_s: where the range begins ...
         end_s: ... and ends.
         numbered: also track faces before the range, so that ids and shots have the same numbers as in the whole
@@ -216,7 +219,7 @@ def track_faces(
     """
     starts: list[tuple[float, bool]] = []
     with shared_cores(), source.frames(start_s, end_s) as frames, BackgroundWorker(1) as worker:
-        collector = _FaceCollector(backend, config, source.rate, worker)
+        collector = _FaceCollector(backend, config, source.rate, worker, occlusions)
         for frame in frames:
             starts.append((frame.time_s, frame.in_range))
             if frame.in_range or (numbered and start_s is not None and frame.time_s < start_s):
@@ -269,11 +272,19 @@ class _FaceCollector:
     `detail` and `references` are complete once the worker has finished, and `finish` was called.
     """
 
-    def __init__(self, backend: FaceBackend, config: Config, rate: float, worker: BackgroundWorker) -> None:
+    def __init__(
+        self,
+        backend: FaceBackend,
+        config: Config,
+        rate: float,
+        worker: BackgroundWorker,
+        occlusions: OcclusionDetector | None,
+    ) -> None:
         self._tracker, self._worker = FaceTracker(backend, config.face, rate), worker
         self._config, self._size, self._margin = config.reference, config.generator.size, config.generator.margin
         self._max_detail = config.sync.detail if config.generator.warp else 1
         self._views = config.sync.references_per_cluster
+        self._covered = None if occlusions is None else occlusions.covered
         self.detail: dict[int, int] = {}  # by track
         self._pools: dict[int, ReferencePool] = {}
         self.references = ReferenceStore()  # by track
@@ -318,7 +329,8 @@ class _FaceCollector:
         for track in ended:
             pool = self._pools.pop(track)
             if track in seen:
-                self.references.keep(track, _drop_late_references(pool.select(seed=0, views=self._views), seen[track]))
+                chosen = pool.select(seed=0, views=self._views, covered=self._covered)
+                self.references.keep(track, _drop_late_references(chosen, seen[track]))
 
 
 def _drop_late_references(references: Selection, count: int) -> Selection:

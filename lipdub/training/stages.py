@@ -25,6 +25,7 @@ from lipdub.training.expert import ExpertTraining
 from lipdub.training.faces import FaceTraining
 from lipdub.training.generator import GeneratorTraining
 from lipdub.training.loop import Stage, train_steps
+from lipdub.training.occlusion import OcclusionTraining
 from lipdub.training.run import Run, TrainProgress
 from lipdub.training.widen import refreshed, widened
 from lipdub.weights import (
@@ -129,6 +130,8 @@ def _stage(
     if request.stage in ("detector", "landmarks"):
         assert request.labels is not None  # _check
         return FaceTraining(request.stage, request.data, request.labels, config.train, engine, seed=seed)
+    if request.stage == "occlusion":
+        return OcclusionTraining(request.data, config.train, engine, seed=seed)
     if STAGES[request.stage] == "audio":
         assert start is None or isinstance(start, TrackEncoder)
         data = None if request.stage == "phones" else request.data
@@ -217,7 +220,7 @@ def _check(request: RunRequest) -> None:
         if request.speech is None:
             raise InputError("stage phones needs --speech", "make it: lipdub prepare --layout synthetic-speech")
         return
-    for split in ("train", "val"):
+    for split in ("train",) if request.stage == "occlusion" else ("train", "val"):
         read_manifest(request.data, split)
     if request.stage == "2" and request.start is None and not (request.run / CHECKPOINT).is_file():
         raise InputError("stage 2 goes on from stage 1", "give its run, or its weights, with --init")

@@ -8,7 +8,7 @@ import torch
 from lipdub.affine import transform
 from lipdub.config import FaceConfig
 from lipdub.faces.crop import crop_matrix
-from lipdub.faces.overlay import find_letters, without_letters
+from lipdub.faces.letters import find_letters, without_letters
 
 SIDE = 256
 STYLES = {
