@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lipdub.models.audio_encoder import TrackEncoder
     from lipdub.models.expert import Expert
     from lipdub.models.generator import Generator
+    from lipdub.models.occlusion import OcclusionNet
 
 _HERE = Path(__file__).parent
 BUNDLED = _HERE / "bundled"
@@ -401,6 +402,11 @@ def load_expert(name: str | Path, config: Config, device: str | torch.device = "
     """`load_bound` for an expert."""
     network, config = load_bound(name, "expert", config, device)
     return cast("Expert", network), config
+
+
+def load_occlusion(name: str | Path, device: str | torch.device = "cpu") -> OcclusionNet:
+    """`load_model` for an occlusion network."""
+    return cast("OcclusionNet", load_model(name, "occlusion", device))
 
 
 def load_audio_encoder(

@@ -74,7 +74,7 @@ class Networks:
     generator: Generator | Wav2Lip
     audio_encoder: TrackEncoder | None  # for generators with mouth shapes from the whole track
     detector: FaceBackend
-    occlusions: OcclusionDetector
+    occlusions: OcclusionDetector | None  # without `sync.occlusion` none
     device: torch.device
     config: Config  # with the sizes of the generator's weights
 
@@ -119,7 +119,7 @@ def load_networks(options: SyncOptions, config: Config) -> Networks:
     with shared_cores():
         generator, config = load_network(options.generator, config, device)
         detector = face_backend(options.detector, config.face, device)
-        occlusions = occlusion_detector(config.generator.margin, device)
+        occlusions = occlusion_detector(config.generator.margin, device) if config.sync.occlusion else None
         if isinstance(generator, Wav2Lip) and any(one.sound is not None for one in options.speakers):
             raise SetupError(
                 "Wav2Lip supports a single driving audio",

@@ -1,7 +1,7 @@
 """What lies in front of the mouths of a dub, over time: found in each frame's crops, a few frames ahead.
 
-An object counts from three frames in a row on, and in the frames around them in which less of it is certain. Where it
-covers the lips the face is left alone.
+An object counts from three frames in a row on, and in the frames around them in which it is likely. Where it covers
+the lips the face is left alone.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from lipdub.faces.occlusion import (
 from lipdub.media.video import SourceFrame
 
 IN_A_ROW = 3  # frames that an object has to be seen in
+AHEAD = 6  # frames that are looked at before one is decided
+TOGETHER = 4  # frames that the network looks at in one go
 COVERED = (0.5, 0.8)  # share of the lips behind an object from which the dub fades, and from which it is left out
 
 
@@ -62,14 +64,20 @@ class OcclusionTracker:
     def mark(
         self, frames: Iterable[tuple[SourceFrame, list[FaceCrop]]]
     ) -> Iterator[tuple[SourceFrame, list[FaceCrop]]]:
-        """The same frames, each IN_A_ROW later, with the crops that are to be dubbed."""
+        """The same frames, each at most AHEAD + TOGETHER later, with the crops that are to be dubbed."""
         waiting: deque[tuple[SourceFrame, list[FaceCrop]]] = deque()
+        unseen: list[FaceCrop] = []
         for frame, crops in frames:
-            for crop in crops:
-                self._look(crop)
             waiting.append((frame, crops))
-            while waiting and (len(waiting) > IN_A_ROW or not waiting[0][1] or self._detector is None):
+            unseen += crops
+            if len(waiting) >= AHEAD + TOGETHER:
+                self._look(unseen)
+                unseen = []
+                while len(waiting) > AHEAD:
+                    yield self._marked(*waiting.popleft())
+            while waiting and (not waiting[0][1] or self._detector is None):
                 yield self._marked(*waiting.popleft())
+        self._look(unseen)
         while waiting:
             yield self._marked(*waiting.popleft())
 
@@ -79,18 +87,23 @@ class OcclusionTracker:
         self.hidden += bool(marked) and not shown
         return frame, shown
 
-    def _look(self, crop: FaceCrop) -> None:
-        """Let the network look at a crop."""
+    def _look(self, crops: Sequence[FaceCrop]) -> None:
+        """Let the network look at crops."""
         if self._detector is None:
             return
-        job, side = self._jobs[crop.job], len(crop.picture)
-        if crop.job not in self._usual:
-            self._usual[crop.job] = self._detector.usual([*job.references.crops])
-            self._looks[crop.job] = {}
-        (found,) = self._detector.probabilities([crop.picture], self._usual[crop.job])
-        points = self._landmarks(crop)
+        for job in sorted({crop.job for crop in crops}):
+            if job not in self._usual:
+                self._usual[job] = self._detector.usual([*self._jobs[job].references.crops])
+                self._looks[job] = {}
+            own = [crop for crop in crops if crop.job == job]
+            probabilities = self._detector.probabilities([crop.picture for crop in own], self._usual[job])
+            for crop, found in zip(own, probabilities, strict=True):
+                self._looks[job][crop.row] = self._judged(crop, found)
+
+    def _judged(self, crop: FaceCrop, found: NDArray[np.float32]) -> _Look:
+        points, side = self._landmarks(crop), len(crop.picture)
         region, lips = mouth_region(points, side, len(found)), lip_region(points, side, len(found))
-        self._looks[crop.job][crop.row] = _Look(
+        return _Look(
             found,
             sure=share_of(found > HIGH, region) >= MIN_SHARE,
             likely=share_of(found > LOW, region) >= MIN_SHARE / 2,
@@ -120,11 +133,15 @@ class OcclusionTracker:
         return replace(crop, occlusion=occlusion, share=share)
 
     def _occluded(self, job: int, row: int) -> bool:
-        """Whether an object is before the mouth: seen for certain in a row, or beside such frames and likely."""
+        """Whether an object is before the mouth: seen for certain in a row, or likely from here to such a row."""
         looks = self._looks.get(job, {})
         if row not in looks or not looks[row].likely:
             return False
         if self._last.get(job) == row - 1:
             return True
-        runs = (range(first, first + IN_A_ROW) for first in range(row - IN_A_ROW + 1, row + 2))
-        return any(all(each in looks and looks[each].sure for each in run) for run in runs)
+        for first in range(row - IN_A_ROW + 1, row + AHEAD - IN_A_ROW + 2):
+            if all(each in looks and looks[each].sure for each in range(first, first + IN_A_ROW)):
+                return True
+            if first >= row and (first not in looks or not looks[first].likely):
+                return False
+        return False

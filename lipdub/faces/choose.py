@@ -12,7 +12,7 @@ from lipdub.errors import SetupError
 from lipdub.faces.backend import FaceBackend
 from lipdub.faces.builtin import BuiltinBackend
 from lipdub.faces.occlusion import OcclusionDetector
-from lipdub.weights import load_model, locate, sha256_of
+from lipdub.weights import load_model, load_occlusion, locate, sha256_of
 
 
 def builtin_backend(config: FaceConfig, device: torch.device) -> FaceBackend:
@@ -24,8 +24,7 @@ def builtin_backend(config: FaceConfig, device: torch.device) -> FaceBackend:
 
 def occlusion_detector(margin: float, device: torch.device) -> OcclusionDetector:
     """The bundled occlusion network for crops of a margin."""
-    network: Any = load_model("occlusion", "occlusion", device)
-    return OcclusionDetector(network, device, margin)
+    return OcclusionDetector(load_occlusion("occlusion", device), device, margin)
 
 
 def face_backend(name: str, config: FaceConfig, device: torch.device) -> FaceBackend:

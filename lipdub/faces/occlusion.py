@@ -63,7 +63,7 @@ class OcclusionDetector:
         found = self.probabilities(crops, self.usual(crops))
         return np.array(
             [
-                share_of(p > LOW, mouth_region(points, len(crop), len(p))) >= MIN_SHARE / 2
+                share_of(p > HIGH, mouth_region(points, len(crop), len(p))) >= MIN_SHARE
                 for p, points, crop in zip(found, landmarks, crops, strict=True)
             ]
         )

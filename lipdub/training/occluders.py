@@ -31,6 +31,7 @@ class Occluder:
 
     picture: Image
     alpha: Alpha
+    may_stay: bool = False  # whether it may be before a face for a whole video
 
     def over(self, face: Image, opacity: float = 1.0) -> Image:
         """The face (S, S, 3) behind it."""
@@ -52,7 +53,7 @@ class Occluder:
             np.asarray(cv2.warpAffine(image, matrix, size, borderMode=cv2.BORDER_REPLICATE), np.float32)
             for image in (self.picture, self.alpha)
         )
-        return Occluder(picture, alpha)
+        return Occluder(picture, alpha, self.may_stay)
 
 
 def sample_occluder(face: Frame, other: Frame, rng: np.random.Generator) -> Occluder:
@@ -71,8 +72,9 @@ def sample_occluder(face: Frame, other: Frame, rng: np.random.Generator) -> Occl
         (0.12, blob),
     )
     shares, makers = zip(*kinds, strict=True)
-    made = makers[int(rng.choice(len(makers), p=shares))](face, other, rng)
-    return _blurred(made, rng)
+    maker = makers[int(rng.choice(len(makers), p=shares))]
+    made = _blurred(maker(face, other, rng), rng)
+    return Occluder(made.picture, made.alpha, may_stay=maker in (microphone, letters))
 
 
 def hand(face: Frame, other: Frame, rng: np.random.Generator) -> Occluder:

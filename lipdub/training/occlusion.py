@@ -28,6 +28,7 @@ from lipdub.data.store import AGAIN, ClipEntry, read_arrays, read_manifest
 from lipdub.errors import InputError
 from lipdub.faces.backend import Frame
 from lipdub.faces.crop import crop_matrix
+from lipdub.faces.mouth_shape import OPENINGS, mouth_shape
 from lipdub.faces.occlusion import MARGIN, usual_face
 from lipdub.models.occlusion import OCCLUSION_SIDE, OcclusionNet
 from lipdub.training.augment import Augmentation
@@ -38,13 +39,14 @@ from lipdub.training.occluders import Occluder, sample_occluder
 
 STORED_SIDE, STORED_MARGIN = 112, 1.5  # of the crops in memory; the jitter of a sample stays within
 SIDE = 96  # of the crops on which objects are drawn
-KEPT, SEEN = 10, 24  # frames of a clip that are kept, and that its median is of
+SEEN, EVEN, WIDE = 24, 5, 6  # frames of a clip: its median is of; kept, evenly spread; kept, with the widest mouths
 OCCLUDED = 0.5  # share of samples with an object
-FIXED, GHOST, GONE = 0.25, 0.2, 0.1  # shares with an object in the median: the same, its trace, one that has gone
-SHORT, STILL, ELSEWHEN = 0.15, 0.1, 0.1  # shares whose median is another frame, the picture itself, of another clip
+FIXED, GHOST, GONE = 0.2, 0.2, 0.1  # shares with an object in the median: the same, its trace, one that has gone
+SHORT, STILL, ELSEWHEN = 0.15, 0.05, 0.15  # shares whose median is another frame, the picture itself, of another clip
 FAINTEST_GHOST, STRONGEST_GHOST = 0.15, 0.6
 SPEAKER_POWER = 0.5  # a speaker with n clips is drawn with probability ~ n ** SPEAKER_POWER
 SHADED = 0.15  # share of samples without an object that have its shadow
+WORST = 0.02  # share of the pixels of a sample without an object whose loss counts once more
 STRENGTH = 0.5  # of lens distortion, stretching and side light
 
 
@@ -78,23 +80,23 @@ def _load_clip(folder: Path, entry: ClipEntry) -> ClipFaces | None:
         landmarks, _, _ = read_arrays(folder, entry.id)
     except InputError:
         return None
-    wanted = np.unique(np.linspace(0, entry.frames - 1, min(SEEN, entry.frames)).astype(int))
-    faces = [
-        cv2.warpAffine(
+    seen, even = (np.unique(np.linspace(0, len(landmarks) - 1, n).astype(int)) for n in (SEEN, EVEN))
+    wide = np.argsort(-mouth_shape(landmarks)[:, OPENINGS].mean(1))[:WIDE]
+    faces = {
+        index: cv2.warpAffine(
             frame,
             crop_matrix(landmarks[index], STORED_SIDE, margin=STORED_MARGIN),
             (STORED_SIDE, STORED_SIDE),
             flags=cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REPLICATE,
         )
-        for index, frame in read_frames(folder / "clips" / f"{entry.id}.mp4", set(wanted.tolist()))
-        if index < len(landmarks)
-    ]
-    if not faces:
+        for index, frame in read_frames(folder / "clips" / f"{entry.id}.mp4", {*seen, *even, *wide})
+    }
+    kept = [faces[index] for index in (*even, *wide) if index in faces]
+    if not kept:
         return None
-    crops = np.stack(faces).astype(np.uint8)
-    kept = np.unique(np.linspace(0, len(crops) - 1, min(KEPT, len(crops))).astype(int))
-    return ClipFaces(crops[kept], usual_face(crops))
+    usual = np.stack([faces[index] for index in seen if index in faces]).astype(np.uint8)
+    return ClipFaces(np.stack(kept).astype(np.uint8), usual_face(usual))
 
 
 def occlusion_sample(
@@ -184,11 +186,11 @@ def _usual_with(
     rng: np.random.Generator,
 ) -> NDArray[np.float32]:
     """The median with objects that were there before, too: all of them, a trace, as they moved, or what has gone."""
-    if occluded and chance < FIXED:
+    if occluded and chance < FIXED and all(each.may_stay for each in occluders):
         moved = rng.normal(0, 0.01, 2)
         for occluder in occluders:
             usual = occluder.moved(*moved).over(usual)
-    elif chance < FIXED + GHOST if occluded else chance < GONE:
+    elif FIXED <= chance < FIXED + GHOST if occluded else chance < GONE:
         for occluder in occluders:
             opacity = rng.uniform(FAINTEST_GHOST, STRONGEST_GHOST if occluded else 1)
             usual = occluder.moved(*rng.normal(0, 0.08, 2)).over(usual, opacity)
@@ -212,9 +214,12 @@ def _jitter(side: int, rng: np.random.Generator, scale: float, shift: float, deg
 
 
 def occlusion_loss(logits: Tensor, opacity: Tensor) -> Tensor:
-    """BCE over all pixels, and the soft Dice loss of the samples with an object.
+    """BCE over all pixels; the soft Dice loss of samples with an object; the worst pixels of those without.
 
         L = BCE + mean over occluded samples of  1 - (2 sum p a + 1) / (sum p + sum a + 1)
+                + mean over bare samples of the mean BCE of their WORST share of pixels
+
+    A false alarm is a mouth that is not dubbed, and most are small.
 
     Args:
         logits: (N, S, S).
@@ -224,7 +229,11 @@ def occlusion_loss(logits: Tensor, opacity: Tensor) -> Tensor:
     found, occluded = logits.sigmoid(), opacity.amax((1, 2)) > 0.5
     common = (found * opacity).sum((1, 2))
     dice = 1 - (2 * common + 1) / (found.sum((1, 2)) + opacity.sum((1, 2)) + 1)
-    return cross + (dice * occluded).sum() / occluded.sum().clamp(min=1)
+    worst = F.softplus(logits.flatten(1)).topk(max(1, round(WORST * logits[0].numel())), 1).values.mean(1)
+    bare = ~occluded
+    return (
+        cross + (dice * occluded).sum() / occluded.sum().clamp(min=1) + (worst * bare).sum() / bare.sum().clamp(min=1)
+    )
 
 
 class OcclusionTraining:
@@ -236,19 +245,22 @@ class OcclusionTraining:
         data: a data set of `lipdub prepare`.
         config: learning_rate, ema and workers are used.
         engine: device, precision, processes, and how many faces a part of a step has.
+        start: a network to go on with.
         seed: of the sampling.
 
     Raises:
         InputError: no data set, or none of its clips can be read.
     """
 
-    def __init__(self, data: Path, config: TrainConfig, engine: Engine, *, seed: int = 0) -> None:
+    def __init__(
+        self, data: Path, config: TrainConfig, engine: Engine, *, start: OcclusionNet | None = None, seed: int = 0
+    ) -> None:
         self.config, self.engine, self.seed = config, engine, seed
         self.speakers = load_faces(data, config.workers)
         self.all = [clip for clips in self.speakers for clip in clips]
         weights = np.array([len(clips) for clips in self.speakers], np.float64) ** SPEAKER_POWER
         self.weights = weights / weights.sum()
-        model = engine.place(OcclusionNet())
+        model = engine.place(start or OcclusionNet())
         self.averaged = averaged_copy(model, config.ema, engine.device)
         optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=WEIGHT_DECAY)
         self.trained, self.optimizer, self.model = engine.prepare(model, optimizer)

@@ -17,6 +17,7 @@ from lipdub.faces.mouth_shape import SHAPE_NAMES
 from lipdub.models.audio_encoder import TrackEncoder
 from lipdub.models.expert import Expert
 from lipdub.models.generator import Generator
+from lipdub.models.occlusion import OcclusionNet
 from lipdub.training.adversary import Adversary
 from lipdub.training.audio import AudioTraining
 from lipdub.training.data import ClipSet
@@ -35,6 +36,7 @@ from lipdub.weights import (
     load_expert,
     load_features,
     load_generator,
+    load_occlusion,
     load_state,
     locate,
 )
@@ -88,8 +90,10 @@ def run_stage(
     accelerator = engine.accelerator
     on_line = on_line if engine.is_first else lambda line: None
     config, expert = request.config, None
-    start: Generator | TrackEncoder | None = None
-    if request.start is not None and STAGES[request.stage] == "audio":
+    start: Generator | TrackEncoder | OcclusionNet | None = None
+    if request.start is not None and request.stage == "occlusion":
+        start = load_occlusion(_start_file(request)).requires_grad_()
+    elif request.start is not None and STAGES[request.stage] == "audio":
         start, config = load_audio_encoder(_start_file(request), config)
     elif request.start is not None:
         with accelerator.main_process_first():
@@ -123,7 +127,7 @@ def _stage(
     engine: Engine,
     expert: Expert | None,
     features: nn.Module | None,
-    start: Generator | TrackEncoder | None,
+    start: Generator | TrackEncoder | OcclusionNet | None,
     on_line: Callable[[str], None],
 ) -> Stage:
     config, seed = request.config, request.seed
@@ -131,7 +135,8 @@ def _stage(
         assert request.labels is not None  # _check
         return FaceTraining(request.stage, request.data, request.labels, config.train, engine, seed=seed)
     if request.stage == "occlusion":
-        return OcclusionTraining(request.data, config.train, engine, seed=seed)
+        assert start is None or isinstance(start, OcclusionNet)
+        return OcclusionTraining(request.data, config.train, engine, start=start, seed=seed)
     if STAGES[request.stage] == "audio":
         assert start is None or isinstance(start, TrackEncoder)
         data = None if request.stage == "phones" else request.data
