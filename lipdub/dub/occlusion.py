@@ -40,8 +40,8 @@ COVERED = (0.5, 0.8)  # share of the lips behind an object from which the dub fa
 class _Look:
     """What the network says of one crop."""
 
-    found: NDArray[np.float32]  # (P, P)
-    sure: bool
+    probability: NDArray[np.float32]  # (P, P)
+    certain: bool
     likely: bool
     lips: float  # share of them that is covered
 
@@ -97,17 +97,17 @@ class OcclusionTracker:
                 self._looks[job] = {}
             own = [crop for crop in crops if crop.job == job]
             probabilities = self._detector.probabilities([crop.picture for crop in own], self._usual[job])
-            for crop, found in zip(own, probabilities, strict=True):
-                self._looks[job][crop.row] = self._judged(crop, found)
+            for crop, probability in zip(own, probabilities, strict=True):
+                self._looks[job][crop.row] = self._judged(crop, probability)
 
-    def _judged(self, crop: FaceCrop, found: NDArray[np.float32]) -> _Look:
+    def _judged(self, crop: FaceCrop, probability: NDArray[np.float32]) -> _Look:
         points, side = self._landmarks(crop), len(crop.picture)
-        region, lips = mouth_region(points, side, len(found)), lip_region(points, side, len(found))
+        region, lips = mouth_region(points, side, len(probability)), lip_region(points, side, len(probability))
         return _Look(
-            found,
-            sure=share_of(found > HIGH, region) >= MIN_SHARE,
-            likely=share_of(found > LOW, region) >= MIN_SHARE / 2,
-            lips=share_of(found > LOW, lips),
+            probability,
+            certain=share_of(probability > HIGH, region) >= MIN_SHARE,
+            likely=share_of(probability > LOW, region) >= MIN_SHARE / 2,
+            lips=share_of(probability > LOW, lips),
         )
 
     def _landmarks(self, crop: FaceCrop) -> NDArray[np.floating]:
@@ -121,10 +121,10 @@ class OcclusionTracker:
         if self._occluded(crop.job, crop.row):
             self._last[crop.job] = crop.row
             near = [looks[row] for row in (crop.row - 1, crop.row + 1) if row in looks]
-            found = looks[crop.row].found
+            probability = looks[crop.row].probability
             if len(near) == 2:
-                found = np.maximum(found, np.minimum(near[0].found, near[1].found))
-            objects = mask_of(found, len(crop.picture))
+                probability = np.maximum(probability, np.minimum(near[0].probability, near[1].probability))
+            objects = mask_of(probability, len(crop.picture))
             occlusion = objects if occlusion is None else occlusion | objects
             lips = np.mean([look.lips for look in (looks[crop.row], *near)])
             share = float(np.clip((COVERED[1] - lips) / (COVERED[1] - COVERED[0]), 0, 1))
@@ -140,7 +140,7 @@ class OcclusionTracker:
         if self._last.get(job) == row - 1:
             return True
         for first in range(row - IN_A_ROW + 1, row + AHEAD - IN_A_ROW + 2):
-            if all(each in looks and looks[each].sure for each in range(first, first + IN_A_ROW)):
+            if all(each in looks and looks[each].certain for each in range(first, first + IN_A_ROW)):
                 return True
             if first >= row and (first not in looks or not looks[first].likely):
                 return False

@@ -21,8 +21,8 @@ from lipdub.models.occlusion import OCCLUSION_SIDE, OcclusionNet
 
 MARGIN = 4 / 3  # side of the crops that the network sees, over the unit crop's
 LIPS = slice(48, 60)  # outer ones, iBUG
-LOW, HIGH = 0.35, 0.65  # probabilities: a pixel above LOW counts where it touches one above HIGH
-MIN_SHARE = 0.04  # of the mouth region: less is left to the dub
+LOW, HIGH = 0.3, 0.5  # probabilities: a pixel above LOW counts where it touches one above HIGH
+MIN_SHARE = 0.02  # of the mouth region: less is left to the dub
 FILL_RADIUS = 3.0  # pixels around an object from which it is inpainted
 EDGE = 0.02  # crop sides over which a dub fades in beside an object
 
@@ -55,16 +55,16 @@ class OcclusionDetector:
         with torch.inference_mode():
             faces = self._tensor(np.stack([self._input(crop) for crop in crops]))
             logits = self._network(faces, self._tensor(usual[None]).expand_as(faces))
-            found = logits.float().sigmoid().cpu().numpy()
-        return np.stack([self._output(each) for each in found])
+            probability = logits.float().sigmoid().cpu().numpy()
+        return np.stack([self._output(each) for each in probability])
 
     def covered(self, crops: Sequence[Frame], landmarks: Sequence[NDArray[np.floating]]) -> NDArray[np.bool_]:
         """Which crops (N,) of one person show something before the mouth; landmarks (68, 2) in pixels of each."""
-        found = self.probabilities(crops, self.usual(crops))
+        probability = self.probabilities(crops, self.usual(crops))
         return np.array(
             [
                 share_of(p > HIGH, mouth_region(points, len(crop), len(p))) >= MIN_SHARE
-                for p, points, crop in zip(found, landmarks, crops, strict=True)
+                for p, points, crop in zip(probability, landmarks, crops, strict=True)
             ]
         )
 
@@ -76,12 +76,12 @@ class OcclusionDetector:
             inner = cv2.copyMakeBorder(inner, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
         return np.asarray(inner[-pad or None : pad or None, -pad:pad] if pad < 0 else inner, np.uint8)
 
-    def _output(self, found: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What was found (64, 64), for the part of the network's picture that is the crop's."""
+    def _output(self, probability: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The probabilities (64, 64), for the part of the network's picture that is the crop's."""
         pad = (OCCLUSION_SIDE - self._inner) // 2
         if pad < 0:
-            return np.pad(found, -pad)
-        return np.ascontiguousarray(found[pad : pad + self._inner, pad : pad + self._inner])
+            return np.pad(probability, -pad)
+        return np.ascontiguousarray(probability[pad : pad + self._inner, pad : pad + self._inner])
 
     def _tensor(self, faces: NDArray[np.uint8]) -> torch.Tensor:
         return torch.from_numpy(faces).to(self._device).permute(0, 3, 1, 2).float() / 255
@@ -104,21 +104,21 @@ def lip_region(landmarks: NDArray[np.floating], side: int, size: int) -> NDArray
     return area.astype(bool)
 
 
-def share_of(found: NDArray[np.bool_], region: NDArray[np.bool_]) -> float:
-    """Share of a region that is found; 0 of none."""
-    return float(found[region].mean()) if region.any() else 0.0
+def share_of(mask: NDArray[np.bool_], region: NDArray[np.bool_]) -> float:
+    """Share of a region that a mask covers; 0 of none."""
+    return float(mask[region].mean()) if region.any() else 0.0
 
 
-def mask_of(found: NDArray[np.floating], side: int) -> NDArray[np.bool_]:
+def mask_of(probability: NDArray[np.floating], side: int) -> NDArray[np.bool_]:
     """Mask (side, side) of objects: parts above LOW that touch one above HIGH, grown by a cell.
 
     Args:
-        found: (P, P) probabilities.
+        probability: (P, P) probabilities.
         side: of the crop.
     """
-    _, parts = cv2.connectedComponents((found > LOW).astype(np.uint8), connectivity=8)
-    sure = np.unique(parts[found > HIGH])
-    chosen = np.isin(parts, sure[sure > 0]).astype(np.uint8)
+    _, parts = cv2.connectedComponents((probability > LOW).astype(np.uint8), connectivity=8)
+    certain = np.unique(parts[probability > HIGH])
+    chosen = np.isin(parts, certain[certain > 0]).astype(np.uint8)
     grown = cv2.dilate(chosen, np.ones((3, 3), np.uint8)).astype(np.float32)
     return np.asarray(cv2.resize(grown, (side, side), interpolation=cv2.INTER_LINEAR) > 0.5)
 

@@ -74,7 +74,7 @@ def sample_occluder(face: Frame, other: Frame, rng: np.random.Generator) -> Occl
     shares, makers = zip(*kinds, strict=True)
     maker = makers[int(rng.choice(len(makers), p=shares))]
     made = _blurred(maker(face, other, rng), rng)
-    return Occluder(made.picture, made.alpha, may_stay=maker in (microphone, letters))
+    return Occluder(made.picture, made.alpha, may_stay=maker in (hand, microphone, letters))
 
 
 def hand(face: Frame, other: Frame, rng: np.random.Generator) -> Occluder:

@@ -41,8 +41,8 @@ STORED_SIDE, STORED_MARGIN = 112, 1.5  # of the crops in memory; the jitter of a
 SIDE = 96  # of the crops on which objects are drawn
 SEEN, EVEN, WIDE = 24, 5, 6  # frames of a clip: its median is of; kept, evenly spread; kept, with the widest mouths
 OCCLUDED = 0.5  # share of samples with an object
-FIXED, GHOST, GONE = 0.2, 0.2, 0.1  # shares with an object in the median: the same, its trace, one that has gone
-SHORT, STILL, ELSEWHEN = 0.15, 0.05, 0.15  # shares whose median is another frame, the picture itself, of another clip
+FIXED, GHOST, GONE = 0.2, 0.25, 0.1  # shares with an object in the median: the same, its trace, one that has gone
+SHORT, PHOTO, ELSEWHEN = 0.15, 0.05, 0.15  # shares whose median is another frame, the picture itself, of another clip
 FAINTEST_GHOST, STRONGEST_GHOST = 0.15, 0.6
 SPEAKER_POWER = 0.5  # a speaker with n clips is drawn with probability ~ n ** SPEAKER_POWER
 SHADED = 0.15  # share of samples without an object that have its shadow
@@ -113,11 +113,11 @@ def occlusion_sample(
     face, usual = clip.faces[rng.integers(len(clip.faces))], clip.usual
     if kind < SHORT:
         usual = clip.faces[rng.integers(len(clip.faces))]
-    elif kind < SHORT + STILL:
+    elif kind < SHORT + PHOTO:
         usual = face
-    elif kind < SHORT + STILL + ELSEWHEN:
+    elif kind < SHORT + PHOTO + ELSEWHEN:
         usual = _any_of(clips, rng).usual
-    still = SHORT <= kind < SHORT + STILL
+    still = SHORT <= kind < SHORT + PHOTO
     augmentation = Augmentation.sample(rng, STRENGTH)
     matrix = _crop_of_stored(augmentation, rng)
     near = matrix if still else compose(_jitter(SIDE, rng, 0.015, 0.008, 0.8), matrix)
@@ -156,26 +156,26 @@ def _seen(
     both = np.clip(np.hstack(faces), 0, 255).astype(np.uint8)
     both = degrade(both, rng)
     size = (OCCLUSION_SIDE, OCCLUSION_SIDE)
-    found, usual, label = (
+    face, usual, label = (
         cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_AREA)
         for image in (both[:, :SIDE], both[:, SIDE:], alpha)
     )
     if rng.random() < 0.5:
-        found, usual, label = found[:, ::-1], usual[:, ::-1], label[:, ::-1]
-    return np.asarray(found, np.uint8), np.asarray(usual, np.uint8), np.asarray(label, np.float32)
+        face, usual, label = face[:, ::-1], usual[:, ::-1], label[:, ::-1]
+    return np.asarray(face, np.uint8), np.asarray(usual, np.uint8), np.asarray(label, np.float32)
 
 
 def _occluders(face: Frame, other: Frame, rng: np.random.Generator) -> list[Occluder]:
     """One object, or two, of which some pixel lies in the crop."""
-    found: list[Occluder] = []
-    wanted = 1 + int(rng.random() < 0.15)
-    for _ in range(4 * wanted):
+    occluders: list[Occluder] = []
+    count = 1 + int(rng.random() < 0.15)
+    for _ in range(4 * count):
         made = sample_occluder(face, other, rng)
         if made.alpha.mean() > 0.004:
-            found.append(made)
-        if len(found) == wanted:
+            occluders.append(made)
+        if len(occluders) == count:
             break
-    return found
+    return occluders
 
 
 def _usual_with(
@@ -226,9 +226,9 @@ def occlusion_loss(logits: Tensor, opacity: Tensor) -> Tensor:
         opacity: (N, S, S) in [0, 1].
     """
     cross = F.binary_cross_entropy_with_logits(logits, opacity)
-    found, occluded = logits.sigmoid(), opacity.amax((1, 2)) > 0.5
-    common = (found * opacity).sum((1, 2))
-    dice = 1 - (2 * common + 1) / (found.sum((1, 2)) + opacity.sum((1, 2)) + 1)
+    probability, occluded = logits.sigmoid(), opacity.amax((1, 2)) > 0.5
+    common = (probability * opacity).sum((1, 2))
+    dice = 1 - (2 * common + 1) / (probability.sum((1, 2)) + opacity.sum((1, 2)) + 1)
     worst = F.softplus(logits.flatten(1)).topk(max(1, round(WORST * logits[0].numel())), 1).values.mean(1)
     bare = ~occluded
     return (
@@ -310,8 +310,8 @@ class OcclusionTraining:
         faces, usual, opacity = self.sample(0, 0)
         self.averaged.eval()
         with torch.inference_mode():
-            found = self.averaged(faces.to(self.engine.device), usual.to(self.engine.device)).sigmoid().cpu()
-        return [faces, usual, *(each[:, None].expand(-1, 3, -1, -1) for each in (opacity, found))]
+            probability = self.averaged(faces.to(self.engine.device), usual.to(self.engine.device)).sigmoid().cpu()
+        return [faces, usual, *(each[:, None].expand(-1, 3, -1, -1) for each in (opacity, probability))]
 
     def state(self) -> dict[str, Any]:
         """Everything a checkpoint holds of this stage."""
