@@ -25,7 +25,7 @@ from lipdub.models.occlusion import OCCLUSION_SIDE, OcclusionNet
 
 MARGIN = 4 / 3  # side of the crops that the network sees, over the unit crop's
 LIPS = slice(48, 60)  # outer ones, iBUG
-LOW, HIGH = 0.25, 0.75  # probabilities: a pixel above LOW counts where it touches one above HIGH
+LOW, LIKELY, HIGH = 0.25, 0.5, 0.75  # probabilities: of a mask's edge, of a part of a mask, of what decides
 MIN_SHARE = 0.007  # of the mouth region: less is left to the dub
 TRIED, TRIED_ON = 4, 12  # crops that are tried as a person's usual one, and those they are compared with
 FILL_RADIUS = 3.0  # pixels around an object from which it is inpainted
@@ -130,15 +130,15 @@ def share_of(mask: NDArray[np.bool_], region: NDArray[np.bool_]) -> float:
 
 
 def mask_of(probability: NDArray[np.floating], side: int) -> NDArray[np.bool_]:
-    """Mask (side, side) of objects: parts above LOW that touch one above HIGH, grown by a cell.
+    """Mask (side, side) of objects: parts above LOW that touch a cell above LIKELY, grown by a cell.
 
     Args:
         probability: (P, P) probabilities.
         side: of the crop.
     """
     _, parts = cv2.connectedComponents((probability > LOW).astype(np.uint8), connectivity=8)
-    certain = np.unique(parts[probability > HIGH])
-    chosen = np.isin(parts, certain[certain > 0]).astype(np.uint8)
+    likely = np.unique(parts[probability > LIKELY])
+    chosen = np.isin(parts, likely[likely > 0]).astype(np.uint8)
     grown = cv2.dilate(chosen, np.ones((3, 3), np.uint8)).astype(np.float32)
     return np.asarray(cv2.resize(grown, (side, side), interpolation=cv2.INTER_LINEAR) > 0.5)
 
