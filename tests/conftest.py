@@ -164,8 +164,9 @@ def _squares(frame: Frame) -> Boxes:
 
 
 @pytest.fixture
-def fake_faces() -> type[FakeFaceBackend]:
-    """The class of the fake face backend."""
+def fake_faces(monkeypatch: pytest.MonkeyPatch) -> type[FakeFaceBackend]:
+    """The class of the fake face backend; its drawn faces go without the occlusion network."""
+    monkeypatch.setattr("lipdub.dub.networks.occlusion_detector", lambda margin, device: None)
     return FakeFaceBackend
 
 

@@ -49,7 +49,6 @@ class Dub:
 @pytest.fixture
 def dub(generator_file: Path, fake_faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dub:
     monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
-    monkeypatch.setattr("lipdub.dub.networks.occlusion_detector", lambda margin, device: None)  # faces are drawn
     folder = tmp_path / "out"
     folder.mkdir()
     return Dub(generator_file, folder / "dubbed.mp4")
