@@ -171,7 +171,8 @@ def fake_faces() -> type[FakeFaceBackend]:
 
 @pytest.fixture
 def fake_backend(fake_faces: type[FakeFaceBackend], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs find their faces with the fake face backend."""
+    """Jobs find their faces with the fake face backend; drawn faces go without the occlusion network."""
+    monkeypatch.setattr("lipdub.dub.networks.occlusion_detector", lambda margin, device: None)
     monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
 
 

@@ -57,6 +57,7 @@ def whole(talking_in, square_tracker, fake_faces, generator_file: Path, tmp_path
     options = EvalOptions(clips=talking_in(folder), output=folder / "out", weights=(str(generator_file),), device="cpu")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
+        patch.setattr("lipdub.dub.networks.occlusion_detector", lambda margin, device: None)
         patch.setattr("lipdub.evaluation.quality.find", lambda entry: None)
         return Evaluated(evaluate(options, FAST, judge=square_tracker(), on_event=events.append), events)
 
