@@ -182,7 +182,7 @@ class LossConfig:
 class TrainConfig:
     """One run of one stage."""
 
-    stage: str = "1"  # detector | landmarks | expert | phones | audio | 1 | 2
+    stage: str = "1"  # detector | landmarks | occlusion | expert | phones | audio | 1 | 2
     steps: int = 100_000
     minutes: float = 0.0  # wall-clock budget; the run ends at whichever comes first; 0 = none
     negatives: int = 1  # wrong audio windows for each right one (expert); audio costs far less than faces
@@ -233,6 +233,7 @@ class SyncConfig:
     source_lips: float = 0.0  # weight of the frame itself at the lips; with 1 the source's lips stay visible
     top: float = 0.53  # y in the unit crop above which nothing is painted: the nose stays as it is (its base: .55)
     feather: float = 0.06  # softness of the mask's edge, share of the crop side
+    occlusion: bool = True  # whether hands, microphones and the like before a mouth stay as they are
     silence_db: float = -45.0  # below this, relative to the track's loud parts, the mouth rests ...
     pause_db: float = -35.0  # ... or below this, relative to what is loudest within a second ...
     silence_hold_s: float = 0.2  # ... once it has lasted this long (hysteresis)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lipdub.models.audio_encoder import TrackEncoder
     from lipdub.models.expert import Expert
     from lipdub.models.generator import Generator
+    from lipdub.models.occlusion import OcclusionNet
 
 _HERE = Path(__file__).parent
 BUNDLED = _HERE / "bundled"
@@ -340,7 +341,7 @@ def bind(config: Config, metadata: Mapping[str, str], source: str) -> Config:
 
 
 def _build(kind: str, config: Config) -> nn.Module:
-    from lipdub.models import audio_encoder, expert, facenets, generator, syncnet, wav2lip
+    from lipdub.models import audio_encoder, expert, facenets, generator, occlusion, syncnet, wav2lip
 
     builders: dict[str, Callable[[], nn.Module]] = {
         "generator": lambda: generator.Generator(config.generator),
@@ -348,6 +349,7 @@ def _build(kind: str, config: Config) -> nn.Module:
         "expert": lambda: expert.Expert(config.expert),
         "faces-detector": facenets.FaceDetector,
         "faces-landmarks": facenets.LandmarkNet,
+        "occlusion": occlusion.OcclusionNet,
         "syncnet": syncnet.SyncNet,
         "wav2lip": wav2lip.Wav2Lip,
     }
@@ -361,7 +363,8 @@ def load_bound(
 
     Args:
         name: in weights.toml, or a .safetensors file.
-        kind: generator, audio, expert, faces-detector, faces-landmarks, syncnet or wav2lip; or several that will do.
+        kind: generator, audio, expert, faces-detector, faces-landmarks, occlusion, syncnet or wav2lip; or several
+            that will do.
         config: the caller's; see `bind`.
         device: where the network goes.
 
@@ -399,6 +402,11 @@ def load_expert(name: str | Path, config: Config, device: str | torch.device = "
     """`load_bound` for an expert."""
     network, config = load_bound(name, "expert", config, device)
     return cast("Expert", network), config
+
+
+def load_occlusion(name: str | Path, device: str | torch.device = "cpu") -> OcclusionNet:
+    """`load_model` for an occlusion network."""
+    return cast("OcclusionNet", load_model(name, "occlusion", device))
 
 
 def load_audio_encoder(

@@ -21,6 +21,7 @@ CHECKPOINT, SETTINGS = "checkpoint.pt", "config.json"  # of a run's folder
 STAGES = {
     "detector": "faces-detector",
     "landmarks": "faces-landmarks",
+    "occlusion": "occlusion",
     "expert": "expert",
     "phones": "audio",
     "audio": "audio",
@@ -33,6 +34,7 @@ KINDS = {
     "generator": ("generator", "mel", "reference"),
     "faces-detector": (),
     "faces-landmarks": (),
+    "occlusion": (),
 }
 
 

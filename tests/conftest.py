@@ -163,7 +163,7 @@ def _squares(frame: Frame) -> Boxes:
     return boxes[np.argsort(-rows[:, cv2.CC_STAT_AREA], kind="stable")]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fake_faces() -> type[FakeFaceBackend]:
     """The class of the fake face backend."""
     return FakeFaceBackend
@@ -171,7 +171,8 @@ def fake_faces() -> type[FakeFaceBackend]:
 
 @pytest.fixture
 def fake_backend(fake_faces: type[FakeFaceBackend], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs find their faces with the fake face backend."""
+    """Jobs find their faces with the fake face backend; drawn faces go without the occlusion network."""
+    monkeypatch.setattr("lipdub.dub.networks.occlusion_detector", lambda margin, device: None)
     monkeypatch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
 
 
@@ -182,13 +183,22 @@ def draw_faces() -> Callable[..., Frame]:
 
 
 @pytest.fixture
-def face_clip(tmp_path: Path) -> Callable[..., Path]:
-    """Maker of a clip in which bright squares stand for faces.
+def face_clip(clip_maker: Callable[[Path], Callable[..., Path]], tmp_path: Path) -> Callable[..., Path]:
+    """Maker of a clip in the test's folder, see `clip_maker`."""
+    return clip_maker(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def clip_maker() -> Callable[[Path], Callable[..., Path]]:
+    """Of a folder, the maker of clips there in which bright squares stand for faces.
 
     `markers(number)` gives the faces of a frame and `scenes(number)` what is behind them; `pts` and `time_base` make
     the frame rate variable.
     """
+    return _clips_in
 
+
+def _clips_in(folder: Path) -> Callable[..., Path]:
     def make(
         markers: Callable[[int], Sequence[Marker]],
         name: str = "clip.mp4",
@@ -202,7 +212,7 @@ def face_clip(tmp_path: Path) -> Callable[..., Path]:
         rotation: int = 0,
         scenes: Callable[[int], int] = lambda number: 0,
     ) -> Path:
-        path, clock = tmp_path / name, time_base or 1 / rate
+        path, clock = folder / name, time_base or 1 / rate
         stamps = list(pts or range(n_frames))
         options = {"video_track_timescale": str(clock.denominator)} if path.suffix == ".mp4" else {}
         with av.open(str(path), "w", options=options) as container:

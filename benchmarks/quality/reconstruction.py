@@ -221,6 +221,6 @@ def main() -> None:
                 values.append(_value(key, numbers, f"{kind + ', ' if kind else ''}{HEADS[column][0]}"))
         if still:
             values.append(_value("rest", still, "movement of the mouth under silence over that in speech"))
-        networks = (args.weights, "audio", "landmarks")
+        networks = (args.weights, "audio", "faces-landmarks")
         weights = ", ".join(f"{name} {sha256_of(locate(name))[:8]}" for name in networks)
         print(record("own_sound", values, title="Dubs with their own sound", weights=weights))

@@ -53,8 +53,8 @@ def show_report(report: SyncReport) -> None:
     )
     if report.added:
         console.say(f"  {report.added} frames are behind the video's own end")
-    if report.lettered:
-        console.say(f"  {report.lettered} frames have letters in front of a mouth, which stay as they are")
+    if report.occluded:
+        console.say(f"  {report.occluded} frames have something in front of a mouth, which stays as it is")
     if report.retiming is not None:
         console.say(f"  {retimed(report.retiming)}")
     for reason, count in report.passed.items():

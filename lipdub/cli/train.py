@@ -26,6 +26,7 @@ class StageName(StrEnum):
 
     detector = "detector"
     landmarks = "landmarks"
+    occlusion = "occlusion"
     expert = "expert"
     phones = "phones"
     audio = "audio"
@@ -36,6 +37,7 @@ class StageName(StrEnum):
 USUAL_PRESETS = {
     StageName.detector: "faces",
     StageName.landmarks: "faces",
+    StageName.occlusion: "occlusion",
     StageName.phones: "audio",
     StageName.audio: "audio",
 }
@@ -45,8 +47,8 @@ def train(
     stage: Annotated[
         StageName,
         typer.Option(
-            help="detector and landmarks (builtin faces), expert, phones and audio (audio encoder), 1 (generator), 2 "
-            "(the same, adversarial)."
+            help="detector and landmarks (builtin faces), occlusion (what lies before one), expert, phones and audio "
+            "(audio encoder), 1 (generator), 2 (the same, adversarial)."
         ),
     ],
     data: Annotated[
@@ -61,8 +63,8 @@ def train(
         list[str] | None,
         typer.Option(
             help="A name in lipdub/presets, or a .toml file; of several the later ones win. Without it faces for the "
-            "face networks, audio for the audio encoder, else thesis. release is untested: nobody has trained it "
-            "to the end."
+            "face networks, occlusion for that, audio for the audio encoder, else thesis. release is untested: nobody "
+            "has trained it to the end."
         ),
     ] = None,
     minutes: Annotated[

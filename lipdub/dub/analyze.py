@@ -26,6 +26,7 @@ from lipdub.errors import InputError, NoFaceError
 from lipdub.faces.backend import FaceBackend
 from lipdub.faces.crop import crop_detail, crop_matrices, crop_matrix
 from lipdub.faces.mouth_shape import mouth_shape, relative_shape
+from lipdub.faces.occlusion import OcclusionDetector
 from lipdub.faces.references import ReferencePool, ReferenceStore, Selection, nearest_poses
 from lipdub.faces.selection import Face, Speaker, format_face, ids_of
 from lipdub.faces.track import choose_tracks, edge_fade, tracks_at
@@ -195,6 +196,7 @@ def track_faces(
     backend: FaceBackend,
     config: Config,
     *,
+    occlusions: OcclusionDetector | None = None,
     start_s: float | None = None,
     end_s: float | None = None,
     numbered: bool = False,
@@ -206,6 +208,7 @@ def track_faces(
         source: the video.
         backend: detects faces and their landmarks.
         config: sections face, reference and generator.
+        occlusions: keeps faces behind hands and the like from being references; None: all may be.
         start_s: where the range begins ...
         end_s: ... and ends.
         numbered: also track faces before the range, so that ids and shots have the same numbers as in the whole
@@ -232,7 +235,7 @@ def track_faces(
         BackgroundWorker(1) as worker,
         closing(tracker.follow(searched(frames))) as tracked,
     ):
-        collector = _FaceCollector(tracker, config, worker)
+        collector = _FaceCollector(tracker, config, worker, occlusions)
         for frame, faces in tracked:
             collector.add(frame, faces)
             on_frame(frame.index + 1)
@@ -283,11 +286,14 @@ class _FaceCollector:
     `detail` and `references` are complete once the worker has finished, and `finish` was called.
     """
 
-    def __init__(self, tracker: FaceTracker, config: Config, worker: BackgroundWorker) -> None:
+    def __init__(
+        self, tracker: FaceTracker, config: Config, worker: BackgroundWorker, occlusions: OcclusionDetector | None
+    ) -> None:
         self._tracker, self._worker = tracker, worker
         self._config, self._size, self._margin = config.reference, config.generator.size, config.generator.margin
         self._max_detail = config.sync.detail if config.generator.warp else 1
         self._views = config.sync.references_per_cluster
+        self._covered = None if occlusions is None else occlusions.covered
         self.detail: dict[int, int] = {}  # by track
         self._pools: dict[int, ReferencePool] = {}
         self.references = ReferenceStore()  # by track
@@ -322,7 +328,8 @@ class _FaceCollector:
         for track in ended:
             pool = self._pools.pop(track)
             if track in seen:
-                self.references.keep(track, _drop_late_references(pool.select(seed=0, views=self._views), seen[track]))
+                chosen = pool.select(seed=0, views=self._views, covered=self._covered)
+                self.references.keep(track, _drop_late_references(chosen, seen[track]))
 
 
 def _drop_late_references(references: Selection, count: int) -> Selection:

@@ -30,7 +30,7 @@ from lipdub.faces.tracker import Track
 from lipdub.media.probe import Ending
 from lipdub.weights import sha256_of
 
-LAYOUT = 4  # of an entry; another one is another key
+LAYOUT = 5  # of an entry; another one is another key
 ABANDONED_S = 3600.0  # of an entry that is being written; that takes seconds
 STALE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # what a damaged entry raises
 
@@ -66,6 +66,7 @@ class FaceTracksRequest:
                 config.sync.detail if config.generator.warp else 1,
             ],
             "views": config.sync.references_per_cluster,
+            "occlusion": config.sync.occlusion,
         }
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:40]
 

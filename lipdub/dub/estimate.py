@@ -78,13 +78,17 @@ def measure_costs(job: Job, plan: DubPlan, writers: tuple[VideoWriter, VideoWrit
         runner = job.runner(trial)
         _, track_s = _measure_time(lambda: runner.run(crop))
 
+    occlusions = job.networks.occlusions
+
     def run(writer: VideoWriter, jobs: list[FaceJob]) -> int:
         def stop(done: int) -> None:
             if done >= n_frames:
                 raise _StopRender
 
         with writer, suppress(_StopRender):
-            render(job.source, replace(trial, jobs=jobs), runner, writer, job.config, on_frame=stop)
+            render(
+                job.source, replace(trial, jobs=jobs), runner, writer, job.config, on_frame=stop, occlusions=occlusions
+            )
         return writer.n_frames
 
     n_plain, plain_s = _measure_time(lambda: run(writers[0], []))

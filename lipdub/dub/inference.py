@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lipdub.affine import finer, transform
+from lipdub.affine import transform
 from lipdub.config import Config
 from lipdub.dub.analyze import DubPlan
 from lipdub.dub.driving_audio import DrivingAudio, predict_mouth_shapes, windows_at
@@ -30,8 +30,9 @@ from lipdub.dub.precision import half_precision
 from lipdub.errors import ResourceError, out_of_memory
 from lipdub.faces.blend import extent, paste_alpha
 from lipdub.faces.crop import mouth_mask
+from lipdub.faces.letters import find_letters
 from lipdub.faces.mouth_shape import OPENINGS, closed_openings, relative_shape
-from lipdub.faces.overlay import find_letters, without_letters
+from lipdub.faces.occlusion import filled
 from lipdub.models.generator import Audio, Drawn, Generator, References, joined
 from lipdub.models.layers import mask_lower_half
 from lipdub.models.warp import (
@@ -57,6 +58,8 @@ class FaceCrop:
     job: int  # place in DubPlan.jobs
     row: int  # of the job's arrays
     picture: NDArray[np.uint8]  # (D, D, 3), D = detail S: the crop as fine as a warp works
+    occlusion: NDArray[np.bool_] | None = None  # (D, D) what lies in front of the face, which stays as it is
+    share: float = 1.0  # opacity of the dub, 0 where the lips are hidden
 
     def crop(self, size: int) -> NDArray[np.uint8]:
         """(S, S, 3), what the generator is given."""
@@ -69,7 +72,6 @@ class GeneratedFace:
 
     face: NDArray[np.float32]  # (D, D, 3) in [0, 255]
     alpha: NDArray[np.float32]  # (S, S) in [0, 1], the opacity with which it is blended into the frame
-    letters: NDArray[np.bool_] | None = None  # (D, D) in front of the face, which stay as they are
 
 
 class Runner(ABC):
@@ -157,10 +159,7 @@ class GeneratorRunner(Runner):
 
     def _generate(self, crops: Sequence[FaceCrop]) -> list[GeneratedFace | None]:
         size = self._generator.config.size
-        letters = [find_letters(crop.picture, self._landmarks(crop)) for crop in crops]
-        targets = [
-            replace(crop, picture=without_letters(crop.picture, one)) for crop, one in zip(crops, letters, strict=True)
-        ]
+        targets = [replace(crop, picture=filled(crop.picture, crop.occlusion)) for crop in crops]
         real = self._tensor(np.stack([target.crop(size) for target in targets]))
         with torch.inference_mode():
             references, owner, firsts = self._references(targets)
@@ -184,7 +183,7 @@ class GeneratorRunner(Runner):
         for group, part, made in zip(groups, cells, _fetched(parts), strict=True):
             for n, face in zip(group, made, strict=True):
                 if np.isfinite(face).all() and np.isfinite(masks[n]).all():
-                    done[n] = GeneratedFace(_whole(face, targets[n].picture, part), alphas[n], letters[n])
+                    done[n] = GeneratedFace(_whole(face, targets[n].picture, part), alphas[n])
         return done
 
     def _beyond_references(self, asked: Tensor, targets: Sequence[FaceCrop]) -> Tensor:
@@ -251,11 +250,6 @@ class GeneratorRunner(Runner):
             mask[:] = mouth_mask(points, config.size, margin=config.margin)
         return masks
 
-    def _landmarks(self, target: FaceCrop) -> NDArray[np.floating]:
-        """(68, 2) in pixels of the crop."""
-        job = self._analysis.jobs[target.job]
-        return transform(job.track.landmarks[target.row], finer(job.matrices[target.row], job.detail))
-
     def _old_shapes(self, targets: Sequence[FaceCrop]) -> Tensor:
         """The mouths (N, C) that the targets show now."""
         shapes = np.stack([self._analysis.jobs[target.job].shapes[target.row] for target in targets])
@@ -319,7 +313,7 @@ class GeneratorRunner(Runner):
     def _encode(self, job: int) -> None:
         references, config = self._analysis.jobs[job].references, self._generator.config
         pictures = [
-            without_letters(crop, find_letters(crop, points))
+            filled(crop, find_letters(crop, points))
             for crop, points in zip(references.crops, references.landmarks, strict=True)
         ]
         self._pictures[job] = self._tensor(np.stack(pictures))

@@ -21,7 +21,8 @@ from lipdub.dub.precision import half_precision
 from lipdub.dub.wav2lip import LICENCE, Wav2LipRunner
 from lipdub.errors import SetupError
 from lipdub.faces.backend import FaceBackend
-from lipdub.faces.choose import face_backend
+from lipdub.faces.choose import face_backend, occlusion_detector
+from lipdub.faces.occlusion import OcclusionDetector
 from lipdub.media.audio import load_audio
 from lipdub.mel import wav2lip_mel
 from lipdub.models.audio_encoder import TrackEncoder
@@ -73,6 +74,7 @@ class Networks:
     generator: Generator | Wav2Lip
     audio_encoder: TrackEncoder | None  # for generators with mouth shapes from the whole track
     detector: FaceBackend
+    occlusions: OcclusionDetector | None  # without `sync.occlusion` none
     device: torch.device
     config: Config  # with the sizes of the generator's weights
 
@@ -117,6 +119,7 @@ def load_networks(options: SyncOptions, config: Config) -> Networks:
     with shared_cores():
         generator, config = load_network(options.generator, config, device)
         detector = face_backend(options.detector, config.face, device)
+        occlusions = occlusion_detector(config.generator.margin, device) if config.sync.occlusion else None
         if isinstance(generator, Wav2Lip) and any(one.sound is not None for one in options.speakers):
             raise SetupError(
                 "Wav2Lip supports a single driving audio",
@@ -126,4 +129,11 @@ def load_networks(options: SyncOptions, config: Config) -> Networks:
         if not isinstance(generator, Wav2Lip) and config.generator.audio_context != "window":
             # raises an error if its mel settings are not the generator's
             encoder, _ = load_audio_encoder(config.sync.audio_encoder, config, device)
-    return Networks(generator=generator, audio_encoder=encoder, detector=detector, device=device, config=config)
+    return Networks(
+        generator=generator,
+        audio_encoder=encoder,
+        detector=detector,
+        occlusions=occlusions,
+        device=device,
+        config=config,
+    )

@@ -17,8 +17,10 @@ from lipdub.config import Config
 from lipdub.dub.analyze import DubPlan, FaceJob
 from lipdub.dub.cores import shared_cores
 from lipdub.dub.inference import FaceCrop, GeneratedFace, Runner
+from lipdub.dub.occlusion import OcclusionTracker
 from lipdub.errors import WeightsError
 from lipdub.faces.blend import extent, match_colour
+from lipdub.faces.occlusion import OcclusionDetector, bare
 from lipdub.media.caption import Caption
 from lipdub.media.damage import Damage
 from lipdub.media.source import Source
@@ -35,7 +37,8 @@ class Rendered:
     dubbed: int  # frames with at least one new mouth
     lost: int  # faces left as they were, because the generator's picture of them held NaN or infinity
     added: int = 0  # frames behind the source's own end
-    lettered: int = 0  # of `dubbed`: with letters in front of a mouth, which stay as they are
+    occluded: int = 0  # of `dubbed`: with something in front of a mouth, which stays as it is
+    hidden: int = 0  # not dubbed, because something covers the lips
     damage: tuple[Damage, ...] = ()  # of the source, that was gone over
 
 
@@ -62,6 +65,7 @@ def render(
     on_frame: Callable[[int], None] = lambda done: None,
     watch: Watch | None = None,
     caption: Caption | None = None,
+    occlusions: OcclusionDetector | None = None,
 ) -> Rendered:
     """Write every frame of the video, with new mouths where the plan has a job.
 
@@ -72,9 +76,9 @@ def render(
         OutputError, ResourceError: see VideoWriter and Runner.
         WeightsError: the generator returned not one finite face.
     """
-    finisher = _Finisher(writer, plan.jobs, watch, caption)
+    finisher, tracker = _Finisher(writer, plan.jobs, watch, caption), OcclusionTracker(occlusions, plan.jobs)
     with shared_cores(), source.frames() as frames, BackgroundWorker(1) as worker:
-        for batch in _batches(frames, plan.jobs, config):
+        for batch in _batches(tracker.mark(_crops(frames, plan.jobs, config)), config):
             generated = runner.run([crop for _, crops in batch for crop in crops])
             worker.do(partial(finisher.finish, batch, iter(generated)))
             del batch, generated  # written ones are let go while the next are collected
@@ -82,18 +86,37 @@ def render(
     on_frame(finisher.frames)
     if finisher.lost and not finisher.dubbed:
         raise WeightsError(f"the generator returned NaN or infinity for all {finisher.lost} faces", "use other weights")
-    return Rendered(finisher.frames, finisher.dubbed, finisher.lost, finisher.added, finisher.lettered, frames.damage)
+    return Rendered(
+        frames=finisher.frames,
+        dubbed=finisher.dubbed,
+        lost=finisher.lost,
+        added=finisher.added,
+        occluded=finisher.occluded,
+        hidden=tracker.hidden,
+        damage=frames.damage,
+    )
 
 
-def _batches(frames: Iterable[SourceFrame], jobs: Sequence[FaceJob], config: Config) -> Iterator[Batch]:
-    """Frames with the crops of their faces; a frame without a face waits only for those before it."""
-    batch_size, size, faces = config.sync.batch_size, config.generator.size, _FacesByFrame(jobs)
-    batch: Batch = []
+def _crops(
+    frames: Iterable[SourceFrame], jobs: Sequence[FaceJob], config: Config
+) -> Iterator[tuple[SourceFrame, list[FaceCrop]]]:
+    """Frames with the crops of their faces."""
+    size, faces = config.generator.size, _FacesByFrame(jobs)
     for frame in frames:
-        crops = [
-            FaceCrop(frame.index, job, row, frame.patch(jobs[job].crop_matrix(row), size * jobs[job].detail))
-            for job, row in faces.of(frame.index)
-        ]
+        yield (
+            frame,
+            [
+                FaceCrop(frame.index, job, row, frame.patch(jobs[job].crop_matrix(row), size * jobs[job].detail))
+                for job, row in faces.of(frame.index)
+            ],
+        )
+
+
+def _batches(cropped: Iterable[tuple[SourceFrame, list[FaceCrop]]], config: Config) -> Iterator[Batch]:
+    """Frames to be worked on together; a frame without a face waits only for those before it."""
+    batch_size = config.sync.batch_size
+    batch: Batch = []
+    for frame, crops in cropped:
         batch.append((frame, crops))
         n_crops = sum(len(each) for _, each in batch)
         if n_crops == 0 or n_crops >= batch_size or len(batch) >= 2 * batch_size:
@@ -131,7 +154,7 @@ class _Finisher:
     ) -> None:
         self._writer, self._jobs = writer, jobs
         self._watch, self._caption = watch, caption
-        self.frames = self.dubbed = self.lost = self.added = self.lettered = 0
+        self.frames = self.dubbed = self.lost = self.added = self.occluded = 0
 
     def finish(self, batch: Batch, generated: Iterator[GeneratedFace | None]) -> None:
         """Write the frames of a batch; `generated` has a face, or None, for each of its crops."""
@@ -140,7 +163,7 @@ class _Finisher:
             pasted = [self._paste(frame, crop, face) for crop, face in faces if face is not None]
             self.lost += len(faces) - len(pasted)
             self.dubbed += bool(pasted)
-            self.lettered += any(face is not None and face.letters is not None for _, face in faces)
+            self.occluded += any(face is not None and crop.occlusion is not None for crop, face in faces)
             if self._caption is not None:
                 self._caption.burn(frame.picture)
             if self._watch is not None:
@@ -154,12 +177,14 @@ class _Finisher:
         side = len(generated.face)
         if side != len(alpha):
             alpha = np.asarray(cv2.resize(alpha, (side, side), interpolation=cv2.INTER_LINEAR), np.float32)
-        if generated.letters is not None:
-            alpha = np.where(generated.letters, np.float32(0), alpha)
-        part = extent(alpha)
+        seen = alpha
+        if crop.occlusion is not None:
+            seen = np.where(crop.occlusion, np.float32(0), alpha)  # colours are compared beside it
+            alpha = alpha * bare(crop.occlusion)
+        part = extent(seen)
         alpha = alpha[part]
-        matched = match_colour(generated.face[part], crop.picture[part].astype(np.float32), alpha, side)
+        matched = match_colour(generated.face[part], crop.picture[part].astype(np.float32), seen[part], side)
         matrix = job.crop_matrix(crop.row)
         matrix[:, 2] -= part[1].start, part[0].start
-        frame.paste(matrix, matched, alpha * job.weight[crop.row])
+        frame.paste(matrix, matched, alpha * (crop.share * job.weight[crop.row]))
         return Pasted(job.track.id, alpha, matrix)

@@ -76,7 +76,7 @@ class SyncReport:
     device: str
     generator: str  # name or path of the weights
     added: int = 0  # of `frames`, those behind the video's own end
-    lettered: int = 0  # of `dubbed`: with letters in front of a mouth, which stay as they are
+    occluded: int = 0  # of `dubbed`: with something in front of a mouth, which stays as it is
     cached: bool = False  # whether faces were taken from an earlier run of the same video
     shots: tuple[ShotReport, ...] = field(default=())
     segments: tuple[Segment, ...] = field(default=())

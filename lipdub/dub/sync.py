@@ -113,6 +113,7 @@ def sync_video(*args: Any, **kwargs: Any) -> SyncReport:
                     on_frame=reporter.progress,
                     watch=watch,
                     caption=job.caption,
+                    occlusions=job.networks.occlusions,
                 )
         if rendered.lost:
             reporter.warn("generator", f"{rendered.lost} faces stay unchanged: the generator returned NaN or infinity")
@@ -208,7 +209,13 @@ def _tracks_of_job(job: Job, reporter: Reporter, *, numbered: bool) -> tuple[Fac
         request,
         job.config,
         lambda: track_faces(
-            job.source, job.networks.detector, job.config, numbered=numbered, on_frame=reporter.progress, **span
+            job.source,
+            job.networks.detector,
+            job.config,
+            occlusions=job.networks.occlusions,
+            numbered=numbered,
+            on_frame=reporter.progress,
+            **span,
         ),
         lambda path: reporter.warn("cache", f"removed a damaged cache entry: {path}"),
     )
@@ -264,14 +271,15 @@ def _report(
     job: Job, plan: DubPlan, rendered: Rendered, reporter: Reporter, *, cached: bool, changes: list[str]
 ) -> SyncReport:
     seconds, frames = reporter.seconds, rendered.frames
-    lost = frames - rendered.dubbed - sum(plan.passed.values())
+    lost = frames - rendered.dubbed - rendered.hidden - sum(plan.passed.values())
+    left = {"something covers the mouth": rendered.hidden, "no picture from the generator": lost}
     return SyncReport(
         output=str(job.output),
         frames=frames,
         added=rendered.added,
-        lettered=rendered.lettered,
+        occluded=rendered.occluded,
         dubbed=rendered.dubbed,
-        passed=plan.passed | ({"no picture from the generator": lost} if lost else {}),
+        passed=plan.passed | {reason: count for reason, count in left.items() if count},
         faces=len({each.track.person for each in plan.jobs}),
         seconds=round(seconds, 2),
         fps=round(frames / seconds, 2),

@@ -11,7 +11,8 @@ from lipdub.config import FaceConfig
 from lipdub.errors import SetupError
 from lipdub.faces.backend import FaceBackend
 from lipdub.faces.builtin import BuiltinBackend
-from lipdub.weights import load_model, locate, sha256_of
+from lipdub.faces.occlusion import OcclusionDetector
+from lipdub.weights import load_model, load_occlusion, locate, sha256_of
 
 
 def builtin_backend(config: FaceConfig, device: torch.device) -> FaceBackend:
@@ -19,6 +20,11 @@ def builtin_backend(config: FaceConfig, device: torch.device) -> FaceBackend:
     detector: Any = load_model("faces-detector", "faces-detector", device)
     landmarks: Any = load_model("faces-landmarks", "faces-landmarks", device)
     return BuiltinBackend(detector, landmarks, config, device)
+
+
+def occlusion_detector(margin: float, device: torch.device) -> OcclusionDetector:
+    """The bundled occlusion network for crops of a margin."""
+    return OcclusionDetector(load_occlusion("occlusion", device), device, margin)
 
 
 def face_backend(name: str, config: FaceConfig, device: torch.device) -> FaceBackend:
@@ -39,7 +45,7 @@ def face_backend(name: str, config: FaceConfig, device: torch.device) -> FaceBac
 
 
 def detector_identity(name: str) -> str:
-    """What `face_backend(name)` finds depends on: its networks' sums, or its library's version."""
-    if name == "builtin":
-        return " ".join([name, *(sha256_of(locate(network)) for network in ("faces-detector", "faces-landmarks"))])
-    return f"{name} {version('face-alignment')}"
+    """What tracks and references depend on: the networks' sums, or the library's version."""
+    networks = ("faces-detector", "faces-landmarks", "occlusion") if name == "builtin" else ("occlusion",)
+    library = [] if name == "builtin" else [version("face-alignment")]
+    return " ".join([name, *library, *(sha256_of(locate(network)) for network in networks)])

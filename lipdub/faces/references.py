@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import cv2
@@ -108,7 +108,12 @@ class ReferencePool:
         self._kept = [max(pair, key=lambda face: (face is closed, face.sharpness)) for pair in pairs]
         self._every *= 2
 
-    def select(self, seed: int = 0, views: int = 1) -> Selection:
+    def select(
+        self,
+        seed: int = 0,
+        views: int = 1,
+        covered: Callable[[Sequence[Frame], Sequence[NDArray[np.float32]]], NDArray[np.bool_]] | None = None,
+    ) -> Selection:
         """References of K = config.count groups; with `config.closed_mouth` the most closed mouth's group is first.
 
         Fewer candidates or clusters than K leave groups free; with `augment` affine copies fill them (Table 4.1,
@@ -117,12 +122,17 @@ class ReferencePool:
         Args:
             seed: of KMeans, of random sampling and of the copies.
             views: most references of a group, in poses as different as the group has.
+            covered: which of some crops with their landmarks show something before the mouth, (N,). Those are left out,
+                as long as there are others.
 
         Raises:
             ValueError: nothing was pushed, or an unknown `sampling`.
         """
         if not self._kept:
             raise ValueError("no face to choose references from")
+        if covered is not None:
+            hidden = covered([face.crop for face in self._kept], [face.landmarks for face in self._kept])
+            self._kept = [face for face, no in zip(self._kept, hidden, strict=True) if not no] or self._kept
         rng = np.random.default_rng(seed)
         groups = self._choose_groups(rng, seed, max(1, views))
         chosen = [i for group in groups for i in group]

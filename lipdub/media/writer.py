@@ -199,9 +199,10 @@ class VideoWriter(ClosedOrCancelled):
         if pts == max(packet.pts or 0 for packet in packets):
             last.duration = self._end - pts
             latest = end - last.duration  # dts of the last packet
-            if latest > self._decoded + len(packets):
-                for number, packet in enumerate(reversed(packets)):
-                    packet.dts = min(packet.dts or 0, latest - number)
+            steps, left = len(packets), latest - self._decoded
+            if left > steps:
+                for number, packet in enumerate(packets, start=1):
+                    packet.dts = min(packet.dts or 0, self._decoded + left * number // steps)
                 last.dts = latest
         return packets
 

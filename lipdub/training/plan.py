@@ -20,6 +20,7 @@ from lipdub.models.expert import Expert
 from lipdub.models.facenets import LANDMARK_SIDE, FaceDetector, LandmarkNet
 from lipdub.models.generator import Audio, Generator
 from lipdub.models.layers import n_parameters
+from lipdub.models.occlusion import OCCLUSION_SIDE, OcclusionNet
 from lipdub.training.faces import DETECTOR_CANVAS
 from lipdub.training.stages import second_stage
 
@@ -158,6 +159,9 @@ def _network(stage: str, config: Config) -> tuple[nn.Module, Callable[[], object
         lower = torch.zeros(1, 3 * section.frames, section.size // 2, section.size)
         mel = torch.zeros(1, 1, section.n_mels, section.window)
         return expert, lambda: expert(lower, mel), section.frames
+    if stage == "occlusion":
+        crop, net = torch.zeros(1, 3, OCCLUSION_SIDE, OCCLUSION_SIDE), OcclusionNet()
+        return net, lambda: net(crop, crop), 1
     network: nn.Module = FaceDetector() if stage == "detector" else LandmarkNet()
     height, width = DETECTOR_CANVAS if stage == "detector" else (LANDMARK_SIDE, LANDMARK_SIDE)
     picture: Tensor = torch.zeros(1, 3, height, width)

@@ -18,6 +18,7 @@ from lipdub.faces.mouth_shape import SHAPE_NAMES
 from lipdub.models.audio_encoder import TrackEncoder
 from lipdub.models.expert import Expert
 from lipdub.models.generator import Generator
+from lipdub.models.occlusion import OcclusionNet
 from lipdub.training.adversary import Adversary
 from lipdub.training.audio import AudioTraining
 from lipdub.training.data import ClipSet
@@ -26,6 +27,7 @@ from lipdub.training.expert import ExpertTraining
 from lipdub.training.faces import FaceTraining
 from lipdub.training.generator import GeneratorTraining
 from lipdub.training.loop import Stage, train_steps
+from lipdub.training.occlusion import OcclusionTraining
 from lipdub.training.run import Run, TrainProgress
 from lipdub.training.widen import refreshed, widened
 from lipdub.weights import (
@@ -35,6 +37,7 @@ from lipdub.weights import (
     load_expert,
     load_features,
     load_generator,
+    load_occlusion,
     load_state,
     locate,
 )
@@ -88,8 +91,10 @@ def run_stage(
     accelerator = engine.accelerator
     on_line = on_line if engine.is_first else lambda line: None
     config, expert = request.config, None
-    start: Generator | TrackEncoder | None = None
-    if request.start is not None and STAGES[request.stage] == "audio":
+    start: Generator | TrackEncoder | OcclusionNet | None = None
+    if request.start is not None and request.stage == "occlusion":
+        start = load_occlusion(_start_file(request)).requires_grad_()
+    elif request.start is not None and STAGES[request.stage] == "audio":
         start, config = load_audio_encoder(_start_file(request), config)
     elif request.start is not None:
         with accelerator.main_process_first():
@@ -123,13 +128,16 @@ def _stage(
     engine: Engine,
     expert: Expert | None,
     features: nn.Module | None,
-    start: Generator | TrackEncoder | None,
+    start: Generator | TrackEncoder | OcclusionNet | None,
     on_line: Callable[[str], None],
 ) -> Stage[Any]:
     config, seed = request.config, request.seed
     if request.stage in ("detector", "landmarks"):
         assert request.labels is not None  # _check
         return FaceTraining(request.stage, request.data, request.labels, config.train, engine, seed=seed)
+    if request.stage == "occlusion":
+        assert start is None or isinstance(start, OcclusionNet)
+        return OcclusionTraining(request.data, config.train, engine, start=start, seed=seed)
     if STAGES[request.stage] == "audio":
         assert start is None or isinstance(start, TrackEncoder)
         data = None if request.stage == "phones" else request.data
@@ -218,7 +226,7 @@ def _check(request: RunRequest) -> None:
         if request.speech is None:
             raise InputError("stage phones needs --speech", "make it: lipdub prepare --layout synthetic-speech")
         return
-    for split in ("train", "val"):
+    for split in ("train",) if request.stage == "occlusion" else ("train", "val"):
         read_manifest(request.data, split)
     if request.stage == "2" and request.start is None and not (request.run / CHECKPOINT).is_file():
         raise InputError("stage 2 goes on from stage 1", "give its run, or its weights, with --init")

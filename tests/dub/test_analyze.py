@@ -118,8 +118,8 @@ def test_candidates_and_references_are_let_go_when_their_track_ends(look, face_c
             alive.add(self)
             most.append(len(alive))
 
-        def select(self, seed: int = 0, views: int = 1) -> Selection:
-            one = super().select(seed, views)
+        def select(self, seed: int = 0, views: int = 1, covered=None) -> Selection:
+            one = super().select(seed, views, covered)
             chosen.append(weakref.ref(one))
             return one
 

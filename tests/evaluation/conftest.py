@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ def mouth(seed: int) -> np.ndarray:
     return np.rint(52 + 8 * np.convolve(noise, np.ones(3) / 3, "valid"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def square_tracker(fake_faces) -> Callable[[], object]:
     """Maker of a judge that takes the width of a bright square for its mouth's opening."""
 
@@ -46,20 +47,28 @@ def square_tracker(fake_faces) -> Callable[[], object]:
 
 
 @pytest.fixture
-def talking(face_clip, tmp_path: Path) -> Callable[..., Path]:
-    """Maker of a folder of clips, each a square that grows and shrinks, with a hum. `silent` ones show no square."""
+def talking(talking_in: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """`talking_in` the test's folder."""
+    return partial(talking_in, tmp_path)
 
-    def make(names: Sequence[str] = ("a/1.mp4", "a/2.mp4", "b/3.mp4"), faceless: Sequence[str] = ()) -> Path:
+
+@pytest.fixture(scope="session")
+def talking_in(clip_maker: Callable[[Path], Callable[..., Path]]) -> Callable[..., Path]:
+    """Maker of a folder of clips, each a square that grows and shrinks, with a hum. `faceless` ones show no square."""
+
+    def make(
+        folder: Path, names: Sequence[str] = ("a/1.mp4", "a/2.mp4", "b/3.mp4"), faceless: Sequence[str] = ()
+    ) -> Path:
         for number, name in enumerate(names):
-            (tmp_path / "footage" / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / "footage" / name).parent.mkdir(parents=True, exist_ok=True)
             widths = [] if name in faceless else mouth(number)
-            face_clip(
+            clip_maker(folder)(
                 lambda t, widths=widths: [(50, 20, widths[t])] if len(widths) else [],
                 f"footage/{name}",
                 n_frames=N_FRAMES,
                 languages=("eng",),
             )
-        return tmp_path / "footage"
+        return folder / "footage"
 
     return make
 

@@ -296,3 +296,14 @@ def test_a_full_disc_of_temporary_files_is_no_bug(monkeypatch) -> None:
 def test_the_best_of_each_label_is_the_first_of_the_highest_scores() -> None:
     labels, scores = np.array([2, 0, 2, 0, 5, 2]), np.array([1.0, 3.0, 4.0, 3.0, -1.0, 4.0])
     assert best_of_each(labels, scores).tolist() == [1, 2, 4]
+
+
+def test_covered_mouths_are_no_references_while_there_are_others() -> None:
+    def covered(crops: list[np.ndarray], landmarks: list[np.ndarray]) -> np.ndarray:
+        assert len(crops) == len(landmarks) == 40
+        return np.array([int(c[0, 0, 0]) < 30 for c in crops])
+
+    chosen = filled(40).select(covered=covered)
+    assert chosen.crops.shape == (5, S, S, 3) and min(numbers(chosen)) >= 30
+    everyone = filled(40).select(covered=lambda crops, landmarks: np.ones(len(crops), bool))
+    np.testing.assert_array_equal(everyone.crops, filled(40).select().crops)

@@ -8,7 +8,8 @@ import torch
 from lipdub.affine import transform
 from lipdub.config import FaceConfig
 from lipdub.faces.crop import crop_matrix
-from lipdub.faces.overlay import find_letters, without_letters
+from lipdub.faces.letters import find_letters
+from lipdub.faces.occlusion import filled
 
 SIDE = 256
 STYLES = {
@@ -54,16 +55,16 @@ def test_letters_over_a_mouth_are_found_and_filled(face: tuple[np.ndarray, np.nd
     chin = ink & (np.abs(np.arange(SIDE) - landmarks[57, 0]) < 40)[None]
     assert letters[chin].mean() > 0.97
     assert letters.mean() < 0.25  # a band, not the face
-    filled = without_letters(picture, letters)
-    assert (filled[~letters] == picture[~letters]).all()
-    before, after = (np.abs(image[chin].astype(float) - crop[chin]).mean() for image in (picture, filled))
+    bare = filled(picture, letters)
+    assert (bare[~letters] == picture[~letters]).all()
+    before, after = (np.abs(image[chin].astype(float) - crop[chin]).mean() for image in (picture, bare))
     assert after < 0.35 * before
 
 
 def test_a_face_without_letters_has_none(face: tuple[np.ndarray, np.ndarray]) -> None:
     crop, landmarks = face
     assert find_letters(crop, landmarks) is None
-    assert without_letters(crop, None) is crop
+    assert filled(crop, None) is crop
 
 
 def test_letters_beside_a_face_are_none_of_its_business(face: tuple[np.ndarray, np.ndarray]) -> None:

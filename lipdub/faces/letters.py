@@ -1,8 +1,5 @@
 """Letters in front of a face: captions burnt into the picture at the height of the mouth.
 
-The generator was trained on faces only and distorts letters. They are detected in each crop, kept unchanged in the
-frame, and inpainted in the generator's input.
-
 A letter is bright and thin, with something darker next to it (an outline or a shadow): the luma's white top-hat by a
 disc of STROKE is high, and the black top-hat beside it is, too. Teeth look the same, so the decision uses the share of
 letter pixels in the lower face without the lips. In 1,165 frames of clips/dev and clips/scenes without letters the
@@ -26,7 +23,6 @@ EDGE = 0.05  # eye distances by which the lower face is shrunk, and the lips are
 MIN_SHARE = 0.035  # of the lower face without the lips
 MAX_COVER = 0.8  # of the same, with outlines: more is noise, or leaves nothing to dub
 OUTLINE = 0.02  # eye distances round a letter that belong to it
-FILL_RADIUS = 3.0  # pixels around a letter from which it is inpainted
 
 
 def find_letters(crop: Frame, landmarks: NDArray[np.floating]) -> NDArray[np.bool_] | None:
@@ -67,13 +63,6 @@ def find_letters(crop: Frame, landmarks: NDArray[np.floating]) -> NDArray[np.boo
     outlined = letters | (dark & _dilated(letters, STROKE * eyes / 2))
     covered = _dilated(outlined, OUTLINE * eyes)
     return covered if covered[face].mean() < MAX_COVER else None
-
-
-def without_letters(crop: Frame, letters: NDArray[np.bool_] | None) -> Frame:
-    """The crop with its letters inpainted (Telea 2004)."""
-    if letters is None:
-        return crop
-    return np.asarray(cv2.inpaint(crop, letters.astype(np.uint8), FILL_RADIUS, cv2.INPAINT_TELEA), np.uint8)
 
 
 def _hull(points: NDArray[np.floating], shape: tuple[int, ...]) -> NDArray[np.uint8]:
