@@ -101,7 +101,7 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     parts = [HEAD]
     for name, one in results.items():
         of = f"{one['date']}, commit {one['commit']}, weights {one['weights']}, {one['machine']}"
-        parts.append(f"## {one['title']}\n\n`{one['command']}` ({of}; [{name}.json](results/{name}.json))\n")
+        parts.append(f"## {one['title']}\n`{one['command']}` ({of}; [{name}.json](results/{name}.json))\n")
         rows = ["| | value | aim | n |", "|---|---|---|---|"]
         rows += [f"| {v['metric']} | {shown(v)} | {v.get('bar', '')} | {v.get('n', '')} |" for v in one["values"]]
         parts.append("\n".join(rows) + "\n")

@@ -175,7 +175,7 @@ def silence(clips: Path, names: list[str], judge: MeshLandmarkTracker, output: P
     return shares
 
 
-def _value(key: str, numbers: Sequence[float], metric: str) -> dict[str, Any]:
+def _value(key: str, numbers: Sequence[float], metric: str, digits: int) -> dict[str, Any]:
     mean = interval(numbers)
     return {
         "key": key,
@@ -183,6 +183,7 @@ def _value(key: str, numbers: Sequence[float], metric: str) -> dict[str, Any]:
         "value": round(mean.mean, 4),
         "interval": [round(mean.low, 4), round(mean.high, 4)],
         "n": mean.n,
+        "digits": digits,
     }
 
 
@@ -218,9 +219,10 @@ def main() -> None:
         for key, (column, kind) in RECORDED.items():
             numbers = [row[column] for clip, row in rows.items() if column in row and kind in (None, kind_of(clip))]
             if numbers:
-                values.append(_value(key, numbers, f"{kind + ', ' if kind else ''}{HEADS[column][0]}"))
+                title, digits = HEADS[column]
+                values.append(_value(key, numbers, f"{kind + ', ' if kind else ''}{title}", digits))
         if still:
-            values.append(_value("rest", still, "movement of the mouth under silence over that in speech"))
+            values.append(_value("rest", still, "movement of the mouth under silence over that in speech", 2))
         networks = (args.weights, "audio", "faces-landmarks")
         weights = ", ".join(f"{name} {sha256_of(locate(name))[:8]}" for name in networks)
         print(record("own_sound", values, title="Dubs with their own sound", weights=weights))
