@@ -73,7 +73,6 @@ RECORDED = {  # key of the result -> column, kind or None for all clips
     "r_natural": ("r", "natural"),
     "lmd_natural": ("lmd_px", "natural"),
     "psnr_natural": ("psnr", "natural"),
-    "sharpness_natural": ("sharpness", "natural"),
     "skin_natural": ("skin", "natural"),
 }
 
