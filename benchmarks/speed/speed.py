@@ -29,7 +29,7 @@ from lipdub.media.writer import VideoWriter
 from lipdub.weights import locate, sha256_of
 
 SIZES = {"360p": "640x360", "720p": "1280x720", "1080p": "1920x1080", "4k": "3840x2160"}
-WEIGHTS = ("generator", "audio", "faces-detector", "faces-landmarks")
+WEIGHTS = ("generator", "audio", "faces-detector", "faces-landmarks", "occlusion")
 MEASURED = {  # key -> what it is called, unit, digits
     "ratio": ("time over that of decoding and encoding alone", "", 2),
     "fps": ("frames a second", "fps", 1),
