@@ -48,6 +48,7 @@ LIT = (0.3, 0.5), (0.28, 0.72)  # rows and columns, in crop sides
 DARKNESS = 1 / 255  # added to both sides of a ratio of light
 GAINS = (0.02, 3.0)  # of a reference's light, at least and at most
 PAINTED_FROM = 0.5  # opening beyond the widest reference's, in units of SHAPE_SCALE, from which all of the paint shows
+PARTED = (1.0, 1.8)  # opening of the widest reference over closed lips: up to there paint shows, from there on none
 
 
 @dataclass(frozen=True)
@@ -187,14 +188,17 @@ class GeneratorRunner(Runner):
         return done
 
     def _beyond_references(self, asked: Tensor, targets: Sequence[FaceCrop]) -> Tensor:
-        """(N,) in [0, 1]: whether the mouths that are asked for (N, C) open wider than all references of their faces.
+        """(N,) in [0, 1]: whether mouths asked for (N, C) open wider than all references, and these have closed lips.
 
-        What a reference shows is sharper than what is painted.
+        What a reference shows is sharper than what is painted, and parted lips can be bent farther apart: they show the
+        inside of the mouth. Closed ones cannot be torn; where no reference parts them, paint has to.
         """
         jobs = self._analysis.jobs
-        widest = [self._openings[target.job][jobs[target.job].views[target.row]].max() for target in targets]
-        beyond = asked[:, OPENINGS].float().mean(1) - self._upload(np.array(widest, np.float32))
-        return (beyond / PAINTED_FROM).clamp(0, 1)
+        widest = np.array([self._openings[each.job][jobs[each.job].views[each.row]].max() for each in targets])
+        parted = widest - [self._closed[target.job].mean() for target in targets]
+        beyond = asked[:, OPENINGS].float().mean(1) - self._upload(widest.astype(np.float32))
+        closed = np.clip((PARTED[1] - parted) / (PARTED[1] - PARTED[0]), 0, 1).astype(np.float32)
+        return (beyond / PAINTED_FROM).clamp(0, 1) * self._upload(closed)
 
     def _masks(self, drawn: Drawn, targets: Sequence[FaceCrop]) -> NDArray[np.float32]:
         """Masks (N, S, S) in [0, 1] of what is generated: the predicted ones, with a margin the old jaws as well."""
