@@ -48,7 +48,7 @@ LIT = (0.3, 0.5), (0.28, 0.72)  # rows and columns, in crop sides
 DARKNESS = 1 / 255  # added to both sides of a ratio of light
 GAINS = (0.02, 3.0)  # of a reference's light, at least and at most
 PAINTED_FROM = 0.5  # opening beyond the widest reference's, in units of SHAPE_SCALE, from which all of the paint shows
-PARTED = (1.0, 1.8)  # opening of the widest reference over closed lips: up to there paint shows, from there on none
+PARTED = (1.4, 2.2)  # opening of the widest reference over closed lips: up to there paint shows, from there on none
 
 
 @dataclass(frozen=True)
