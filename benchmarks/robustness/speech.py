@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from scipy.signal import butter, lfilter, sosfilt
 
 from lipdub.config import load_config
-from lipdub.dub.driving_audio import LEVEL_STEP_S, analyze_audio, loudness_levels, silence_gate
-from lipdub.dub.speech_detection import CLEAR, WindowStatistics, windows
+from lipdub.dub.driving_audio import analyze_audio, loudness_levels, silence_gate, sounding_steps
+from lipdub.dub.speech_detection import CLEAR, WindowStatistics, phones_vary, windows
 from lipdub.errors import InputError
 from lipdub.media.audio import load_audio
 from lipdub.mel import log_mel
@@ -76,7 +76,7 @@ def proposed(speech: Sequence[Sequence[WindowStatistics]]) -> str:
     hidden = [  # those that are not clear, with noise taken off
         max((window.phones[1] for window in found), key=sum)
         for found in speech
-        if not any(v > CLEAR[0] and v + c > CLEAR[1] and c > CLEAR[2] for v, c in (w.phones[0] for w in found))
+        if not any(phones_vary(window.phones[0], CLEAR) for window in found)
     ] or [(np.nan, np.nan)]
     noisy = [
         min(what(pair) for pair in hidden) - MARGIN[margin]
@@ -98,8 +98,7 @@ def _judge() -> Callable[[Wave], tuple[list[WindowStatistics], bool]]:
     def judge(sound: Wave) -> tuple[list[WindowStatistics], bool]:
         wave = np.asarray(sound, np.float32)
         spectrum, gate = log_mel(wave, config.mel), silence_gate(loudness_levels(wave, RATE), config.sync)
-        at_s = np.arange(spectrum.shape[1]) * config.mel.hop / RATE
-        sounding = np.interp(at_s, np.arange(len(gate)) * LEVEL_STEP_S, gate, right=0.0) == 1
+        sounding = sounding_steps(gate, spectrum.shape[1], config.mel)
         found = list(windows(spectrum, sounding, config.mel, encoder, torch.device("cpu")))
         audio = analyze_audio(wave, config.mel, config.sync, encoder=encoder, judge_phones=True)
         return found, audio.spoken is False or audio.steady

@@ -72,8 +72,7 @@ def analyze_audio(
     shapes = None if encoder is None else encoder.read_track(spectrum, device)
     level = loudness_levels(waveform, mel.sample_rate)
     gate = silence_gate(level, sync)
-    columns_s = np.arange(1 + len(waveform) // mel.hop) * mel.hop / mel.sample_rate
-    sounding = np.interp(columns_s, np.arange(len(gate)) * LEVEL_STEP_S, gate, right=0.0) == 1
+    sounding = sounding_steps(gate, 1 + len(waveform) // mel.hop, mel)
     usual = spectrum if own_mel is None else log_mel(waveform, mel)
     spoken = is_spoken(usual, sounding, mel, encoder if judge_phones else None, device)
     loud = level[gate == 1]
@@ -82,6 +81,13 @@ def analyze_audio(
         fade = np.linspace(1, 0, round(sync.silence_fade_s / LEVEL_STEP_S) + 1, dtype=np.float32)[1:]
         gate = np.append(gate, gate[-1] * fade)
     return DrivingAudio(spectrum, gate, len(waveform) / mel.sample_rate, shapes, steady=steady, spoken=spoken)
+
+
+def sounding_steps(gate: NDArray[np.float32], count: int, mel: MelConfig) -> NDArray[np.bool_]:
+    """Which of the first `count` mel steps of a sound are no pause, by its `silence_gate` (L,): (count,)."""
+    steps_s = np.arange(count) * mel.hop / mel.sample_rate
+    sounding: NDArray[np.bool_] = np.interp(steps_s, np.arange(len(gate)) * LEVEL_STEP_S, gate, right=0.0) == 1
+    return sounding
 
 
 def silence_gate(level: NDArray[np.float64], sync: SyncConfig) -> NDArray[np.float32]:

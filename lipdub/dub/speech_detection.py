@@ -53,7 +53,7 @@ class WindowStatistics:
         return (
             self.change_db > LEAST_CHANGE_DB
             and self.repeated < MOST_REPEATED
-            and (not self.phones or any(map(_various, self.phones, (CLEAR, NOISY))))
+            and (not self.phones or any(map(phones_vary, self.phones, (CLEAR, NOISY))))
         )
 
 
@@ -111,7 +111,8 @@ def windows(
             )
 
 
-def _various(phones: tuple[float, float], limits: tuple[float, float, float]) -> bool:
+def phones_vary(phones: tuple[float, float], limits: tuple[float, float, float]) -> bool:
+    """Whether variety and change of `phone_variety` are above CLEAR, or NOISY."""
     variety, change = phones
     return variety > limits[0] and variety + change > limits[1] and change > limits[2]
 
