@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_closing, binary_opening, maximum_filter1d, uniform_filter1d
 
 from lipdub.config import MelConfig, SyncConfig
-from lipdub.dub.speaking_style import SpeakingStyle, frame_rate_of, measure_style, retarget, smooth_shapes
+from lipdub.dub.speaking_style import SpeakingStyle, closed_lips, frame_rate_of, measure_style, retarget, smooth_shapes
 from lipdub.dub.speech_detection import is_spoken
 from lipdub.mel import log_mel, mean_power, mel_windows
 from lipdub.models.audio_encoder import TrackEncoder
@@ -30,7 +30,7 @@ class DrivingAudio:
     """Driving audio, for lookup at any time."""
 
     mel: NDArray[np.float32]  # (80, M)
-    gate: NDArray[np.float32]  # (L,) in [0, 1] every LEVEL_STEP_S, and a fade behind: 0 = silence, the mouth rests
+    gate: NDArray[np.float32]  # (L,) in [0, 1] every LEVEL_STEP_S, and a fade behind: 0 = silence, lips closed
     duration_s: float
     shapes: NDArray[np.float32] | None = None  # (M, 8) mouth shapes of an audio encoder, one a mel step
     steady: bool = False  # its loudness hardly changes, as that of a hum, a tone or noise
@@ -138,22 +138,22 @@ class PredictedMouthShapes:
     """Mouth shapes predicted from audio, before per-speaker scaling."""
 
     shapes: NDArray[np.float32]  # (F, 8) of each frame, relative to a mouth at rest, in units of SHAPE_SCALE
-    gate: NDArray[np.float32]  # (F,) in [0, 1]: 0 = silence, the mouth rests
+    gate: NDArray[np.float32]  # (F,) in [0, 1]: 0 = silence, lips closed
     style: SpeakingStyle  # of all that is heard while the gate is open
 
     def retargeted(
         self, person: SpeakingStyle, frame: int | slice, strength: float, closed: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        """The mouth (8,), or mouths (T, 8), that a person should have; in silence they fade to rest, the zero code.
+        """The mouth (8,), or mouths (T, 8), that a person should have; in silence they fade to closed lips.
 
         Args:
-            person: how they were seen to speak; NOBODY if they were not.
+            person: how they were seen to speak; UNKNOWN_STYLE if they were not.
             frame: one, or several.
             strength: gain on the movement, beside the person's own.
             closed: (3,) openings of closed lips; None: those of the mouth at rest.
         """
-        asked = retarget(person, self.shapes[frame], self.style, strength, closed) * self.gate[frame][..., None]
-        result: NDArray[np.float32] = asked.astype(np.float32)
+        asked, gate = retarget(person, self.shapes[frame], self.style, strength, closed), self.gate[frame][..., None]
+        result: NDArray[np.float32] = (gate * asked + (1 - gate) * closed_lips(closed)).astype(np.float32)
         return result
 
 

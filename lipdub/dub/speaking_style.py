@@ -133,11 +133,30 @@ def retarget(
         )
         lowest = floor if person.low is None else floor + known * _above_closed(person.low[OPENINGS], floor)
         lowered = _closing(openings, low[OPENINGS], median[OPENINGS], lowest)
-    fall = ((openings - lowered) * SHAPE_SCALE[OPENINGS]).mean(-1)  # in eye distances
-    moved[..., HEIGHT] -= fall * WITH_OPENING[HEIGHT] / SHAPE_SCALE[HEIGHT]
+    moved[..., HEIGHT] -= _height_of(openings - lowered)
     moved[..., OPENINGS] = np.maximum(lowered, floor)
     result: NDArray[np.float32] = moved.astype(np.float32)
     return result
+
+
+def closed_lips(closed: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """Mouth shape (8,) in silence: at rest, with its openings those of closed lips (3,); None: all at rest, zeros.
+
+    A mouth at rest may be a little open. How wide it is drawn varies as the head turns, and what varies seems to speak.
+    """
+    shape = np.zeros(len(SHAPE_SCALE), np.float32)
+    if closed is not None:
+        shape[OPENINGS] = closed
+        shape[HEIGHT] = _height_of(closed)
+    return shape
+
+
+def _height_of(openings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Change of the lips' outer height that goes with a change (..., 3) of the openings; both in SHAPE_SCALE."""
+    change: NDArray[np.float32] = (
+        (openings * SHAPE_SCALE[OPENINGS]).mean(-1) * WITH_OPENING[HEIGHT] / SHAPE_SCALE[HEIGHT]
+    )
+    return change
 
 
 def _above_closed(lowest: NDArray[np.float32], closed: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ from lipdub.dub.driving_audio import (
     windows_at,
 )
 from lipdub.dub.speaking_style import UNKNOWN_STYLE
-from lipdub.faces.mouth_shape import OPENINGS
+from lipdub.faces.mouth_shape import OPENINGS, SHAPE_SCALE
 from lipdub.weights import load_generator
 
 RATE, MEL, SYNC = 16_000, MelConfig(), SyncConfig()
@@ -123,14 +123,19 @@ def heard_by(generator_file):
     """Mouth shapes of a waveform at 25 times a second."""
     network, config = load_generator(generator_file, Config())
 
-    def shapes(waveform: np.ndarray, strength: float = 1.0, smooth_s: float = SYNC.smooth_s) -> np.ndarray:
+    def shapes(
+        waveform: np.ndarray,
+        strength: float = 1.0,
+        smooth_s: float = SYNC.smooth_s,
+        closed: np.ndarray | None = None,
+    ) -> np.ndarray:
         times = (np.arange(round(len(waveform) / RATE * 25)) + 0.5) / 25
         sync = replace(config.sync, smooth_s=smooth_s)
         found = predict_mouth_shapes(
             network, analyze_audio(waveform, config.mel, sync), times, config.mel, sync, torch.device("cpu")
         )
         assert found is not None
-        return found.retargeted(UNKNOWN_STYLE, slice(None), strength)
+        return found.retargeted(UNKNOWN_STYLE, slice(None), strength, closed)
 
     return shapes
 
@@ -140,6 +145,16 @@ def test_the_mouth_rests_in_silence(heard_by) -> None:
     shapes = heard_by(sound((0.6, 0.3), (0.6, 0.0)))
     assert shapes.shape == (30, 8)
     assert np.abs(shapes[:15]).max(1).min() > 1e-3 and (shapes[19:] == 0).all()
+
+
+def test_lips_that_rest_apart_close_in_silence(heard_by) -> None:
+    closed = np.array([-1.1, -1.2, -1.0], np.float32)  # 0.07 eye distances below the mouth at rest
+    shapes = heard_by(sound((0.6, 0.3), (0.6, 0.0)), closed=closed)
+    (silent,) = np.unique(shapes[19:], axis=0)
+    np.testing.assert_allclose(silent[OPENINGS], closed)
+    fall = -(silent[OPENINGS] * SHAPE_SCALE[OPENINGS]).mean()
+    np.testing.assert_allclose(silent[3] * SHAPE_SCALE[3], -1.15 * fall, rtol=1e-5)  # of the lips' outer height
+    assert (silent[4:] == 0).all()
 
 
 def test_strength_scales_how_far_the_mouth_moves(heard_by) -> None:
