@@ -131,9 +131,15 @@ class ExpertConfig:
     frames: int = 5  # T_v
     n_mels: int = 80
     window: int = 16  # T_a mel steps
+    context: int = 0  # thesis: none; mel steps before and behind the window, read by the layers of an audio encoder
     widths: tuple[int, ...] = (32, 64, 128, 256, 512)
     audio_widths: tuple[int, ...] = (32, 64, 128, 256)
     embedding: int = 512
+
+    @property
+    def mel_steps(self) -> int:
+        """What it is given: the window with its context."""
+        return self.window + 2 * self.context
 
 
 @dataclass(frozen=True, kw_only=True)

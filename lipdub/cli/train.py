@@ -94,7 +94,7 @@ def train(
     ] = None,
     init: Annotated[
         str | None,
-        typer.Option(help="Generator weights, or the folder of a run, to begin with; stage 2 begins with runs/1."),
+        typer.Option(help="Weights, or the folder of a run, to begin with; stage 2 begins with runs/1."),
     ] = None,
     export: Annotated[Path | None, typer.Option(help="Write the finished weights here, as fp16 safetensors.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and sampling.")] = 0,

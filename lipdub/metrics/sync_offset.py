@@ -113,7 +113,7 @@ def similarities(
         return None
     middles = moments[starts] + (n_frames - 1) / 2 / RATE
     times = np.arange(-REACH, len(starts) + REACH) / RATE + middles[0]
-    windows = torch.from_numpy(mel_windows(mel, times, config, width=expert.config.window))[:, None]
+    windows = torch.from_numpy(mel_windows(mel, times, config, width=expert.config.mel_steps))[:, None]
     sound = torch.cat([expert.embed_audio(part) for part in windows.split(CHUNK)])
     lips = torch.cat(
         [

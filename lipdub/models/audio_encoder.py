@@ -75,7 +75,7 @@ class TrackEncoder(nn.Module):
         """
         if mel.ndim != 3 or mel.shape[1] != self.n_mels:
             raise ValueError(f"mel must be (B, {self.n_mels}, M), got {tuple(mel.shape)}")
-        shapes, phones = zip(*(member(mel - FLOOR) for member in self.members), strict=True)
+        shapes, phones = zip(*(member(mel) for member in self.members), strict=True)
         return EncodedTrack(torch.stack(shapes), torch.stack(phones))
 
     @torch.inference_mode()
@@ -111,8 +111,10 @@ class TrackEncoder(nn.Module):
             yield EncodedTrack(whole.shapes[..., inner], whole.phones[..., inner])
 
 
-class _Member(nn.Module):
-    def __init__(self, config: AudioConfig, n_mels: int, shape_code: int) -> None:
+class TrackLayers(nn.Module):
+    """What a member has below its heads: log-mel (B, n_mels, M) -> features (B, config.width, M), none negative."""
+
+    def __init__(self, config: AudioConfig, n_mels: int) -> None:
         super().__init__()
         width, kernel = config.width, config.kernel
         self.stem = nn.Sequential(
@@ -128,12 +130,21 @@ class _Member(nn.Module):
             )
             for dilation in config.dilations
         )
-        self.shape_head = nn.Conv1d(width, shape_code, 1)
-        self.phone_head = nn.Conv1d(width, config.n_phones, 1)
 
-    def forward(self, mel: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.stem(mel)
+    def features(self, mel: Tensor) -> Tensor:
+        """See the class; beyond the ends of `mel` is silence."""
+        x = self.stem(mel - FLOOR)
         for block in self.blocks:
             x = x + block(x)
-        x = F.relu(x)
-        return self.shape_head(x), self.phone_head(x)
+        return F.relu(x)
+
+
+class _Member(TrackLayers):
+    def __init__(self, config: AudioConfig, n_mels: int, shape_code: int) -> None:
+        super().__init__(config, n_mels)
+        self.shape_head = nn.Conv1d(config.width, shape_code, 1)
+        self.phone_head = nn.Conv1d(config.width, config.n_phones, 1)
+
+    def forward(self, mel: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.features(mel)
+        return self.shape_head(features), self.phone_head(features)

@@ -6,6 +6,9 @@ faces (N, 3 T_v, S/2, S)          lower halves of T_v = 5 frames, 48 x 96
   flatten, linear, LN, ReLU       (N, 512)
 mel (N, 1, 80, 16)                the T_a = 16 steps of those frames
   audio encoder, LN, ReLU         (N, 512)
+
+With a context of c steps (not in the thesis) the mel is (N, 1, 80, 16 + 2 c), since what is said before and after
+shapes a mouth, too: layers of the audio encoder read it, and the middle 16 of their features are embedded.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lipdub.config import ExpertConfig
+from lipdub.config import AudioConfig, ExpertConfig
+from lipdub.models.audio_encoder import TrackLayers
 from lipdub.models.layers import AudioEncoder, ConvBlock
 
 EPSILON = 1e-8  # (3): least norm that is divided by
@@ -53,7 +57,11 @@ class Expert(nn.Module):
             rows, columns, inputs = (rows - 1) // 2 + 1, (columns - 1) // 2 + 1, width
         self.faces = nn.Sequential(*layers)
         self.embed = nn.Linear(inputs * rows * columns, config.embedding)
-        self.audio = AudioEncoder(config.n_mels, config.window, config.audio_widths, AUDIO_BLOCKS, config.embedding)
+        self.audio = (
+            ContextEncoder(config)
+            if config.context
+            else AudioEncoder(config.n_mels, config.window, config.audio_widths, AUDIO_BLOCKS, config.embedding)
+        )
         self.face_norm = nn.LayerNorm(config.embedding)
         self.audio_norm = nn.LayerNorm(config.embedding)
 
@@ -70,7 +78,7 @@ class Expert(nn.Module):
         return F.normalize(F.relu(self.face_norm(x)), dim=1, eps=EPSILON)
 
     def embed_audio(self, mel: Tensor) -> Tensor:
-        """Mel windows (N, 1, n_mels, T_a), or without the channel axis -> (N, E), non-negative, norm 1."""
+        """Mel windows (N, 1, n_mels, T_a + 2 c), or without the channel axis -> (N, E), non-negative, norm 1."""
         x = self.audio(mel[:, 0] if mel.ndim == 4 else mel)
         return F.normalize(F.relu(self.audio_norm(x)), dim=1, eps=EPSILON)
 
@@ -81,9 +89,25 @@ class Expert(nn.Module):
 
         Args:
             lower: (N, 3 T_v, S/2, S) in [0, 1].
-            mel: (N, 1, n_mels, T_a).
+            mel: (N, 1, n_mels, T_a + 2 c).
 
         Returns:
             (N,) in [0, 1]: ReLU made both embeddings non-negative.
         """
         return (self.embed_faces(lower) * self.embed_audio(mel)).sum(1).clamp(max=1.0)  # rounding may exceed 1
+
+
+class ContextEncoder(nn.Module):
+    """Mel windows with their context (N, n_mels, T_a + 2 c) -> (N, E), by layers that may have learnt phones before."""
+
+    def __init__(self, config: ExpertConfig) -> None:
+        super().__init__()
+        audio = AudioConfig()
+        self.layers = TrackLayers(audio, config.n_mels)
+        self.middle = slice(config.context, config.context + config.window)
+        self.embed = nn.Linear(audio.width * config.window, config.embedding)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """See the class."""
+        embedding: Tensor = self.embed(self.layers.features(mel)[..., self.middle].flatten(1))
+        return embedding

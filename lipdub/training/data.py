@@ -223,9 +223,9 @@ class ClipSet:
             "references": references,
             "known": known,
             "windows": mel_windows(clip.mel, times, self.config.mel, width=width),
-            "expert_mel": mel_windows(clip.mel, times.mean(keepdims=True), self.config.mel, self.config.expert.window)[
-                0
-            ],
+            "expert_mel": mel_windows(
+                clip.mel, times.mean(keepdims=True), self.config.mel, self.config.expert.mel_steps
+            )[0],
             "mouth": np.ascontiguousarray(mouth[..., ::-1]) if mirrored else mouth,
             "changed": np.ascontiguousarray(changed[..., ::-1]) if mirrored else changed,
             "lips": np.ascontiguousarray(lips[..., ::-1]) if mirrored else lips,

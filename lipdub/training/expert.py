@@ -2,8 +2,9 @@
 
 Each clip is judged with its own sound and with `train.negatives` from other times of it, both halves of the loss (4)
 weighing alike. With `loss.shape` both embeddings must also tell the mouths of their five frames (not in the thesis):
-through d alone, a cosine of two networks that know nothing, lips are not found in an hour on little data. Accuracy
-counts d > 1/2 on held-out speakers, right and wrong sounds alike.
+through d alone, a cosine of two networks that know nothing, lips are not found in an hour on little data. With
+`expert.context` the sound is read by layers that have learnt phones and mouths before: those of the first member of
+`sync.audio_encoder`. Accuracy counts d > 1/2 on held-out speakers, right and wrong sounds alike.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from lipdub.data.store import RATE
 from lipdub.faces.mouth_shape import SHAPE_NAMES
 from lipdub.losses import expert_bce
 from lipdub.mel import mel_windows
-from lipdub.models.expert import Expert, lower_halves
+from lipdub.models.expert import ContextEncoder, Expert, lower_halves
 from lipdub.training.data import MIRRORED_SHAPE, ClipSet, another_voice, hard_to_hear, noisy_sound
 from lipdub.training.engine import Engine, rate_at
 from lipdub.training.loop import BestWeights, Stage
+from lipdub.weights import load_audio_encoder
 
 NEAREST_S = 0.2  # a wrong sound is at least this far from the right one
 VALIDATION_BATCHES, VALIDATION_CLIPS = 8, 64  # of a validation
@@ -90,11 +92,20 @@ class ExpertTraining(Stage[Expert]):
         engine: device, precision and processes.
         clips: to train on.
         held_out: to validate on.
+        start: an expert to begin with, as far as its layers have the same names and sizes.
     """
 
-    def __init__(self, config: Config, engine: Engine, clips: ClipSet, held_out: ClipSet) -> None:
+    def __init__(
+        self, config: Config, engine: Engine, clips: ClipSet, held_out: ClipSet, *, start: Expert | None = None
+    ) -> None:
         self.config, self.clips, self.held_out = config, clips, held_out
-        self.comparison = engine.place(ExpertStep(config.expert, heads=config.loss.shape > 0))
+        step = ExpertStep(config.expert, heads=config.loss.shape > 0)
+        if isinstance(step.expert.audio, ContextEncoder):
+            encoder, _ = load_audio_encoder(config.sync.audio_encoder, Config())
+            _begin_with(step.expert.audio.layers, encoder.members[0])
+        if start is not None:
+            _begin_with(step.expert, start)
+        self.comparison = engine.place(step)
         optimizer = torch.optim.Adam(self.comparison.parameters(), config.train.learning_rate)
         super().__init__(engine, self.comparison.expert, optimizer, called=self.comparison)
         self.best = BestWeights(config.train.patience)
@@ -164,6 +175,12 @@ class ExpertTraining(Stage[Expert]):
         self.best.stale = state.get("stale", 0)
 
 
+def _begin_with(network: nn.Module, other: nn.Module) -> None:
+    """Give a network those weights of another one that have the same names and sizes."""
+    own = network.state_dict()
+    network.load_state_dict(own | {k: v for k, v in other.state_dict().items() if k in own and own[k].shape == v.shape})
+
+
 def expert_batch(clips: ClipSet, config: Config, count: int, wrong: int, *, augment: bool) -> ExpertBatch:
     """`count` random clips, each with its own sound and `wrong` others."""
     n_frames = config.expert.frames
@@ -173,7 +190,9 @@ def expert_batch(clips: ClipSet, config: Config, count: int, wrong: int, *, augm
         first = int(clips.rng.integers(0, starts))
         faces.append(clips.faces(clip, first, n_frames, config.expert.size, augment=augment))
         sounds_at = np.array([first, *(_elsewhere(first, starts, clips.rng) for _ in range(wrong))])
-        sounds.append(mel_windows(clip.mel, (sounds_at + n_frames / 2) / RATE, config.mel, width=config.expert.window))
+        sounds.append(
+            mel_windows(clip.mel, (sounds_at + n_frames / 2) / RATE, config.mel, width=config.expert.mel_steps)
+        )
         mouths = clip.shape[sounds_at[:, None] + np.arange(n_frames)]  # (H, T, C)
         shapes.append(((mouths + mouths[..., MIRRORED_SHAPE]) / 2).reshape(len(sounds_at), -1))
     mel = torch.from_numpy(np.stack(sounds))

@@ -124,7 +124,7 @@ def _training(stage: str, config: Config) -> tuple[nn.Module, Callable[[], objec
     if stage == "expert":
         section, expert = config.expert, Expert(config.expert)
         lower = torch.zeros(count, 3 * section.frames, section.size // 2, section.size)
-        mel = torch.zeros(count * (1 + train.negatives), 1, section.n_mels, section.window)
+        mel = torch.zeros(count * (1 + train.negatives), 1, section.n_mels, section.mel_steps)
         return expert, lambda: (expert.embed_faces(lower), expert.embed_audio(mel))
     size, generator, code = config.generator.size, Generator(config.generator), config.generator.shape_code
     frames, places = count * train.frames, count * train.references
@@ -157,7 +157,7 @@ def _network(stage: str, config: Config) -> tuple[nn.Module, Callable[[], object
     if stage == "expert":
         section, expert = config.expert, Expert(config.expert)
         lower = torch.zeros(1, 3 * section.frames, section.size // 2, section.size)
-        mel = torch.zeros(1, 1, section.n_mels, section.window)
+        mel = torch.zeros(1, 1, section.n_mels, section.mel_steps)
         return expert, lambda: expert(lower, mel), section.frames
     if stage == "occlusion":
         crop, net = torch.zeros(1, 3, OCCLUSION_SIDE, OCCLUSION_SIDE), OcclusionNet()

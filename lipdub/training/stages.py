@@ -59,7 +59,7 @@ class RunRequest:
     features: str | None = None
     expert: str | None = None
     speech: Path | None = None  # synthetic speech, for stages phones and audio
-    start: str | None = None  # generator weights, or the folder of another run, to begin with
+    start: str | None = None  # weights, or the folder of another run of this kind, to begin with
     export: Path | None = None
     seed: int = 0
     trackers: tuple[str, ...] = ()  # of accelerate, beside metrics.jsonl: tensorboard, trackio, wandb, ...
@@ -91,9 +91,11 @@ def run_stage(
     accelerator = engine.accelerator
     on_line = on_line if engine.is_first else lambda line: None
     config, expert = request.config, None
-    start: Generator | TrackEncoder | OcclusionNet | None = None
+    start: Generator | TrackEncoder | OcclusionNet | Expert | None = None
     if request.start is not None and request.stage == "occlusion":
         start = load_occlusion(_start_file(request)).requires_grad_()
+    elif request.start is not None and request.stage == "expert":
+        start = load_expert(_start_file(request), Config())[0]
     elif request.start is not None and STAGES[request.stage] == "audio":
         start, config = load_audio_encoder(_start_file(request), config)
     elif request.start is not None:
@@ -128,7 +130,7 @@ def _stage(
     engine: Engine,
     expert: Expert | None,
     features: nn.Module | None,
-    start: Generator | TrackEncoder | OcclusionNet | None,
+    start: Generator | TrackEncoder | OcclusionNet | Expert | None,
     on_line: Callable[[str], None],
 ) -> Stage[Any]:
     config, seed = request.config, request.seed
@@ -147,7 +149,8 @@ def _stage(
     for reason, count in Counter((clips.left_out | held_out.left_out).values()).items():
         on_line(f"left out {count} {'clip' if count == 1 else 'clips'}: {reason}")
     if request.stage == "expert":
-        return ExpertTraining(config, engine, clips, held_out)
+        assert start is None or isinstance(start, Expert)
+        return ExpertTraining(config, engine, clips, held_out, start=start)
     assert start is None or isinstance(start, Generator)
     adversary = Adversary(config, engine) if request.stage == "2" else None
     return GeneratorTraining(

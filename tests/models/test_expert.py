@@ -104,3 +104,15 @@ def test_default_sizes_build_and_fit_the_thesis_shapes():
     with torch.no_grad():
         assert expert.embed_faces(torch.rand(1, 15, 48, 96)).shape == (1, 512)
         assert expert.embed_audio(torch.rand(1, 1, 80, 16)).shape == (1, 512)
+
+
+def test_a_context_counts_and_its_middle_is_the_window():
+    torch.manual_seed(0)
+    expert = Expert(replace(TINY, context=50)).eval()
+    mel = torch.randn(1, 1, 20, 116)
+    near, far = mel.clone(), mel.clone()
+    near[..., 45] += 1  # five steps before the window
+    far[..., 0] += 1  # farther than the layers reach, which is 44 steps
+    whole, changed, same = (expert.embed_audio(each) for each in (mel, near, far))
+    assert whole.shape == (1, 24) and (whole - changed).abs().max() > 1e-4
+    torch.testing.assert_close(whole, same, rtol=0, atol=1e-6)

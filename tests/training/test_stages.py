@@ -27,7 +27,15 @@ from lipdub.training.generator import GeneratorTraining
 from lipdub.training.loop import train_steps
 from lipdub.training.run import Run
 from lipdub.training.stages import RunRequest, run_stage
-from lipdub.weights import load_expert, load_features, load_generator, load_state, save_state, sha256_of
+from lipdub.weights import (
+    load_audio_encoder,
+    load_expert,
+    load_features,
+    load_generator,
+    load_state,
+    save_state,
+    sha256_of,
+)
 from lipdub.weights_export import export, export_run, manifest_entry
 
 
@@ -131,6 +139,16 @@ def test_validation_leaves_the_training_samples_alone(made_data: Path, stage: st
     assert training.validate() == first
     assert equal(asdict(training.sample(3, 0)), before)
     assert torch.equal(torch.get_rng_state(), torch_before)
+
+
+def test_an_expert_begins_with_the_audio_layers_and_the_faces_of_others(made_data: Path, trained_expert: Path) -> None:
+    config = load_config("debug", ["expert.context=44", "expert.n_mels=80"])
+    clips, held_out = (ClipSet(made_data, split, config) for split in ("train", "val"))
+    trained, encoder = load_expert(trained_expert, Config())[0], load_audio_encoder("audio", Config())[0]
+    begun = ExpertTraining(config, Engine(config.train), clips, held_out, start=trained).network
+    assert equal(begun.faces.state_dict(), trained.faces.state_dict())
+    audio, member = begun.audio.layers.state_dict(), encoder.members[0].state_dict()
+    assert equal(audio, {name: member[name] for name in audio})
 
 
 def test_checkpoints_keep_the_names_that_earlier_versions_read(made_data: Path, tmp_path: Path) -> None:
