@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 FILES = ("video", "audio", "output")
 COLUMNS = {option.key: option for option in OPTIONS.values() if option.column}
-COLUMNS["label"] = OPTIONS["label"]  # the name of label_text in 0.1
 
 
 def batch(
@@ -198,7 +197,7 @@ def _item(row: Any, where: str, folder: Path, defaults: dict[str, str], config: 
     written = {key: str(value) for key, value in row.items() if key in COLUMNS}
     try:
         options = options_from(
-            defaults | {COLUMNS[key].key: COLUMNS[key].parsed(text, folder) for key, text in written.items() if text}
+            defaults | {key: COLUMNS[key].parsed(text, folder) for key, text in written.items() if text}
         )
     except OptionError as error:
         raise InputError(f"{where}: {error}", "values are those of `lipdub sync`") from error

@@ -33,8 +33,8 @@ class Model(StrEnum):
 WEIGHTS = {Model.lipdub: "generator", Model.wav2lip: "wav2lip-gan"}  # default weights of each; their kind decides
 
 
-def _option(*names: str, panel: str, help: str, metavar: str | None = None, hidden: bool = False) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar, hidden=hidden)
+def _option(*names: str, panel: str, help: str, metavar: str | None = None) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar)
 
 
 VIDEO = typer.Argument(help="The video to dub, or a picture of a face.")
@@ -60,7 +60,6 @@ SET = _option(
     help="Change any setting of config.py; may be repeated.",
     metavar="section.key=value",
 )
-DROP = _option("--drop-original-audio", panel=OUTPUT, help="Deprecated: --original-audio drop.", hidden=True)
 LABEL = _option("--label", panel=OUTPUT, help="Caption in a corner of every frame: AI-dubbed.")
 PREVIEW = _option(
     panel=INSPECTION,
@@ -90,7 +89,6 @@ def sync(
     quality: Annotated[settings.Quality | None, QUALITY] = None,
     model: Annotated[Model, MODEL] = Model.lipdub,
     set_: Annotated[list[str] | None, SET] = None,
-    drop_original_audio: Annotated[bool, DROP] = False,
     label: Annotated[bool, LABEL] = False,
     preview: Annotated[str | None, PREVIEW] = None,
     report: Annotated[Path | None, REPORT] = None,
@@ -110,8 +108,6 @@ def sync(
         _check_pipe(room=not (json_ or dry_run or report is not None), signed=bool(signed))
     if dry_run and preview_s is not None:
         raise typer.BadParameter("--preview and --dry-run exclude each other", param_hint="--dry-run")
-    if drop_original_audio:
-        written["original_audio"] = "drop"
     with imports():
         from lipdub.dub import SyncPlan, plan_sync, sync_video
         from lipdub.media.atomic import AtomicOutput
