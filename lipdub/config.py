@@ -148,14 +148,12 @@ class LossConfig:
     expert_on: float = 0.01  # the weight that `expert` jumps to
     expert_at_l1: float = 0.045  # masked L1 in [0, 1] units. Thesis: 1.1, of an unstated scale
     expert_floor: float = 1e-3  # d is clipped to [floor, 1] (8)
-    expert_to_real: bool = False  # (8) asks for the real pair's similarity, not for 1; not in the thesis
     r1_gamma: float = 10.0  # (14)
     r1_every: int = 16  # steps from one penalty of the discriminator to the next, which weighs as many times
     shape: float = 0.0  # mouth-shape loss of the sound, and of the expert's embeddings; not in the thesis
     correlation: float = 0.0  # 1 - correlation of mouth shapes over a run of frames; not in the thesis
     phones: float = 0.0  # cross-entropy of phones in synthetic speech, beside mouth shapes; stage phones has it alone
     gradient_l1: float = 0.0  # masked L1 of neighbouring pixels' differences, not in the thesis
-    motion: float = 0.0  # masked L1 of neighbouring frames' differences, not in the thesis
     painted_share: float = 0.0  # penalty on painting where no lips are parted (warp)
     unpainted_lips: float = 0.0  # penalty on not painting between lips that no reference shows parted as far (warp)
     painted_l1: float = 0.0  # L1 of the painted picture itself (warp): what has no share in a face is not learnt by it

@@ -29,7 +29,7 @@ class Augmentation:
 
     @classmethod
     def sample(cls, rng: np.random.Generator, strength: float = 1.0) -> Augmentation:
-        """A random one; `much` scales by how much it differs."""
+        """A random one; `strength` scales by how much it differs."""
         lean, length = rng.normal(0, strength * SHEAR), np.exp(rng.normal(0, strength * ASPECT))
         light_x, light_y = rng.normal(0, strength * SIDE_LIGHT, 2)
         build = np.array([[1 / length, lean], [0, length]])
