@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lipdub.cli import console, settings
-from lipdub.cli.arguments import DASH, audio_path, options_of, output_path, parse_length, with_options
+from lipdub.cli.arguments import DASH, audio_path, option, options_of, output_path, parse_length, with_options
 from lipdub.cli.command import files_of, imports
-from lipdub.cli.results import clock, show_plan, show_report
+from lipdub.cli.results import show_plan, show_report
 from lipdub.dub.options import GENERATION, INSPECTION, OPTIONS, OUTPUT, RUNTIME
 from lipdub.errors import NoFaceError, StrictError
+from lipdub.events import clock
 
 if TYPE_CHECKING:
     from lipdub.config import Config
@@ -33,51 +34,47 @@ class Model(StrEnum):
 WEIGHTS = {Model.lipdub: "generator", Model.wav2lip: "wav2lip-gan"}  # default weights of each; their kind decides
 
 
-def _option(*names: str, panel: str, help: str, metavar: str | None = None) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar)
-
-
 VIDEO = typer.Argument(help="The video to dub, or a picture of a face.")
 AUDIO = typer.Argument(help="The new speech track, any format; - reads it from stdin.")
-TARGET = _option(
+TARGET = option(
     "-o",
     "--output",
     panel=OUTPUT,
     help="The dubbed video; its suffix chooses the container; - writes MP4 to stdout.",
 )
-QUALITY = _option(
+QUALITY = option(
     panel=GENERATION,
     help="Speed against quality, several settings at once (default balanced); `lipdub config show --quality best` "
     "lists them. --set and other options have priority.",
 )
-MODEL = _option(
+MODEL = option(
     panel=GENERATION,
     help="lipdub, or wav2lip to compare with: untested with its real weights, which prohibit commercial use.",
 )
-SET = _option(
+SET = option(
     "--set",
     panel=GENERATION,
     help="Change any setting of config.py; may be repeated.",
     metavar="section.key=value",
 )
-LABEL = _option("--label", panel=OUTPUT, help="Caption in a corner of every frame: AI-dubbed.")
-PREVIEW = _option(
+LABEL = option("--label", panel=OUTPUT, help="Caption in a corner of every frame: AI-dubbed.")
+PREVIEW = option(
     panel=INSPECTION,
     help="Dub only this much, from --start or the middle, as a short video: 5s.",
     metavar="SECONDS",
 )
-REPORT = _option(
+REPORT = option(
     panel=INSPECTION,
     help="Check the result and write an HTML page: what was done per shot and face, and how well it fits.",
 )
-DRY_RUN = _option(
+DRY_RUN = option(
     "--dry-run",
     panel=INSPECTION,
     help="Find the faces and print what would be done, with estimates of time and size.",
 )
-STRICT = _option("--strict", panel=RUNTIME, help="Exit code 10 if there were warnings.")
-JSON = _option("--json", panel=RUNTIME, help="Events as JSON lines on stdout.")
-QUIET = _option("-q", "--quiet", panel=RUNTIME, help="Only warnings and errors.")
+STRICT = option("--strict", panel=RUNTIME, help="Exit code 10 if there were warnings.")
+JSON = option("--json", panel=RUNTIME, help="Events as JSON lines on stdout.")
+QUIET = option("-q", "--quiet", panel=RUNTIME, help="Only warnings and errors.")
 
 
 @with_options(OPTIONS.values())
