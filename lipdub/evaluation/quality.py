@@ -30,22 +30,21 @@ from lipdub.dub.networks import resolve_device
 from lipdub.dub.report import Segment
 from lipdub.errors import NoFaceError
 from lipdub.evaluation.landmark_track import lips_mask
+from lipdub.evaluation.measure import Audio
+from lipdub.evaluation.networks import find_expert
 from lipdub.evaluation.seam import SeamMeter
 from lipdub.events import Done, OnEvent, Progress, Stage, ignore
 from lipdub.faces.backend import Frame
-from lipdub.faces.choose import builtin_backend
+from lipdub.faces.choose import track_video
 from lipdub.faces.crop import crop_matrices, mouth_mask
 from lipdub.faces.selection import Face
 from lipdub.faces.track import choose_tracks, tracks_at
-from lipdub.faces.tracker import FaceTracker, Track
-from lipdub.media.audio import load_audio
+from lipdub.faces.tracker import Track
 from lipdub.media.probe import probe, require_video
 from lipdub.media.video import SourceFrame, VideoReader
 from lipdub.mel import log_mel
 from lipdub.metrics import SHORTEST, agreement, mouth_opening, ring_jitter, silence_motion, silent_frames
-from lipdub.metrics.sync_offset import Offset, level_at, loudness, offset_by_expert, offset_by_loudness
-from lipdub.models.expert import Expert
-from lipdub.weights import find, load_expert, manifest
+from lipdub.metrics.sync_offset import Offset, level_at, offset_by_expert, offset_by_loudness
 
 CHEEKS = (0.36, 0.48)  # rows of the unit crop below the eyes and above everything that is generated
 SIDES = (0.2, 0.8)  # its columns
@@ -102,15 +101,6 @@ class Quality:
 
     report: QualityReport
     traces: tuple[Trace, ...]
-
-
-@dataclass(frozen=True)
-class Sound:
-    """Audio of the video, with what the measures need of it."""
-
-    waveform: NDArray[np.float32]
-    level: NDArray[np.float32]
-    mel: NDArray[np.float32] | None  # for the expert; None without one
 
 
 @dataclass
@@ -172,20 +162,6 @@ def check(
     return quality
 
 
-def find_expert(name: str | None, config: Config) -> tuple[Expert | None, Config]:
-    """The lip-sync expert, and `config` with its sizes; without a name the one of weights.toml, if available.
-
-    Raises:
-        WeightsError: the named expert is not available.
-    """
-    if name is None:
-        entry = manifest().get("expert")
-        if entry is None or find(entry) is None:
-            return None, config
-        name = "expert"
-    return load_expert(name, config)
-
-
 class _Check:
     """One video, its faces and its sound."""
 
@@ -194,9 +170,8 @@ class _Check:
         self._device = resolve_device(device)
         self._expert, self._config = find_expert(expert, config)
         self._info = require_video(probe(video, config.media))
-        waveform = load_audio(video, sample_rate=self._config.mel.sample_rate, config=config.media)
-        mel = None if self._expert is None else log_mel(waveform, self._config.mel)
-        self._sound = Sound(waveform, loudness(waveform, self._config.mel), mel)
+        self._sound = Audio.of(video, self._config)
+        self._mel = None if self._expert is None else log_mel(self._sound.waveform, self._config.mel)
         self._size = config.face.size if self._expert is None else self._expert.config.size
 
     def run(self, face: Face, span: tuple[float, float]) -> Quality:
@@ -237,17 +212,9 @@ class _Check:
 
     def _track_faces(self) -> tuple[list[Track], NDArray[np.float64]]:
         """Tracks of all faces, and the time of every frame."""
-        config = self._config
-        backend = builtin_backend(config.face, self._device)
-        follower = FaceTracker(backend, config.face, float(self._info.average_rate))
         self._on_event(Stage("faces", 1, 2, self._info.frames))
-        times = []
-        with VideoReader(self._video, self._info, config=config.media) as reader:
-            for frame in reader:
-                follower.push(frame.index, frame)
-                times.append(frame.time_s)
-                self._on_event(Progress(len(times)))
-        return follower.finish(), np.array(times)
+        on_frame = lambda done: self._on_event(Progress(done))  # noqa: E731
+        return track_video(self._video, self._info, self._config, self._device, on_frame=on_frame)
 
     def _split_track(
         self, track: Track, times_s: NDArray[np.float64], span: tuple[float, float]
@@ -322,9 +289,9 @@ class _Check:
     def _offset(
         self, openings: NDArray[np.float64], faces: NDArray[np.uint8], times_s: NDArray[np.float64]
     ) -> Offset | None:
-        if self._expert is None or self._sound.mel is None:
+        if self._expert is None or self._mel is None:
             return offset_by_loudness(openings, times_s, self._sound.level, self._config.mel)
-        return offset_by_expert(self._expert, as_tensor(faces), times_s, self._sound.mel, self._config.mel)
+        return offset_by_expert(self._expert, as_tensor(faces), times_s, self._mel, self._config.mel)
 
 
 def as_tensor(faces: NDArray[np.uint8]) -> torch.Tensor:

@@ -32,7 +32,6 @@ MESH_TO_IBUG = np.concatenate(
         [78, 82, 13, 312, 308, 317, 14, 87],  # inner lips
     ]
 )
-INNER_LIPS = (13, 14)  # middle of the upper and of the lower inner lip, mesh indices
 EYE_CORNERS = (33, 263)  # outer corners, mesh indices
 # The five points by which OpenCV aligns a face, as groups of iBUG's: eyes, nose, corners of the mouth, left to right.
 FIVE = (slice(36, 42), slice(42, 48), slice(30, 31), slice(48, 49), slice(54, 55))
@@ -154,9 +153,3 @@ class FaceRecognizer:
         aligned = self._net.alignCrop(cv2.cvtColor(face, cv2.COLOR_RGB2BGR), row)
         feature = np.asarray(self._net.feature(aligned), np.float32).ravel()
         return feature / np.float32(max(float(np.linalg.norm(feature)), 1e-9))
-
-
-def opening(mesh: Points) -> float:
-    """Inner-lip opening over the distance of the outer eye corners; `mesh` (478, 2)."""
-    gap = np.linalg.norm(mesh[INNER_LIPS[0]] - mesh[INNER_LIPS[1]])
-    return float(gap / np.linalg.norm(mesh[EYE_CORNERS[0]] - mesh[EYE_CORNERS[1]]))

@@ -22,7 +22,7 @@ CALM = {"offset_ms": 40.0, "confidence": 0.9, "silence": 30.0, "jitter": 1.5, "s
 
 @pytest.fixture(autouse=True)
 def finds_squares(fake_faces, monkeypatch) -> None:
-    monkeypatch.setattr("lipdub.evaluation.quality.builtin_backend", lambda config, device: fake_faces())
+    monkeypatch.setattr("lipdub.faces.choose.builtin_backend", lambda config, device: fake_faces())
 
 
 @pytest.fixture
