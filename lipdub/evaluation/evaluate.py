@@ -168,15 +168,12 @@ class _Evaluation:
         self._on_event(Stage("clips", 1, 2, len(clips), "clips"))
         for done, clip in enumerate(clips, 1):
             try:
-                self._real[clip] = self._track_clip(clip)
+                tracked = self._track(clip.path)
+                audio = self._audio or Audio.of(clip.path, self._config)  # a video to be dubbed need not have any
+                self._real[clip] = Real(audio.waveform, audio.level, tracked)
             except CLIP_ERRORS as error:
                 self._real[clip] = error
             self._on_event(Progress(done))
-
-    def _track_clip(self, clip: Clip) -> Real:
-        tracked = self._track(clip.path)
-        audio = self._audio or Audio.of(clip.path, self._config)  # a video to be dubbed need not have any
-        return Real(audio.waveform, audio.level, tracked)
 
     def _verdicts(self, dubs: Path) -> Iterator[Verdict]:
         """Judge every row on every pair, pair by pair."""

@@ -1,7 +1,7 @@
 """Quality of one finished video without a reference: are lips and sound in sync, and is the edit visible?
 
-A video is split into segments of at most `quality.segment_s`: each shot, and each face in it that `--face` selects or
-that the dub's report lists. The bundled networks find the faces; nothing is downloaded. Measures of a segment:
+A video is split into segments of at most `quality.segment_s`: of each shot the largest face, or those that the dub's
+report lists. The bundled networks find the faces; nothing is downloaded. Measures of a segment:
 
     offset, confidence   metrics/sync_offset.py, by the lip-sync expert if one is available, else by loudness
     agreement            metrics.agreement of mouth opening and loudness
@@ -37,7 +37,6 @@ from lipdub.events import Done, OnEvent, Progress, Stage, ignore
 from lipdub.faces.backend import Frame
 from lipdub.faces.choose import track_video
 from lipdub.faces.crop import crop_matrices, mouth_mask
-from lipdub.faces.selection import Face
 from lipdub.faces.track import choose_tracks, tracks_at
 from lipdub.faces.tracker import Track
 from lipdub.media.probe import probe, require_video
@@ -130,10 +129,7 @@ def check(
     config: Config | None = None,
     *,
     expert: str | None = None,
-    face: Face = "largest",
     segments: Sequence[Segment] | None = None,
-    start_s: float | None = None,
-    end_s: float | None = None,
     device: str = "auto",
     on_event: OnEvent = ignore,
 ) -> Quality:
@@ -143,10 +139,7 @@ def check(
         video: with picture and sound.
         config: sections face, mel, media and quality.
         expert: weights of the lip-sync expert; None: "expert" of weights.toml, if available.
-        face: whose mouth: "largest", "all", "id:N" or a point.
-        segments: the dubbed segments, from the report of a dub; `face` and the range are then ignored.
-        start_s: judge only from here ...
-        end_s: ... to here.
+        segments: the dubbed segments, from the report of a dub; None: the largest face of each shot.
         device: where the face networks run.
         on_event: receives stages and progress.
 
@@ -155,9 +148,7 @@ def check(
         NoFaceError: no face that is clear and large enough.
         WeightsError: the named expert is not available.
     """
-    span = (-math.inf if start_s is None else start_s, math.inf if end_s is None else end_s)
-    job = _Check(Path(video), config or Config(), expert, device, on_event)
-    quality = job.run(face, span) if segments is None else job.run_on(segments)
+    quality = _Check(Path(video), config or Config(), expert, device, on_event).run(segments)
     on_event(Done(quality.report))
     return quality
 
@@ -174,54 +165,43 @@ class _Check:
         self._mel = None if self._expert is None else log_mel(self._sound.waveform, self._config.mel)
         self._size = config.face.size if self._expert is None else self._expert.config.size
 
-    def run(self, face: Face, span: tuple[float, float]) -> Quality:
-        tracks, times_s = self._track_faces()
-        size = (self._info.display_width, self._info.display_height)
-        parts = [p for track in choose_tracks(tracks, face, size) for p in self._split_track(track, times_s, span)]
-        return self._report(parts, times_s)
-
-    def run_on(self, segments: Sequence[Segment]) -> Quality:
+    def run(self, segments: Sequence[Segment] | None) -> Quality:
         """Measure dubbed segments. Ids may differ in the dub, so faces are found by their position."""
-        tracks, times_s = self._track_faces()
+        self._on_event(Stage("faces", 1, 2, self._info.frames))
+        on_frame = lambda done: self._on_event(Progress(done))  # noqa: E731
+        tracks, times_s = track_video(self._video, self._info, self._config, self._device, on_frame=on_frame)
         parts, lost = [], 0
-        for segment in segments:
+        if segments is None:
+            largest = choose_tracks(tracks, "largest", (self._info.display_width, self._info.display_height))
+            parts = [part for track in largest for part in self._split_track(track, times_s)]
+        for segment in segments or ():
             frame = int(np.abs(times_s - segment.at_s).argmin())
             until_s = segment.last_s + 0.5 / float(self._info.average_rate)
             there = tracks_at(tracks, (segment.x, segment.y), frame)
-            pieces = [
-                p for track in there for p in self._split_track(track, times_s, (segment.first_s - 1e-3, until_s))
-            ]
+            pieces = [p for track in there for p in self._split_track(track, times_s, segment.first_s - 1e-3, until_s)]
             parts += [replace(part, face=segment.face) for part in pieces if len(part.matrices) > 1]
             lost += not pieces
-        return self._report(parts, times_s, lost)
-
-    def _report(self, parts: list[_SegmentFrames], times_s: NDArray[np.float64], lost: int = 0) -> Quality:
         if not parts:
-            raise NoFaceError(f"{self._video}: no face is clear and large enough to be judged", "give another --face")
+            what = f"{self._video}: no face is clear and large enough to be judged"
+            raise NoFaceError(what, "give a video of a larger face, seen from the front")
         judged = sorted(self._judge_segments(parts, times_s), key=lambda pair: (pair[0].first_s, pair[0].face))
-        segments = tuple(segment for segment, _ in judged)
+        measured = tuple(quality for quality, _ in judged)
         report = QualityReport(
             video=str(self._video),
             frames=len(times_s),
             by="loudness" if self._expert is None else "the lip-sync expert",
-            segments=segments,
-            faults=sum(bool(segment.faults) for segment in segments),
+            segments=measured,
+            faults=sum(bool(quality.faults) for quality in measured),
             lost=lost,
         )
         return Quality(report, tuple(trace for _, trace in judged))
 
-    def _track_faces(self) -> tuple[list[Track], NDArray[np.float64]]:
-        """Tracks of all faces, and the time of every frame."""
-        self._on_event(Stage("faces", 1, 2, self._info.frames))
-        on_frame = lambda done: self._on_event(Progress(done))  # noqa: E731
-        return track_video(self._video, self._info, self._config, self._device, on_frame=on_frame)
-
     def _split_track(
-        self, track: Track, times_s: NDArray[np.float64], span: tuple[float, float]
+        self, track: Track, times_s: NDArray[np.float64], start_s: float = -math.inf, end_s: float = math.inf
     ) -> Iterator[_SegmentFrames]:
         """Segments of a track, of equal length up to the limit, without unusable rows at its ends."""
         times = times_s[track.first :][: len(track.landmarks)]
-        usable = usable_rows(track, self._config.face) & (times >= span[0]) & (times < span[1])
+        usable = usable_rows(track, self._config.face) & (times >= start_s) & (times < end_s)
         if not usable.any():
             return
         rows = np.arange(usable.argmax(), len(usable) - usable[::-1].argmax())
