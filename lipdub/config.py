@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import tomllib
-import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,20 +19,6 @@ from lipdub.errors import InputError
 PRESETS = Path(__file__).parent / "presets"
 
 Section = TypeVar("Section")
-
-# Names of 0.1, by section: still read in 0.2, gone in 0.3.
-RENAMED: dict[str, dict[str, str]] = {
-    "sync": {"views": "references_per_cluster", "pick": "blend_power", "own_lips": "source_lips"},
-    "train": {
-        "wrong_sounds": "negatives",
-        "sound_first": "audio_only_steps",
-        "sounds": "audio_clips",
-        "looks": "augment",
-    },
-    "loss": {"follow": "correlation", "edges": "gradient_l1", "paint": "painted_share"},
-    "cache": {"most_mib": "max_mib"},
-    "quality": {"piece_s": "segment_s", "sure": "min_confidence", "sure_expert": "min_expert_confidence"},
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,14 +154,12 @@ class LossConfig:
     expert_on: float = 0.01  # the weight that `expert` jumps to
     expert_at_l1: float = 0.045  # masked L1 in [0, 1] units. Thesis: 1.1, of an unstated scale
     expert_floor: float = 1e-3  # d is clipped to [floor, 1] (8)
-    expert_to_real: bool = False  # (8) asks for the real pair's similarity, not for 1; not in the thesis
     r1_gamma: float = 10.0  # (14)
     r1_every: int = 16  # steps from one penalty of the discriminator to the next, which weighs as many times
     shape: float = 0.0  # mouth-shape loss of the sound, and of the expert's embeddings; not in the thesis
     correlation: float = 0.0  # 1 - correlation of mouth shapes over a run of frames; not in the thesis
     phones: float = 0.0  # cross-entropy of phones in synthetic speech, beside mouth shapes; stage phones has it alone
     gradient_l1: float = 0.0  # masked L1 of neighbouring pixels' differences, not in the thesis
-    motion: float = 0.0  # masked L1 of neighbouring frames' differences, not in the thesis
     painted_share: float = 0.0  # penalty on painting where no lips are parted (warp)
     unpainted_lips: float = 0.0  # penalty on not painting between lips that no reference shows parted as far (warp)
     painted_l1: float = 0.0  # L1 of the painted picture itself (warp): what has no share in a face is not learnt by it
@@ -325,23 +308,10 @@ def from_dict(section: type[Section], data: Mapping[str, Any]) -> Section:
             raise InputError(f"unknown setting {key!r} in {section.__name__}", f"known: {', '.join(sorted(hints))}")
         hint = hints[key]
         if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-            values[key] = from_dict(hint, current_names(key, value))  # type: ignore[arg-type]
+            values[key] = from_dict(hint, value)  # type: ignore[arg-type]
         else:
             values[key] = _checked(key, value, hint)
     return section(**values)
-
-
-def current_names(section: str, table: Mapping[str, Any]) -> dict[str, Any]:
-    """A table of settings by their present names; a present name in the table has priority over its old one."""
-    renamed = RENAMED.get(section, {})
-    return {renamed.get(key, key): value for key, value in table.items() if renamed.get(key) not in table}
-
-
-def warn_of_old_names(section: str, table: Mapping[str, Any]) -> None:
-    """A FutureWarning for each deprecated name in a table of settings; Python shows each once."""
-    for old in RENAMED.get(section, {}).keys() & table.keys():
-        new = RENAMED[section][old]
-        warnings.warn(f"{section}.{old} is deprecated: use {section}.{new}", FutureWarning, stacklevel=2)
 
 
 def load_config(
@@ -367,16 +337,13 @@ def load_config(
                 raise InputError(
                     f"setting {section!r} must be a table, got {table!r}", f"write its keys below a line [{section}]"
                 )
-            warn_of_old_names(section, table)
-            data.setdefault(section, {}).update(current_names(section, table))
+            data.setdefault(section, {}).update(table)
     for text in overrides:
         key, equals, value = text.partition("=")
         section, dot, name = key.strip().partition(".")
         if not (equals and dot and name):
             raise InputError(f"--set {text!r} is not section.key=value", "for example --set generator.size=128")
-        table = {name: _parse(value.strip())}
-        warn_of_old_names(section, table)
-        data.setdefault(section, {}).update(current_names(section, table))
+        data.setdefault(section, {})[name] = _parse(value.strip())
     return from_dict(Config, data)
 
 
@@ -399,13 +366,12 @@ def keep_settings(
     expected = json.loads(json.dumps(settings))  # tuples become lists, as in the file
     if path.exists():
         try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-            old = {section: current_names(section, values) for section, values in stored.items()}
-        except (OSError, ValueError, AttributeError) as error:
+            stored = {section: dict(table) for section, table in json.loads(path.read_text(encoding="utf-8")).items()}
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise InputError(f"cannot read {path}: {error}", f"give another {option} folder") from error
         for section, values in expected.items():
             for key, value in values.items():
-                was = old.get(section, {}).get(key, value)
+                was = stored.get(section, {}).get(key, value)
                 if was != value and f"{section}.{key}" not in free:
                     raise InputError(
                         f"{path.parent} was made with {section}.{key} = {was!r}, not {value!r}",

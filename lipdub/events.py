@@ -76,6 +76,14 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{whole_seconds:02}" if hours else f"{minutes}:{whole_seconds:02}"
 
 
+def clock(seconds: float) -> str:
+    """Seconds as m:ss.cc or h:mm:ss.cc, which --start and --end take."""
+    minutes, hundredths = divmod(round(100 * seconds), 6000)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{minutes:02}:" if hours else f"{minutes}:"
+    return (f"{hours}:" if hours else "") + f"{text}{hundredths // 100:02}.{hundredths % 100:02}"
+
+
 def ignore(event: Event) -> None:
     """The `OnEvent` of a caller that does not listen."""
 

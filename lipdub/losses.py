@@ -66,26 +66,6 @@ def gradient_l1(fake: Tensor, real: Tensor, mask: Tensor) -> Tensor:
     return (across + down) / 2
 
 
-def motion_l1(fake: Tensor, real: Tensor, mask: Tensor) -> Tensor:
-    """`masked_l1` of the change from frame to frame: frames made one by one flicker; not in the thesis.
-
-        mean over t of  1 / sum(M) * sum(M |(X^_t - X^_t-1) - (X_t - X_t-1)|),   M = max(M_t, M_t-1)
-
-    Args:
-        fake: (B, T, C, H, W), T >= 2.
-        real: same shape.
-        mask: (B, T, 1, H, W) in [0, 1].
-
-    Returns:
-        Scalar.
-
-    Raises:
-        ValueError: shapes that do not fit.
-    """
-    either = torch.maximum(mask[:, 1:], mask[:, :-1])
-    return masked_l1(*(x.flatten(0, 1) for x in (fake.diff(dim=1), real.diff(dim=1), either)))
-
-
 def painted_share(share: Tensor, mouth: Tensor, lips: Tensor) -> Tensor:
     """How much of the mouth region is painted where the references would do: everywhere but between parted lips.
 
@@ -199,19 +179,16 @@ def expert_bce(similarity: Tensor, in_sync: Tensor) -> Tensor:
     return -(y * d.log() + (1 - y) * (1 - d).log()).mean()
 
 
-def expert_loss(similarity: Tensor, *, floor: float, real: Tensor | None = None) -> Tensor:
+def expert_loss(similarity: Tensor, *, floor: float) -> Tensor:
     """What the frozen expert tells the generator.
 
         L_expert = 1/B sum( -log(d_i) ),    d clipped to [floor, 1]        (thesis eq. 8, checked; floor 1e-3)
 
-    A clip whose d lies below the floor adds -log(floor) and no gradient. Where `real` is given, d_i is
-    1 - max(0, d_real,i - d_i): the real pair's similarity is enough, and an expert that doubts a clip asks for nothing
-    there (not in the thesis).
+    A clip whose d lies below the floor adds -log(floor) and no gradient.
 
     Args:
         similarity: d of (3), (B,) in [0, 1].
         floor: least d, above 0.
-        real: d of the real mouths with the same sound, (B,), without gradient.
 
     Returns:
         Scalar.
@@ -221,8 +198,7 @@ def expert_loss(similarity: Tensor, *, floor: float, real: Tensor | None = None)
     """
     if not 0 < floor < 1:
         raise ValueError(f"floor must lie in (0, 1), got {floor}")
-    d = similarity if real is None else 1 - (real - similarity).clamp(min=0)
-    return -d.clamp(floor, 1.0).log().mean()
+    return -similarity.clamp(floor, 1.0).log().mean()
 
 
 def mask_bce(logits: Tensor, mask: Tensor) -> Tensor:

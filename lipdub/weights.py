@@ -394,14 +394,12 @@ def load_model(name: str | Path, kind: str, device: str | torch.device = "cpu") 
 
 def load_generator(name: str | Path, config: Config, device: str | torch.device = "cpu") -> tuple[Generator, Config]:
     """`load_bound` for a generator."""
-    network, config = load_bound(name, "generator", config, device)
-    return cast("Generator", network), config
+    return cast("tuple[Generator, Config]", load_bound(name, "generator", config, device))
 
 
-def load_expert(name: str | Path, config: Config, device: str | torch.device = "cpu") -> tuple[Expert, Config]:
+def load_expert(name: str | Path, config: Config) -> tuple[Expert, Config]:
     """`load_bound` for an expert."""
-    network, config = load_bound(name, "expert", config, device)
-    return cast("Expert", network), config
+    return cast("tuple[Expert, Config]", load_bound(name, "expert", config))
 
 
 def load_occlusion(name: str | Path, device: str | torch.device = "cpu") -> OcclusionNet:
@@ -413,8 +411,7 @@ def load_audio_encoder(
     name: str | Path, config: Config, device: str | torch.device = "cpu"
 ) -> tuple[TrackEncoder, Config]:
     """`load_bound` for an audio encoder."""
-    network, config = load_bound(name, "audio", config, device)
-    return cast("TrackEncoder", network), config
+    return cast("tuple[TrackEncoder, Config]", load_bound(name, "audio", config, device))
 
 
 def load_features(name_or_path: str) -> nn.Module:

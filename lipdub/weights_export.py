@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lipdub.config import Config, from_dict
+from lipdub.config import Config, from_dict, to_dict
 from lipdub.errors import InputError
 from lipdub.weights import RUN_WEIGHTS, config_json, load_state, save_state, sha256_of
 
@@ -39,7 +39,9 @@ KINDS = {
 
 
 def run_config(folder: Path) -> Config:
-    """The configuration that a run's folder was made with; sections that training does not read are the defaults.
+    """The configuration that a run's folder was made with.
+
+    Sections that training does not read are the defaults; settings that only an earlier version had are left out.
 
     Raises:
         InputError: no run there, or one of another version.
@@ -49,7 +51,10 @@ def run_config(folder: Path) -> Config:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path}: {error}", "give the folder of a `lipdub train` run") from error
-    return from_dict(Config, settings)
+    known = to_dict(Config())
+    return from_dict(
+        Config, {name: {key: table[key] for key in table if key in known[name]} for name, table in settings.items()}
+    )
 
 
 def export(checkpoint: Path, output: Path, kind: str, config: Config) -> Path:

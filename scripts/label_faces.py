@@ -16,9 +16,8 @@ import av
 import cv2
 import numpy as np
 
+from lipdub.data.corpora import VIDEO_SUFFIXES
 from lipdub.evaluation.teachers import MESH_TO_IBUG, FaceMesh, YuNet
-
-VIDEO = {".mp4", ".mpg", ".avi", ".mov", ".mkv", ".webm"}
 
 
 def label(clip: Path, out: Path, yunet: Path, mesh: Path, every: int) -> int:
@@ -59,7 +58,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="label every n-th frame")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     args = parser.parse_args()
-    clips = sorted(p for p in args.clips.rglob("*") if p.suffix in VIDEO)
+    clips = sorted(p for p in args.clips.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
     todo = []
     for clip in clips:
         out = args.output / clip.relative_to(args.clips).with_suffix(".npz")

@@ -7,19 +7,20 @@ from types import SimpleNamespace
 
 import pytest
 
-from lipdub import doctor
-from lipdub.doctor import Check, examine
+import lipdub.cli.doctor as doctor
+from lipdub.cli.doctor import Check, examine
+from lipdub.config import MediaConfig
 from lipdub.errors import SetupError
 
 ROOT = Path(__file__).parents[1]
 
 
 def of(name: str) -> list[Check]:
-    return list(doctor.CHECKS[name]())
+    return list(doctor.CHECKS[name](MediaConfig()))
 
 
 def test_here_everything_is_found() -> None:
-    checks = list(examine())
+    checks = list(examine(MediaConfig()))
     assert [check.name for check in checks][:3] == ["lipdub", "python", "platform"]
     assert {"weights", "cache", "output disc", "temp disc", "pyav", "ffmpeg", "opencv", "torch"} <= {
         check.name for check in checks
@@ -31,8 +32,9 @@ def test_here_everything_is_found() -> None:
 def test_nothing_heavy_is_imported_before_it_is_looked_at() -> None:
     code = """
 import sys
-from lipdub.doctor import examine
-for check in examine():
+from lipdub.cli.doctor import examine
+from lipdub.config import MediaConfig
+for check in examine(MediaConfig()):
     print(check.name, *[name for name in ("av", "cv2", "torch", "numpy", "huggingface_hub") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
@@ -43,18 +45,18 @@ for check in examine():
 
 
 def test_a_check_that_fails_is_a_line_and_the_others_follow(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent():
+    def absent(config):
         raise ImportError("no module named x")
         yield
 
-    def refused():
+    def refused(config):
         raise SetupError("no x", "get x")
         yield
 
     monkeypatch.setattr(
-        doctor, "CHECKS", {"a": absent, "b": refused, "c": lambda: iter([Check(name="c", text="fine")])}
+        doctor, "CHECKS", {"a": absent, "b": refused, "c": lambda config: iter([Check(name="c", text="fine")])}
     )
-    first, second, third = examine()
+    first, second, third = examine(MediaConfig())
     assert (first.status, first.text) == ("problem", "ImportError: no module named x") and "install" in first.remedy
     assert (second.status, second.text, second.remedy) == ("problem", "no x", "get x")
     assert third.status == "ok"
@@ -84,14 +86,14 @@ def test_a_cache_that_cannot_be_written_is_a_warning(monkeypatch: pytest.MonkeyP
     def refuse(dir: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("lipdub.doctor.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("lipdub.cli.doctor.tempfile.TemporaryFile", refuse)
     (check,) = of("cache")
     assert check.status == "warning" and "cannot be written" in check.text and "XDG_CACHE_HOME" in check.remedy
 
 
 @pytest.mark.parametrize(("free", "statuses"), [(10**12, ["ok"] * 2), (10**9, ["warning"] * 2), (10**6, None)])
 def test_a_disc_that_fills_up(monkeypatch: pytest.MonkeyPatch, free: int, statuses: list[str] | None) -> None:
-    monkeypatch.setattr("lipdub.doctor.shutil.disk_usage", lambda folder: SimpleNamespace(free=free))
+    monkeypatch.setattr("lipdub.cli.doctor.shutil.disk_usage", lambda folder: SimpleNamespace(free=free))
     assert [check.status for check in of("disc")] == (statuses or ["warning", "problem"])
 
 
@@ -141,6 +143,6 @@ def test_the_devices_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     (check,) = of("torch")
     assert check.status == "ok" and "cuda:0 Card (8 GiB)" in check.text and check.text.endswith("auto takes cuda:0")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr("lipdub.doctor.shutil.which", lambda name: "/usr/bin/nvidia-smi")
+    monkeypatch.setattr("lipdub.cli.doctor.shutil.which", lambda name: "/usr/bin/nvidia-smi")
     (check,) = of("torch")
     assert check.status == "warning" and "pytorch.org" in check.remedy

@@ -13,7 +13,6 @@ from lipdub.losses import (
     gradient_l1,
     mask_bce,
     masked_l1,
-    motion_l1,
     mouth_emphasis,
     painted_share,
     perceptual,
@@ -112,14 +111,6 @@ class TestExpert:
     def test_loss_known_value_and_clip(self):
         loss = expert_loss(torch.tensor([0.5, 1e-9, 1.0]), floor=1e-3)
         assert loss.item() == pytest.approx((math.log(2) + math.log(1000)) / 3)
-
-    def test_a_real_pair_is_all_that_is_asked_for(self):
-        real = torch.tensor([0.9, 0.6, 0.02])
-        d = torch.tensor([0.4, 0.8, 0.01], requires_grad=True)
-        loss = expert_loss(d, floor=1e-3, real=real)
-        assert loss.item() == pytest.approx((math.log(2) + 0 - math.log(0.99)) / 3)
-        loss.backward()
-        assert d.grad.tolist() == pytest.approx([-1 / 0.5 / 3, 0.0, -1 / 0.99 / 3])
 
     def test_loss_gradient_stops_below_the_floor(self):
         d = torch.tensor([0.5, 1e-9], requires_grad=True)
@@ -257,23 +248,6 @@ class TestEdgeL1:
             lambda x: gradient_l1(x, doubles(1, 2, 3, 3).detach() * 0 + 0.5, torch.ones(1, 1, 3, 3)),
             doubles(1, 2, 3, 3),
         )
-
-
-class TestMotion:
-    def test_what_moves_alike_is_zero_whatever_it_looks_like(self):
-        real, ones = torch.rand(2, 3, 3, 4, 4), torch.ones(2, 3, 1, 4, 4)
-        still = torch.rand(2, 1, 3, 4, 4)
-        assert motion_l1(real + still, real, ones).item() == pytest.approx(0, abs=1e-6)
-
-    def test_known_value_where_either_mask_is(self):
-        real = torch.zeros(1, 3, 1, 1, 2)
-        fake, mask = real.clone(), torch.zeros(1, 3, 1, 1, 2)
-        fake[0, 1, 0, 0, 0], mask[0, 0, 0, 0, 0] = 0.5, 1.0  # a flash in the middle frame, seen in the first pair only
-        assert motion_l1(fake, real, mask).item() == pytest.approx(0.25)
-
-    def test_gradcheck(self):
-        real, mask = torch.zeros(1, 3, 1, 2, 2, dtype=torch.float64), torch.ones(1, 3, 1, 2, 2, dtype=torch.float64)
-        assert gradcheck(lambda fake: motion_l1(fake, real, mask), doubles(1, 3, 1, 2, 2))
 
 
 class TestPaintedShare:

@@ -28,8 +28,8 @@ from lipdub.affine import transform
 from lipdub.config import Config
 from lipdub.evaluation.landmark_track import Geometry, MeshLandmarkTracker, track_landmarks
 from lipdub.evaluation.measure import Real, measure
-from lipdub.evaluation.networks import Networks
-from lipdub.evaluation.quality import find_expert, seam
+from lipdub.evaluation.networks import Networks, find_expert
+from lipdub.evaluation.quality import seam
 from lipdub.faces.crop import mouth_mask
 from lipdub.media.audio import load_audio
 from lipdub.media.video import VideoReader
@@ -193,7 +193,7 @@ def judged(
     """All columns; those that only say something beside the real clip's own value are over it."""
     real = one.real.tracked
     video = real if path == one.path else track_landmarks(path, judge, one.seconds, config.media)
-    values = measure(video, real, one.real, config, networks, truth=path != one.path)
+    values = measure(video, real, one.real, config, networks, has_truth=path != one.path)
     own = measure(real, real, one.real, config, Networks()) if path != one.path else values
     values |= {key: values[key] / own[key] for key in ("jitter", "sharpness") if key in values and key in own}
     geometry = Geometry.of(real, config.face, config.face.size)

@@ -22,12 +22,12 @@ import torch
 from benchmarks.arguments import add_output, parser_of
 from lipdub.affine import transform
 from lipdub.config import Config
+from lipdub.evaluation.networks import find_expert
 from lipdub.evaluation.pairs import find_clips
-from lipdub.evaluation.quality import as_tensor, find_expert, seam
-from lipdub.faces.choose import builtin_backend
+from lipdub.evaluation.quality import as_tensor, seam
+from lipdub.faces.choose import track_video
 from lipdub.faces.crop import crop_matrices, mouth_mask
 from lipdub.faces.track import choose_tracks
-from lipdub.faces.tracker import FaceTracker
 from lipdub.losses import expert_loss
 from lipdub.media.audio import load_audio
 from lipdub.media.probe import probe, require_video
@@ -64,17 +64,10 @@ class Clip:
 def read(path: Path, name: str, seconds: float, config: Config) -> Clip:
     info = require_video(probe(path))
     rate = float(info.average_rate)
-    follower = FaceTracker(builtin_backend(config.face, torch.device("cpu")), config.face, rate)
-    times: list[float] = []
-    with VideoReader(path, info) as reader:
-        for frame in reader:
-            if frame.time_s >= seconds:
-                break
-            follower.push(frame.index, frame)
-            times.append(frame.time_s)
+    tracks, times = track_video(path, info, config, torch.device("cpu"), end_s=seconds)
     size = (info.display_width, info.display_height)
-    track = max(choose_tracks(follower.finish(), "largest", size), key=lambda one: len(one.landmarks))
-    starts = np.array(times)[track.first :][: len(track.landmarks)]
+    track = max(choose_tracks(tracks, "largest", size), key=lambda one: len(one.landmarks))
+    starts = times[track.first :][: len(track.landmarks)]
     matrices = crop_matrices(track.landmarks, starts, config.face, config.face.size)
     faces = []
     with VideoReader(path, info) as reader:

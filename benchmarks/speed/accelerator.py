@@ -348,7 +348,7 @@ def train(args: argparse.Namespace, preset: str, device: torch.device) -> None:
         data = args.data or made_data(Path(folder))
         clips = [ClipSet(data, split, config) for split in ("train", "val")]
         training = GeneratorTraining(config, Engine(config.train), *clips, features=random_vgg())
-        sample = training.sample(0, 0)
+        sample = training.engine.send(training.sample(0, 0))
 
         def step() -> None:
             training.update(training.losses(sample, 0), 0.0)

@@ -14,11 +14,9 @@ import io
 import os
 import sys
 import traceback
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -39,8 +37,6 @@ from lipdub.cli.ui import ui
 from lipdub.errors import LipdubError, ResourceError, out_of_memory
 
 DEBUG_VARIABLE = "LIPDUB_DEBUG"
-PACKAGE = Path(__file__).parents[1]
-_SHOW_WARNING = warnings.showwarning
 
 
 class _Commands(TyperGroup):
@@ -128,7 +124,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name must not break an ASCII terminal
-    warnings.showwarning = _show_warning
     process.own()
     atexit.register(gc.freeze)  # what PyTorch is made of need not be searched for garbage: half a second
     try:
@@ -136,21 +131,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # outside of a command
         return 130
     return 0
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """Deprecated names as our own warnings; others as Python shows them."""
-    if category is FutureWarning and Path(filename).is_relative_to(PACKAGE):
-        console.warn(str(message))
-    else:
-        _SHOW_WARNING(message, category, filename, lineno, file, line)
 
 
 def _report_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -23,8 +23,18 @@ from lipdub.options import Option, OptionError
 
 DASH = Path("-")
 
+# Options that several commands have.
+Device = Annotated[str, typer.Option(help="auto (the fastest available), cpu, cuda, cuda:N or mps.")]
+Weights = Annotated[str, typer.Option(help="Generator weights: a name from `lipdub weights list` or a file.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="section.key=value", help="Change any setting of config.py; may be repeated."),
+]
+Overwrite = Annotated[bool, typer.Option("-y", "--overwrite", help="Replace existing outputs.")]
+Json = Annotated[bool, typer.Option("--json", help="Events as JSON lines on stdout.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only warnings and errors.")]
+
 Function = TypeVar("Function", bound=Callable[..., None])
-Value = TypeVar("Value")
 
 
 def with_options(options: Iterable[Option]) -> Callable[[Function], Function]:
@@ -80,17 +90,17 @@ def _parameter_of(option: Option) -> inspect.Parameter:
     )
 
 
-def checked(option: str, read: Callable[[str], Value], text: str) -> Value:
-    """What `read` makes of a text; usage error where it refuses."""
-    try:
-        return read(text)
-    except InputError as error:
-        raise typer.BadParameter(f"{error.what}; {error.remedy}", param_hint=option) from error
+def option(*names: str, panel: str, help: str, metavar: str | None = None) -> Any:
+    """An option below a heading of the help."""
+    return typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar)
 
 
 def parse_time(text: str | None, option: str) -> float | None:
-    """Seconds from `12.5`, `1:02.5` or `1:00:02`."""
-    return None if text is None else checked(option, time_of, text)
+    """Seconds from `12.5`, `1:02.5` or `1:00:02`; usage error otherwise."""
+    try:
+        return None if text is None else time_of(text)
+    except InputError as error:
+        raise typer.BadParameter(f"{error.what}; {error.remedy}", param_hint=option) from error
 
 
 def parse_range(start: str | None, end: str | None) -> tuple[float | None, float | None]:

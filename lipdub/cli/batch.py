@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lipdub.cli import console, settings
+from lipdub.cli.arguments import Device, Json, Overwrite, Quiet, Set, Weights
 from lipdub.cli.command import files_of
 from lipdub.config import Config
 from lipdub.dub.options import OPTIONS, options_from
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 FILES = ("video", "audio", "output")
 COLUMNS = {option.key: option for option in OPTIONS.values() if option.column}
-COLUMNS["label"] = OPTIONS["label"]  # the name of label_text in 0.1
 
 
 def batch(
@@ -50,26 +50,21 @@ def batch(
     shard: Annotated[
         str | None, typer.Option(metavar="i/N", help="Process every N-th item, starting at item i: for job arrays.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    weights: Annotated[str, typer.Option(help="Generator weights: a name from `lipdub weights list` or a file.")] = (
-        "generator"
-    ),
+    device: Device = "auto",
+    weights: Weights = "generator",
     quality: Annotated[
         settings.Quality | None, typer.Option(help="Speed against quality, as for `lipdub sync`.")
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="section.key=value", help="Change any setting of config.py; may be repeated."),
-    ] = None,
+    set_: Set = None,
     state: Annotated[
         Path | None, typer.Option(help="File with the results so far; by default next to MANIFEST.")
     ] = None,
     summary: Annotated[Path | None, typer.Option(help="Also write the report as JSON to this file.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Retry items that failed before.")] = False,
     skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Skip items whose output exists.")] = False,
-    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace existing outputs.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Events as JSON lines on stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only warnings and errors.")] = False,
+    overwrite: Overwrite = False,
+    json_: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Dub all items of MANIFEST; the same command again resumes.
 
@@ -198,7 +193,7 @@ def _item(row: Any, where: str, folder: Path, defaults: dict[str, str], config: 
     written = {key: str(value) for key, value in row.items() if key in COLUMNS}
     try:
         options = options_from(
-            defaults | {COLUMNS[key].key: COLUMNS[key].parsed(text, folder) for key, text in written.items() if text}
+            defaults | {key: COLUMNS[key].parsed(text, folder) for key, text in written.items() if text}
         )
     except OptionError as error:
         raise InputError(f"{where}: {error}", "values are those of `lipdub sync`") from error

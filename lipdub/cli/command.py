@@ -31,18 +31,6 @@ class Command(TyperCommand):
         super().__init__(name, **attributes)
         self.params = [*self.params, *_general_options()]
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Deprecated options under their present names, where the command has those."""
-        known = long_options(self)
-
-        def current(word: str) -> str:
-            name, equals, value = word.removeprefix("--").partition("=")
-            if not word.startswith("--") or name in known or settings.RENAMED.get(name) not in known:
-                return word
-            return f"--{settings.current_option(name)}{equals}{value}"
-
-        return super().parse_args(ctx, [current(word) for word in args])
-
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Arguments first, then the groups in the order in which they first come; those of no group lead."""
         groups: dict[str, list[tuple[str, str]]] = {}

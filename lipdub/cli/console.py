@@ -1,4 +1,4 @@
-"""Output of a running job, for people and as JSON lines. With watch.py the only home of rich.
+"""Output of a running job, for people and as JSON lines. With train.py the only home of rich.
 
     terminal            bars on stderr: stage i/n, units done, rate, time left
     pipe, log, dumb     one line on stderr per stage and every 5 s

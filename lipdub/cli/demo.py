@@ -9,17 +9,16 @@ from typing import Annotated
 import typer
 
 from lipdub.cli import console
+from lipdub.cli.arguments import Device, Overwrite, Weights
 from lipdub.cli.command import imports
 
 
 def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="The dubbed clip.")] = Path("demo.mp4"),
     seconds: Annotated[float, typer.Option(min=1.0, max=60.0, help="Length of the clip.")] = 6.0,
-    device: Annotated[str, typer.Option(help="auto (the fastest available), cpu, cuda, cuda:N or mps.")] = "auto",
-    weights: Annotated[
-        str, typer.Option(help="Generator weights: a name from `lipdub weights list` or a file.")
-    ] = "generator",
-    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")] = False,
+    device: Device = "auto",
+    weights: Weights = "generator",
+    overwrite: Overwrite = False,
 ) -> None:
     """Generate a short talking clip and dub it.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lipdub.cli import console
-from lipdub.cli.arguments import with_options
+from lipdub.cli.arguments import option, with_options
 from lipdub.cli.results import show_quality
 from lipdub.errors import InputError, OutputError, StrictError
 from lipdub.evaluation.options import CLIPS, DUBS, MEASURES, OPTIONS, OUTPUT, RUNTIME, EvalOptions
@@ -36,42 +36,38 @@ class Table(StrEnum):
     ablation = "4.1"
 
 
-def _option(*names: str, panel: str, help: str, metavar: str | None = None) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar)
-
-
 SOURCE = typer.Argument(
     help="Folder of real talking-face videos with their own sound, or one finished video to check, or with --audio the "
     "video that was dubbed; by default the footage that --dataset was prepared from."
 )
-AUDIO = _option(panel=CLIPS, help="The speech track of dubs of one video, which --videos and --weights name or make.")
-PAIRING = _option(
+AUDIO = option(panel=CLIPS, help="The speech track of dubs of one video, which --videos and --weights name or make.")
+PAIRING = option(
     panel=CLIPS,
     help="Which sound: own, other (of the same speaker), speaker (another's); may be repeated (default: all).",
 )
-WEIGHTS = _option(
+WEIGHTS = option(
     panel=DUBS,
     help="Generator weights to judge, one row each; may be repeated (default: generator). Those of Wav2Lip are "
     "untested: their real file was not available.",
 )
-VIDEOS = _option(
+VIDEOS = option(
     panel=DUBS,
     metavar="[NAME=]PATH",
     help="Finished videos of another tool, one more row: a folder of files with the names in OUTPUT/pairs.tsv, or with "
     "--audio the file; may be repeated.",
 )
-PAIRS_ONLY = _option("--pairs-only", panel=DUBS, help="Only write OUTPUT/pairs.tsv: what another tool has to dub.")
-TABLE = _option(panel=DUBS, help="4.1: the thesis' table, from those runs below --runs that are rows of it.")
-RUNS = _option(panel=DUBS, help="Folder of runs of `lipdub train`; with --table.")
-TARGET = _option(
+PAIRS_ONLY = option("--pairs-only", panel=DUBS, help="Only write OUTPUT/pairs.tsv: what another tool has to dub.")
+TABLE = option(panel=DUBS, help="4.1: the thesis' table, from those runs below --runs that are rows of it.")
+RUNS = option(panel=DUBS, help="Folder of runs of `lipdub train`; with --table.")
+TARGET = option(
     "-o", "--output", panel=OUTPUT, help="Folder for the results of each clip, clips.jsonl (without CLIPS: judged)."
 )
-CSV = _option(panel=OUTPUT, help="Write means, intervals and differences here.")
-MARKDOWN = _option(panel=OUTPUT, help="Write the table and its protocol here.")
-SET = _option("--set", panel=MEASURES, help="section.key=value, any setting of config.py.")
-STRICT = _option("--strict", panel=RUNTIME, help="Exit code 10 if a clip failed, or a finished video has a fault.")
-JSON = _option("--json", panel=RUNTIME, help="Events as JSON lines on stdout, the last with the table.")
-QUIET = _option("-q", "--quiet", panel=RUNTIME, help="No progress.")
+CSV = option(panel=OUTPUT, help="Write means, intervals and differences here.")
+MARKDOWN = option(panel=OUTPUT, help="Write the table and its protocol here.")
+SET = option("--set", panel=MEASURES, help="section.key=value, any setting of config.py.")
+STRICT = option("--strict", panel=RUNTIME, help="Exit code 10 if a clip failed, or a finished video has a fault.")
+JSON = option("--json", panel=RUNTIME, help="Events as JSON lines on stdout, the last with the table.")
+QUIET = option("-q", "--quiet", panel=RUNTIME, help="No progress.")
 
 
 @with_options(OPTIONS.values())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lipdub.cli import console
-from lipdub.cli.arguments import parse_range
+from lipdub.cli.arguments import Device, Json, Overwrite, Set, parse_range
 from lipdub.cli.command import imports
 from lipdub.cli.results import show_faces
 
@@ -26,7 +26,7 @@ def faces(
     ] = None,
     start: Annotated[str | None, typer.Option(help="Start of the searched range, in seconds or [h:]mm:ss.")] = None,
     end: Annotated[str | None, typer.Option(help="End of the searched range.")] = None,
-    device: Annotated[str, typer.Option(help="auto (the fastest available), cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Device = "auto",
     detector: Annotated[
         str,
         typer.Option(
@@ -34,14 +34,9 @@ def faces(
             "face-alignment:DETECTOR."
         ),
     ] = "builtin",
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="section.key=value", help="Change any setting of config.py; may be repeated."),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing sheet or page.")] = False,
-    json_: Annotated[
-        bool, typer.Option("--json", help="Events as JSON lines on stdout; the last lists the faces.")
-    ] = False,
+    set_: Set = None,
+    overwrite: Overwrite = False,
+    json_: Json = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="The table only.")] = False,
 ) -> None:
     """List the people in VIDEO, for `lipdub sync --face id:N`.

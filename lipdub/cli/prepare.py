@@ -9,21 +9,12 @@ from typing import Annotated
 import typer
 
 from lipdub.cli import console
+from lipdub.cli.arguments import Set
+from lipdub.data.corpora import LAYOUTS
 
-
-class LayoutName(StrEnum):
-    """Keys of data.corpora.LAYOUTS, which is not imported for the help alone, and speech that is made."""
-
-    folder = "folder"
-    lrs2 = "lrs2"
-    lrs3 = "lrs3"
-    grid = "grid"
-    lrw = "lrw"
-    voxceleb2 = "voxceleb2"
-    avspeech = "avspeech"
-    hdtf = "hdtf"
-    timit = "timit"
-    synthetic_speech = "synthetic-speech"
+SPEECH = "synthetic-speech"  # no corpus: speech that is made
+LayoutName = StrEnum("LayoutName", {name: name for name in (*LAYOUTS, SPEECH)})  # type: ignore[misc]
+FOLDER = LayoutName("folder")
 
 
 def prepare(
@@ -36,7 +27,7 @@ def prepare(
             "real corpora: they follow the structure that each documents. synthetic-speech: SOURCE is the word "
             "random, or a text file with a language, a tab and a sentence on each line; espeak-ng speaks them."
         ),
-    ] = LayoutName.folder,
+    ] = FOLDER,
     minutes: Annotated[float, typer.Option(min=0.1, help="Minutes of synthetic speech.")] = 90.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the words and voices of synthetic speech.")] = 0,
     speakers: Annotated[
@@ -69,9 +60,7 @@ def prepare(
             "copy to other machines and to train from there.",
         ),
     ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="section.key=value, any setting of config.py.")
-    ] = None,
+    set_: Set = None,
 ) -> None:
     """Make a training data set from talking-face videos.
 
@@ -83,7 +72,7 @@ def prepare(
     from lipdub.data.shards import SHARDS, require_writer, write_shards
     from lipdub.training.synthetic_speech import prepare_speech
 
-    if layout is LayoutName.synthetic_speech:
+    if layout == SPEECH:
         mel = load_config(None, set_ or ()).mel
         summary = prepare_speech(source, output, minutes, mel, seed, on_line=console.say)
         console.table(("what", "count"), [(str(key), str(value)) for key, value in summary.items()])

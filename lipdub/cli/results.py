@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lipdub.cli import console
-from lipdub.events import duration
+from lipdub.events import clock, duration
 
 if TYPE_CHECKING:
     from lipdub.dub import FaceSummary, SyncPlan, SyncReport
@@ -99,15 +99,6 @@ def retimed(retiming: Retiming) -> str:
     count = f" to {len(retiming.sentences)} sentences" if retiming.sentences else ""
     speeds = f"{retiming.fastest:.2f} to {retiming.slowest:.2f} times as long"
     return f"picture fitted{count}: {retiming.source_s:.2f} s became {retiming.output_s:.2f} s, pieces {speeds}"
-
-
-def clock(seconds: float) -> str:
-    """Seconds as m:ss.cc or h:mm:ss.cc, which --start and --end take."""
-    hundredths = round(100 * seconds)
-    whole, rest = divmod(hundredths, 100)
-    hours, minutes = divmod(whole // 60, 60)
-    text = f"{minutes:02}:{whole % 60:02}.{rest:02}" if hours else f"{minutes}:{whole % 60:02}.{rest:02}"
-    return f"{hours}:{text}" if hours else text
 
 
 def size(n_bytes: float) -> str:

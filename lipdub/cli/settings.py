@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import os
 import tomllib
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from lipdub.config import Config, current_names, load_config, load_tables
+from lipdub.config import Config, load_config, load_tables
 from lipdub.errors import InputError
 
 PROJECT_FILE = "lipdub.toml"
@@ -28,7 +27,6 @@ FILE_VARIABLE = "LIPDUB_CONFIG"
 # These variables mean something else: a folder of files, a program, a file, tracebacks, the tests' material.
 TAKEN = {"LIPDUB_WEIGHTS", "LIPDUB_FFMPEG", FILE_VARIABLE, "LIPDUB_DEBUG", "LIPDUB_SHARED"}
 TABLES = ("options", "settings")
-RENAMED = {"faces": "detector"}  # options of 0.1, without the dashes: still read in 0.2, gone in 0.3
 
 Commands = Mapping[str, Sequence[str]]  # command -> its long options, without the dashes
 
@@ -86,7 +84,7 @@ def _read(path: Path, commands: Commands) -> SettingsFile:
             raise InputError(
                 f"{path}: no table {name!r} is known", "use [options], [options.COMMAND] or [settings.SECTION]"
             )
-    options, settings = current_options(tables.get("options", {}), commands), tables.get("settings", {})
+    options, settings = tables.get("options", {}), tables.get("settings", {})
     anywhere = {option for known in commands.values() for option in known}
     for name, value in options.items():
         for option in value if isinstance(value, dict) else [name]:
@@ -98,26 +96,7 @@ def _read(path: Path, commands: Commands) -> SettingsFile:
         load_config(None, (), settings)
     except (InputError, AttributeError) as error:
         raise InputError(f"{path}, [settings]: {error}", "see `lipdub config show --all`") from error
-    return SettingsFile(path, options, {section: current_names(section, table) for section, table in settings.items()})
-
-
-def current_options(table: Mapping[str, Any], commands: Commands) -> dict[str, Any]:
-    """A table of options by their present names, with a FutureWarning for each deprecated one."""
-    current: dict[str, Any] = {}
-    for name, value in table.items():
-        if isinstance(value, dict) and name in commands:
-            current[name] = current_options(value, commands)
-        else:
-            current[current_option(name)] = value
-    return current
-
-
-def current_option(name: str) -> str:
-    """The present name of an option, with a FutureWarning where `name` is a deprecated one."""
-    new = RENAMED.get(name, name)
-    if new != name:
-        warnings.warn(f"--{name} is deprecated: use --{new}", FutureWarning, stacklevel=2)
-    return new
+    return SettingsFile(path, options, settings)
 
 
 def options_of(command: str, names: Iterable[str], files: Sequence[SettingsFile]) -> dict[str, OptionValue]:
@@ -134,10 +113,9 @@ def options_of(command: str, names: Iterable[str], files: Sequence[SettingsFile]
             for table in (file.options, file.options.get(command, {})):
                 if name in table and not isinstance(table[name], dict):
                     values[name] = OptionValue(table[name], str(file.path))
-        for word in (*(old for old, new in RENAMED.items() if new == name), name):
-            for variable in (_variable(word), _variable(f"{command} {word}")):
-                if variable in os.environ and variable not in TAKEN:
-                    values[current_option(word)] = OptionValue(os.environ[variable], variable)
+        for variable in (_variable(name), _variable(f"{command} {name}")):
+            if variable in os.environ and variable not in TAKEN:
+                values[name] = OptionValue(os.environ[variable], variable)
     return values
 
 

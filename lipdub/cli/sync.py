@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lipdub.cli import console, settings
-from lipdub.cli.arguments import DASH, audio_path, options_of, output_path, parse_length, with_options
+from lipdub.cli.arguments import DASH, audio_path, option, options_of, output_path, parse_length, with_options
 from lipdub.cli.command import files_of, imports
-from lipdub.cli.results import clock, show_plan, show_report
+from lipdub.cli.results import show_plan, show_report
 from lipdub.dub.options import GENERATION, INSPECTION, OPTIONS, OUTPUT, RUNTIME
 from lipdub.errors import NoFaceError, StrictError
+from lipdub.events import clock
 
 if TYPE_CHECKING:
     from lipdub.config import Config
@@ -33,52 +34,47 @@ class Model(StrEnum):
 WEIGHTS = {Model.lipdub: "generator", Model.wav2lip: "wav2lip-gan"}  # default weights of each; their kind decides
 
 
-def _option(*names: str, panel: str, help: str, metavar: str | None = None, hidden: bool = False) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar, hidden=hidden)
-
-
 VIDEO = typer.Argument(help="The video to dub, or a picture of a face.")
 AUDIO = typer.Argument(help="The new speech track, any format; - reads it from stdin.")
-TARGET = _option(
+TARGET = option(
     "-o",
     "--output",
     panel=OUTPUT,
     help="The dubbed video; its suffix chooses the container; - writes MP4 to stdout.",
 )
-QUALITY = _option(
+QUALITY = option(
     panel=GENERATION,
     help="Speed against quality, several settings at once (default balanced); `lipdub config show --quality best` "
     "lists them. --set and other options have priority.",
 )
-MODEL = _option(
+MODEL = option(
     panel=GENERATION,
     help="lipdub, or wav2lip to compare with: untested with its real weights, which prohibit commercial use.",
 )
-SET = _option(
+SET = option(
     "--set",
     panel=GENERATION,
     help="Change any setting of config.py; may be repeated.",
     metavar="section.key=value",
 )
-DROP = _option("--drop-original-audio", panel=OUTPUT, help="Deprecated: --original-audio drop.", hidden=True)
-LABEL = _option("--label", panel=OUTPUT, help="Caption in a corner of every frame: AI-dubbed.")
-PREVIEW = _option(
+LABEL = option("--label", panel=OUTPUT, help="Caption in a corner of every frame: AI-dubbed.")
+PREVIEW = option(
     panel=INSPECTION,
     help="Dub only this much, from --start or the middle, as a short video: 5s.",
     metavar="SECONDS",
 )
-REPORT = _option(
+REPORT = option(
     panel=INSPECTION,
     help="Check the result and write an HTML page: what was done per shot and face, and how well it fits.",
 )
-DRY_RUN = _option(
+DRY_RUN = option(
     "--dry-run",
     panel=INSPECTION,
     help="Find the faces and print what would be done, with estimates of time and size.",
 )
-STRICT = _option("--strict", panel=RUNTIME, help="Exit code 10 if there were warnings.")
-JSON = _option("--json", panel=RUNTIME, help="Events as JSON lines on stdout.")
-QUIET = _option("-q", "--quiet", panel=RUNTIME, help="Only warnings and errors.")
+STRICT = option("--strict", panel=RUNTIME, help="Exit code 10 if there were warnings.")
+JSON = option("--json", panel=RUNTIME, help="Events as JSON lines on stdout.")
+QUIET = option("-q", "--quiet", panel=RUNTIME, help="Only warnings and errors.")
 
 
 @with_options(OPTIONS.values())
@@ -90,7 +86,6 @@ def sync(
     quality: Annotated[settings.Quality | None, QUALITY] = None,
     model: Annotated[Model, MODEL] = Model.lipdub,
     set_: Annotated[list[str] | None, SET] = None,
-    drop_original_audio: Annotated[bool, DROP] = False,
     label: Annotated[bool, LABEL] = False,
     preview: Annotated[str | None, PREVIEW] = None,
     report: Annotated[Path | None, REPORT] = None,
@@ -110,8 +105,6 @@ def sync(
         _check_pipe(room=not (json_ or dry_run or report is not None), signed=bool(signed))
     if dry_run and preview_s is not None:
         raise typer.BadParameter("--preview and --dry-run exclude each other", param_hint="--dry-run")
-    if drop_original_audio:
-        written["original_audio"] = "drop"
     with imports():
         from lipdub.dub import SyncPlan, plan_sync, sync_video
         from lipdub.media.atomic import AtomicOutput

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from lipdub.cli import console
+from lipdub.cli.arguments import Overwrite
 from lipdub.cli.command import Command
 from lipdub.errors import WeightsError
 
@@ -105,7 +106,7 @@ def import_(
     source: Annotated[Path, typer.Argument(help="A .pth, .pt or .ckpt file of tensors.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: beside SOURCE.")] = None,
     kind: Annotated[str, typer.Option(help="Kind of the network, for the metadata.")] = "",
-    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Convert a checkpoint of another program to .safetensors.
 

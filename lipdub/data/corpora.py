@@ -1,16 +1,18 @@
 """Readers of public corpora: which videos there are, their speakers and splits.
 
-A corpus is added by a function here, a line in LAYOUTS and a name in cli/prepare.py. Readers use names and the
-corpus' own lists, and open no videos; they yield nothing for a folder of another structure.
+A corpus is added by a function here and its place in LAYOUTS. Readers use names and the corpus' own lists, and open no
+videos; they yield nothing for a folder of another structure. The command line reads this module at its start.
 """
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from lipdub.errors import InputError
 
 VIDEO_SUFFIXES = {".mp4", ".mpg", ".mpeg", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".wmv"}
 LRS2_LISTS = {
@@ -162,6 +164,26 @@ def timit(root: Path) -> Iterator[Footage]:
             if len(name.parts) > 1 and "30degcam" not in name.parts:
                 audio = path.with_suffix(".wav")
                 yield Footage(path, f"{group}/{name.parts[0]}", audio=audio if audio.is_file() else None)
+
+
+def speaker_table(path: Path) -> dict[str, str]:
+    """Path -> speaker of a TSV with these two columns.
+
+    Raises:
+        InputError: no such file or columns.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return {row["path"]: row["speaker"] for row in csv.DictReader(file, delimiter="\t")}
+    except (OSError, KeyError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} is not a table of path and speaker", "separate columns by tabs; the first line names them"
+        ) from error
+
+
+def speaker_of(name: str, table: Mapping[str, str], default: str) -> str:
+    """Speaker of a file: of the first path in the table that is its name, or ends with it."""
+    return next((who for path, who in table.items() if path == name or path.endswith(f"/{name}")), default)
 
 
 Layout = Callable[[Path], Iterator[Footage]]  # the structure of a corpus, as its docstring says

@@ -20,18 +20,18 @@ from lipdub.metrics import high_pass, pearson
 # Lags of the lips behind the sound that are tried. On GRID, which is known to be in sync, opening and loudness peak
 # together, so that no further correction is needed.
 LAGS_S = np.arange(-6, 7) / RATE
-# Margin of the best lag's correlation over that of lag 0: the first, and more for little footage. Lips take about 8
+# Least margin of the best lag's correlation over that of lag 0; a larger one for little footage. Lips take about 8
 # independent positions a second, so that the deviation by chance over t seconds is 1 / sqrt(8 t); the second is twice
 # that at one second.
-CLEAR, CLEAR_AT_1_S = 0.02, 0.7
+MIN_MARGIN, MIN_MARGIN_AT_1_S = 0.02, 0.7
 # Shifts of a source's sound that are tried, and distances of a mouth shape that are compared: opening, height, width,
 # chin.
 SHIFTS_S = np.arange(-10, 11) * 0.02
 COMPARED = (0, 3, 4, 6)
-# Of the best shift's correlation times sqrt(seconds / 4): above the first the shift is certain, below the second the
-# voice is another person's. On 337 clips of natural speech the median was 0.82; with the sound of another clip it was
-# 0.19, and below 0.41 in 95 of 100.
-SURE, FOREIGN, ENOUGH_S = 0.5, 0.3, 4.0
+# Limits of a source's strength, which is the best shift's correlation times sqrt(seconds / 4): from the first on the
+# shift is certain, below the second the voice is another person's; shorter sources are not judged. On 337 clips of
+# natural speech the median was 0.82; with the sound of another clip it was 0.19, and below 0.41 in 95 of 100.
+MIN_STRENGTH, MAX_FOREIGN, MIN_SECONDS = 0.5, 0.3, 4.0
 MIN_OPENING_STD, MIN_LOUDNESS_STD = 0.005, 0.02  # below these nothing is measured
 
 
@@ -77,10 +77,10 @@ def source_offset(clips: Sequence[tuple[int, NDArray[np.float64]]]) -> SourceOff
     if not frames:
         return SourceOffset(0.0, certain=False, foreign=False)
     mean = np.sum([count * curve for count, curve in clips], axis=0) / frames
-    strength, enough = float(mean.max()) * math.sqrt(frames / RATE / 4), frames / RATE >= ENOUGH_S
-    certain = enough and strength >= SURE
+    strength, enough = float(mean.max()) * math.sqrt(frames / RATE / 4), frames / RATE >= MIN_SECONDS
+    certain = enough and strength >= MIN_STRENGTH
     shift_s = round(float(SHIFTS_S[mean.argmax()]), 3) if certain else 0.0
-    return SourceOffset(shift_s, certain=certain, foreign=enough and strength < FOREIGN)
+    return SourceOffset(shift_s, certain=certain, foreign=enough and strength < MAX_FOREIGN)
 
 
 def group_offsets(folder: Path, entries: Sequence[ClipEntry], config: MelConfig) -> dict[str, float]:
@@ -110,7 +110,7 @@ def group_offsets(folder: Path, entries: Sequence[ClipEntry], config: MelConfig)
         mean = np.mean([_lag_correlations(folder, entry, shift, config) for entry, shift in members], axis=0)
         best = int(mean.argmax())
         seconds = sum(entry.frames for entry, _ in members) / RATE
-        clear = mean[best] - mean[len(LAGS_S) // 2] > max(CLEAR, CLEAR_AT_1_S / np.sqrt(seconds))
+        clear = mean[best] - mean[len(LAGS_S) // 2] > max(MIN_MARGIN, MIN_MARGIN_AT_1_S / np.sqrt(seconds))
         offsets[group] = round(float(LAGS_S[best]), 3) if clear else 0.0
     return offsets
 

@@ -12,7 +12,6 @@ differs between sources).
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections import Counter
@@ -32,14 +31,14 @@ from numpy.typing import NDArray
 
 from lipdub.affine import transform
 from lipdub.config import Config, keep_settings, to_dict
-from lipdub.data.corpora import LAYOUTS, Footage
+from lipdub.data.corpora import LAYOUTS, Footage, speaker_of, speaker_table
 from lipdub.data.offset import SourceOffset, group_offsets, shift_correlations, shift_sound, slice_mel, source_offset
 from lipdub.data.store import RATE, ClipEntry, write_arrays, write_manifest
 from lipdub.errors import InputError, LipdubError, NoFaceError
 from lipdub.faces.backend import Frame
 from lipdub.faces.crop import crop_matrices
 from lipdub.faces.mouth_shape import shape_code
-from lipdub.faces.tracker import FaceTracker, Track
+from lipdub.faces.tracker import Track
 from lipdub.media.audio import load_audio
 from lipdub.media.clip import write_clip
 from lipdub.media.probe import VideoInfo, probe, require_video
@@ -153,21 +152,6 @@ def _load_encoder(name: str) -> TrackEncoder:
     return load_audio_encoder(name, Config())[0]
 
 
-def speaker_table(path: Path) -> dict[str, str]:
-    """Path -> speaker of a TSV with these two columns.
-
-    Raises:
-        InputError: no such file or columns.
-    """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return {row["path"]: row["speaker"] for row in csv.DictReader(file, delimiter="\t")}
-    except (OSError, KeyError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} is not a table of path and speaker", "separate columns by tabs; the first line names them"
-        ) from error
-
-
 @dataclass(frozen=True)
 class Preparer:
     """Callable that makes the clips of a source file; can be sent to another process."""
@@ -204,14 +188,6 @@ class Preparer:
         temporary.replace(marker)
         return result
 
-    def speaker(self, footage: Footage) -> str:
-        """Speaker of a source file: from the table, else from the layout."""
-        name = self.name(footage)
-        for path, speaker in self.speakers.items():
-            if path == name or path.endswith(f"/{name}"):
-                return speaker
-        return footage.speaker
-
     def _store(self, footage: Footage, name: str, stem: str) -> list[ClipEntry]:
         """Track the largest face, and write its clips."""
         options, mel_config, path = self.options, self.config.mel, footage.path
@@ -228,7 +204,9 @@ class Preparer:
         pieces = [Segment(rows[at : at + longest], float(moments[at])) for at in starts]
         pieces = [piece for piece in pieces if len(piece.rows) >= options.min_s * RATE]  # drops a short remainder
         offset = self._offset(pieces, track, mel)
-        self._write_pictures(pieces, crops, stem)
+        for number, piece in enumerate(pieces):
+            path = options.output / "clips" / f"{stem}-{number}.mp4"
+            write_clip(path, list(islice(crops, len(piece.rows))), RATE, options.crf)
         steps, entries = mel_config.sample_rate / mel_config.hop, []
         for number, piece in enumerate(pieces):
             landmarks = np.stack([transform(track.landmarks[row], matrices[row]) for row in piece.rows])
@@ -239,7 +217,7 @@ class Preparer:
             entries.append(
                 ClipEntry(
                     id=path.stem,
-                    speaker=self.speaker(footage),
+                    speaker=speaker_of(name, self.speakers, footage.speaker),
                     group=PurePosixPath(name).parent.as_posix(),
                     split="train",
                     frames=len(piece.rows),
@@ -273,28 +251,15 @@ class Preparer:
             )
         return offset
 
-    def _write_pictures(self, pieces: Sequence[Segment], crops: Iterator[Frame], stem: str) -> None:
-        """Write the pictures of each clip."""
-        for number, piece in enumerate(pieces):
-            path = self.options.output / "clips" / f"{stem}-{number}.mp4"
-            write_clip(path, list(islice(crops, len(piece.rows))), RATE, self.options.crf)
-
     def _track_largest_face(self, path: Path, info: VideoInfo) -> tuple[Track, NDArray[np.float64]]:
         """Largest face whose track is long and confident enough, and the times of all frames of the file.
 
         Raises:
             NoFaceError: there is none.
         """
-        from lipdub.faces.choose import builtin_backend
+        from lipdub.faces.choose import track_video
 
-        backend = builtin_backend(self.config.face, torch.device("cpu"))
-        follower = FaceTracker(backend, self.config.face, float(info.average_rate))
-        times = []
-        with VideoReader(path, info) as reader:
-            for frame in reader:
-                follower.push(frame.index, frame)
-                times.append(frame.time_s)
-        tracks = follower.finish()
+        tracks, times = track_video(path, info, self.config, torch.device("cpu"))
         if not tracks:
             raise NoFaceError("no face", "leave it out")
         tracks = [t for t in tracks if times[t.frames[-1]] - times[t.frames[0]] >= self.options.min_s]
@@ -304,7 +269,7 @@ class Preparer:
         if not tracks:
             raise NoFaceError("no face clear enough", "leave it out")
         track = max(tracks, key=lambda t: len(t.landmarks) * float(np.ptp(t.landmarks, axis=1).mean()))
-        return track, np.array(times)
+        return track, times
 
 
 def _read_crops(

@@ -26,8 +26,7 @@ from pathlib import Path
 from typing import TextIO
 
 from lipdub.config import Config
-from lipdub.data.corpora import VIDEO_SUFFIXES
-from lipdub.data.prepare import speaker_table
+from lipdub.data.corpora import VIDEO_SUFFIXES, speaker_table
 from lipdub.dub.networks import licence_of, load_network, resolve_device
 from lipdub.dub.options import SyncOptions
 from lipdub.dub.sync import sync_video
@@ -45,14 +44,12 @@ from lipdub.evaluation.networks import file_of, load_networks
 from lipdub.evaluation.options import EvalOptions
 from lipdub.evaluation.pairs import GIVEN, Clip, Pair, clips_of_split, draw_pairs, find_clips, write_pairs
 from lipdub.evaluation.perceptual import FrechetMeter
-from lipdub.evaluation.report import EvalReport, Setting, json_line, protocol
+from lipdub.evaluation.report import EvalReport, json_line, protocol
 from lipdub.evaluation.table import Verdict, compare, order, tabulate
 from lipdub.events import Done, OnEvent, Progress, Stage, Warning_, ignore
 from lipdub.html.gallery import Gallery
 from lipdub.html.page import table_page, write_page
 from lipdub.html.side_by_side import SideBySide
-from lipdub.media.audio import load_audio
-from lipdub.metrics.sync_offset import loudness
 
 REAL, FOREIGN, UNTOUCHED = "real", "real, other sound", "source untouched"
 VERDICTS, PAIRS = "clips.jsonl", "pairs.tsv"
@@ -114,7 +111,7 @@ class _Evaluation:
         inception = self._networks.inception
         self._frechet = None if inception is None else FrechetMeter(inception, config)
         self._judge = judge or find_judge(options.yunet, options.mesh, config.face, device)
-        self._audio = None if options.audio is None else self._load(options.audio)
+        self._audio = None if options.audio is None else Audio.of(options.audio, config)
         self._clips = _clips(options)
         self._pairs, self._n_unpaired = _draw_pairs(self._clips, options)
         self._real: dict[Clip, Real | LipdubError] = {}  # what was measured of each real clip, or why it was not
@@ -171,21 +168,12 @@ class _Evaluation:
         self._on_event(Stage("clips", 1, 2, len(clips), "clips"))
         for done, clip in enumerate(clips, 1):
             try:
-                self._real[clip] = self._track_clip(clip)
+                tracked = self._track(clip.path)
+                audio = self._audio or Audio.of(clip.path, self._config)  # a video to be dubbed need not have any
+                self._real[clip] = Real(audio.waveform, audio.level, tracked)
             except CLIP_ERRORS as error:
                 self._real[clip] = error
             self._on_event(Progress(done))
-
-    def _track_clip(self, clip: Clip) -> Real:
-        tracked = self._track(clip.path)
-        audio = self._audio or self._load(clip.path)  # a video to be dubbed need not have any
-        return Real(audio.waveform, audio.level, tracked)
-
-    def _load(self, path: Path) -> Audio:
-        """The sound of a file."""
-        mel = self._config.mel
-        waveform = load_audio(path, sample_rate=mel.sample_rate, config=self._config.media)
-        return Audio(waveform, loudness(waveform, mel))
 
     def _verdicts(self, dubs: Path) -> Iterator[Verdict]:
         """Judge every row on every pair, pair by pair."""
@@ -233,7 +221,7 @@ class _Evaluation:
         shown = {REAL: pair.sound, FOREIGN: pair.foreign, UNTOUCHED: pair.picture}[row]
         assert shown is not None  # _verdicts
         real = self._real_of(shown).tracked
-        values = self._measure(real, pair, ground=real)
+        values = self._measure(real, pair, source=real)
         if own and row == REAL:
             self._last_own = pair, (real, values)
         return real, values
@@ -249,17 +237,17 @@ class _Evaluation:
         video = self._track(path)
         return video, 100 * report.dubbed / len(video.times_s)
 
-    def _measure(self, video: LandmarkTrack, pair: Pair, ground: LandmarkTrack | None = None) -> dict[str, float]:
-        """Values of a video of a pair; `ground` is the real video that it shows, None for a dub of the picture."""
+    def _measure(self, video: LandmarkTrack, pair: Pair, source: LandmarkTrack | None = None) -> dict[str, float]:
+        """Values of a video of a pair; `source` is the real video that it shows, None for a dub of the picture."""
         own, picture = pair.pairing == "own", self._real_of(pair.picture).tracked
         return measure(
             video,
-            picture if ground is None else ground,
+            picture if source is None else source,
             self._audio or self._real_of(pair.sound),
             self._config_of_networks,
             self._networks,
             replaced=None if own else picture,
-            truth=own and ground is None,
+            has_truth=own and source is None,
         )
 
     def _track(self, path: Path) -> LandmarkTrack:
@@ -285,7 +273,7 @@ class _Evaluation:
             lines=tuple(lines),
             differences=tuple(difference for rows in compared for difference in compare(verdicts, *rows)),
             failures=tuple(verdict for verdict in verdicts if verdict.error),
-            protocol=protocol(self._setting()),
+            protocol=self._protocol(),
             verdicts=str(self._options.output / VERDICTS),
             order=tuple(order(lines, REAL, FOREIGN, (REAL, FOREIGN, UNTOUCHED))),
             backbone=self._networks.backbone,
@@ -294,39 +282,29 @@ class _Evaluation:
             ablation=tuple(table_4_1(own, self._ablation, REAL)) if self._ablation else (),
         )
 
-    def _setting(self) -> Setting:
-        """How it was measured, for the protocol."""
-        options = self._options
+    def _protocol(self) -> tuple[str, ...]:
+        options, networks = self._options, self._networks
         files = {row: file_of(weights) for row, weights in self._rows.items()}
         files |= {row: f"{files[row]}; {terms}" for row, terms in self._licences.items()}
         files |= {row: f"finished videos in {folder}" for row, folder in options.videos.items()}
         files |= {name: f"{files[name]}: {row.name}" for name, row in self._ablation.items()}
-        files |= self._networks.files
-        missing = self._networks.missing()
+        missing = networks.missing()
         if self._judge.ours:
             missing.append(f"landmarks by a network that is not ours ({TEACHER_COMMANDS})")
         if not find_spec("torchmetrics"):
             missing.append('masked SSIM (pip install "lipdub[teachers]")')
-        source = str(options.clips)
         if options.audio is not None:
-            source += f" with the audio {options.audio}"
             missing.append("opening r, width r, closures, articulation (they need a video of the audio)")
-        if options.dataset is not None:
-            source += f", split {options.split} of {options.dataset} (without what prepare dropped)"
-        return Setting(
-            source=source,
-            by_expert=self._networks.expert is not None,
-            clips=len(self._clips),
-            speakers=len({clip.speaker for clip in self._clips}),
-            pairs=dict(Counter(pair.pairing for pair in self._pairs)),
-            without=self._n_unpaired,
-            no_third=0 if self._audio else sum(pair.foreign is None for pair in self._pairs),
-            seed=options.seed,
-            seconds=options.seconds,
-            size=self._config.face.size,
+        return protocol(
+            options,
+            self._clips,
+            self._pairs,
+            self._n_unpaired,
             judge=f"{self._judge.name}. {self._judge.caveat}",
-            files=files,
-            missing=tuple(missing),
+            size=self._config.face.size,
+            by_expert=networks.expert is not None,
+            files=files | dict(networks.files),
+            missing=missing,
         )
 
 

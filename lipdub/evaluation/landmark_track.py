@@ -226,9 +226,9 @@ class Geometry:
     size: int
 
     @classmethod
-    def of(cls, real: LandmarkTrack, config: FaceConfig, size: int) -> Geometry:
+    def of(cls, real: LandmarkTrack, config: FaceConfig, size: int, margin: float = 1.0) -> Geometry:
         """Crops placed by the judge's landmarks as in training and `lipdub sync`."""
-        return cls(crop_matrices(real.landmarks, real.times_s, config, size), size)
+        return cls(crop_matrices(real.landmarks, real.times_s, config, size, margin=margin), size)
 
     def masks(self, real: LandmarkTrack, video: LandmarkTrack) -> tuple[Tensor, Tensor]:
         """Mouth mask of the real video, and the skin in it, (N, 1, S, S) each, in {0, 1}.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,8 +18,8 @@ from lipdub.evaluation.landmark_track import Geometry, LandmarkTrack, lips_mask
 from lipdub.evaluation.networks import Networks
 from lipdub.evaluation.perceptual import CHUNK, EVERY, ssim_masked
 from lipdub.evaluation.teachers import FaceRecognizer
-from lipdub.faces.crop import crop_matrices
 from lipdub.losses import expert_loss, perceptual
+from lipdub.media.audio import load_audio
 from lipdub.mel import log_mel
 from lipdub.metrics import (
     FAR,
@@ -45,7 +46,7 @@ from lipdub.metrics.mouth import (
     opening_reach,
     second_contour,
 )
-from lipdub.metrics.sync_offset import REACH, best_offset, offset_by_loudness, similarities
+from lipdub.metrics.sync_offset import REACH, best_offset, loudness, offset_by_loudness, similarities
 from lipdub.models import syncnet as syncnet_module
 from lipdub.models.expert import Expert
 from lipdub.models.syncnet import SyncNet
@@ -62,6 +63,12 @@ class Audio:
     waveform: NDArray[np.float32]  # (n,) mono at config.mel.sample_rate
     level: NDArray[np.float32]  # of sync_offset.loudness
 
+    @classmethod
+    def of(cls, path: Path, config: Config) -> Audio:
+        """The audio of a file; sections mel and media of `config` are used."""
+        waveform = load_audio(path, sample_rate=config.mel.sample_rate, config=config.media)
+        return cls(waveform, loudness(waveform, config.mel))
+
 
 @dataclass(frozen=True)
 class Real(Audio):
@@ -72,24 +79,24 @@ class Real(Audio):
 
 def measure(
     video: LandmarkTrack,
-    ground: LandmarkTrack,
+    source: LandmarkTrack,
     sound: Audio,
     config: Config,
     networks: Networks,
     *,
     replaced: LandmarkTrack | None = None,
-    truth: bool = False,
+    has_truth: bool = False,
 ) -> dict[str, float]:
     """Values of all columns that are defined for a video.
 
     Args:
         video: the judged video.
-        ground: the real video that it was made from.
+        source: the real video that it was made from.
         sound: its audio: a real clip, whose mouth is compared with, or a speech track alone.
         config: face, mel, loss and media sections.
         networks: for the columns that need one.
         replaced: the real video whose mouth the dub replaced, if it is not the sound's.
-        truth: whether `ground` is what the video should look like.
+        has_truth: whether `source` is what the video should look like.
 
     Returns:
         Column -> value, finite ones only.
@@ -97,28 +104,28 @@ def measure(
     Raises:
         InputError: picture and sound share too few frames to be compared.
     """
-    video = video.like(ground)
+    video = video.like(source)
     values = _curves(video, sound, config)
     if isinstance(sound, Real):
         values |= _mouth(video, sound, config)
     if replaced is not None:
         values["replaced_z"] = _agreement_with(video, replaced)[1]
-    if truth:
-        count = min(len(video.landmarks), len(ground.landmarks))
-        values["lmd"] = landmark_distance(video.landmarks[:count], ground.landmarks[:count])
-    geometry = Geometry.of(ground, config.face, config.face.size)
+    if has_truth:
+        count = min(len(video.landmarks), len(source.landmarks))
+        values["lmd"] = landmark_distance(video.landmarks[:count], source.landmarks[:count])
+    geometry = Geometry.of(source, config.face, config.face.size)
     faces = geometry.faces(video, config.media)  # decodes the file, so only once
-    values |= _pictures(video, ground, geometry, faces, config, networks, truth)
-    values["second_contour"] = _second_contour(video, ground, config)
-    if networks.recognizer is not None and video.path != ground.path:
-        values["identity"] = _identity(video, ground, config, networks.recognizer)
+    values |= _pictures(video, source, geometry, faces, config, networks, has_truth)
+    values["second_contour"] = _second_contour(video, source, config)
+    if networks.recognizer is not None and video.path != source.path:
+        values["identity"] = _identity(video, source, config, networks.recognizer)
     if networks.expert is not None:
         size = networks.expert.config.size
         if size != geometry.size:
-            faces = Geometry.of(ground, config.face, size).faces(video, config.media)
+            faces = Geometry.of(source, config.face, size).faces(video, config.media)
         values |= _expert(video, faces, sound, config, networks.expert)
     if networks.syncnet is not None:
-        values |= _syncnet(video, ground, sound, config, networks.syncnet)
+        values |= _syncnet(video, source, sound, config, networks.syncnet)
     return {key: value for key, value in values.items() if math.isfinite(value)}
 
 
@@ -184,16 +191,16 @@ def _mouth(video: LandmarkTrack, sound: Real, config: Config) -> dict[str, float
 @torch.no_grad()
 def _pictures(
     video: LandmarkTrack,
-    real: LandmarkTrack,
+    source: LandmarkTrack,
     geometry: Geometry,
     faces: Tensor,
     config: Config,
     networks: Networks,
-    truth: bool,
+    has_truth: bool,
 ) -> dict[str, float]:
-    mouth, skin = geometry.masks(real, video)
+    mouth, skin = geometry.masks(source, video)
     lips = _crop_points(video, geometry)
-    real_faces = faces if video.path == real.path else geometry.faces(real, config.media)
+    real_faces = faces if video.path == source.path else geometry.faces(source, config.media)
     count = min(len(faces), len(mouth))
     faces, real_faces, mouth, skin = faces[:count], real_faces[:count], mouth[:count], skin[:count]
     values = {
@@ -202,10 +209,10 @@ def _pictures(
         "outside": float(PEAK * ((1 - mouth) * (faces - real_faces).abs()).sum() / (3 * (1 - mouth).sum())),
         "interior": interior_share(faces.numpy(), lips[:count]),
     }
-    if truth:
+    if has_truth:
         values["psnr"] = float(psnr_masked(255 * faces, 255 * real_faces, mouth, peak=255.0).nanmean())
         values["ssim"] = ssim_masked(faces, real_faces, mouth)
-        values["lip_sharpness"] = _lip_sharpness(faces, real_faces, video, real, geometry)
+        values["lip_sharpness"] = _lip_sharpness(faces, real_faces, video, source, geometry)
         if networks.features is not None:
             values["perceptual"] = _perceptual(networks.features, faces, real_faces)
         if networks.lpips is not None:
@@ -221,32 +228,31 @@ def _crop_points(video: LandmarkTrack, geometry: Geometry) -> NDArray[np.float64
 
 
 def _lip_sharpness(
-    faces: Tensor, real_faces: Tensor, video: LandmarkTrack, real: LandmarkTrack, geometry: Geometry
+    faces: Tensor, real_faces: Tensor, video: LandmarkTrack, source: LandmarkTrack, geometry: Geometry
 ) -> float:
     """Laplacian variance within the lips over that within the real ones, over the frames in which both are parted."""
-    both = np.flatnonzero(np.minimum(video.openings[: len(faces)], real.openings[: len(faces)]) >= PARTED)
+    both = np.flatnonzero(np.minimum(video.openings[: len(faces)], source.openings[: len(faces)]) >= PARTED)
     if not len(both):
         return math.nan
     means = []
-    for tracked, pictures in ((video, faces), (real, real_faces)):
+    for tracked, pictures in ((video, faces), (source, real_faces)):
         points = _crop_points(tracked, geometry)
         masks = torch.from_numpy(np.stack([lips_mask(points[i], geometry.size) for i in both]))[:, None]
         means.append(float(laplacian_variance(pictures[torch.from_numpy(both)], masks).nanmean()))
     return means[0] / means[1] if means[1] > 0 else math.nan
 
 
-def _second_contour(video: LandmarkTrack, real: LandmarkTrack, config: Config) -> float:
+def _second_contour(video: LandmarkTrack, source: LandmarkTrack, config: Config) -> float:
     """Percent of the frames with an edge below the lips that no frame of the real video has."""
-    matrices = crop_matrices(real.landmarks, real.times_s, config.face, HEAD_SIDE, margin=HEAD_MARGIN)
-    geometry = Geometry(matrices, HEAD_SIDE)
-    theirs = _crop_points(real, geometry)
-    source = contour_profiles(geometry.faces(real, config.media).numpy(), theirs)
-    if video.path == real.path:
-        strengths = second_contour(source, theirs, source, theirs, apart=FAR)
+    geometry = Geometry.of(source, config.face, HEAD_SIDE, HEAD_MARGIN)
+    theirs = _crop_points(source, geometry)
+    profiles = contour_profiles(geometry.faces(source, config.media).numpy(), theirs)
+    if video.path == source.path:
+        strengths = second_contour(profiles, theirs, profiles, theirs, apart=FAR)
     else:
         ours = geometry.faces(video, config.media).numpy()
         points = _crop_points(video, geometry)[: len(ours)]
-        strengths = second_contour(contour_profiles(ours, points), points, source, theirs)
+        strengths = second_contour(contour_profiles(ours, points), points, profiles, theirs)
     known = strengths[np.isfinite(strengths)]
     return float(100 * (known > SECOND_CONTOUR).mean()) if len(known) else math.nan
 
@@ -259,17 +265,16 @@ def _perceptual(features: nn.Module, fake: Tensor, real: Tensor) -> float:
     return total / len(fake)
 
 
-def _identity(video: LandmarkTrack, real: LandmarkTrack, config: Config, recognizer: FaceRecognizer) -> float:
+def _identity(video: LandmarkTrack, source: LandmarkTrack, config: Config, recognizer: FaceRecognizer) -> float:
     """Mean cosine similarity of identity in a video and in the real one, every EVERY frames, in the real one's crops.
 
     The whole head is compared: another mouth shape costs a little, a smeared or distorted mouth more.
     """
-    matrices = crop_matrices(real.landmarks, real.times_s, config.face, HEAD_SIDE, margin=HEAD_MARGIN)
-    geometry = Geometry(matrices, HEAD_SIDE)
-    pairs = zip(geometry.faces(video, config.media), geometry.faces(real, config.media), strict=False)
+    geometry = Geometry.of(source, config.face, HEAD_SIDE, HEAD_MARGIN)
+    pairs = zip(geometry.faces(video, config.media), geometry.faces(source, config.media), strict=False)
     cosines = []
     for row, pair in list(enumerate(pairs))[::EVERY]:
-        points = transform(real.landmarks[row], matrices[row])
+        points = transform(source.landmarks[row], geometry.matrices[row])
         a, b = (recognizer.embed((255 * face).byte().permute(1, 2, 0).numpy(), points) for face in pair)
         cosines.append(float(a @ b))
     return float(np.mean(cosines))
@@ -298,12 +303,11 @@ def _expert(video: LandmarkTrack, faces: Tensor, sound: Audio, config: Config, e
 
 @torch.no_grad()
 def _syncnet(
-    video: LandmarkTrack, real: LandmarkTrack, sound: Audio, config: Config, syncnet: SyncNet
+    video: LandmarkTrack, source: LandmarkTrack, sound: Audio, config: Config, syncnet: SyncNet
 ) -> dict[str, float]:
     """LSE-C and LSE-D of arXiv 2008.10010, of the frames nearest to 25 a second; empty without a window."""
     size, rate = syncnet_module.SIDE, syncnet_module.RATE
-    matrices = crop_matrices(real.landmarks, real.times_s, config.face, size, margin=HEAD_MARGIN)
-    faces = Geometry(matrices, size).faces(video, config.media)
+    faces = Geometry.of(source, config.face, size, HEAD_MARGIN).faces(video, config.media)
     moments = np.arange(video.times_s[0], video.times_s[: len(faces)][-1] + 1e-6, 1 / rate)
     rows = np.abs(video.times_s[: len(faces), None] - moments).argmin(0)
     first = round(video.times_s[0] * config.mel.sample_rate)

@@ -11,13 +11,12 @@ from torch import Tensor, nn
 from lipdub.config import Config
 from lipdub.evaluation.options import EvalOptions
 from lipdub.evaluation.perceptual import load_inception, load_lpips
-from lipdub.evaluation.quality import find_expert
 from lipdub.evaluation.teachers import FaceRecognizer
 from lipdub.models.expert import Expert
 from lipdub.models.facenets import LandmarkNet
 from lipdub.models.syncnet import SyncNet
 from lipdub.models.vgg import Lpips
-from lipdub.weights import load_features, load_model, locate, sha256_of
+from lipdub.weights import find, load_expert, load_features, load_model, locate, manifest, sha256_of
 
 BACKBONES = {
     "Vgg16": "VGG-16",
@@ -104,6 +103,20 @@ def load_networks(options: EvalOptions, config: Config) -> tuple[Networks, Confi
     }
     files = {what: file_of(name) for what, name in named.items() if name is not None}
     return replace(networks, files=files), config
+
+
+def find_expert(name: str | None, config: Config) -> tuple[Expert | None, Config]:
+    """The lip-sync expert, and `config` with its sizes; without a name the one of weights.toml, if available.
+
+    Raises:
+        WeightsError: the named expert is not available.
+    """
+    if name is None:
+        entry = manifest().get("expert")
+        if entry is None or find(entry) is None:
+            return None, config
+        name = "expert"
+    return load_expert(name, config)
 
 
 def file_of(weights: str) -> str:

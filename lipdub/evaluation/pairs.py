@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from lipdub.data.corpora import VIDEO_SUFFIXES
+from lipdub.data import corpora
 from lipdub.data.store import read_manifest
 from lipdub.errors import InputError
 
@@ -66,19 +66,13 @@ def find_clips(folder: Path, speakers: Mapping[str, str] | None = None) -> list[
     Raises:
         InputError: no such folder, or no video in it.
     """
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
-    if not paths:
-        raise InputError(f"no video below {folder}", f"known: {', '.join(sorted(VIDEO_SUFFIXES))}")
-    names = [path.relative_to(folder).as_posix() for path in paths]
-    return [Clip(path, name, _speaker(name, speakers or {})) for path, name in zip(paths, names, strict=True)]
-
-
-def _speaker(name: str, speakers: Mapping[str, str]) -> str:
-    for path, speaker in speakers.items():
-        if path == name or path.endswith(f"/{name}"):
-            return speaker
-    folder, _, file = name.rpartition("/")
-    return folder or PurePosixPath(file).stem
+    clips = []
+    for footage in corpora.folder(folder):
+        name = footage.path.relative_to(folder).as_posix()
+        clips.append(Clip(footage.path, name, corpora.speaker_of(name, speakers or {}, footage.speaker)))
+    if not clips:
+        raise InputError(f"no video below {folder}", f"known: {', '.join(sorted(corpora.VIDEO_SUFFIXES))}")
+    return clips
 
 
 def footage_of(dataset: Path) -> Path:

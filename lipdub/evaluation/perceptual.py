@@ -129,14 +129,14 @@ class FrechetMeter:
     _real: dict[Path, Tensor] = field(default_factory=dict)
     _fake: dict[tuple[str, str], list[tuple[Path, Tensor]]] = field(default_factory=dict)
 
-    def add(self, pairing: str, row: str, video: LandmarkTrack, ground: LandmarkTrack) -> None:
-        """Add a video made from the picture of `ground`."""
-        if video.path == ground.path:
+    def add(self, pairing: str, row: str, video: LandmarkTrack, source: LandmarkTrack) -> None:
+        """Add a video made from the picture of `source`."""
+        if video.path == source.path:
             return
-        if ground.path not in self._real:
-            self._real[ground.path] = self._features(ground, ground)
-        features = self._features(video.like(ground), ground)
-        self._fake.setdefault((pairing, row), []).append((ground.path, features))
+        if source.path not in self._real:
+            self._real[source.path] = self._features(source, source)
+        features = self._features(video.like(source), source)
+        self._fake.setdefault((pairing, row), []).append((source.path, features))
 
     def distances(self) -> tuple[Frechet, ...]:
         """One distance for each row and pairing with two faces or more."""
@@ -152,6 +152,6 @@ class FrechetMeter:
         return tuple(made)
 
     @torch.no_grad()
-    def _features(self, video: LandmarkTrack, ground: LandmarkTrack) -> Tensor:
-        faces = Geometry.of(ground, self.config.face, self.config.face.size).faces(video, self.config.media)[::EVERY]
+    def _features(self, video: LandmarkTrack, source: LandmarkTrack) -> Tensor:
+        faces = Geometry.of(source, self.config.face, self.config.face.size).faces(video, self.config.media)[::EVERY]
         return torch.cat([self.extractor((255 * part).round().byte()) for part in faces.split(CHUNK)])

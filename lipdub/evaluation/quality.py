@@ -1,7 +1,7 @@
 """Quality of one finished video without a reference: are lips and sound in sync, and is the edit visible?
 
-A video is split into segments of at most `quality.segment_s`: each shot, and each face in it that `--face` selects or
-that the dub's report lists. The bundled networks find the faces; nothing is downloaded. Measures of a segment:
+A video is split into segments of at most `quality.segment_s`: of each shot the largest face, or those that the dub's
+report lists. The bundled networks find the faces; nothing is downloaded. Measures of a segment:
 
     offset, confidence   metrics/sync_offset.py, by the lip-sync expert if one is available, else by loudness
     agreement            metrics.agreement of mouth opening and loudness
@@ -30,22 +30,20 @@ from lipdub.dub.networks import resolve_device
 from lipdub.dub.report import Segment
 from lipdub.errors import NoFaceError
 from lipdub.evaluation.landmark_track import lips_mask
+from lipdub.evaluation.measure import Audio
+from lipdub.evaluation.networks import find_expert
 from lipdub.evaluation.seam import SeamMeter
 from lipdub.events import Done, OnEvent, Progress, Stage, ignore
 from lipdub.faces.backend import Frame
-from lipdub.faces.choose import builtin_backend
+from lipdub.faces.choose import track_video
 from lipdub.faces.crop import crop_matrices, mouth_mask
-from lipdub.faces.selection import Face
 from lipdub.faces.track import choose_tracks, tracks_at
-from lipdub.faces.tracker import FaceTracker, Track
-from lipdub.media.audio import load_audio
+from lipdub.faces.tracker import Track
 from lipdub.media.probe import probe, require_video
 from lipdub.media.video import SourceFrame, VideoReader
 from lipdub.mel import log_mel
 from lipdub.metrics import SHORTEST, agreement, mouth_opening, ring_jitter, silence_motion, silent_frames
-from lipdub.metrics.sync_offset import Offset, level_at, loudness, offset_by_expert, offset_by_loudness
-from lipdub.models.expert import Expert
-from lipdub.weights import find, load_expert, manifest
+from lipdub.metrics.sync_offset import Offset, level_at, offset_by_expert, offset_by_loudness
 
 CHEEKS = (0.36, 0.48)  # rows of the unit crop below the eyes and above everything that is generated
 SIDES = (0.2, 0.8)  # its columns
@@ -104,15 +102,6 @@ class Quality:
     traces: tuple[Trace, ...]
 
 
-@dataclass(frozen=True)
-class Sound:
-    """Audio of the video, with what the measures need of it."""
-
-    waveform: NDArray[np.float32]
-    level: NDArray[np.float32]
-    mel: NDArray[np.float32] | None  # for the expert; None without one
-
-
 @dataclass
 class _SegmentFrames:
     """A segment: some rows of a track, and the crops collected of their frames."""
@@ -140,10 +129,7 @@ def check(
     config: Config | None = None,
     *,
     expert: str | None = None,
-    face: Face = "largest",
     segments: Sequence[Segment] | None = None,
-    start_s: float | None = None,
-    end_s: float | None = None,
     device: str = "auto",
     on_event: OnEvent = ignore,
 ) -> Quality:
@@ -153,10 +139,7 @@ def check(
         video: with picture and sound.
         config: sections face, mel, media and quality.
         expert: weights of the lip-sync expert; None: "expert" of weights.toml, if available.
-        face: whose mouth: "largest", "all", "id:N" or a point.
-        segments: the dubbed segments, from the report of a dub; `face` and the range are then ignored.
-        start_s: judge only from here ...
-        end_s: ... to here.
+        segments: the dubbed segments, from the report of a dub; None: the largest face of each shot.
         device: where the face networks run.
         on_event: receives stages and progress.
 
@@ -165,25 +148,9 @@ def check(
         NoFaceError: no face that is clear and large enough.
         WeightsError: the named expert is not available.
     """
-    span = (-math.inf if start_s is None else start_s, math.inf if end_s is None else end_s)
-    job = _Check(Path(video), config or Config(), expert, device, on_event)
-    quality = job.run(face, span) if segments is None else job.run_on(segments)
+    quality = _Check(Path(video), config or Config(), expert, device, on_event).run(segments)
     on_event(Done(quality.report))
     return quality
-
-
-def find_expert(name: str | None, config: Config) -> tuple[Expert | None, Config]:
-    """The lip-sync expert, and `config` with its sizes; without a name the one of weights.toml, if available.
-
-    Raises:
-        WeightsError: the named expert is not available.
-    """
-    if name is None:
-        entry = manifest().get("expert")
-        if entry is None or find(entry) is None:
-            return None, config
-        name = "expert"
-    return load_expert(name, config)
 
 
 class _Check:
@@ -194,67 +161,47 @@ class _Check:
         self._device = resolve_device(device)
         self._expert, self._config = find_expert(expert, config)
         self._info = require_video(probe(video, config.media))
-        waveform = load_audio(video, sample_rate=self._config.mel.sample_rate, config=config.media)
-        mel = None if self._expert is None else log_mel(waveform, self._config.mel)
-        self._sound = Sound(waveform, loudness(waveform, self._config.mel), mel)
+        self._sound = Audio.of(video, self._config)
+        self._mel = None if self._expert is None else log_mel(self._sound.waveform, self._config.mel)
         self._size = config.face.size if self._expert is None else self._expert.config.size
 
-    def run(self, face: Face, span: tuple[float, float]) -> Quality:
-        tracks, times_s = self._track_faces()
-        size = (self._info.display_width, self._info.display_height)
-        parts = [p for track in choose_tracks(tracks, face, size) for p in self._split_track(track, times_s, span)]
-        return self._report(parts, times_s)
-
-    def run_on(self, segments: Sequence[Segment]) -> Quality:
+    def run(self, segments: Sequence[Segment] | None) -> Quality:
         """Measure dubbed segments. Ids may differ in the dub, so faces are found by their position."""
-        tracks, times_s = self._track_faces()
+        self._on_event(Stage("faces", 1, 2, self._info.frames))
+        on_frame = lambda done: self._on_event(Progress(done))  # noqa: E731
+        tracks, times_s = track_video(self._video, self._info, self._config, self._device, on_frame=on_frame)
         parts, lost = [], 0
-        for segment in segments:
+        if segments is None:
+            largest = choose_tracks(tracks, "largest", (self._info.display_width, self._info.display_height))
+            parts = [part for track in largest for part in self._split_track(track, times_s)]
+        for segment in segments or ():
             frame = int(np.abs(times_s - segment.at_s).argmin())
             until_s = segment.last_s + 0.5 / float(self._info.average_rate)
             there = tracks_at(tracks, (segment.x, segment.y), frame)
-            pieces = [
-                p for track in there for p in self._split_track(track, times_s, (segment.first_s - 1e-3, until_s))
-            ]
+            pieces = [p for track in there for p in self._split_track(track, times_s, segment.first_s - 1e-3, until_s)]
             parts += [replace(part, face=segment.face) for part in pieces if len(part.matrices) > 1]
             lost += not pieces
-        return self._report(parts, times_s, lost)
-
-    def _report(self, parts: list[_SegmentFrames], times_s: NDArray[np.float64], lost: int = 0) -> Quality:
         if not parts:
-            raise NoFaceError(f"{self._video}: no face is clear and large enough to be judged", "give another --face")
+            what = f"{self._video}: no face is clear and large enough to be judged"
+            raise NoFaceError(what, "give a video of a larger face, seen from the front")
         judged = sorted(self._judge_segments(parts, times_s), key=lambda pair: (pair[0].first_s, pair[0].face))
-        segments = tuple(segment for segment, _ in judged)
+        measured = tuple(quality for quality, _ in judged)
         report = QualityReport(
             video=str(self._video),
             frames=len(times_s),
             by="loudness" if self._expert is None else "the lip-sync expert",
-            segments=segments,
-            faults=sum(bool(segment.faults) for segment in segments),
+            segments=measured,
+            faults=sum(bool(quality.faults) for quality in measured),
             lost=lost,
         )
         return Quality(report, tuple(trace for _, trace in judged))
 
-    def _track_faces(self) -> tuple[list[Track], NDArray[np.float64]]:
-        """Tracks of all faces, and the time of every frame."""
-        config = self._config
-        backend = builtin_backend(config.face, self._device)
-        follower = FaceTracker(backend, config.face, float(self._info.average_rate))
-        self._on_event(Stage("faces", 1, 2, self._info.frames))
-        times = []
-        with VideoReader(self._video, self._info, config=config.media) as reader:
-            for frame in reader:
-                follower.push(frame.index, frame)
-                times.append(frame.time_s)
-                self._on_event(Progress(len(times)))
-        return follower.finish(), np.array(times)
-
     def _split_track(
-        self, track: Track, times_s: NDArray[np.float64], span: tuple[float, float]
+        self, track: Track, times_s: NDArray[np.float64], start_s: float = -math.inf, end_s: float = math.inf
     ) -> Iterator[_SegmentFrames]:
         """Segments of a track, of equal length up to the limit, without unusable rows at its ends."""
         times = times_s[track.first :][: len(track.landmarks)]
-        usable = usable_rows(track, self._config.face) & (times >= span[0]) & (times < span[1])
+        usable = usable_rows(track, self._config.face) & (times >= start_s) & (times < end_s)
         if not usable.any():
             return
         rows = np.arange(usable.argmax(), len(usable) - usable[::-1].argmax())
@@ -322,9 +269,9 @@ class _Check:
     def _offset(
         self, openings: NDArray[np.float64], faces: NDArray[np.uint8], times_s: NDArray[np.float64]
     ) -> Offset | None:
-        if self._expert is None or self._sound.mel is None:
+        if self._expert is None or self._mel is None:
             return offset_by_loudness(openings, times_s, self._sound.level, self._config.mel)
-        return offset_by_expert(self._expert, as_tensor(faces), times_s, self._sound.mel, self._config.mel)
+        return offset_by_expert(self._expert, as_tensor(faces), times_s, self._mel, self._config.mel)
 
 
 def as_tensor(faces: NDArray[np.uint8]) -> torch.Tensor:

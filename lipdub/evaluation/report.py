@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TypeVar
 
 from lipdub import __version__
 from lipdub.evaluation.ablation import HEADER
-from lipdub.evaluation.pairs import GIVEN, TITLES
+from lipdub.evaluation.options import EvalOptions
+from lipdub.evaluation.pairs import GIVEN, TITLES, Clip, Pair
 from lipdub.evaluation.table import COLUMNS, COVERAGE, DRAWS, Column, Difference, Frechet, Interval, Line, Verdict
 from lipdub.metrics import FAR, HIGH_PASS, LAG, SILENT_DB
 from lipdub.metrics.mouth import CLOSED_S, CLOSED_SHARE, OPEN_PERCENTILE, SECOND_CONTOUR
@@ -190,44 +192,54 @@ def json_line(verdict: Verdict) -> str:
     return json.dumps(asdict(verdict) | {"values": values}, allow_nan=False)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """Conditions of an evaluation, for its protocol."""
+def protocol(
+    options: EvalOptions,
+    clips: Sequence[Clip],
+    pairs: Sequence[Pair],
+    without: Mapping[str, int],
+    *,
+    judge: str,
+    size: int,
+    by_expert: bool,
+    files: Mapping[str, str],
+    missing: Sequence[str],
+) -> tuple[str, ...]:
+    """Sentences on how the figures were measured, printed with every table.
 
-    source: str  # of the clips
-    clips: int
-    speakers: int
-    pairs: Mapping[str, int]  # pairing -> pairs
-    without: Mapping[str, int]  # pairing -> pictures that no sound fits
-    no_third: int  # pairs without a third clip
-    seed: int
-    seconds: float
-    size: int  # pixels of the judged crops
-    judge: str
-    by_expert: bool  # whether offsets are by the expert, else by loudness
-    files: Mapping[str, str]  # row, "expert" or "perceptual (...)" -> file and sum
-    missing: tuple[str, ...] = ()  # measures without a network
-
-
-def protocol(setting: Setting) -> tuple[str, ...]:
-    """Sentences on how the figures were measured, printed with every table."""
-    counts = ", ".join(f"{key} {n}" for key, n in setting.pairs.items())
-    lost = "; ".join(f"{key}: {n} pictures have no fitting sound" for key, n in setting.without.items() if n)
+    Args:
+        options: of the evaluation.
+        clips: all real ones.
+        pairs: all that were judged.
+        without: pairing -> pictures that no sound fits.
+        judge: its name and caveat.
+        size: pixels of the judged crops.
+        by_expert: whether offsets are by the expert, else by loudness.
+        files: row, "expert" or "perceptual (...)" -> file and sum.
+        missing: measures without a network.
+    """
+    source, no_third = str(options.clips), 0 if options.audio else sum(pair.foreign is None for pair in pairs)
+    if options.audio is not None:
+        source += f" with the audio {options.audio}"
+    if options.dataset is not None:
+        source += f", split {options.split} of {options.dataset} (without what prepare dropped)"
+    speakers = len({clip.speaker for clip in clips})
+    counts = ", ".join(f"{key} {n}" for key, n in Counter(pair.pairing for pair in pairs).items())
+    lost = "; ".join(f"{key}: {n} pictures have no fitting sound" for key, n in without.items() if n)
     lines = [
-        f"lipdub {__version__}; {setting.clips} clips of {setting.speakers} speakers from {setting.source}; "
-        f"first {setting.seconds:g} s of each; seed {setting.seed}; pairs: {counts}" + (f"; {lost}" if lost else ""),
-        *(f"{name}: {text}" for name, text in setting.files.items()),
+        f"lipdub {__version__}; {len(clips)} clips of {speakers} speakers from {source}; "
+        f"first {options.seconds:g} s of each; seed {options.seed}; pairs: {counts}" + (f"; {lost}" if lost else ""),
+        *(f"{name}: {text}" for name, text in files.items()),
         "Rows of one pairing are judged on the same pairs. real = the sound's own video (r against itself is 1 by "
         "definition); real, other sound = a third real video; source untouched = the picture before dubbing."
-        + (f" {setting.no_third} pairs have no third clip." if setting.no_third else ""),
-        f"Judge: {setting.judge}",
+        + (f" {no_third} pairs have no third clip." if no_third else ""),
+        f"Judge: {judge}",
         f"Mouth opening: inner lips over outer eye corners. r, z: on curves minus their mean over {HIGH_PASS} frames; "
         f"r is the best within +-{LAG} frame, z its distance from circular shifts of {FAR} frames and more.",
         "Clips are taken as they are: where a source's own sound and lips lie apart, that is not corrected.",
-        f"Pictures: aligned crops of {setting.size} pixels, placed by the judge's landmarks of the real picture. "
+        f"Pictures: aligned crops of {size} pixels, placed by the judge's landmarks of the real picture. "
         "Expert, vL, jitter: every row. PSNR, perceptual, LMD: own sound only, where the true frames are known.",
         f"Offset: where lips and sound fit best within +-{REACH} frames of 25 a second, "
-        + ("by the lip-sync expert" if setting.by_expert else "by mouth opening and loudness")
+        + ("by the lip-sync expert" if by_expert else "by mouth opening and loudness")
         + "; opening with loudness: their correlation without a shift, less the median over all shifts.",
         "Change outside the mouth: mean difference from the source in the rest of the crop, grey levels; one encode "
         "makes about 1.",
@@ -237,7 +249,7 @@ def protocol(setting: Setting) -> tuple[str, ...]:
         f"Second contour: an edge below the lips, {SECOND_CONTOUR:g} grey levels a pixel stronger than in the best "
         "fitting frame of the source; 1 % of real frames have one. Interior, vL within the lips: where lips part.",
         f"Silence: {-SILENT_DB:g} dB below the loud parts; motion there is in percent of the same mouth's in speech.",
-        *([f"Not measured: {', '.join(setting.missing)}."] if setting.missing else []),
+        *([f"Not measured: {', '.join(missing)}."] if missing else []),
         f"Cells: mean and {COVERAGE:g} % bootstrap interval ({DRAWS} draws of clips) over the clips that could be "
         "judged; failures are counted beside them, and a mean over fewer clips than judged says its n. Below some ten "
         "clips the intervals are too narrow.",

@@ -122,7 +122,7 @@ def interval(values: Sequence[float], *, seed: int = SEED) -> Interval:
     return Interval(float(numbers.mean()), float(low), float(high), numbers.size)
 
 
-def paired_difference(ours: Mapping[str, float], theirs: Mapping[str, float], *, seed: int = SEED) -> Interval | None:
+def paired_difference(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Interval | None:
     """`interval` of ours - theirs over the clips with a value in both; None without such a clip.
 
     The influence of a clip on both rows (a difficult face, a noisy sound) cancels, so that the difference is more
@@ -131,10 +131,9 @@ def paired_difference(ours: Mapping[str, float], theirs: Mapping[str, float], *,
     Args:
         ours: clip or pair of clips -> value.
         theirs: likewise.
-        seed: of the draws.
     """
     both = [key for key in ours if key in theirs and math.isfinite(ours[key]) and math.isfinite(theirs[key])]
-    return interval([ours[key] - theirs[key] for key in both], seed=seed) if both else None
+    return interval([ours[key] - theirs[key] for key in both]) if both else None
 
 
 @dataclass(frozen=True, kw_only=True)

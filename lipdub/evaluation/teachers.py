@@ -32,22 +32,21 @@ MESH_TO_IBUG = np.concatenate(
         [78, 82, 13, 312, 308, 317, 14, 87],  # inner lips
     ]
 )
-INNER_LIPS = (13, 14)  # middle of the upper and of the lower inner lip, mesh indices
+MAX_WIDTH = 640  # pixels of a frame in which faces are detected
 EYE_CORNERS = (33, 263)  # outer corners, mesh indices
 # The five points by which OpenCV aligns a face, as groups of iBUG's: eyes, nose, corners of the mouth, left to right.
 FIVE = (slice(36, 42), slice(42, 48), slice(30, 31), slice(48, 49), slice(54, 55))
 
 
 class YuNet:
-    """Box teacher: `cv2.FaceDetectorYN` on frames no wider than `max_width`."""
+    """Box teacher: `cv2.FaceDetectorYN` on frames no wider than MAX_WIDTH."""
 
-    def __init__(self, path: Path, *, max_width: int = 640, threshold: float = 0.7) -> None:
+    def __init__(self, path: Path, *, threshold: float = 0.7) -> None:
         self._net = cv2.FaceDetectorYN.create(str(path), "", (320, 320), score_threshold=threshold)
-        self._max_width = max_width
 
     def detect(self, frame: Frame) -> NDArray[np.float32]:
         """(N, 15): x, y, w, h, five points, score; pixels of `frame` (H, W, 3) RGB."""
-        scale = min(1.0, self._max_width / frame.shape[1])
+        scale = min(1.0, MAX_WIDTH / frame.shape[1])
         bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
         if scale < 1.0:
             bgr = cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -154,9 +153,3 @@ class FaceRecognizer:
         aligned = self._net.alignCrop(cv2.cvtColor(face, cv2.COLOR_RGB2BGR), row)
         feature = np.asarray(self._net.feature(aligned), np.float32).ravel()
         return feature / np.float32(max(float(np.linalg.norm(feature)), 1e-9))
-
-
-def opening(mesh: Points) -> float:
-    """Inner-lip opening over the distance of the outer eye corners; `mesh` (478, 2)."""
-    gap = np.linalg.norm(mesh[INNER_LIPS[0]] - mesh[INNER_LIPS[1]])
-    return float(gap / np.linalg.norm(mesh[EYE_CORNERS[0]] - mesh[EYE_CORNERS[1]]))

@@ -6,7 +6,7 @@ Curves of all judged videos are kept (a few kB each); pictures are read at the e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from markupsafe import Markup
@@ -73,16 +73,9 @@ class Gallery:
         """Add a judged video; the file must exist until `exhibits` is called."""
         last = len(tracked.times_s) - 1
         rows = np.unique(np.array([round(moment * last) for moment in MOMENTS]))
-        short = LandmarkTrack(
-            tracked.path,
-            tracked.info,
-            tracked.times_s[rows],
-            tracked.landmarks[rows],
-            tracked.seen[rows],
-            tracked.rows[rows],
-        )
+        kept = {name: getattr(tracked, name)[rows] for name in ("times_s", "landmarks", "seen", "rows")}
         times, openings = tracked.times_s.astype(np.float32), tracked.openings.astype(np.float32)
-        self._entries.append(Entry(verdict, short, times, openings))
+        self._entries.append(Entry(verdict, replace(tracked, **kept), times, openings))
 
     def exhibits(self) -> Exhibits:
         """Read the pictures and draw the plots."""

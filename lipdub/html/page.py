@@ -22,6 +22,7 @@ from lipdub.evaluation.pairs import TITLES
 from lipdub.evaluation.quality import Quality, Trace
 from lipdub.evaluation.report import EvalReport, blocks, failures, heading, order_of
 from lipdub.evaluation.table import COLUMNS, Column, Line
+from lipdub.events import clock
 from lipdub.faces.backend import Frame
 from lipdub.html.gallery import Exhibits
 from lipdub.html.plots import Curve, curves, intervals, timeline
@@ -153,16 +154,6 @@ def traced(trace: Trace) -> Markup:
     return curves(lines, hushed)
 
 
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(100 * seconds), 6000)
-    return f"{minutes}:{rest // 100:02}.{rest % 100:02}"
-
-
-def _split_interval(cell: str) -> tuple[str, str, str]:
-    """Mean and interval of a cell, as separate texts."""
-    return cell.partition(" [")
-
-
 def _page(template: str, **values: Any) -> str:
     pages = Environment(
         loader=PackageLoader("lipdub.html", "pages"),
@@ -171,5 +162,5 @@ def _page(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters |= {"clock": _clock, "embedded": embedded, "traced": traced, "parted": _split_interval}
+    pages.filters |= {"clock": clock, "embedded": embedded, "traced": traced}
     return pages.get_template(template).render(version=__version__, **values)

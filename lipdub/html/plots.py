@@ -125,10 +125,11 @@ def timeline(
     return _svg(height, parts)
 
 
-def histogram(groups: Mapping[str, Sequence[float]], edges: NDArray[np.floating], *, height: int = 150) -> Markup:
+def histogram(groups: Mapping[str, Sequence[float]], edges: NDArray[np.floating]) -> Markup:
     """Counts of each group's values between the edges, side by side; values beyond are counted in the end bins."""
     counts = {n: np.histogram(np.clip(v, edges[0], edges[-1]), edges)[0] for n, v in groups.items()}
     highest = max(1, max(int(c.max()) for c in counts.values()))
+    height = 150
     floor, wide = height - BOTTOM, (WIDTH - LEFT - RIGHT) / (len(edges) - 1)
     parts = []
     for number, count in enumerate(counts.values()):

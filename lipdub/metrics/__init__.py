@@ -117,19 +117,7 @@ def ring_jitter(faces: Tensor, ring: Tensor) -> Tensor:
 
 
 def mouth_opening(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Inner-lip opening over the distance of the outer eye corners.
-
-        o_t = || p_62 - p_66 || / || p_36 - p_45 ||        (iBUG numbers from 0)
-
-    Args:
-        landmarks: (T, 68, 2), any pixels.
-
-    Returns:
-        (T,). NaN where landmarks are.
-
-    Raises:
-        ValueError: another shape.
-    """
+    """Inner-lip opening (T,): `over_eyes` of the middles of the inner lips, 62 and 66."""
     return over_eyes(landmarks, UPPER_LIP, LOWER_LIP)
 
 
@@ -213,7 +201,7 @@ def agreement(curve: NDArray[np.floating], reference: NDArray[np.floating]) -> t
     Raises:
         ValueError: shapes that differ, fewer than SHORTEST frames, or values that are not finite.
     """
-    _check_curves(curve, reference)
+    _check_long_curves(curve, reference)
     a, b = high_pass(curve), high_pass(reference)
     if np.abs(b).max() < FLAT:
         return float("nan"), float("nan")
@@ -238,7 +226,7 @@ def articulation(curve: NDArray[np.floating], reference: NDArray[np.floating]) -
     Raises:
         ValueError: as `agreement`.
     """
-    _check_curves(curve, reference)
+    _check_long_curves(curve, reference)
     spread = float(np.std(high_pass(reference)))
     return float(np.std(high_pass(curve))) / spread if spread > FLAT else float("nan")
 
@@ -279,7 +267,7 @@ def silence_motion(curve: NDArray[np.floating], silent: NDArray[np.bool_]) -> fl
     Raises:
         ValueError: shapes that differ.
     """
-    check_silence(curve, silent)
+    check_curves(curve, silent)
     change = np.abs(np.diff(curve))
     quiet, loud = silent[1:] & silent[:-1], ~silent[1:] & ~silent[:-1]
     if min(quiet.sum(), loud.sum()) < FEW or change[loud].mean() < FLAT:
@@ -339,20 +327,16 @@ def _check_landmarks(landmarks: NDArray[np.floating]) -> None:
         raise ValueError(f"landmarks must be (T, 68, 2), got {np.shape(landmarks)}")
 
 
-def check_shapes(curve: NDArray[np.floating], reference: NDArray[np.floating]) -> None:
-    """Raise ValueError unless two curves are (T,) both."""
-    if np.ndim(curve) != 1 or np.shape(curve) != np.shape(reference):
-        raise ValueError(f"curves must be (T,) and alike, got {np.shape(curve)} and {np.shape(reference)}")
+def check_curves(curve: NDArray[np.floating], other: NDArray[np.floating] | NDArray[np.bool_]) -> None:
+    """Raise ValueError unless two curves, or a curve and the mask of its silent frames, are (T,) both."""
+    if np.ndim(curve) != 1 or np.shape(curve) != np.shape(other):
+        raise ValueError(
+            f"curves, and a mask of silent frames, must be (T,) and alike, got {np.shape(curve)} and {np.shape(other)}"
+        )
 
 
-def check_silence(curve: NDArray[np.floating], silent: NDArray[np.bool_]) -> None:
-    """Raise ValueError unless a curve and the mask of its silent frames are (T,) both."""
-    if np.ndim(curve) != 1 or np.shape(curve) != np.shape(silent):
-        raise ValueError(f"want a curve (T,) and silent (T,), got {np.shape(curve)} and {np.shape(silent)}")
-
-
-def _check_curves(curve: NDArray[np.floating], reference: NDArray[np.floating]) -> None:
-    check_shapes(curve, reference)
+def _check_long_curves(curve: NDArray[np.floating], reference: NDArray[np.floating]) -> None:
+    check_curves(curve, reference)
     if len(curve) < SHORTEST:
         raise ValueError(f"curves need {SHORTEST} frames, got {len(curve)}")
     if not (np.isfinite(curve).all() and np.isfinite(reference).all()):

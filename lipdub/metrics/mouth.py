@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
 from scipy.stats import rankdata
 
-from lipdub.metrics import FAR, FLAT, LAG, LUMA, PEAK, check_shapes, check_silence, mouth_opening, over_eyes
+from lipdub.metrics import FAR, FLAT, LAG, LUMA, PEAK, check_curves, mouth_opening, over_eyes
 
 OPEN_PERCENTILE = 90.0  # a mouth's wide opening
 CLOSED_SHARE = 0.15  # of that opening: below it the lips are together
@@ -48,37 +48,14 @@ class Closures:
 
 
 def mouth_width(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Width of the mouth, outer corner to corner, over the distance of the outer eye corners: small when rounded.
-
-        w_t = || p_48 - p_54 || / || p_36 - p_45 ||        (iBUG numbers from 0)
-
-    Args:
-        landmarks: (T, 68, 2), any pixels.
-
-    Returns:
-        (T,). NaN where landmarks are.
-
-    Raises:
-        ValueError: another shape.
-    """
+    """Width of the mouth (T,): `over_eyes` of its outer corners, 48 and 54; small when rounded."""
     return over_eyes(landmarks, *WIDTH_CORNERS)
 
 
 def lip_thickness(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Height of both lips without the gap between them, over the distance of the outer eye corners.
-
-        h_t = || p_51 - p_57 || / || p_36 - p_45 || - o_t,   o of metrics.mouth_opening
+    """Height of both lips without the gap between them (T,): `over_eyes` of 51 and 57 less `mouth_opening`.
 
     A generated mouth whose lips swell instead of parting has thicker lips than its source.
-
-    Args:
-        landmarks: (T, 68, 2), any pixels.
-
-    Returns:
-        (T,). NaN where landmarks are.
-
-    Raises:
-        ValueError: another shape.
     """
     return over_eyes(landmarks, *OUTER_MIDDLE) - mouth_opening(landmarks)
 
@@ -110,7 +87,7 @@ def closure_spans(reference: NDArray[np.floating], silent: NDArray[np.bool_], fr
     Raises:
         ValueError: shapes that differ.
     """
-    check_silence(reference, silent)
+    check_curves(reference, silent)
     edges = np.diff(np.concatenate([[0], lips_closed(reference).astype(np.int8), [0]]))
     runs = zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True)
     shortest = CLOSED_S - 1e-3  # 1/25 s counts, whatever its rounding
@@ -134,7 +111,7 @@ def closures(
     Raises:
         ValueError: shapes that differ.
     """
-    check_shapes(curve, reference)
+    check_curves(curve, reference)
     spans = closure_spans(reference, silent, frame_s)
     if not spans:
         return Closures(float("nan"), float("nan"), 0)
@@ -167,7 +144,7 @@ def closure_rank(
     Raises:
         ValueError: shapes that differ.
     """
-    check_shapes(curve, reference)
+    check_curves(curve, reference)
     spans = closure_spans(reference, silent, frame_s)
     if not spans:
         return float("nan")
@@ -189,7 +166,7 @@ def opening_reach(curve: NDArray[np.floating], reference: NDArray[np.floating]) 
     Raises:
         ValueError: shapes that differ.
     """
-    check_shapes(curve, reference)
+    check_curves(curve, reference)
     wide = float(np.percentile(reference, OPEN_PERCENTILE))
     return float(np.percentile(curve, OPEN_PERCENTILE)) / wide if wide > FLAT else float("nan")
 

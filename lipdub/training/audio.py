@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,9 +24,9 @@ from lipdub.losses import correlation_loss
 from lipdub.mel import FLOOR
 from lipdub.metrics import HIGH_PASS, high_pass, pearson
 from lipdub.models.audio_encoder import TrackEncoder
-from lipdub.training.data import MIRRORED_SHAPE, another_voice, clip_weights, hard_to_hear, noisy_sound, reverberant
+from lipdub.training.data import MIRRORED_SHAPE, add_noise, add_reverb, clip_weights, obscure_speech, vary_voice
 from lipdub.training.engine import Engine, rate_at
-from lipdub.training.loop import BestWeights, Stage
+from lipdub.training.loop import Stage
 from lipdub.training.synthetic_speech import LIP_CLASSES, OTHER, PhoneClip, lip_classes, phone_names, read_speech
 
 RUN_S = 3.0  # seconds of a sample
@@ -41,12 +41,12 @@ SHORTEST = 15  # frames of a clip that teaches something
 class SpokenClip:
     """A real speaker's sound and mouth."""
 
+    speaker: str
     mel: NDArray[np.float32]  # (80, M)
     shape: NDArray[np.float32]  # (T, C), RATE a second; left and right corner averaged
 
 
-@dataclass(frozen=True)
-class AudioBatch:
+class AudioBatch(NamedTuple):
     """B samples of RUN_S seconds: of real speakers with mouths, of synthetic ones with phones; either may be None."""
 
     mel: Tensor | None  # (B, 80, M)
@@ -54,11 +54,6 @@ class AudioBatch:
     seen: Tensor | None  # (B, L) 1 where a clip has a frame, 0 behind its end
     speech: Tensor | None  # (B, 80, M)
     phones: Tensor | None  # (B, M) int64
-
-    def to(self, device: torch.device) -> AudioBatch:
-        """The same on another device."""
-        parts = (self.mel, self.shapes, self.seen, self.speech, self.phones)
-        return AudioBatch(*(None if part is None else part.to(device) for part in parts))
 
 
 class AudioTraining(Stage[TrackEncoder]):
@@ -94,7 +89,9 @@ class AudioTraining(Stage[TrackEncoder]):
         self.config, self.seed = config, seed
         self.clips: list[SpokenClip] = [] if data is None else spoken_clips(data, "train")
         self.held_out: list[SpokenClip] = [] if data is None else spoken_clips(data, "val")
-        self.weights = None if data is None else _speaker_weights(data, config.train.speaker_cap)
+        lengths = np.array([len(clip.shape) for clip in self.clips], np.float64)
+        speakers = [clip.speaker for clip in self.clips]
+        self.weights = clip_weights(speakers, lengths, config.train.speaker_cap) if self.clips else None
         self.speech: list[PhoneClip] = [] if speech is None else list(read_speech(speech, held_out=False))
         self.held_speech: list[PhoneClip] = [] if speech is None else list(read_speech(speech, held_out=True))
         self.names: list[str] = [] if speech is None else phone_names(speech)
@@ -109,13 +106,7 @@ class AudioTraining(Stage[TrackEncoder]):
                 share * (classes == list(LIP_CLASSES).index(name)) for name, share in CLOSES.items()
             )
         optimizer = torch.optim.AdamW(encoder.parameters(), config.train.learning_rate, weight_decay=0.01)
-        super().__init__(engine, encoder, optimizer, ema=config.train.ema)
-        self.best = BestWeights(config.train.patience)
-
-    @property
-    def settled(self) -> bool:
-        """Whether `train.patience` validations in a row were no better than the best."""
-        return self.best.settled
+        super().__init__(engine, encoder, optimizer, ema=config.train.ema, patience=config.train.patience)
 
     def sample(self, step: int, part: int) -> AudioBatch:
         """Random runs of both corpora, as far as they are there."""
@@ -132,9 +123,9 @@ class AudioTraining(Stage[TrackEncoder]):
             speech = _augmented(speech, rng)
         return AudioBatch(mel, shapes, seen, speech, phones)
 
-    def losses(self, sample: AudioBatch, step: int) -> dict[str, Tensor]:
+    def losses(self, batch: AudioBatch, step: int) -> dict[str, Tensor]:
         """Shape, correlation and phones, whichever the batch has."""
-        batch, losses = sample.to(self.engine.device), {}
+        losses = {}
         self.wrapped.train()
         inputs = [x for x in (batch.mel, batch.speech) if x is not None]
         encoded = self.wrapped(torch.cat(inputs))  # one pass: batch normalisation sees both
@@ -164,7 +155,10 @@ class AudioTraining(Stage[TrackEncoder]):
         values: dict[str, float] = {}
         if self.held_out:
             pairs = [(encoder.read_track(clip.mel, self.engine.device), clip) for clip in self.held_out]
-            predicted = [(_frame_shapes(shapes, len(clip.shape), self.config), clip.shape) for shapes, clip in pairs]
+            predicted = [
+                (at_frames(torch.from_numpy(shapes.T.copy()), len(clip.shape), self.config.mel).numpy(), clip.shape)
+                for shapes, clip in pairs
+            ]
             for name, of in (("opening", OPENINGS), ("width", slice(WIDTH, WIDTH + 1))):
                 curves = [(a[:, of].mean(1), b[:, of].mean(1)) for a, b in predicted]
                 values[f"val_{name}_r"] = float(np.mean([pearson(high_pass(a), high_pass(b)) for a, b in curves]))
@@ -193,15 +187,6 @@ class AudioTraining(Stage[TrackEncoder]):
             if (truth == number).any()
         }
         return {"val_phones": float(np.concatenate(right).mean())} | recall
-
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint holds of this stage."""
-        return super().state() | {"best": self.best.weights, "best_r": self.best.score, "stale": self.best.stale}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from `state()`."""
-        super().restore(state)
-        self.best.weights, self.best.score, self.best.stale = state["best"], state["best_r"], state["stale"]
 
     def _run(
         self, clip: SpokenClip, rng: np.random.Generator
@@ -239,7 +224,7 @@ def spoken_clips(folder: Path, split: str) -> list[SpokenClip]:
     for entry in entries:
         landmarks, _, mel = read_arrays(folder, entry.id)
         shape = shape_code(landmarks)
-        clips.append(SpokenClip(mel, ((shape + shape[:, MIRRORED_SHAPE]) / 2).astype(np.float32)))
+        clips.append(SpokenClip(entry.speaker, mel, ((shape + shape[:, MIRRORED_SHAPE]) / 2).astype(np.float32)))
     return clips
 
 
@@ -253,17 +238,6 @@ def at_frames(encoded: Tensor, length: int, mel: MelConfig) -> Tensor:
     return values
 
 
-def _frame_shapes(shapes: NDArray[np.float32], length: int, config: Config) -> NDArray[np.float32]:
-    """Mouth shapes (M, C) at mel steps -> (L, C) in the middle of `length` frames."""
-    return at_frames(torch.from_numpy(shapes.T.copy()), length, config.mel).numpy()
-
-
-def _speaker_weights(folder: Path, cap: float) -> NDArray[np.float64]:
-    """The probability of each clip to train on, in the order of `spoken_clips`."""
-    entries = [entry for entry in read_manifest(folder, "train")[0] if entry.frames >= SHORTEST]
-    return clip_weights([e.speaker for e in entries], np.array([e.frames for e in entries], np.float64), cap)
-
-
 def _mel_columns(mel: NDArray[np.float32], columns: NDArray[np.floating]) -> NDArray[np.float32]:
     """Columns (80, M) of a mel at fractional places, linear between neighbours; silence behind its end."""
     low = np.floor(columns).astype(np.int64)
@@ -275,8 +249,8 @@ def _mel_columns(mel: NDArray[np.float32], columns: NDArray[np.floating]) -> NDA
 
 def _augmented(mel: Tensor, rng: np.random.Generator) -> Tensor:
     """Mel (B, 80, M) as other people might have said it elsewhere."""
-    runs = hard_to_hear(reverberant(mel, rng)[:, None], rng)
-    return noisy_sound(another_voice(runs, rng, pace=0.0), rng)[:, 0]
+    runs = obscure_speech(add_reverb(mel, rng)[:, None], rng)
+    return add_noise(vary_voice(runs, rng, pace=0.0), rng)[:, 0]
 
 
 def _high_passed(shapes: Tensor, seen: Tensor) -> Tensor:

@@ -14,22 +14,18 @@ LENS_DISTORTION, SHEAR, ASPECT = 0.3, 0.06, 0.07  # of lens, shear and log aspec
 SIDE_LIGHT = 0.7  # standard deviation of the log of light from one edge of a crop to the other
 
 
-def _straight() -> NDArray[np.float64]:
-    return np.eye(2)
-
-
 @dataclass(frozen=True)
 class Augmentation:
     """A lens, a build and a light; the default changes nothing."""
 
-    build: NDArray[np.float64] = field(default_factory=_straight)  # (2, 2), area kept: longer, wider or leaning
+    build: NDArray[np.float64] = field(default_factory=lambda: np.eye(2))  # (2, 2), area kept: longer, wider or leaning
     lens_distortion: float = 0.0  # of a lens: above 0 the crop's middle is enlarged, below 0 its rim
     light_x: float = 0.0  # log of light from the left edge to the right one
     light_y: float = 0.0  # and from top to bottom
 
     @classmethod
     def sample(cls, rng: np.random.Generator, strength: float = 1.0) -> Augmentation:
-        """A random one; `much` scales by how much it differs."""
+        """A random one; `strength` scales by how much it differs."""
         lean, length = rng.normal(0, strength * SHEAR), np.exp(rng.normal(0, strength * ASPECT))
         light_x, light_y = rng.normal(0, strength * SIDE_LIGHT, 2)
         build = np.array([[1 / length, lean], [0, length]])

@@ -9,9 +9,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -38,11 +38,11 @@ LIGHT_CHANGE = 0.02  # log gain, standard deviation, between a clip's frames in 
 DARKEST = 0.05  # light that is left of a sample in a fade (train.dark)
 CLOSED_SHARE, WIDE_SHARE = 0.2, 0.2  # calmest and widest share of a clip's frames that count as closed and as wide
 CLOSED_AT = 0.6  # code of the mean opening above which a clip's calmest frames are no closed mouths
-LIGHT_TURN = 0.15  # of a look's light from a side, how much it differs between them
-VOICE_PACE, VOICE_PITCH, VOICE_SPREAD = 0.06, 3.5, 0.05  # of `another_voice`: log time, mel bands, log mel axis
-BEHIND, BEHIND_DB = 0.3, (3.0, 25.0)  # of `hard_to_hear`: share of runs, how much fainter
+LIGHT_TURN = 0.15  # strength of `Augmentation.relight` between a clip's target and its references
+VOICE_PACE, VOICE_PITCH, VOICE_SPREAD = 0.06, 3.5, 0.05  # of `vary_voice`: log time, mel bands, log mel axis
+BEHIND, BEHIND_DB = 0.3, (3.0, 25.0)  # of `obscure_speech`: share of runs, how much fainter
 HIDDEN_BANDS, HIDDEN_LEVEL = 13, -0.7
-REVERB_S, REVERB_DB = (0.2, 0.9), (0.0, 18.0)  # of `reverberant`
+REVERB_S, REVERB_DB = (0.2, 0.9), (0.0, 18.0)  # of `add_reverb`
 MEL_RATE = 80  # steps of a mel spectrogram a second
 DB_PER_UNIT = 50.0  # of a mel value (lipdub/mel.py)
 SOUND_RUN = 16  # frames, 0.64 s, that the sound -> shape side is given in a row
@@ -70,8 +70,7 @@ class Clip:
         return np.asarray(self.shape[:, OPENINGS].mean(1), np.float32)
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """B clips of T frames; S the face side, K references, W mel steps, C shape numbers."""
 
     real: Tensor  # (B, T, 3, S, S) in [0, 1]
@@ -81,7 +80,7 @@ class Batch:
     windows: Tensor  # (B, T, 80, W) mel of each frame
     expert_mel: Tensor  # (B, 80, 16) mel of the whole clip
     mouth: Tensor  # (B, T, 1, S, S) true mouth mask
-    changed: Tensor  # (B, T, 1, S, S) the same, and the jaw of the reference that stands for the frame itself
+    changed: Tensor  # (B, T, 1, S, S) the mouth mask, widened by the jaw of the aligned reference where there is one
     lips: Tensor  # (B, T, 1, S, S) 1 between the lips and a little around
     shape: Tensor  # (B, T, C)
 
@@ -90,10 +89,6 @@ class Batch:
         """(B, T) by how much the mouth is opened wider than in any reference, at most 1, in units of SHAPE_SCALE."""
         shown = self.reference_shapes[..., OPENINGS].mean(-1).masked_fill(~self.known, -torch.inf).amax(1, keepdim=True)
         return (self.shape[..., OPENINGS].mean(-1) - shown).clamp(0, 1)
-
-    def to(self, device: torch.device) -> Batch:
-        """The same on another device."""
-        return Batch(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
 
 
 class ClipSet:
@@ -132,14 +127,15 @@ class ClipSet:
         self.left_out = {key: why.replace(str(place), str(folder)) for key, why in self.left_out.items()}
         if not self.clips:
             raise InputError(f"no clip in split {split!r} can be read: {next(reversed(self.left_out.values()))}", AGAIN)
-        self.weights = self._clip_weights()
+        starts = np.array([clip.entry.frames - config.train.frames + 1 for clip in self.clips], np.float64)
+        self.weights = clip_weights([clip.entry.speaker for clip in self.clips], starts, config.train.speaker_cap)
 
     def reseed(self, seed: int) -> None:
         """Start the sampling afresh."""
         self.rng = np.random.default_rng(seed)
 
-    def numbered(self, *numbers: int) -> ClipSet:
-        """The same clips with a sampling of their own, which depends on the seed and these numbers only."""
+    def seeded(self, *numbers: int) -> ClipSet:
+        """The same clips with a random generator of their own, seeded by the set's seed and these numbers."""
         view = copy.copy(self)
         view.rng = np.random.default_rng((self.seed, *numbers))
         return view
@@ -162,11 +158,6 @@ class ClipSet:
             cluster(arrays.landmarks, self.config.reference.count, seed=0),
             np.array([sharpness(frame) for frame in arrays.frames], np.float32),
         )
-
-    def _clip_weights(self) -> NDArray[np.float64]:
-        """A clip's probability: by its frames, no speaker over the cap."""
-        starts = np.array([clip.entry.frames - self.config.train.frames + 1 for clip in self.clips], np.float64)
-        return clip_weights([clip.entry.speaker for clip in self.clips], starts, self.config.train.speaker_cap)
 
     def draw(self, count: int) -> list[Clip]:
         """`count` random clips, by their weights, with replacement."""
@@ -316,7 +307,7 @@ class ClipSet:
     def _shape(
         self, clip: Clip, frames: NDArray[np.int64], matrix: NDArray[np.float64], size: int, augmentation: Augmentation
     ) -> NDArray[np.float32]:
-        """Mouth-shape codes (N, 8) of frames, as a look changes them."""
+        """Mouth-shape codes (N, 8) of frames, as the augmentation changes them."""
         if augmentation is IDENTITY:
             return clip.shape[frames]
         seen = np.concatenate([clip.landmarks[frames], clip.at_rest[None]])
@@ -324,7 +315,7 @@ class ClipSet:
         return clip.shape[frames] + relative_shape(change[:-1], change[-1])
 
     def _matrix(self, clip: Clip, size: int, augment: bool, augmentation: Augmentation) -> NDArray[np.float64]:
-        """Stored crop -> face crop: cuts the margin away, with a look's build and a little jitter in training."""
+        """Stored crop -> face crop: cuts the margin away; stretched and jittered in training."""
         side = clip.frames.shape[1]
         scale, angle, shift = size * self.margin / (side * self.config.generator.margin), 0.0, np.zeros(2)
         if augment:
@@ -390,16 +381,15 @@ def _light(batch: Batch, rng: np.random.Generator, dark: float = 0.0) -> Batch:
     if dark:
         faded = np.where(rng.random(count) < dark, rng.uniform(DARKEST, 1, count), 1.0).astype(np.float32)
         gain = gain * torch.from_numpy(faded)[:, None, None, None, None]
-    return replace(
-        batch,
+    return batch._replace(
         real=(batch.real**gamma * gain).clamp_(max=1),
         references=(batch.references**gamma * gain).clamp_(max=1),  # black stays black
-        windows=noisy_sound(batch.windows, rng),
-        expert_mel=noisy_sound(batch.expert_mel, rng),
+        windows=add_noise(batch.windows, rng),
+        expert_mel=add_noise(batch.expert_mel, rng),
     )
 
 
-def noisy_sound(mel: Tensor, rng: np.random.Generator) -> Tensor:
+def add_noise(mel: Tensor, rng: np.random.Generator) -> Tensor:
     """Mel windows (B, ..., 80, W) with random level, spectral tilt and noise floor; one draw for each of the B."""
     lead = (mel.shape[0],) + (1,) * (mel.ndim - 1)
     level = torch.from_numpy(rng.normal(0, 0.05, lead).astype(np.float32))
@@ -410,7 +400,7 @@ def noisy_sound(mel: Tensor, rng: np.random.Generator) -> Tensor:
     return torch.maximum(mel + level + tilt, floor + 0.04 * hiss).clamp(-1, 1.2)
 
 
-def another_voice(mel: Tensor, rng: np.random.Generator, pace: float = VOICE_PACE) -> Tensor:
+def vary_voice(mel: Tensor, rng: np.random.Generator, pace: float = VOICE_PACE) -> Tensor:
     """Mel windows (B, L, 80, W) as other speakers might have said them, one speaker for each of the B.
 
     Each window is a little faster or slower about its middle, and of another length of the vocal tract, which moves
@@ -427,7 +417,7 @@ def another_voice(mel: Tensor, rng: np.random.Generator, pace: float = VOICE_PAC
     return moved.view(mel.shape)
 
 
-def hard_to_hear(mel: Tensor, rng: np.random.Generator) -> Tensor:
+def obscure_speech(mel: Tensor, rng: np.random.Generator) -> Tensor:
     """Mel windows (B, L, 80, W) with bands missing, and a third of the runs with another's voice behind them.
 
     Bands, up to HIDDEN_BANDS of them, fall to the floor of a noisy room (SpecAugment, Park et al. 2019). Voices add as
@@ -445,7 +435,7 @@ def hard_to_hear(mel: Tensor, rng: np.random.Generator) -> Tensor:
     return mixed.masked_fill(torch.from_numpy(hidden)[:, None, :, None], HIDDEN_LEVEL)
 
 
-def reverberant(mel: Tensor, rng: np.random.Generator) -> Tensor:
+def add_reverb(mel: Tensor, rng: np.random.Generator) -> Tensor:
     """Mel spectrograms (B, 80, M), half of them as recorded in a room: a tail that decays behind every sound.
 
     Powers add. The time to fall by 60 dB is drawn from REVERB_S, the level of the tail below the sound from REVERB_DB.

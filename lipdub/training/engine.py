@@ -25,6 +25,7 @@ from accelerate.utils import (
     TorchDynamoPlugin,
     broadcast_object_list,
     gather_object,
+    send_to_device,
     set_seed,
 )
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
@@ -98,6 +99,11 @@ class Engine:
         """
         wrapped, prepared = self.accelerator.prepare(network, optimizer)
         return wrapped, prepared
+
+    def send(self, batch: Value) -> Value:
+        """A batch, a tuple of tensors, on this process' device."""
+        sent: Value = send_to_device(batch, self.device, non_blocking=True)
+        return sent
 
     @contextmanager
     def part(self, *networks: nn.Module) -> Iterator[None]:

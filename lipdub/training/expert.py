@@ -10,7 +10,7 @@ through d alone, a cosine of two networks that know nothing, lips are not found 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,9 +23,9 @@ from lipdub.faces.mouth_shape import SHAPE_NAMES
 from lipdub.losses import expert_bce
 from lipdub.mel import mel_windows
 from lipdub.models.expert import ContextEncoder, Expert, lower_halves
-from lipdub.training.data import MIRRORED_SHAPE, ClipSet, another_voice, hard_to_hear, noisy_sound
+from lipdub.training.data import MIRRORED_SHAPE, ClipSet, add_noise, obscure_speech, vary_voice
 from lipdub.training.engine import Engine, rate_at
-from lipdub.training.loop import BestWeights, Stage
+from lipdub.training.loop import Stage
 from lipdub.weights import load_audio_encoder
 
 NEAREST_S = 0.2  # a wrong sound is at least this far from the right one
@@ -34,17 +34,12 @@ BINS = 10  # of d, for the calibration error
 VALIDATION_SEED = 7  # every validation sees the same samples
 
 
-@dataclass(frozen=True)
-class ExpertBatch:
+class ExpertBatch(NamedTuple):
     """N clips of T frames, each with H sounds: its own, then wrong ones."""
 
     faces: Tensor  # (N, 3 T, S / 2, S) lower halves
     mel: Tensor  # (N, H, 80, W)
     shapes: Tensor  # (N, H, T C) mouths that were seen with each sound; left and right corner averaged
-
-    def to(self, device: torch.device) -> ExpertBatch:
-        """The same on another device."""
-        return ExpertBatch(self.faces.to(device), self.mel.to(device), self.shapes.to(device))
 
 
 @dataclass(frozen=True)
@@ -107,17 +102,12 @@ class ExpertTraining(Stage[Expert]):
             _begin_with(step.expert, start)
         self.comparison = engine.place(step)
         optimizer = torch.optim.Adam(self.comparison.parameters(), config.train.learning_rate)
-        super().__init__(engine, self.comparison.expert, optimizer, called=self.comparison)
-        self.best = BestWeights(config.train.patience)
-
-    @property
-    def settled(self) -> bool:
-        """Whether `train.patience` validations in a row were no better than the best."""
-        return self.best.settled
+        network, patience = self.comparison.expert, config.train.patience
+        super().__init__(engine, network, optimizer, called=self.comparison, patience=patience)
 
     def sample(self, step: int, part: int) -> ExpertBatch:
         """A random batch."""
-        clips, wrong = self.clips.numbered(step, part), self.config.train.negatives
+        clips, wrong = self.clips.seeded(step, part), self.config.train.negatives
         return expert_batch(clips, self.config, self.engine.part_clips, wrong, augment=True)
 
     def losses(self, sample: ExpertBatch, step: int) -> dict[str, Tensor]:
@@ -127,7 +117,6 @@ class ExpertTraining(Stage[Expert]):
 
     def judge(self, batch: ExpertBatch) -> dict[str, Tensor]:
         """Unweighted terms of the loss of one batch."""
-        batch = batch.to(self.engine.device)
         judged = self.wrapped(batch)
         losses = {"expert": _balanced(judged.similarity)}
         if judged.from_faces is not None:
@@ -152,7 +141,7 @@ class ExpertTraining(Stage[Expert]):
         losses, judged = [], []
         for _ in range(VALIDATION_BATCHES):
             batch = expert_batch(self.held_out, self.config, VALIDATION_CLIPS, 1, augment=False)
-            similarity = self.comparison(batch.to(self.engine.device)).similarity
+            similarity = self.comparison(self.engine.send(batch)).similarity
             losses.append(float(_balanced(similarity)))
             judged.append(similarity.cpu())
         right, wrong = torch.cat(judged).unbind(1)
@@ -164,15 +153,12 @@ class ExpertTraining(Stage[Expert]):
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of this stage."""
-        best = {"best": self.best.weights, "best_loss": -self.best.score, "stale": self.best.stale}
-        return super().state() | {"heads": self.comparison.heads.state_dict()} | best
+        return super().state() | {"heads": self.comparison.heads.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from `state()`."""
         super().restore(state)
         self.comparison.heads.load_state_dict(state["heads"])
-        self.best.weights, self.best.score = state["best"], -state["best_loss"]
-        self.best.stale = state.get("stale", 0)
 
 
 def _begin_with(network: nn.Module, other: nn.Module) -> None:
@@ -197,8 +183,8 @@ def expert_batch(clips: ClipSet, config: Config, count: int, wrong: int, *, augm
         shapes.append(((mouths + mouths[..., MIRRORED_SHAPE]) / 2).reshape(len(sounds_at), -1))
     mel = torch.from_numpy(np.stack(sounds))
     if augment:
-        varied = another_voice(hard_to_hear(mel, clips.rng), clips.rng)  # right and wrong sounds alike
-        mel = noisy_sound(varied.flatten(0, 1), clips.rng).view(mel.shape)
+        varied = vary_voice(obscure_speech(mel, clips.rng), clips.rng)  # right and wrong sounds alike
+        mel = add_noise(varied.flatten(0, 1), clips.rng).view(mel.shape)
     return ExpertBatch(lower_halves(torch.from_numpy(np.stack(faces))), mel, torch.from_numpy(np.stack(shapes)))
 
 

@@ -14,12 +14,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lipdub.data.corpora import VIDEO_SUFFIXES
 from lipdub.errors import InputError
 from lipdub.faces.backend import Frame
 from lipdub.models.facenets import LANDMARK_SIDE, STRIDE
 from lipdub.training.augment import Augmentation
 
-VIDEO_SUFFIXES = (".mp4", ".mpg", ".avi", ".mov", ".mkv", ".webm")
 KEPT_SIDE = 320  # longest side of a frame kept for the detector
 PATCH_SIDE = 160  # side of a face patch kept for the landmark network; the face fills half of it
 BACKGROUNDS = "backgrounds"  # the group of pictures without a face

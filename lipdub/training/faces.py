@@ -8,6 +8,7 @@ that the points are the centres of; BCE on confidence.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from lipdub.config import TrainConfig
 from lipdub.errors import InputError
 from lipdub.models.facenets import FaceDetector, LandmarkNet, centres, spread
-from lipdub.training.engine import Engine
+from lipdub.training.engine import Engine, Network
 from lipdub.training.facedata import (
     BACKGROUNDS,
     LabelledFrame,
@@ -75,7 +76,42 @@ def landmark_loss(maps: Tensor, logits: Tensor, true_points: Tensor, is_face: Te
     return each.sum() / is_face.sum().clamp(min=1) + F.binary_cross_entropy_with_logits(logits, is_face)
 
 
-class FaceTraining(Stage[nn.Module]):
+class PictureTraining(Stage[Network]):
+    """A small network that learns from random pictures, with AdamW and an averaged copy; a subclass makes the pictures.
+
+    Args:
+        kind: of the network; the name of its loss.
+        model: the network.
+        config: learning_rate and ema are used.
+        engine: device, precision, processes, and how many pictures a part of a step has.
+        seed: of the sampling.
+    """
+
+    def __init__(self, kind: str, model: Network, config: TrainConfig, engine: Engine, seed: int) -> None:
+        self.kind, self.config, self.seed = kind, config, seed
+        model = engine.place(model)
+        optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=WEIGHT_DECAY)
+        super().__init__(engine, model, optimizer, ema=config.ema)
+        self._risen = 1 / WARM_UP  # share of the full rate
+
+    def losses(self, sample: tuple[Tensor, ...], step: int) -> dict[str, Tensor]:
+        """The network's loss."""
+        self.wrapped.train()
+        self._risen = min(1.0, (step + 1) / WARM_UP)
+        return {self.kind: self.loss(*sample)}
+
+    @abstractmethod
+    def loss(self, *sample: Tensor) -> Tensor:
+        """The loss of a batch."""
+
+    def update(self, losses: dict[str, Tensor], share: float) -> dict[str, float]:
+        """One part of a step of AdamW at a rate that rises, then falls by a cosine to 0 at the end of the run."""
+        rate = self.config.learning_rate * self._risen * 0.5 * (1 + math.cos(math.pi * share))
+        self.descend(losses[self.kind], rate)
+        return {}
+
+
+class FaceTraining(PictureTraining[nn.Module]):
     """One face network, its averaged copy, optimizer and labelled pictures.
 
     Nothing is held out: `python -m benchmarks faces` measures the networks on other footage.
@@ -95,7 +131,6 @@ class FaceTraining(Stage[nn.Module]):
     def __init__(
         self, network: str, clips: Path, labels: Path, config: TrainConfig, engine: Engine, *, seed: int = 0
     ) -> None:
-        self.kind, self.config, self.seed = network, config, seed
         self.frames: dict[str, list[LabelledFrame]] = {}
         self.patches: dict[str, list[LabelledPatch]] = {}
         if network == "detector":
@@ -106,43 +141,32 @@ class FaceTraining(Stage[nn.Module]):
             model = LandmarkNet()
         if not any(group for name, group in (self.frames | self.patches).items() if name != BACKGROUNDS):
             raise InputError(f"no clear face in {labels}", "label other footage")
-        model = engine.place(model)
-        optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=WEIGHT_DECAY)
-        super().__init__(engine, model, optimizer, ema=config.ema)
-        self.risen = 1 / WARM_UP  # share of the full rate, at the beginning of a run
+        super().__init__(network, model, config, engine, seed)
 
     def sample(self, step: int, part: int) -> tuple[Tensor, ...]:
         """Random pictures, then what the network should make of them."""
         rng = np.random.default_rng((self.seed, step, part))
         return self._detector_batch(rng) if self.kind == "detector" else self._landmark_batch(rng)
 
-    def losses(self, sample: tuple[Tensor, ...], step: int) -> dict[str, Tensor]:
+    def loss(self, *sample: Tensor) -> Tensor:
         """The network's loss."""
-        self.wrapped.train()
-        self.risen = min(1.0, (step + 1) / WARM_UP)
-        images, *targets = (tensor.to(self.engine.device) for tensor in sample)
+        images, *targets = sample
         if self.kind == "detector":
-            return {"detector": detector_loss(self.wrapped(images).float(), *targets)}
+            return detector_loss(self.wrapped(images).float(), *targets)
         maps, logits = self.wrapped(images)
-        return {"landmarks": landmark_loss(maps.float(), logits.float(), *targets)}
-
-    def update(self, losses: dict[str, Tensor], share: float) -> dict[str, float]:
-        """One part of a step of AdamW at a rate that rises, then falls by a cosine to 0 at the end of the run."""
-        rate = self.config.learning_rate * self.risen * 0.5 * (1 + math.cos(math.pi * share))
-        self.descend(losses[self.kind], rate)
-        return {}
+        return landmark_loss(maps.float(), logits.float(), *targets)
 
     def _detector_batch(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
         height, width = DETECTOR_CANVAS
         groups = [self.frames[name] for name in self._draw_groups(self.frames, rng)]
         images, boxes = zip(*(detector_sample(group, height, width, rng) for group in groups), strict=True)
         targets = (torch.from_numpy(t) for t in detector_targets(list(boxes), height, width))
-        return (_to_tensor(np.stack(images)), *targets)
+        return (picture_tensor(np.stack(images)), *targets)
 
     def _landmark_batch(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
         samples = [landmark_sample(self.patches[name], rng) for name in self._draw_groups(self.patches, rng)]
         images, points, faces = (np.stack(column) for column in zip(*samples, strict=True))
-        return _to_tensor(images), torch.from_numpy(points), torch.from_numpy(faces).float()
+        return picture_tensor(images), torch.from_numpy(points), torch.from_numpy(faces).float()
 
     def _draw_groups(self, groups: dict[str, list[Any]], rng: np.random.Generator) -> list[str]:
         """A group for each picture of a batch."""
@@ -154,5 +178,6 @@ class FaceTraining(Stage[nn.Module]):
         return [str(n) for n in rng.choice(names, self.engine.part_clips, p=weights / weights.sum())]
 
 
-def _to_tensor(images: NDArray[np.uint8]) -> Tensor:
+def picture_tensor(images: NDArray[np.uint8]) -> Tensor:
+    """(N, H, W, 3) -> (N, 3, H, W) in [0, 1], channels last in memory."""
     return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255).contiguous(memory_format=torch.channels_last)

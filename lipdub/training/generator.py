@@ -9,8 +9,7 @@ shape in place of the heard one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +23,6 @@ from lipdub.losses import (
     gradient_l1,
     mask_bce,
     masked_l1,
-    motion_l1,
     mouth_emphasis,
     painted_share,
     perceptual,
@@ -34,7 +32,7 @@ from lipdub.models.expert import Expert, lower_halves
 from lipdub.models.generator import Generated, Generator, References, blend
 from lipdub.models.warp import enlarged
 from lipdub.training.adversary import Adversary
-from lipdub.training.data import Batch, ClipSet, another_voice, hard_to_hear, masked_faces, noisy_sound
+from lipdub.training.data import Batch, ClipSet, add_noise, masked_faces, obscure_speech, vary_voice
 from lipdub.training.engine import Engine, rate_at
 from lipdub.training.loop import Stage
 
@@ -55,17 +53,11 @@ def own_references(known: Tensor, frames: int) -> Tensor:
     return same.repeat_interleave(frames, 0).repeat_interleave(references, 1) & known.flatten()
 
 
-@dataclass(frozen=True)
-class GeneratorBatch:
+class GeneratorBatch(NamedTuple):
     """What a part of a step is learnt from."""
 
     audio: tuple[Tensor, Tensor] | None  # mel windows (B, L, 80, W) and the mouth shapes (B, L, C) seen with them
     batch: Batch | None  # None while only sound is learnt
-
-    def to(self, device: torch.device) -> GeneratorBatch:
-        """The same on another device."""
-        audio = None if self.audio is None else (self.audio[0].to(device), self.audio[1].to(device))
-        return GeneratorBatch(audio, None if self.batch is None else self.batch.to(device))
 
 
 class GeneratorStep(nn.Module):
@@ -136,21 +128,21 @@ class GeneratorTraining(Stage[Generator]):
 
     def sample(self, step: int, part: int) -> GeneratorBatch:
         """Random sounds and pictures, as far as the step has use for them."""
-        config, clips, count = self.config, self.clips.numbered(step, part), self.engine.part_clips
+        config, clips, count = self.config, self.clips.seeded(step, part), self.engine.part_clips
         audio = None
         hears = config.generator.shape_code and config.generator.audio_context == "window"
         if hears and (config.loss.shape or config.loss.correlation):
             n_clips = max(1, config.train.audio_clips * count // config.train.batch_clips)
             windows, shapes = clips.audio_windows(n_clips, config.generator.window)
-            varied = another_voice(hard_to_hear(windows, clips.rng), clips.rng)
-            audio = noisy_sound(varied, clips.rng), shapes
+            varied = vary_voice(obscure_speech(windows, clips.rng), clips.rng)
+            audio = add_noise(varied, clips.rng), shapes
         pictures = step >= config.train.audio_only_steps or audio is None
         size, width = config.generator.size, config.generator.window
         return GeneratorBatch(audio, clips.batch(count, size, width, augment=True) if pictures else None)
 
-    def losses(self, sample: GeneratorBatch, step: int) -> dict[str, Tensor]:
+    def losses(self, inputs: GeneratorBatch, step: int) -> dict[str, Tensor]:
         """Every term of (15) that has a weight now, by its configuration key."""
-        inputs, true_shape = sample.to(self.engine.device), None
+        true_shape = None
         self.wrapped.train()
         if inputs.batch is not None and (true_shape := self._true_shape(inputs.batch)) is not None:
             true_shape = true_shape + SHAPE_NOISE * torch.randn_like(true_shape)
@@ -180,9 +172,6 @@ class GeneratorTraining(Stage[Generator]):
         losses = {"l1": masked_l1(generated.face, real, region)}
         if weight.gradient_l1:
             losses["gradient_l1"] = gradient_l1(generated.face, real, region)
-        if weight.motion and batch.real.shape[1] > 1:
-            clips = batch.real.shape[:2]
-            losses["motion"] = motion_l1(*(x.unflatten(0, clips) for x in (generated.face, real, region)))
         if generated.painted is not None and weight.painted_l1:
             painted = enlarged(generated.painted, real.shape[-1])
             losses["painted_l1"] = masked_l1(painted, real[..., half:, :], region[..., half:, :])
@@ -207,13 +196,9 @@ class GeneratorTraining(Stage[Generator]):
 
     def _expert_loss(self, expert: Expert, frames: Tensor, batch: Batch) -> Tensor:
         """(8) of generated clips (B, T, 3, S, S)."""
-        sound, weight, real = batch.expert_mel[:, None], self.config.loss, None
         cut = (frames.shape[-1] - expert.config.size) // 2  # the unit crop, which the expert knows
-        frames, truth = (F.pad(x, (-cut,) * 4) for x in (frames, batch.real))
-        if weight.expert_to_real:
-            with torch.no_grad():
-                real = expert(lower_halves(truth), sound)
-        return expert_loss(expert(lower_halves(frames), sound), floor=weight.expert_floor, real=real)
+        similarity = expert(lower_halves(F.pad(frames, (-cut,) * 4)), batch.expert_mel[:, None])
+        return expert_loss(similarity, floor=self.config.loss.expert_floor)
 
     def update(self, losses: dict[str, Tensor], share: float) -> dict[str, float]:
         """A part of a step of Adam on the weighted sum, and of the average's; then of the adversary's."""
@@ -282,7 +267,7 @@ class GeneratorTraining(Stage[Generator]):
 
     def _held_out_batch(self) -> Batch:
         size, width = self.config.generator.size, self.config.generator.window
-        return self.held_out.batch(VALIDATION_CLIPS, size, width, augment=False).to(self.engine.device)
+        return self.engine.send(self.held_out.batch(VALIDATION_CLIPS, size, width, augment=False))
 
     def _true_shape(self, batch: Batch) -> Tensor | None:
         """What stands in for the heard shape (B * T, C); None where the generator has no shape code."""

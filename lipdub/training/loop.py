@@ -27,6 +27,7 @@ class Stage(ABC, Generic[Network]):
         optimizer: of its parameters.
         called: what a step calls in place of the network, which it holds; None: the network itself.
         ema: decay of the averaged copy; None: there is none.
+        patience: of `best`, to which `validate` may offer weights.
     """
 
     def __init__(
@@ -37,8 +38,9 @@ class Stage(ABC, Generic[Network]):
         *,
         called: nn.Module | None = None,
         ema: float | None = None,
+        patience: int = 0,
     ) -> None:
-        self.engine, self.network = engine, network
+        self.engine, self.network, self.best = engine, network, BestWeights(patience)
         self.averaged = None if ema is None else averaged_copy(network, ema, engine.device)
         self.wrapped, self.optimizer = engine.prepare(network if called is None else called, optimizer)
 
@@ -50,7 +52,7 @@ class Stage(ABC, Generic[Network]):
     @property
     def settled(self) -> bool:
         """Whether validations have stopped getting better, so that more steps are of no use."""
-        return False
+        return 0 < self.best.patience <= self.best.stale
 
     @abstractmethod
     def sample(self, step: int, part: int) -> Any:
@@ -61,7 +63,7 @@ class Stage(ABC, Generic[Network]):
 
     @abstractmethod
     def losses(self, sample: Any, step: int) -> dict[str, Tensor]:
-        """The unweighted terms of the loss of a batch, by name."""
+        """The unweighted terms of the loss of a batch on the engine's device, by name."""
 
     @abstractmethod
     def update(self, losses: dict[str, Tensor], share: float) -> dict[str, float]:
@@ -77,8 +79,12 @@ class Stage(ABC, Generic[Network]):
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of this stage."""
-        ema = {} if self.averaged is None else {"ema": self.averaged.state_dict()}
-        return {"model": self.network.state_dict(), "optimizer": self.optimizer.state_dict()} | ema
+        state: dict[str, Any] = {"model": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+        if self.averaged is not None:
+            state["ema"] = self.averaged.state_dict()
+        if self.best.weights:
+            state |= {"best": self.best.weights, "best_score": self.best.score, "stale": self.best.stale}
+        return state
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
@@ -86,6 +92,8 @@ class Stage(ABC, Generic[Network]):
         self.optimizer.load_state_dict(state["optimizer"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["ema"])
+        if "best" in state:
+            self.best.weights, self.best.score, self.best.stale = state["best"], state["best_score"], state["stale"]
 
     @property
     def average(self) -> Network:
@@ -108,14 +116,9 @@ class BestWeights:
     """
 
     def __init__(self, patience: int) -> None:
-        self._patience = patience
+        self.patience = patience
         self.weights: dict[str, Tensor] = {}
         self.score, self.stale = -math.inf, 0
-
-    @property
-    def settled(self) -> bool:
-        """Whether `patience` validations in a row were no better than the best."""
-        return 0 < self._patience <= self.stale
 
     def offer(self, score: float, network: nn.Module) -> None:
         """Keep a copy of a network's weights if their score is higher than the best one."""
@@ -242,7 +245,7 @@ class _Loop:
         stage, rows = self.stage, []
         self.engine.begin(*stage.networks)
         for part in range(self.engine.parts):
-            sample = self.loader.take(self.step, part)
+            sample = self.engine.send(self.loader.take(self.step, part))
             with self.engine.part(*stage.networks):
                 losses = stage.losses(sample, self.step)
                 row = {name: float(value.detach()) for name, value in losses.items()}

@@ -7,7 +7,6 @@ loss of samples with an object.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,8 +32,7 @@ from lipdub.models.occlusion import OCCLUSION_SIDE, OcclusionNet
 from lipdub.training.augment import Augmentation
 from lipdub.training.engine import Engine
 from lipdub.training.facedata import degrade, read_frames
-from lipdub.training.faces import WARM_UP, WEIGHT_DECAY
-from lipdub.training.loop import Stage
+from lipdub.training.faces import PictureTraining, picture_tensor
 from lipdub.training.occluders import Occluder, sample_occluder
 
 STORED_SIDE, STORED_MARGIN = 112, 1.5  # of the crops in memory; the jitter of a sample stays within
@@ -236,7 +234,7 @@ def occlusion_loss(logits: Tensor, opacity: Tensor) -> Tensor:
     )
 
 
-class OcclusionTraining(Stage[OcclusionNet]):
+class OcclusionTraining(PictureTraining[OcclusionNet]):
     """The occlusion network, its averaged copy, optimizer and faces.
 
     Nothing is held out: real occlusions are measured on other footage.
@@ -255,15 +253,11 @@ class OcclusionTraining(Stage[OcclusionNet]):
     def __init__(
         self, data: Path, config: TrainConfig, engine: Engine, *, start: OcclusionNet | None = None, seed: int = 0
     ) -> None:
-        self.config, self.seed = config, seed
         self.speakers = load_faces(data, config.workers)
         self.all = [clip for clips in self.speakers for clip in clips]
         weights = np.array([len(clips) for clips in self.speakers], np.float64) ** SPEAKER_POWER
         self.weights = weights / weights.sum()
-        model = engine.place(start or OcclusionNet())
-        optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=WEIGHT_DECAY)
-        super().__init__(engine, model, optimizer, ema=config.ema)
-        self.risen = 1 / WARM_UP  # share of the full rate, at the beginning of a run
+        super().__init__("occlusion", start or OcclusionNet(), config, engine, seed)
 
     def sample(self, step: int, part: int) -> tuple[Tensor, Tensor, Tensor]:
         """Faces (N, 3, 64, 64), the usual ones, and opacities (N, 64, 64)."""
@@ -273,20 +267,12 @@ class OcclusionTraining(Stage[OcclusionNet]):
         for number in chosen:
             samples.append(occlusion_sample(self.speakers[number], self.all, rng))
         faces, usual, opacity = (np.stack(column) for column in zip(*samples, strict=True))
-        return _to_tensor(faces), _to_tensor(usual), torch.from_numpy(opacity)
+        return picture_tensor(faces), picture_tensor(usual), torch.from_numpy(opacity)
 
-    def losses(self, sample: tuple[Tensor, Tensor, Tensor], step: int) -> dict[str, Tensor]:
-        """The network's loss."""
-        self.wrapped.train()
-        self.risen = min(1.0, (step + 1) / WARM_UP)
-        faces, usual, opacity = (tensor.to(self.engine.device) for tensor in sample)
-        return {"occlusion": occlusion_loss(self.wrapped(faces, usual).float(), opacity)}
-
-    def update(self, losses: dict[str, Tensor], share: float) -> dict[str, float]:
-        """One part of a step of AdamW at a rate that rises, then falls by a cosine to 0 at the end of the run."""
-        rate = self.config.learning_rate * self.risen * 0.5 * (1 + math.cos(math.pi * share))
-        self.descend(losses["occlusion"], rate)
-        return {}
+    def loss(self, *sample: Tensor) -> Tensor:
+        """`occlusion_loss` of the network."""
+        faces, usual, opacity = sample
+        return occlusion_loss(self.wrapped(faces, usual).float(), opacity)
 
     def pictures(self) -> list[Tensor]:
         """Faces of one batch, the usual ones, opacities, and what the averaged network finds; (N, 3, 64, 64) each."""
@@ -295,7 +281,3 @@ class OcclusionTraining(Stage[OcclusionNet]):
         with torch.inference_mode():
             probability = network(faces.to(self.engine.device), usual.to(self.engine.device)).sigmoid().cpu()
         return [faces, usual, *(each[:, None].expand(-1, 3, -1, -1) for each in (opacity, probability))]
-
-
-def _to_tensor(images: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255).contiguous(memory_format=torch.channels_last)

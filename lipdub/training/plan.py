@@ -18,7 +18,7 @@ from lipdub.errors import InputError
 from lipdub.models.discriminator import Discriminator
 from lipdub.models.expert import Expert
 from lipdub.models.facenets import LANDMARK_SIDE, FaceDetector, LandmarkNet
-from lipdub.models.generator import Audio, Generator
+from lipdub.models.generator import Audio, Generator, References
 from lipdub.models.layers import n_parameters
 from lipdub.models.occlusion import OCCLUSION_SIDE, OcclusionNet
 from lipdub.training.faces import DETECTOR_CANVAS
@@ -49,7 +49,7 @@ def plan(stage: str, config: Config, data: Path | None = None) -> list[str]:
     """The lines of a preset with all that differs from the defaults; what the networks cost is in comments.
 
     Args:
-        stage: a key of export.STAGES.
+        stage: a key of weights_export.STAGES.
         config: all sections.
         data: the data set, if its clips are to be counted.
     """
@@ -96,7 +96,7 @@ def memory(stage: str, config: Config, data: Path | None = None) -> Memory:
         return tensor
 
     with torch.device("meta"):
-        network, run = _training(stage, config)
+        network, run, _ = _network(stage, config, train.batch_clips)
         networks = [network, Discriminator(config.discriminator)] if stage == "2" else [network]
         own = {p.untyped_storage()._cdata for each in networks for p in each.parameters()}
         with saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -118,47 +118,25 @@ def _clip_bytes(data: Path | None) -> int:
     return sum(entry.frames for entry in entries) * 3 * int(str(summary["side"])) ** 2
 
 
-def _training(stage: str, config: Config) -> tuple[nn.Module, Callable[[], object]]:
-    """A network and a call of it with a whole batch."""
-    train, count = config.train, config.train.batch_clips
-    if stage == "expert":
-        section, expert = config.expert, Expert(config.expert)
-        lower = torch.zeros(count, 3 * section.frames, section.size // 2, section.size)
-        mel = torch.zeros(count * (1 + train.negatives), 1, section.n_mels, section.mel_steps)
-        return expert, lambda: (expert.embed_faces(lower), expert.embed_audio(mel))
-    size, generator, code = config.generator.size, Generator(config.generator), config.generator.shape_code
-    frames, places = count * train.frames, count * train.references
-    audio = _audio(frames, config.generator)
-
-    def run() -> object:
-        references = generator.encode_references(torch.zeros(places, 3, size, size), torch.zeros(places, code))
-        owner = torch.ones(frames, places, dtype=torch.bool)
-        return generator(torch.zeros(frames, 3, size, size), audio, references, owner)
-
-    return generator, run
-
-
-def _audio(count: int, config: GeneratorConfig) -> Tensor | Audio:
-    """Mel windows, or mouth shapes for a generator whose audio encoder is a network of its own."""
-    if config.audio_context == "window":
-        return torch.zeros(count, config.n_mels, config.window)
-    return Audio(torch.zeros(count, config.embedding), torch.zeros(count, config.shape_code))
-
-
-def _network(stage: str, config: Config) -> tuple[nn.Module, Callable[[], object], int]:
-    """A network, a call of it, and how many frames that is."""
+def _network(stage: str, config: Config, clips: int = 0) -> tuple[nn.Module, Callable[[], object], int]:
+    """A network, a call of it, and how many frames that is; with `clips` what a step of training calls."""
+    train = config.train
     if stage in ("1", "2"):
-        size, generator = config.generator.size, Generator(config.generator)
-        audio = _audio(1, config.generator)
-        count, code = config.reference.count, config.generator.shape_code
-        references = generator.encode_references(torch.zeros(count, 3, size, size), torch.zeros(count, code))
-        owner = torch.ones(1, count, dtype=torch.bool)
-        return generator, lambda: generator(torch.zeros(1, 3, size, size), audio, references, owner), 1
+        size, generator, code = config.generator.size, Generator(config.generator), config.generator.shape_code
+        frames, places = clips * train.frames or 1, clips * train.references or config.reference.count
+
+        def encode() -> References:
+            return generator.encode_references(torch.zeros(places, 3, size, size), torch.zeros(places, code))
+
+        encoded = None if clips else encode()  # once for a whole video
+        faces, audio = torch.zeros(frames, 3, size, size), _audio(frames, config.generator)
+        owner = torch.ones(frames, places, dtype=torch.bool)
+        return generator, lambda: generator(faces, audio, encoded or encode(), owner), frames
     if stage == "expert":
         section, expert = config.expert, Expert(config.expert)
-        lower = torch.zeros(1, 3 * section.frames, section.size // 2, section.size)
-        mel = torch.zeros(1, 1, section.n_mels, section.mel_steps)
-        return expert, lambda: expert(lower, mel), section.frames
+        lower = torch.zeros(clips or 1, 3 * section.frames, section.size // 2, section.size)
+        mel = torch.zeros(clips * (1 + train.negatives) or 1, 1, section.n_mels, section.mel_steps)
+        return expert, lambda: (expert.embed_faces(lower), expert.embed_audio(mel)), section.frames
     if stage == "occlusion":
         crop, net = torch.zeros(1, 3, OCCLUSION_SIDE, OCCLUSION_SIDE), OcclusionNet()
         return net, lambda: net(crop, crop), 1
@@ -166,3 +144,10 @@ def _network(stage: str, config: Config) -> tuple[nn.Module, Callable[[], object
     height, width = DETECTOR_CANVAS if stage == "detector" else (LANDMARK_SIDE, LANDMARK_SIDE)
     picture: Tensor = torch.zeros(1, 3, height, width)
     return network, lambda: network(picture), 1
+
+
+def _audio(count: int, config: GeneratorConfig) -> Tensor | Audio:
+    """Mel windows, or mouth shapes for a generator whose audio encoder is a network of its own."""
+    if config.audio_context == "window":
+        return torch.zeros(count, config.n_mels, config.window)
+    return Audio(torch.zeros(count, config.embedding), torch.zeros(count, config.shape_code))

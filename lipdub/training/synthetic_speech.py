@@ -34,6 +34,7 @@ LANGUAGES = ("en-us", "de", "fr-fr", "es", "it", "pt-br", "pl", "nl", "sv", "tr"
 VARIANTS = (*(f"m{n}" for n in range(1, 8)), *(f"f{n}" for n in range(1, 6)))
 RATES_WPM, PITCHES, RANGES = (110, 230), (15, 90), (20, 90)  # of espeak-ng, drawn for each utterance
 WORDS = (5, 14)  # of a random utterance
+MAX_PHONES = 96  # with silence and all others
 HELD_OUT = 0.04  # share of the utterances to validate on
 # fmt: off
 ONSETS = (
@@ -192,7 +193,10 @@ def prepare_speech(
     languages: Counter[str] = Counter()
     seconds, silent = 0.0, 0
     while seconds < 60 * minutes:
-        language, text = _draw_text(texts, rng)
+        if texts is None:
+            language, text = str(rng.choice(LANGUAGES)), random_text(rng)
+        else:
+            language, text = texts[int(rng.integers(len(texts)))]
         voice = f"{language}+{rng.choice(VARIANTS)}"
         utterance = espeak.say(text, voice, *(int(rng.integers(*span)) for span in (RATES_WPM, PITCHES, RANGES)))
         if utterance is None:
@@ -267,17 +271,11 @@ def lip_classes(names: Sequence[str]) -> NDArray[np.int64]:
     return np.array([places.get(name[:1], -1) for name in names])
 
 
-def _draw_text(texts: list[tuple[str, str]] | None, rng: np.random.Generator) -> tuple[str, str]:
-    if texts is None:
-        return str(rng.choice(LANGUAGES)), random_text(rng)
-    return texts[int(rng.integers(len(texts)))]
-
-
-def _phone_inventory(phones: Sequence[str], max_count: int = 96) -> list[str]:
+def _phone_inventory(phones: Sequence[str]) -> list[str]:
     """Silence, other, then the commonest phones."""
     common = Counter(_plain(phone) for phone in phones)
     common.pop("", None)
-    return ["", "other", *(name for name, _ in common.most_common(max_count - 2))]
+    return ["", "other", *(name for name, _ in common.most_common(MAX_PHONES - 2))]
 
 
 def _plain(phone: str) -> str:

@@ -51,7 +51,9 @@ def listed(folder: Path, rows: list[tuple[str, str]]) -> Path:
 
 def test_lengths_and_labels_are_columns(tmp_path: Path) -> None:
     path = tmp_path / "list.csv"
-    path.write_text("video,audio,output,length,extend,label\na.mp4,a.wav,b.mp4,audio,loop,AI\na.mp4,a.wav,c.mp4,,,\n")
+    path.write_text(
+        "video,audio,output,length,extend,label_text\na.mp4,a.wav,b.mp4,audio,loop,AI\na.mp4,a.wav,c.mp4,,,\n"
+    )
     first, second = (item.options for item in read_manifest(path, device="cpu", weights="generator"))
     assert (first.length, first.extend, first.label) == ("audio", "loop", "AI")
     assert (second.length, second.extend, second.label) == ("video", "freeze", None)

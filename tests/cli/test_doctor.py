@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from lipdub.cli.app import app
+from lipdub.cli.doctor import Check, _ffmpeg
 from lipdub.config import MediaConfig
-from lipdub.doctor import Check, _ffmpeg
 
 FINE = [Check(name="python", text="3.11.7"), Check(name="cache", status="warning", text="full", remedy="make room")]
 BAD = Check(name="ffmpeg", status="problem", text="there is none", remedy="install it")
@@ -22,7 +22,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> list[Check]:
     def examine(config: MediaConfig) -> Iterator[Check]:
         yield from checks
 
-    monkeypatch.setattr("lipdub.doctor.examine", examine)
+    monkeypatch.setattr("lipdub.cli.doctor.examine", examine)
     return checks
 
 
@@ -66,7 +66,7 @@ def test_another_ffmpeg_is_looked_at_where_a_file_or_a_variable_names_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("lipdub.doctor.CHECKS", {"ffmpeg": _ffmpeg})
+    monkeypatch.setattr("lipdub.cli.doctor.CHECKS", {"ffmpeg": _ffmpeg})
     (tmp_path / "lipdub.toml").write_text('[settings.media]\nffmpeg = "/nowhere/by-file"\n')
     by_file = CliRunner().invoke(app, ["doctor"])
     assert (by_file.exit_code, by_file.stdout.split()[:5]) == (

@@ -42,7 +42,7 @@ def run(
             return points
 
     monkeypatch.setattr("lipdub.evaluation.landmark_track.MeshLandmarkTracker", SquareLandmarkTracker)
-    monkeypatch.setattr("lipdub.evaluation.quality.find", lambda entry: None)  # no bundled expert: faster
+    monkeypatch.setattr("lipdub.evaluation.networks.find", lambda entry: None)  # no bundled expert: faster
     (tmp_path / "clips").mkdir()
     for name, phase in (("a", 0), ("b", 1)):
         face_clip(

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -127,35 +125,3 @@ def test_a_quality_is_spelt_out_and_gives_way_to_what_is_typed(monkeypatch: pyte
 def test_balanced_is_the_default() -> None:
     assert load_config(settings.Quality.balanced.preset) == load_config()
     assert settings.Quality.fast.overrides == "--set sync.detail=1 --set media.preset=veryfast"
-
-
-def test_a_deprecated_option_is_read_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def sync_video(video, audio, output, options, *, config, on_event) -> None:
-        asked.append(options.detector)
-        raise settings.InputError("stop here", "go on")
-
-    monkeypatch.setattr("lipdub.dub.sync_video", sync_video)
-    line = ["sync", "v.mp4", "a.wav", "-o", "o.mp4"]
-    for words in (["--faces", "face-alignment"], ["--faces=face-alignment"]):
-        with pytest.warns(FutureWarning, match="--faces is deprecated: use --detector"):
-            CliRunner().invoke(app, [*line, *words])
-    for text in ("[options]\nfaces = 'face-alignment'\n", "[options.sync]\nfaces = 'face-alignment'\n"):
-        Path("lipdub.toml").write_text(text)
-        with pytest.warns(FutureWarning, match="use --detector"):
-            CliRunner().invoke(app, line)
-    Path("lipdub.toml").unlink()
-    monkeypatch.setenv("LIPDUB_SYNC_FACES", "face-alignment")
-    with pytest.warns(FutureWarning, match="use --detector"):
-        CliRunner().invoke(app, line)
-    assert asked == ["face-alignment"] * 5
-
-
-def test_a_deprecated_name_is_a_warning_of_ours(tmp_path: Path) -> None:
-    Path("lipdub.toml").write_text("[settings.sync]\npick = 2.0\n")
-    command = [sys.executable, "-m", "lipdub", "config", "show"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
-    assert done.returncode == 0
-    assert done.stderr.count("warning: sync.pick is deprecated: use sync.blend_power\n") == 1
-    assert "sync.blend_power" in done.stdout

@@ -281,12 +281,10 @@ def test_the_old_sound_is_kept_unless_told_otherwise(sync, face_clip, output: Pa
         ([], ["ukr", "eng"]),
         (["--original-audio", "keep"], ["ukr", "eng"]),
         (["--original-audio", "drop"], ["ukr"]),
-        (["--drop-original-audio"], ["ukr"]),  # its name before 0.2
     ]:
         assert sync("-y", "--language", "uk", *words, video=video).exit_code == 0
         with av.open(str(output)) as made:
             assert [stream.language for stream in made.streams.audio] == kept
-    assert "--drop-original-audio" not in CliRunner().invoke(app, ["sync", "--help"]).stdout
 
 
 def test_faces_and_times_are_read() -> None:

@@ -6,7 +6,7 @@ from io import StringIO
 
 import pytest
 
-from lipdub.cli.watch import watching
+from lipdub.cli.train import watching
 from lipdub.training.run import TrainProgress
 
 PROGRESS = TrainProgress(

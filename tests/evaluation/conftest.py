@@ -77,4 +77,4 @@ def talking_in(clip_maker: Callable[[Path], Callable[..., Path]]) -> Callable[..
 def no_bundled_expert(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine without the bundled expert, which would double the time of every test; unless one asks for it."""
     if request.node.get_closest_marker("bundled_expert") is None:
-        monkeypatch.setattr("lipdub.evaluation.quality.find", lambda entry: None)
+        monkeypatch.setattr("lipdub.evaluation.networks.find", lambda entry: None)

@@ -58,7 +58,7 @@ def whole(talking_in, square_tracker, fake_faces, generator_file: Path, tmp_path
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lipdub.dub.networks.face_backend", lambda name, config, device: fake_faces())
         patch.setattr("lipdub.dub.networks.occlusion_detector", lambda margin, device: None)
-        patch.setattr("lipdub.evaluation.quality.find", lambda entry: None)
+        patch.setattr("lipdub.evaluation.networks.find", lambda entry: None)
         return Evaluated(evaluate(options, FAST, judge=square_tracker(), on_event=events.append), events)
 
 

@@ -55,7 +55,7 @@ def test_a_real_video_against_itself_and_another(clips) -> None:
         "second_contour",
     }  # hum: no pause; and the squares never close
     assert values["outside"] == 0
-    values = measure(a.tracked, a.tracked, a, CONFIG, Networks(), truth=True)
+    values = measure(a.tracked, a.tracked, a, CONFIG, Networks(), has_truth=True)
     assert values["lmd"] == 0 and "psnr" not in values  # infinite
 
 
@@ -141,7 +141,8 @@ def test_lpips_is_a_mean_over_every_fifth_frame_of_a_dub(clips) -> None:
         asked.append(len(x))
         return torch.arange(len(x), dtype=torch.float32)
 
-    assert measure(b.tracked, a.tracked, a, CONFIG, Networks(lpips=lpips), truth=True)["lpips"] == pytest.approx(3.5)
+    values = measure(b.tracked, a.tracked, a, CONFIG, Networks(lpips=lpips), has_truth=True)
+    assert values["lpips"] == pytest.approx(3.5)
     assert asked == [8]  # of 40
     assert "lpips" not in measure(b.tracked, a.tracked, a, CONFIG, Networks(lpips=lpips))
 

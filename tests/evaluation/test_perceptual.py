@@ -88,8 +88,8 @@ def test_all_faces_of_a_row_are_one_set(talking, square_tracker) -> None:
             return images.float().mean((2, 3))
 
     meter = FrechetMeter(Colours(), CONFIG)
-    for ground in (a, c):
-        meter.add("own", "dub", b, ground)
+    for source in (a, c):
+        meter.add("own", "dub", b, source)
     meter.add("own", "real", a, a)  # itself: nothing to say
     (found,) = meter.distances()
     assert (found.pairing, found.row, found.frames) == ("own", "dub", 16)  # every fifth frame of 40, twice

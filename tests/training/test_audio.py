@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +92,7 @@ def test_what_lies_behind_a_clip_counts_nothing(made_data: Path) -> None:
     )  # clips of one or two seconds
     stage.network.eval()
     stage.wrapped.train = lambda mode=True: stage.wrapped  # type: ignore[method-assign]
-    spoilt = replace(batch, shapes=torch.where(batch.seen[..., None] > 0, batch.shapes, 99.0))
+    spoilt = batch._replace(shapes=torch.where(batch.seen[..., None] > 0, batch.shapes, 99.0))
     for name, value in stage.losses(batch, 0).items():
         assert float(value.detach()) == pytest.approx(float(stage.losses(spoilt, 0)[name].detach()), rel=1e-5)
 

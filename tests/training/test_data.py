@@ -20,12 +20,12 @@ from lipdub.training.data import (
     SOUND_RUN,
     Batch,
     ClipSet,
-    another_voice,
+    add_noise,
+    add_reverb,
     capped,
-    hard_to_hear,
     masked_faces,
-    noisy_sound,
-    reverberant,
+    obscure_speech,
+    vary_voice,
 )
 from lipdub.training.generator import own_references
 
@@ -286,7 +286,7 @@ def test_the_speaker_cap_holds_for_what_is_drawn(made_data: Path) -> None:
 
 def test_noise_on_the_sound_spares_its_level_and_range() -> None:
     mel = torch.full((64, 80, 16), 0.1)
-    noisy = noisy_sound(mel, np.random.default_rng(0))
+    noisy = add_noise(mel, np.random.default_rng(0))
     assert float(noisy.min()) >= -1
     assert abs(float(noisy.mean()) - 0.1) < 0.02
     assert float(noisy.mean((1, 2)).std()) > 0.03  # level: one draw for each
@@ -296,13 +296,13 @@ def test_noise_on_the_sound_spares_its_level_and_range() -> None:
 def test_another_voice_keeps_the_level_and_moves_the_middle_least() -> None:
     rng = np.random.default_rng(1)
     flat = torch.full((6, 2, 80, 16), -0.3)
-    torch.testing.assert_close(another_voice(flat, rng), flat)
+    torch.testing.assert_close(vary_voice(flat, rng), flat)
     step = torch.full((200, 1, 80, 17), -1.0)
     step[..., 8] = 1.0  # a click in the middle of the window
-    moved = another_voice(step, rng)
+    moved = vary_voice(step, rng)
     assert (moved.mean(2).argmax(2) == 8).all()
     ramp = torch.linspace(-1, 1, 80)[None, None, :, None].expand(200, 3, 80, 17)
-    shift = (another_voice(ramp, rng) - ramp)[:, :, 40, 8] * 40  # in bands
+    shift = (vary_voice(ramp, rng) - ramp)[:, :, 40, 8] * 40  # in bands
     assert (shift == shift[:, :1]).all()  # one speaker says the whole run
     assert 2.4 < float(shift.std()) < 4.6 and abs(float(shift.mean())) < 0.9
 
@@ -310,7 +310,7 @@ def test_another_voice_keeps_the_level_and_moves_the_middle_least() -> None:
 def test_a_room_leaves_a_tail_behind_every_sound_of_half_the_runs() -> None:
     mel = torch.full((200, 2, 60), -4.0)
     mel[:, 0, 10] = 0.5
-    room = reverberant(mel, np.random.default_rng(0))
+    room = add_reverb(mel, np.random.default_rng(0))
     changed = (room[:, 0, 11] > -3).numpy()
     assert 0.35 < changed.mean() < 0.65
     torch.testing.assert_close(room[~changed], mel[~changed], atol=1e-5, rtol=0)
@@ -325,7 +325,7 @@ def test_a_room_leaves_a_tail_behind_every_sound_of_half_the_runs() -> None:
 
 def test_sound_that_is_hard_to_hear_lacks_bands_and_has_another_voice_behind_it() -> None:
     mel = torch.linspace(-1, 0.5, 90)[:, None, None, None].expand(90, 2, 80, 4)  # run n is louder than run n - 1
-    heard = hard_to_hear(mel, np.random.default_rng(0))
+    heard = obscure_speech(mel, np.random.default_rng(0))
     hidden = heard == HIDDEN_LEVEL
     assert torch.equal(hidden, hidden[:, :1, :, :1].expand_as(hidden))  # one draw for a run
     assert (hidden[:, 0, :, 0].sum(1) <= HIDDEN_BANDS).all() and 3 < hidden[:, 0, :, 0].sum(1).float().mean() < 10
@@ -363,13 +363,13 @@ def test_the_parted_lips_are_part_of_the_mouth_and_grow_with_the_opening(clips: 
 
 
 def test_a_number_gives_the_same_batch_whatever_was_drawn_before(clips: ClipSet) -> None:
-    first, second = (clips.numbered(4, part).batch(1, SIZE, WIDTH) for part in (0, 1))
+    first, second = (clips.seeded(4, part).batch(1, SIZE, WIDTH) for part in (0, 1))
     clips.batch(1, SIZE, WIDTH)
-    again = clips.numbered(4, 1).batch(1, SIZE, WIDTH)
+    again = clips.seeded(4, 1).batch(1, SIZE, WIDTH)
     assert torch.equal(again.real, second.real)
     assert torch.equal(again.windows, second.windows)
     assert not torch.equal(first.real, second.real)
-    assert not torch.equal(clips.numbered(5, 1).batch(1, SIZE, WIDTH).real, second.real)
+    assert not torch.equal(clips.seeded(5, 1).batch(1, SIZE, WIDTH).real, second.real)
 
 
 def test_clips_too_short_for_a_reference_are_left_out(

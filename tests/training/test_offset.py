@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lipdub.config import MelConfig
-from lipdub.data.offset import ENOUGH_S, FOREIGN, SHIFTS_S, SURE, shift_correlations, source_offset
+from lipdub.data.offset import MAX_FOREIGN, MIN_SECONDS, MIN_STRENGTH, SHIFTS_S, shift_correlations, source_offset
 from lipdub.data.store import RATE
 
 STEPS = 80  # of mel a second
@@ -44,26 +44,26 @@ def test_another_voice_fits_at_no_shift() -> None:
 
 
 def test_clips_of_a_source_are_judged_together() -> None:
-    half = ENOUGH_S / 2
-    count, one = curve(0.7 * SURE, half, 0.06)  # over twice the time the same correlation is 1.4 times as strong
+    half = MIN_SECONDS / 2
+    count, one = curve(0.7 * MIN_STRENGTH, half, 0.06)  # over twice the time it is 1.4 times as strong
     told = source_offset([(count, one), (count, one)])
     assert (told.offset_s, told.certain) == (0.0, False)
-    count, one = curve(0.75 * SURE, half, 0.06)
+    count, one = curve(0.75 * MIN_STRENGTH, half, 0.06)
     told = source_offset([(count, one), (count, one)])
     assert (told.offset_s, told.certain) == (pytest.approx(0.06), True)
 
 
 def test_an_unclear_offset_is_not_believed() -> None:
-    told = source_offset([curve(0.9 * SURE, ENOUGH_S, 0.1)])
+    told = source_offset([curve(0.9 * MIN_STRENGTH, MIN_SECONDS, 0.1)])
     assert (told.offset_s, told.certain, told.foreign) == (0.0, False, False)
 
 
 def test_a_short_source_is_never_sure_nor_foreign() -> None:
-    told = source_offset([curve(1.5 * SURE, ENOUGH_S - 1, 0.1)])
+    told = source_offset([curve(1.5 * MIN_STRENGTH, MIN_SECONDS - 1, 0.1)])
     assert (told.offset_s, told.certain, told.foreign) == (0.0, False, False)
-    assert not source_offset([curve(0.5 * FOREIGN, ENOUGH_S - 1)]).foreign
-    assert source_offset([curve(0.9 * FOREIGN, ENOUGH_S + 1)]).foreign
-    assert not source_offset([curve(1.1 * FOREIGN, ENOUGH_S + 1)]).foreign
+    assert not source_offset([curve(0.5 * MAX_FOREIGN, MIN_SECONDS - 1)]).foreign
+    assert source_offset([curve(0.9 * MAX_FOREIGN, MIN_SECONDS + 1)]).foreign
+    assert not source_offset([curve(1.1 * MAX_FOREIGN, MIN_SECONDS + 1)]).foreign
 
 
 def test_nothing_to_judge_is_no_verdict() -> None:

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from lipdub.config import Config, load_config
-from lipdub.data.corpora import Footage
+from lipdub.data.corpora import speaker_of, speaker_table
 from lipdub.data.offset import SourceOffset, group_offsets, shift_sound, slice_mel
-from lipdub.data.prepare import PrepareOptions, Preparer, prepare, speaker_table, split_speakers
+from lipdub.data.prepare import PrepareOptions, prepare, split_speakers
 from lipdub.data.store import ClipEntry, read_arrays, read_clip, read_manifest, stored_offset, write_arrays
 from lipdub.errors import InputError
 
@@ -249,10 +249,10 @@ def test_several_processes_share_the_files(tmp_path: Path) -> None:
 def test_a_table_names_speakers_by_the_end_of_the_path(tmp_path: Path) -> None:
     path = tmp_path / "table.tsv"
     path.write_text("path\tseconds\tspeaker\ntrain/news/1.mp4\t3\tann\n/data/train/news/11.mp4\t3\tbob\n")
-    preparer = Preparer(options(tmp_path, tmp_path), Config(), speaker_table(path))
+    table = speaker_table(path)
 
     def speaker(name: str) -> str:
-        return preparer.speaker(Footage(tmp_path / name, "as the layout says"))
+        return speaker_of(name, table, "as the layout says")
 
     assert speaker("news/1.mp4") == "ann"
     assert speaker("news/11.mp4") == "bob"

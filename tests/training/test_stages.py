@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +36,7 @@ from lipdub.weights import (
     save_state,
     sha256_of,
 )
-from lipdub.weights_export import export, export_run, manifest_entry
+from lipdub.weights_export import export, export_run, manifest_entry, run_config
 
 
 @pytest.fixture(autouse=True)
@@ -133,11 +133,11 @@ def test_validation_leaves_the_training_samples_alone(made_data: Path, stage: st
     clips, held_out = (ClipSet(made_data, split, config) for split in ("train", "val"))
     make = ExpertTraining if stage == "expert" else GeneratorTraining
     training = make(config, Engine(config.train), clips, held_out)
-    before, torch_before = asdict(training.sample(3, 0)), torch.get_rng_state()
+    before, torch_before = training.sample(3, 0), torch.get_rng_state()
     first = training.validate()
     training.pictures()
     assert training.validate() == first
-    assert equal(asdict(training.sample(3, 0)), before)
+    assert equal(training.sample(3, 0), before)
     assert torch.equal(torch.get_rng_state(), torch_before)
 
 
@@ -160,16 +160,14 @@ def test_checkpoints_keep_the_names_that_earlier_versions_read(made_data: Path, 
 
 def test_a_stage_1_run_draws_what_it_does(made_data: Path, tmp_path: Path) -> None:
     run_stage(
-        request(
-            made_data, tmp_path, "1", "generator.shape_code=8", "loss.shape=1", "loss.correlation=1", "loss.motion=1"
-        ),
+        request(made_data, tmp_path, "1", "generator.shape_code=8", "loss.shape=1", "loss.correlation=1"),
         quiet,
     )
     assert [path.name for path in (tmp_path / "samples").iterdir()] == ["0000002.png"]
     validation = metrics(tmp_path)[-1]
     assert set(validation) == {"kind", "step", "time_s", "val_l1", "val_blend_l1", "val_correlation", "val_opening_r"}
     assert 0 < validation["val_l1"] < 1
-    assert set(metrics(tmp_path)[0]) >= {"l1", "mask", "shape", "correlation", "motion", "share"}
+    assert set(metrics(tmp_path)[0]) >= {"l1", "mask", "shape", "correlation", "share"}
 
 
 def test_a_run_on_sound_alone_leaves_the_picture_networks_as_they_were(made_data: Path, tmp_path: Path) -> None:
@@ -204,22 +202,6 @@ def test_the_expert_judges_stage_1_and_stays_as_it_is(made_data: Path, tmp_path:
     assert lines[-1]["expert_weight"] == Config().loss.expert_on == checkpoint(tmp_path)["expert_weight"]
     assert not any(name.startswith("expert") for name in checkpoint(tmp_path)["model"])
     assert trained_expert.read_bytes() == before
-
-
-def test_the_real_pair_is_what_a_dub_is_compared_with(made_data: Path) -> None:
-    found = {}
-    for setting in ("false", "true"):
-        config = load_config("debug", ["loss.expert=1.0", f"loss.expert_to_real={setting}"])
-        clips = ClipSet(made_data, "train", config)
-        torch.manual_seed(0)
-        expert = Expert(config.expert)
-        training = GeneratorTraining(config, Engine(config.train), clips, clips, expert=expert)
-        lesson = training.sample(0, 0)
-        assert lesson.batch is not None
-        found[setting] = training.losses(lesson, 0)["expert"].item()
-        same = training._expert_loss(expert, lesson.batch.real, lesson.batch).item()  # real mouths themselves
-        assert same == 0 if setting == "true" else same > 0.01
-    assert found["true"] < found["false"]
 
 
 def test_gradients_of_the_expert_reach_the_generator_only(made_data: Path) -> None:
@@ -400,6 +382,7 @@ def test_an_exported_expert_is_the_best_one(made_data: Path, tmp_path: Path, tra
 def test_the_best_expert_is_kept_when_it_gets_worse(made_data: Path) -> None:
     config = load_config("debug")
     clips = ClipSet(made_data, "val", config)
+    torch.manual_seed(0)
     training = ExpertTraining(config, Engine(config.train), clips, clips)
     good = training.validate()["val_expert"]
     name = "face_norm.weight"
@@ -413,6 +396,15 @@ def test_the_best_expert_is_kept_when_it_gets_worse(made_data: Path) -> None:
         pytest.fail("the test's premise: these weights are worse")
     assert torch.equal(training.best.weights[name], kept)
     assert training.best.score == -good
+
+
+def test_a_run_of_an_earlier_version_is_read_without_settings_that_went(made_data: Path, tmp_path: Path) -> None:
+    run_stage(request(made_data, tmp_path, "1", "train.steps=1", "generator.shape_code=8"), quiet)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    settings["loss"]["motion"] = 1.0
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    assert run_config(tmp_path).generator.shape_code == 8
+    assert export_run(tmp_path, tmp_path / "mine.safetensors").is_file()
 
 
 def test_an_export_needs_a_checkpoint(tmp_path: Path) -> None:
