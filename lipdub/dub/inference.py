@@ -25,6 +25,7 @@ from torch import Tensor
 from lipdub.affine import transform
 from lipdub.config import Config
 from lipdub.dub.analyze import DubPlan
+from lipdub.dub.composition import compose_face
 from lipdub.dub.driving_audio import DrivingAudio, predict_mouth_shapes, windows_at
 from lipdub.dub.precision import half_precision
 from lipdub.errors import ResourceError, out_of_memory
@@ -118,6 +119,15 @@ class Runner(ABC):
 
 
 @dataclass(frozen=True)
+class _Part:
+    """What is visible of generated faces."""
+
+    items: list[int]  # numbers of the faces
+    cells: Cells | None  # the part; None: all
+    faces: Tensor  # (N, height, width, 3) in [0, 1]
+
+
+@dataclass(frozen=True)
 class _EncodedJob:
     """The R references of a job as the generator uses them."""
 
@@ -137,8 +147,8 @@ class GeneratorRunner(Runner):
         voices: the driving sounds; a job's `voice` says which.
         config: sync and mel sections.
         device: where the generator runs.
-        together: compose the faces of a job in one go; else one by one, which on a CPU is as fast and takes less
-            memory. None: on an accelerator. The results are less than a level of 255 apart.
+        together: compose the faces of a job in one go on the device; else one by one on the CPU. None: on an
+            accelerator. The results are less than a level of 255 apart.
 
     Raises:
         InputError, SetupError: see `half_precision`.
@@ -180,18 +190,17 @@ class GeneratorRunner(Runner):
                 paint = self._paint_opacity(audio.shape, targets)
                 drawn = replace(drawn, warp=scale_paint(drawn.warp, paint))
             masks = self._masks(drawn, targets)
-            groups = self._groups(targets)
             alphas = np.stack([opacity(mask, self._config) for mask in np.nan_to_num(masks)])
-            cells = [_visible_cells(alphas[group]) if drawn.warp else None for group in groups]
             parts = [
-                self._compose(drawn, group, [targets[n] for n in group], firsts[targets[group[0]].job], part)
-                for group, part in zip(groups, cells, strict=True)
+                part
+                for group in _by_job(targets)
+                for part in self._compose(drawn, group, targets, firsts[targets[group[0]].job], alphas)
             ]
         done: list[GeneratedFace | None] = [None] * len(targets)
-        for group, part, faces in zip(groups, cells, _to_arrays(parts), strict=True):
-            for n, face in zip(group, faces, strict=True):
+        for part, faces in zip(parts, _to_arrays([part.faces for part in parts]), strict=True):
+            for n, face in zip(part.items, faces, strict=True):
                 if np.isfinite(face).all() and np.isfinite(masks[n]).all():
-                    done[n] = GeneratedFace(_completed(face, targets[n].picture, part), alphas[n])
+                    done[n] = GeneratedFace(_completed(face, targets[n].picture, part.cells), alphas[n])
         return done
 
     def _paint_opacity(self, shapes: Tensor, targets: Sequence[FaceCrop]) -> Tensor:
@@ -216,40 +225,46 @@ class GeneratorRunner(Runner):
             (masks,) = _to_arrays([drawn.mask.float().sigmoid()[:, 0]])
         return masks if self._generator.config.margin == 1 else np.maximum(masks, self._source_jaws(targets))
 
-    def _groups(self, targets: Sequence[FaceCrop]) -> list[list[int]]:
-        """Numbers of the faces that are composed in one go, ascending."""
-        if not self._together:
-            return [[n] for n in range(len(targets))]
-        groups: dict[int, list[int]] = {}
-        for n, target in enumerate(targets):
-            groups.setdefault(target.job, []).append(n)
-        return list(groups.values())
-
     def _compose(
-        self, drawn: Drawn, group: Sequence[int], targets: Sequence[FaceCrop], first: int, cells: Cells | None
-    ) -> Tensor:
-        """New faces of a job (n, 3, S, S) in [0, 1]; with a warp `cells` of the lower halves (n, 3, D / 2, D) alone.
+        self, drawn: Drawn, group: list[int], targets: Sequence[FaceCrop], first: int, alphas: NDArray[np.float32]
+    ) -> list[_Part]:
+        """New faces of the targets `group`, which are of one job; alphas (N, S, S) say what of them is visible.
 
         `first` is the number of the job's first reference.
         """
         adjoining = group[-1] - group[0] + 1 == len(group)
         items = slice(group[0], group[-1] + 1) if adjoining else self._upload(np.array(group))
-        painted = drawn.painted[items]
-        if drawn.warp is None or cells is None:
-            return painted.float()
-        job, own = targets[0].job, self._generator.config.own_frame
+        painted = drawn.painted[items].float()
+        if drawn.warp is None:
+            return [_Part(group, None, painted.permute(0, 2, 3, 1))]
+        job, own = targets[group[0]].job, self._generator.config.own_frame
         encoded, views = self._encoded[job], self._plan.jobs[job].views.shape[1]
         warp = select(drawn.warp, items, first=first, views=views, own=own)
-        if not own:
-            return compose_part(sharpen_weights(warp, self._config.sync.blend_power), painted, encoded.pictures, cells)
-        margin = self._generator.config.margin
-        warp = sharpen_weights(
-            suppress_references_outside_mouth(warp, views, self._config.sync.source_lips, margin),
-            self._config.sync.blend_power,
-        )
-        frames = self._tensor(np.stack([target.picture for target in targets]))
-        gains = (_upper_face_colours(frames)[:, None] / encoded.colours[warp.indices]).clamp(*GAIN_RANGE)
-        return compose_part(warp, painted, encoded.pictures, cells, own=frames, gains=gains)
+        if own:
+            margin = self._generator.config.margin
+            warp = suppress_references_outside_mouth(warp, views, self._config.sync.source_lips, margin)
+        warp = sharpen_weights(warp, self._config.sync.blend_power)
+        frames = gains = None
+        if own:
+            frames = self._tensor(np.stack([targets[n].picture for n in group]))
+            gains = (_upper_face_colours(frames)[:, None] / encoded.colours[warp.indices]).clamp(*GAIN_RANGE)
+        if self._together:
+            cells = _visible_cells(alphas[group])
+            faces = compose_part(warp, painted, encoded.pictures, cells, own=frames, gains=gains)
+            return [_Part(group, cells, faces.permute(0, 2, 3, 1))]
+        flows, weights = warp.flow.float().cpu().numpy(), warp.weights.float().cpu().numpy()
+        pictures = encoded.pictures.permute(0, 2, 3, 1).cpu().numpy()
+        parts = []
+        for place, n in enumerate(group):
+            cells, seen = _visible_cells(alphas[n : n + 1]), [pictures[k] for k in warp.indices[place].tolist()]
+            if frames is not None:
+                seen.append(frames[place].permute(1, 2, 0).cpu().numpy())
+            gain = None if gains is None else gains[place].cpu().numpy()
+            face = compose_face(
+                flows[place], weights[place], painted[place].permute(1, 2, 0).cpu().numpy(), seen, cells, gain
+            )
+            parts.append(_Part([n], cells, torch.from_numpy(face)[None]))
+        return parts
 
     def _source_jaws(self, targets: Sequence[FaceCrop]) -> NDArray[np.float32]:
         """Masks (N, S, S) of the source's mouths and jaws, which have to be replaced."""
@@ -343,6 +358,14 @@ class GeneratorRunner(Runner):
         )
 
 
+def _by_job(targets: Sequence[FaceCrop]) -> list[list[int]]:
+    """Numbers of the targets of each job, ascending."""
+    groups: dict[int, list[int]] = {}
+    for n, target in enumerate(targets):
+        groups.setdefault(target.job, []).append(n)
+    return list(groups.values())
+
+
 def _visible_cells(alphas: NDArray[np.float32]) -> Cells:
     """The part of a warp's fields that is visible where faces are blended with opacities (n, S, S)."""
     half = alphas.shape[1] // 2
@@ -375,12 +398,12 @@ def _lower_half(count: int, size: int) -> NDArray[np.float32]:
 
 
 def _completed(new: NDArray[np.float32], picture: NDArray[np.uint8], cells: Cells | None) -> NDArray[np.float32]:
-    """A face (D, D, 3) in [0, 255]: the new one, (3, D, D) in [0, 1], or of it `cells` alone, in the source's crop."""
+    """A face (D, D, 3) in [0, 255]: the new one, (D, D, 3) in [0, 1], or of it `cells` alone, in the source's crop."""
     if cells is None:
-        return (255 * new).transpose(1, 2, 0)
-    rows, columns = cells.times(new.shape[2] // (cells.columns.stop - cells.columns.start))
+        return 255 * new
+    rows, columns = cells.times(new.shape[1] // (cells.columns.stop - cells.columns.start))
     face = picture.astype(np.float32)
-    face[len(face) // 2 :][rows, columns] = (255 * new).transpose(1, 2, 0)
+    face[len(face) // 2 :][rows, columns] = 255 * new
     return face
 
 
