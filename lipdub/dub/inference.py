@@ -39,7 +39,6 @@ from lipdub.models.layers import mask_lower_half
 from lipdub.models.warp import (
     Cells,
     compose_part,
-    scale_paint,
     select,
     sharpen_weights,
     suppress_references_outside_mouth,
@@ -185,10 +184,10 @@ class GeneratorRunner(Runner):
                 references = joined([references, own])
                 owner = torch.cat([owner, torch.eye(len(targets), dtype=torch.bool)], 1)
             audio = self._audio(targets)
-            drawn = self._generator.draw(mask_lower_half(real), audio, references, owner)
-            if drawn.warp is not None and isinstance(audio, Audio) and audio.shape is not None:
+            paint = None
+            if self._generator.config.warp and isinstance(audio, Audio) and audio.shape is not None:
                 paint = self._paint_opacity(audio.shape, targets)
-                drawn = replace(drawn, warp=scale_paint(drawn.warp, paint))
+            drawn = self._generator.draw(mask_lower_half(real), audio, references, owner, paint=paint)
             masks = self._masks(drawn, targets)
             alphas = np.stack([opacity(mask, self._config) for mask in np.nan_to_num(masks)])
             parts = [

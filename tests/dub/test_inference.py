@@ -114,6 +114,23 @@ def test_paint_parts_only_lips_that_every_reference_shows_closed(runner_of) -> N
     assert runner._paint_opacity(asked, faces).tolist() == pytest.approx([0.5, 0.5, 0.5, 1])
 
 
+def test_nothing_is_painted_where_nothing_of_it_shows(tiny_config: Config, monkeypatch) -> None:
+    config = replace(tiny_config.generator, shape_code=8, warp=True, whole_references=True, fine_paint=True)
+    torch.manual_seed(4)
+    network, calls = Generator(config).eval(), []
+    network.face_head.register_forward_hook(lambda *call: calls.append(call))
+    faces, codes, owner = torch.rand(2, 3, SIZE, SIZE), torch.rand(2, 8), torch.ones(2, 3, dtype=torch.bool)
+    with torch.inference_mode():
+        references = network.encode_references(torch.rand(3, 3, SIZE, SIZE), torch.rand(3, 8))
+        none, some = (
+            network.draw(faces, None, references, owner, shape=codes, paint=torch.tensor(paint))
+            for paint in ([0.0, 0.0], [0.0, 0.5])
+        )
+    assert len(calls) == 1 and none.painted.shape == some.painted.shape and not none.painted.any()
+    assert not none.warp.weights[:, -1].any()  # the picture has no part in the face
+    torch.testing.assert_close(none.warp.weights[0], some.warp.weights[0])
+
+
 def test_no_call_holds_more_faces_than_a_batch(runner_of) -> None:
     jobs = [job(number, 0, 1) for number in range(7)]
     runner, calls = runner_of(jobs, batch_size=3)
