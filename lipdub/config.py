@@ -213,7 +213,7 @@ class SyncConfig:
 
     batch_size: int = 16  # faces per generator call
     audio_encoder: str = "audio"  # weights that read mouth shapes off a track, for generators that ask for them
-    precision: str = "auto"  # auto | no | bf16 | fp16, of the generator; auto: what is fast here
+    precision: str = "auto"  # auto | no | bf16 | fp16, of the networks (dub/precision.py); auto: what is fast here
     strength: float = 1.0  # movement over that of the person's own mouth in the video (dub/speaking_style.py)
     smooth_s: float = 0.023  # standard deviation of the smoothing of mouth shapes in time, heard and seen; 0 = none
     references_per_cluster: int = 5  # references of each mouth cluster, spread over poses; a frame takes the nearest

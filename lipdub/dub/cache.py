@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
 from lipdub import __version__
 from lipdub.config import Config
 from lipdub.dub.analyze import FaceTracks
+from lipdub.dub.precision import packs
 from lipdub.faces.references import ReferenceStore, Selection
 from lipdub.faces.tracker import Track
 from lipdub.media.probe import Ending
@@ -56,6 +58,7 @@ class FaceTracksRequest:
             "suffix": self.video.suffix.lower(),  # FFmpeg may choose its reader by it
             "detector": self.detector,
             "device": self.device,
+            "packed": packs(config.sync.precision, torch.device(self.device)),
             "range": [self.start_s, self.end_s, self.numbered and self.start_s is not None],
             "ending": None if self.ending is None else asdict(self.ending),
             "face": asdict(config.face),

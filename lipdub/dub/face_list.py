@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lipdub.config import Config, FaceConfig
 from lipdub.dub.analyze import FaceJob, FaceTracks, track_faces, usable_rows
 from lipdub.dub.networks import resolve_device
+from lipdub.dub.precision import pack_all, packs
 from lipdub.dub.report import FacesReport, FaceSummary
 from lipdub.dub.still import film_of, is_picture
 from lipdub.errors import NoFaceError
@@ -68,7 +69,10 @@ def list_faces(
             target = stack.enter_context(AtomicOutput(Path(sheet), overwrite=overwrite, inputs=(video,)))
         film = stack.enter_context(film_of(video, PICTURE_S, "none", config))[0] if is_picture(video) else video
         source = open_source(film, config.media)
-        backend = face_backend(detector, config.face, resolve_device(device))
+        where = resolve_device(device)
+        backend = face_backend(detector, config.face, where)
+        if packs(config.sync.precision, where):  # as in a dub: ids must be the same
+            pack_all(backend)
         reporter = Reporter(on_event, ("faces",))
         with reporter.stage("faces", source.n_frames):
             faces = track_faces(

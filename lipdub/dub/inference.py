@@ -25,6 +25,7 @@ from torch import Tensor
 from lipdub.affine import transform
 from lipdub.config import Config
 from lipdub.dub.analyze import DubPlan
+from lipdub.dub.composition import compose_face
 from lipdub.dub.driving_audio import DrivingAudio, predict_mouth_shapes, windows_at
 from lipdub.dub.precision import half_precision
 from lipdub.errors import ResourceError, out_of_memory
@@ -38,17 +39,16 @@ from lipdub.models.layers import mask_lower_half
 from lipdub.models.warp import (
     Cells,
     compose_part,
-    scale_paint,
     select,
     sharpen_weights,
     suppress_references_outside_mouth,
 )
 
-LIT = (0.3, 0.5), (0.28, 0.72)  # rows and columns, in crop sides
-DARKNESS = 1 / 255  # added to both sides of a ratio of light
-GAINS = (0.02, 3.0)  # of a reference's light, at least and at most
-PAINTED_FROM = 0.5  # opening beyond the widest reference's, in units of SHAPE_SCALE, from which all of the paint shows
-PARTED = (1.4, 2.2)  # opening of the widest reference over closed lips: up to there paint shows, from there on none
+UPPER_FACE = (0.3, 0.5), (0.28, 0.72)  # rows and columns, in crop sides
+BLACK = 1 / 255  # added to both colours of a ratio
+GAIN_RANGE = (0.02, 3.0)  # by which a reference's colours are multiplied
+FULL_PAINT = 0.5  # opening beyond the widest reference's, in units of SHAPE_SCALE, from which all of the paint shows
+PARTED_RANGE = (1.4, 2.2)  # opening of the widest reference over closed lips: below it all paint shows, above it none
 
 
 @dataclass(frozen=True)
@@ -117,17 +117,37 @@ class Runner(ABC):
         """The same for one batch."""
 
 
+@dataclass(frozen=True)
+class _Part:
+    """What is visible of generated faces."""
+
+    items: list[int]  # numbers of the faces
+    cells: Cells | None  # the part; None: all
+    faces: Tensor  # (N, height, width, 3) in [0, 1]
+
+
+@dataclass(frozen=True)
+class _EncodedJob:
+    """The R references of a job as the generator uses them."""
+
+    references: References
+    pictures: Tensor  # (R, 3, D, D) in [0, 1]
+    colours: Tensor  # (R, 3) of `_upper_face_colours`
+    openings: NDArray[np.float32]  # (R,) of the mouths, relative to rest
+    closed: NDArray[np.float32]  # (3,) likewise, of closed lips
+
+
 class GeneratorRunner(Runner):
-    """The generator with the references of the jobs at hand encoded, and the sound of every frame looked up.
+    """The generator with the references of the jobs at hand encoded, and the mouth shape of every frame looked up.
 
     Args:
         generator: in eval mode on `device`.
-        analysis: jobs and frame times.
+        plan: jobs and frame times.
         voices: the driving sounds; a job's `voice` says which.
         config: sync and mel sections.
         device: where the generator runs.
-        together: put the faces of a job together in one go; else one by one, which on a CPU is as fast and holds less
-            at a time. None: on an accelerator. The results are less than a level of 255 apart.
+        together: compose the faces of a job in one go on the device; else one by one on the CPU. None: on an
+            accelerator. The results are less than a level of 255 apart.
 
     Raises:
         InputError, SetupError: see `half_precision`.
@@ -136,7 +156,7 @@ class GeneratorRunner(Runner):
     def __init__(
         self,
         generator: Generator,
-        analysis: DubPlan,
+        plan: DubPlan,
         voices: Sequence[DrivingAudio],
         config: Config,
         device: torch.device,
@@ -145,18 +165,13 @@ class GeneratorRunner(Runner):
     ) -> None:
         super().__init__(config.sync.batch_size, device, half_precision(config.sync.precision, device))
         self._together = device.type != "cpu" if together is None else together
-        self._generator, self._analysis, self._voices = generator, analysis, voices
+        self._generator, self._plan, self._voices = generator, plan, voices
         self._config = config
         self._predicted = [
-            predict_mouth_shapes(generator, voice, analysis.times_s, config.mel, config.sync, device)
-            for voice in voices
+            predict_mouth_shapes(generator, voice, plan.times_s, config.mel, config.sync, device) for voice in voices
         ]
-        self._styles = analysis.styles()
-        self._encoded: dict[int, References] = {}
-        self._pictures: dict[int, Tensor] = {}  # (K, 3, D, D) of the same jobs
-        self._lights: dict[int, Tensor] = {}  # (K, 3) their light
-        self._closed: dict[int, NDArray[np.float32]] = {}  # (3,) openings of closed lips
-        self._openings: dict[int, NDArray[np.float32]] = {}  # (K,) of the references
+        self._styles = plan.styles()
+        self._encoded: dict[int, _EncodedJob] = {}
 
     def _generate(self, crops: Sequence[FaceCrop]) -> list[GeneratedFace | None]:
         size = self._generator.config.size
@@ -165,98 +180,104 @@ class GeneratorRunner(Runner):
         with torch.inference_mode():
             references, owner, firsts = self._references(targets)
             if self._generator.config.own_frame:
-                own = self._generator.encode_references(real, self._old_shapes(targets))
+                own = self._generator.encode_references(real, self._source_shapes(targets))
                 references = joined([references, own])
                 owner = torch.cat([owner, torch.eye(len(targets), dtype=torch.bool)], 1)
-            sound = self._sound(targets)
-            drawn = self._generator.draw(mask_lower_half(real), sound, references, owner)
-            if drawn.warp is not None and isinstance(sound, Audio) and sound.shape is not None:
-                drawn = replace(drawn, warp=scale_paint(drawn.warp, self._beyond_references(sound.shape, targets)))
+            audio = self._audio(targets)
+            paint = None
+            if self._generator.config.warp and isinstance(audio, Audio) and audio.shape is not None:
+                paint = self._paint_opacity(audio.shape, targets)
+            drawn = self._generator.draw(mask_lower_half(real), audio, references, owner, paint=paint)
             masks = self._masks(drawn, targets)
-            groups = self._groups(targets)
             alphas = np.stack([opacity(mask, self._config) for mask in np.nan_to_num(masks)])
-            cells = [_seen(alphas[group]) if drawn.warp else None for group in groups]
             parts = [
-                self._made(drawn, group, [targets[n] for n in group], firsts[targets[group[0]].job], part)
-                for group, part in zip(groups, cells, strict=True)
+                part
+                for group in _by_job(targets)
+                for part in self._compose(drawn, group, targets, firsts[targets[group[0]].job], alphas)
             ]
         done: list[GeneratedFace | None] = [None] * len(targets)
-        for group, part, made in zip(groups, cells, _fetched(parts), strict=True):
-            for n, face in zip(group, made, strict=True):
+        for part, faces in zip(parts, _to_arrays([part.faces for part in parts]), strict=True):
+            for n, face in zip(part.items, faces, strict=True):
                 if np.isfinite(face).all() and np.isfinite(masks[n]).all():
-                    done[n] = GeneratedFace(_whole(face, targets[n].picture, part), alphas[n])
+                    done[n] = GeneratedFace(_completed(face, targets[n].picture, part.cells), alphas[n])
         return done
 
-    def _beyond_references(self, asked: Tensor, targets: Sequence[FaceCrop]) -> Tensor:
-        """(N,) in [0, 1]: whether mouths asked for (N, C) open wider than all references, and these have closed lips.
+    def _paint_opacity(self, shapes: Tensor, targets: Sequence[FaceCrop]) -> Tensor:
+        """Opacity (N,) of what is painted for the mouth shapes `shapes` (N, C).
 
-        What a reference shows is sharper than what is painted, and parted lips can be bent farther apart: they show the
-        inside of the mouth. Closed ones cannot be torn; where no reference parts them, paint has to.
+        It is 1 where a mouth opens wider than in all references and these have closed lips, which cannot be bent apart.
+        Else references are sharper: parted lips can be bent farther apart, and show the inside of the mouth.
         """
-        jobs = self._analysis.jobs
-        widest = np.array([self._openings[each.job][jobs[each.job].views[each.row]].max() for each in targets])
-        parted = widest - [self._closed[target.job].mean() for target in targets]
-        beyond = asked[:, OPENINGS].float().mean(1) - self._upload(widest.astype(np.float32))
-        closed = np.clip((PARTED[1] - parted) / (PARTED[1] - PARTED[0]), 0, 1).astype(np.float32)
-        return (beyond / PAINTED_FROM).clamp(0, 1) * self._upload(closed)
+        views = [(self._encoded[each.job], self._plan.jobs[each.job].views[each.row]) for each in targets]
+        widest = np.array([job.openings[rows].max() for job, rows in views])
+        parted = widest - [job.closed.mean() for job, _ in views]
+        beyond = shapes[:, OPENINGS].float().mean(1) - self._upload(widest.astype(np.float32))
+        closed = np.clip((PARTED_RANGE[1] - parted) / (PARTED_RANGE[1] - PARTED_RANGE[0]), 0, 1).astype(np.float32)
+        return (beyond / FULL_PAINT).clamp(0, 1) * self._upload(closed)
 
     def _masks(self, drawn: Drawn, targets: Sequence[FaceCrop]) -> NDArray[np.float32]:
-        """Masks (N, S, S) in [0, 1] of what is generated: the predicted ones, with a margin the old jaws as well."""
+        """Masks (N, S, S) in [0, 1] of what is generated: predicted ones; with a margin the source's jaws as well."""
         size = self._generator.config.size
         if drawn.mask is None:
             masks = _lower_half(len(targets), size)
         else:
-            (masks,) = _fetched([drawn.mask.float().sigmoid()[:, 0]])
-        return masks if self._generator.config.margin == 1 else np.maximum(masks, self._old_jaws(targets))
+            (masks,) = _to_arrays([drawn.mask.float().sigmoid()[:, 0]])
+        return masks if self._generator.config.margin == 1 else np.maximum(masks, self._source_jaws(targets))
 
-    def _groups(self, targets: Sequence[FaceCrop]) -> list[list[int]]:
-        """Which faces are put together in one go; each list ascends."""
-        if not self._together:
-            return [[n] for n in range(len(targets))]
-        groups: dict[int, list[int]] = {}
-        for n, target in enumerate(targets):
-            groups.setdefault(target.job, []).append(n)
-        return list(groups.values())
-
-    def _made(
-        self, drawn: Drawn, group: Sequence[int], targets: Sequence[FaceCrop], first: int, cells: Cells | None
-    ) -> Tensor:
-        """New faces of a job (n, 3, S, S) in [0, 1]; with a warp `cells` of the lower halves (n, 3, D / 2, D) alone.
+    def _compose(
+        self, drawn: Drawn, group: list[int], targets: Sequence[FaceCrop], first: int, alphas: NDArray[np.float32]
+    ) -> list[_Part]:
+        """New faces of the targets `group`, which are of one job; alphas (N, S, S) say what of them is visible.
 
         `first` is the number of the job's first reference.
         """
-        together = group[-1] - group[0] + 1 == len(group)
-        items = slice(group[0], group[-1] + 1) if together else self._upload(np.array(group))
-        painted = drawn.painted[items]
-        if drawn.warp is None or cells is None:
-            return painted.float()
-        job, own = targets[0].job, self._generator.config.own_frame
-        pictures, views = self._pictures[job], self._analysis.jobs[job].views.shape[1]
+        adjoining = group[-1] - group[0] + 1 == len(group)
+        items = slice(group[0], group[-1] + 1) if adjoining else self._upload(np.array(group))
+        painted = drawn.painted[items].float()
+        if drawn.warp is None:
+            return [_Part(group, None, painted.permute(0, 2, 3, 1))]
+        job, own = targets[group[0]].job, self._generator.config.own_frame
+        encoded, views = self._encoded[job], self._plan.jobs[job].views.shape[1]
         warp = select(drawn.warp, items, first=first, views=views, own=own)
-        if not own:
-            return compose_part(sharpen_weights(warp, self._config.sync.blend_power), painted, pictures, cells)
-        margin = self._generator.config.margin
-        warp = sharpen_weights(
-            suppress_references_outside_mouth(warp, views, self._config.sync.source_lips, margin),
-            self._config.sync.blend_power,
-        )
-        frames = self._tensor(np.stack([target.picture for target in targets]))
-        gains = (_light(frames)[:, None] / self._lights[job][warp.indices]).clamp(*GAINS)
-        return compose_part(warp, painted, pictures, cells, own=frames, gains=gains)
+        if own:
+            margin = self._generator.config.margin
+            warp = suppress_references_outside_mouth(warp, views, self._config.sync.source_lips, margin)
+        warp = sharpen_weights(warp, self._config.sync.blend_power)
+        frames = gains = None
+        if own:
+            frames = self._tensor(np.stack([targets[n].picture for n in group]))
+            gains = (_upper_face_colours(frames)[:, None] / encoded.colours[warp.indices]).clamp(*GAIN_RANGE)
+        if self._together:
+            cells = _visible_cells(alphas[group])
+            faces = compose_part(warp, painted, encoded.pictures, cells, own=frames, gains=gains)
+            return [_Part(group, cells, faces.permute(0, 2, 3, 1))]
+        flows, weights = warp.flow.float().cpu().numpy(), warp.weights.float().cpu().numpy()
+        pictures = encoded.pictures.permute(0, 2, 3, 1).cpu().numpy()
+        parts = []
+        for place, n in enumerate(group):
+            cells, seen = _visible_cells(alphas[n : n + 1]), [pictures[k] for k in warp.indices[place].tolist()]
+            if frames is not None:
+                seen.append(frames[place].permute(1, 2, 0).cpu().numpy())
+            gain = None if gains is None else gains[place].cpu().numpy()
+            face = compose_face(
+                flows[place], weights[place], painted[place].permute(1, 2, 0).cpu().numpy(), seen, cells, gain
+            )
+            parts.append(_Part([n], cells, torch.from_numpy(face)[None]))
+        return parts
 
-    def _old_jaws(self, targets: Sequence[FaceCrop]) -> NDArray[np.float32]:
-        """Masks (N, S, S) of the mouths and jaws that the targets show now: what lies there has to be made anew."""
+    def _source_jaws(self, targets: Sequence[FaceCrop]) -> NDArray[np.float32]:
+        """Masks (N, S, S) of the source's mouths and jaws, which have to be replaced."""
         config = self._generator.config
         masks = np.empty((len(targets), config.size, config.size), np.float32)
         for mask, target in zip(masks, targets, strict=True):
-            job = self._analysis.jobs[target.job]
+            job = self._plan.jobs[target.job]
             points = transform(job.track.landmarks[target.row], job.matrices[target.row])
             mask[:] = mouth_mask(points, config.size, margin=config.margin)
         return masks
 
-    def _old_shapes(self, targets: Sequence[FaceCrop]) -> Tensor:
-        """The mouths (N, C) that the targets show now."""
-        shapes = np.stack([self._analysis.jobs[target.job].shapes[target.row] for target in targets])
+    def _source_shapes(self, targets: Sequence[FaceCrop]) -> Tensor:
+        """Mouth shapes (N, C) of the source in these frames."""
+        shapes = np.stack([self._plan.jobs[target.job].shapes[target.row] for target in targets])
         return self._upload(shapes)
 
     def _upload(self, array: NDArray[Any]) -> Tensor:
@@ -270,18 +291,18 @@ class GeneratorRunner(Runner):
         """(N, S, S, 3) -> (N, 3, S, S) in [0, 1] on the device."""
         return self._upload(faces).permute(0, 3, 1, 2).float().div_(255)
 
-    def _sound(self, targets: Sequence[FaceCrop]) -> Tensor | Audio:
-        """What the targets hear: the mouth shape, where the generator takes one, else mel windows."""
-        jobs, strength = self._analysis.jobs, self._config.sync.strength
+    def _audio(self, targets: Sequence[FaceCrop]) -> Tensor | Audio:
+        """Mouth shapes from the audio, where the generator takes them, else mel windows."""
+        jobs, strength = self._plan.jobs, self._config.sync.strength
         shapes = [
             predicted.retargeted(
-                self._styles[jobs[target.job].track.person], target.frame, strength, self._closed[target.job]
+                self._styles[jobs[target.job].track.person], target.frame, strength, self._encoded[target.job].closed
             )
             for target in targets
             if (predicted := self._predicted[jobs[target.job].voice]) is not None
         ]
         if not shapes:
-            times_s, width = self._analysis.times_s, self._generator.config.window
+            times_s, width = self._plan.times_s, self._generator.config.window
             windows = [
                 windows_at(
                     self._voices[jobs[target.job].voice],
@@ -301,40 +322,51 @@ class GeneratorRunner(Runner):
         The second is on the CPU.
         """
         jobs = sorted({target.job for target in targets})
-        for job in [job for job in self._encoded if self._analysis.jobs[job].track.frames.stop <= targets[0].frame]:
-            del self._encoded[job], self._pictures[job], self._lights[job], self._closed[job], self._openings[job]
+        for job in [job for job in self._encoded if self._plan.jobs[job].track.frames.stop <= targets[0].frame]:
+            del self._encoded[job]
         for job in jobs:
             if job not in self._encoded:
-                self._encode(job)
-        encoded = [self._encoded[job] for job in jobs]
+                self._encoded[job] = self._encode(job)
+        encoded = [self._encoded[job].references for job in jobs]
         ends = np.cumsum([len(references.embeddings) for references in encoded])
         firsts = dict(zip(jobs, [0, *ends[:-1].tolist()], strict=True))
         owner = torch.zeros(len(targets), int(ends[-1]), dtype=torch.bool)
         for row, target in zip(owner, targets, strict=True):
-            row[firsts[target.job] + self._analysis.jobs[target.job].views[target.row]] = True
+            row[firsts[target.job] + self._plan.jobs[target.job].views[target.row]] = True
         return joined(encoded), owner, firsts
 
-    def _encode(self, job: int) -> None:
-        references, config = self._analysis.jobs[job].references, self._generator.config
+    def _encode(self, job: int) -> _EncodedJob:
+        references, config = self._plan.jobs[job].references, self._generator.config
         pictures = [
             filled(crop, find_letters(crop, points))
             for crop, points in zip(references.crops, references.landmarks, strict=True)
         ]
-        self._pictures[job] = self._tensor(np.stack(pictures))
-        self._lights[job] = _light(self._pictures[job])
-        self._closed[job] = closed_openings(references.rest)
         crops = self._tensor(np.stack([_shrunk(picture, config.size) for picture in pictures]))
         if not config.whole_references:
             crops[:, :, : config.size // 2] = 0  # lower halves only, as in training
-        relative = relative_shape(references.shapes, references.rest)
-        self._openings[job] = relative[:, OPENINGS].mean(1)
-        shapes = self._upload(relative)
+        shapes = relative_shape(references.shapes, references.rest)
         with torch.autocast(self._device.type, enabled=False):  # once a track: fit for every precision
-            self._encoded[job] = self._generator.encode_references(crops, shapes)
+            encoded = self._generator.encode_references(crops, self._upload(shapes))
+        whole = self._tensor(np.stack(pictures))
+        return _EncodedJob(
+            references=encoded,
+            pictures=whole,
+            colours=_upper_face_colours(whole),
+            openings=shapes[:, OPENINGS].mean(1),
+            closed=closed_openings(references.rest),
+        )
 
 
-def _seen(alphas: NDArray[np.float32]) -> Cells:
-    """The part of a warp's fields that is seen where faces are blended with these opacities (n, S, S)."""
+def _by_job(targets: Sequence[FaceCrop]) -> list[list[int]]:
+    """Numbers of the targets of each job, ascending."""
+    groups: dict[int, list[int]] = {}
+    for n, target in enumerate(targets):
+        groups.setdefault(target.job, []).append(n)
+    return list(groups.values())
+
+
+def _visible_cells(alphas: NDArray[np.float32]) -> Cells:
+    """The part of a warp's fields that is visible where faces are blended with opacities (n, S, S)."""
     half = alphas.shape[1] // 2
     neighbours = np.ones((3, 3), np.uint8)  # a finer opacity leans on them
     rows, columns = extent(np.asarray(cv2.dilate(alphas.max(0)[half:], neighbours), np.float32))
@@ -342,14 +374,14 @@ def _seen(alphas: NDArray[np.float32]) -> Cells:
     return Cells(*coarse)
 
 
-def _light(pictures: Tensor) -> Tensor:
-    """Mean colour (N, 3) of the upper faces of crops (N, 3, D, D): brow to nose, where no dub changes anything."""
+def _upper_face_colours(pictures: Tensor) -> Tensor:
+    """Mean colour (N, 3) from brow to nose, where no dub changes anything, of crops (N, 3, D, D)."""
     side = pictures.shape[-1]
-    rows, columns = (slice(round(first * side), round(last * side)) for first, last in LIT)
-    return pictures[..., rows, columns].mean((2, 3)) + DARKNESS
+    rows, columns = (slice(round(first * side), round(last * side)) for first, last in UPPER_FACE)
+    return pictures[..., rows, columns].mean((2, 3)) + BLACK
 
 
-def _fetched(parts: Sequence[Tensor]) -> list[NDArray[np.float32]]:
+def _to_arrays(parts: Sequence[Tensor]) -> list[NDArray[np.float32]]:
     """Tensors of one device as arrays; it is waited for once."""
     copies = [part.to("cpu", non_blocking=part.is_cuda) for part in parts]
     if parts[0].is_cuda:
@@ -364,13 +396,13 @@ def _lower_half(count: int, size: int) -> NDArray[np.float32]:
     return masks
 
 
-def _whole(made: NDArray[np.float32], picture: NDArray[np.uint8], cells: Cells | None) -> NDArray[np.float32]:
-    """A face (D, D, 3) in [0, 255] from what was made of it, all (3, D, D) or `cells` alone, and the old one."""
+def _completed(new: NDArray[np.float32], picture: NDArray[np.uint8], cells: Cells | None) -> NDArray[np.float32]:
+    """A face (D, D, 3) in [0, 255]: the new one, (D, D, 3) in [0, 1], or of it `cells` alone, in the source's crop."""
     if cells is None:
-        return (255 * made).transpose(1, 2, 0)
-    rows, columns = cells.times(made.shape[2] // (cells.columns.stop - cells.columns.start))
+        return 255 * new
+    rows, columns = cells.times(new.shape[1] // (cells.columns.stop - cells.columns.start))
     face = picture.astype(np.float32)
-    face[len(face) // 2 :][rows, columns] = (255 * made).transpose(1, 2, 0)
+    face[len(face) // 2 :][rows, columns] = 255 * new
     return face
 
 

@@ -17,7 +17,7 @@ from lipdub.dub.cores import shared_cores
 from lipdub.dub.driving_audio import DrivingAudio, PredictedMouthShapes, analyze_audio, predict_mouth_shapes
 from lipdub.dub.inference import GeneratorRunner, Runner
 from lipdub.dub.options import SyncOptions
-from lipdub.dub.precision import half_precision
+from lipdub.dub.precision import half_precision, pack_all, packs
 from lipdub.dub.wav2lip import LICENCE, Wav2LipRunner
 from lipdub.errors import SetupError
 from lipdub.faces.backend import FaceBackend
@@ -120,6 +120,8 @@ def load_networks(options: SyncOptions, config: Config) -> Networks:
         generator, config = load_network(options.generator, config, device)
         detector = face_backend(options.detector, config.face, device)
         occlusions = occlusion_detector(config.generator.margin, device) if config.sync.occlusion else None
+        if packs(config.sync.precision, device):
+            pack_all(detector, occlusions)
         if isinstance(generator, Wav2Lip) and any(one.sound is not None for one in options.speakers):
             raise SetupError(
                 "Wav2Lip supports a single driving audio",

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import KW_ONLY, dataclass
-from inspect import signature
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ParamSpec, TypeVar
 
 from lipdub import __version__
 from lipdub.config import Config
@@ -39,13 +37,26 @@ UNCERTAIN = (
 )
 TURNED = "a face at {:.2f} s lies or stands on its head and is left alone; turn the picture for it to be dubbed"
 
-Arguments = ParamSpec("Arguments")
-Report = TypeVar("Report")
-
 
 @dataclass(frozen=True)
-class SyncRequest:
-    """The parameters of `sync_video` and `plan_sync`.
+class _Planned:
+    """What pass 1 gives."""
+
+    faces: FaceTracks
+    plan: DubPlan
+    cached: bool  # the tracks were in the cache
+
+
+def sync_video(
+    video: str | Path,
+    audio: str | Path,
+    output: str | Path,
+    options: SyncOptions | None = None,
+    *,
+    config: Config | None = None,
+    on_event: OnEvent = ignore,
+) -> SyncReport:
+    """Write `output`: `video` with lips that speak `audio`, and `audio` as its first audio track.
 
     Args:
         video: any file with a picture that FFmpeg reads, or a picture: see `still.filmed`.
@@ -54,55 +65,27 @@ class SyncRequest:
         options: None: the defaults.
         config: settings; sizes come from the generator's weights.
         on_event: receives stages, progress and warnings.
-    """
-
-    video: str | Path
-    audio: str | Path
-    output: str | Path
-    options: SyncOptions | None = None
-    _: KW_ONLY
-    config: Config | None = None
-    on_event: OnEvent = ignore
-
-
-def _with_parameters_of(
-    request: Callable[Arguments, SyncRequest],
-) -> Callable[[Callable[..., Report]], Callable[Arguments, Report]]:
-    """Decorator that gives a function the signature of a request, so that parameters are listed once."""
-
-    def declare(function: Callable[..., Report]) -> Callable[Arguments, Report]:
-        returned = signature(function).return_annotation
-        function.__signature__ = signature(request).replace(return_annotation=returned)  # type: ignore[attr-defined]
-        return function
-
-    return declare
-
-
-@_with_parameters_of(SyncRequest)
-def sync_video(*args: Any, **kwargs: Any) -> SyncReport:
-    """Write `output`: `video` with lips that speak `audio`, and `audio` as its first audio track.
-
-    The parameters are those of `SyncRequest`.
 
     Raises:
         LipdubError: one of its kinds, see errors.py; the output is then as it was before.
     """
-    request = SyncRequest(*args, **kwargs)
-    options, config = request.options or SyncOptions(), request.config or Config()
+    video, audio, output = Path(video), Path(audio), Path(output)
+    options, config = options or SyncOptions(), config or Config()
     compared = ("compare",) if options.compare is not None else ()
-    reporter = Reporter(request.on_event, ("read", "faces", "dub", "write", *compared))
+    reporter = Reporter(on_event, ("read", "faces", "dub", "write", *compared))
     with ExitStack() as stack:
-        target = stack.enter_context(_atomic_output(Path(request.output), request))
+        outputs = _outputs(video, audio, output, options)
+        target = stack.enter_context(outputs[output])
         compare, overlay = (
-            path and stack.enter_context(_atomic_output(path, request)).temporary
-            for path in (options.compare, options.overlay)
+            path and stack.enter_context(outputs[path]).temporary for path in (options.compare, options.overlay)
         )
-        video, options = stack.enter_context(filmed(Path(request.video), Path(request.audio), options, config))
+        video, options = stack.enter_context(filmed(video, audio, options, config))
         with reporter.stage("read"):
-            job = open_job(video, Path(request.audio), target.path, options, config, target.scratch)
+            job = open_job(video, audio, target.path, options, config, target.scratch)
             writer = job.writer(target.scratch("picture.mov"))
         with writer:
-            _, plan, cached = _plan(job, writer, reporter)
+            planned = _plan(job, writer, reporter)
+            plan = planned.plan
             with reporter.stage("dub", len(plan.times_s)), _debug_overlay(overlay, job, plan) as watch:
                 rendered = render(
                     job.source,
@@ -124,50 +107,58 @@ def sync_video(*args: Any, **kwargs: Any) -> SyncReport:
         if compare is not None:
             with reporter.stage("compare", rendered.frames):
                 write_comparison(job.source, target.temporary, compare, on_frame=reporter.progress)
-    report = _report(job, plan, rendered, reporter, cached=cached, changes=changed)
-    request.on_event(Done(report))
+    report = _report(job, planned, rendered, reporter, changes=changed)
+    on_event(Done(report))
     return report
 
 
-@_with_parameters_of(SyncRequest)
-def plan_sync(*args: Any, **kwargs: Any) -> SyncPlan:
+def plan_sync(
+    video: str | Path,
+    audio: str | Path,
+    output: str | Path,
+    options: SyncOptions | None = None,
+    *,
+    config: Config | None = None,
+    on_event: OnEvent = ignore,
+) -> SyncPlan:
     """Plan and estimate of `sync_video` with the same arguments: faces are tracked, nothing is written.
 
     Raises:
         LipdubError: as `sync_video` would, as far as it can be known without the dub.
     """
-    request = SyncRequest(*args, **kwargs)
-    options, config = request.options or SyncOptions(), request.config or Config()
-    reporter = Reporter(request.on_event, ("read", "faces", "trial"))
-    output, audio = Path(request.output), Path(request.audio)
-    _atomic_output(output, request).check()
+    video, audio, output = Path(video), Path(audio), Path(output)
+    options, config = options or SyncOptions(), config or Config()
+    reporter = Reporter(on_event, ("read", "faces", "trial"))
+    _outputs(video, audio, output, options)[output].check()
     with (
         TemporaryDirectory(prefix="lipdub-") as folder,
-        filmed(Path(request.video), audio, options, config) as (video, options),
+        filmed(video, audio, options, config) as (video, options),
     ):
         with reporter.stage("read"):
             job = open_job(video, audio, output, options, config, Path(folder).joinpath)
             writers = job.writer(BytesIO()), job.writer(BytesIO())  # made now: they may refuse
-        faces, plan, _ = _plan(job, writers[0], reporter, numbered=True)  # ids in the report may be given to --face
+        planned = _plan(job, writers[0], reporter, numbered=True)  # ids in the report may be given to --face
         with reporter.stage("trial"):
-            costs = measure_costs(job, plan, writers)
-        report = estimate(job, faces, plan, writers[0], costs, reporter)
-    request.on_event(Plan(report))
+            costs = measure_costs(job, planned.plan, writers)
+        report = estimate(job, planned.faces, planned.plan, writers[0], costs, reporter)
+    on_event(Plan(report))
     return report
 
 
-def _atomic_output(path: Path, request: SyncRequest) -> AtomicOutput:
-    options = request.options or SyncOptions()
-    inputs = (Path(request.video), Path(request.audio), *options.audio_files)
-    others = [each for each in (Path(request.output), options.compare, options.overlay) if each is not None]
-    others.remove(path)
-    return AtomicOutput(path, overwrite=options.overwrite, inputs=inputs, others=others)
+def _outputs(video: Path, audio: Path, output: Path, options: SyncOptions) -> dict[Path, AtomicOutput]:
+    """The files to write, by path: the dub, and what the options ask for beside it."""
+    inputs = (video, audio, *options.audio_files)
+    paths = [each for each in (output, options.compare, options.overlay) if each is not None]
+    return {
+        path: AtomicOutput(
+            path, overwrite=options.overwrite, inputs=inputs, others=[*paths[:place], *paths[place + 1 :]]
+        )
+        for place, path in enumerate(paths)
+    }
 
 
-def _plan(
-    job: Job, writer: VideoWriter, reporter: Reporter, *, numbered: bool = False
-) -> tuple[FaceTracks, DubPlan, bool]:
-    """Tracks of the video, the plan of the dub, and whether the tracks were in the cache.
+def _plan(job: Job, writer: VideoWriter, reporter: Reporter, *, numbered: bool = False) -> _Planned:
+    """Track the faces of the video, or take them from the cache, and plan the dub.
 
     Raises:
         LipdubError: see `track_faces`, `plan_faces` and `Job.speaker_scores`.
@@ -189,7 +180,7 @@ def _plan(
             reporter.warn("speaking", UNCERTAIN)
         if faces.turned_s is not None:
             reporter.warn("turned", TURNED.format(faces.turned_s))
-    return faces, plan, cached
+    return _Planned(faces, plan, cached)
 
 
 def _tracks_of_job(job: Job, reporter: Reporter, *, numbered: bool) -> tuple[FaceTracks, bool]:
@@ -267,10 +258,8 @@ def publish(job: Job, writer: VideoWriter, target: AtomicOutput, reporter: Repor
     return changes(source.path, target.temporary, source.video.index, job.streams.items, source.config)
 
 
-def _report(
-    job: Job, plan: DubPlan, rendered: Rendered, reporter: Reporter, *, cached: bool, changes: list[str]
-) -> SyncReport:
-    seconds, frames = reporter.seconds, rendered.frames
+def _report(job: Job, planned: _Planned, rendered: Rendered, reporter: Reporter, *, changes: list[str]) -> SyncReport:
+    plan, seconds, frames = planned.plan, reporter.seconds, rendered.frames
     lost = frames - rendered.dubbed - rendered.hidden - sum(plan.passed.values())
     left = {"something covers the mouth": rendered.hidden, "no picture from the generator": lost}
     return SyncReport(
@@ -284,7 +273,7 @@ def _report(
         seconds=round(seconds, 2),
         fps=round(frames / seconds, 2),
         stages=reporter.stage_seconds,
-        cached=cached,
+        cached=planned.cached,
         device=str(job.networks.device),
         generator=job.options.generator,
         shots=plan.shots,

@@ -86,9 +86,10 @@ def match_colour(
     weight = 4 * edge * (1 - edge)
     if weight.sum() < RING_MIN:
         return generated
-    made, real = generated[rows, columns], original[rows, columns]
+    ring = rows * alpha.shape[1] + columns
+    made, real = (np.ascontiguousarray(face).reshape(-1, 3).take(ring, 0) for face in (generated, original))
     away = real - made
-    unusual = np.abs(away - np.median(away, 0)).mean(1)
+    unusual = np.abs(away - np.median(away, 0)) @ np.full(3, 1 / 3, np.float32)  # the mean
     weight /= 1 + (unusual / OUTLIER) ** 2
     weight /= weight.sum()
     mean_made, mean_real = weight @ made, weight @ real
@@ -97,8 +98,8 @@ def match_colour(
     gain = np.clip(gain, 1 / MAX_GAIN, MAX_GAIN).astype(np.float32)
     mean = mean_made + np.clip(mean_real - mean_made, -MAX_SHIFT, MAX_SHIFT)
     plane = _plane(real - mean_real - gain * (made - mean_made), weight, rows, columns, alpha.shape, side)
-    matched: NDArray[np.floating] = np.clip(gain * (generated - mean_made) + mean + plane, 0, 255)
-    return matched.astype(np.float32, copy=False)
+    matched = cv2.transform(generated, np.column_stack([np.diag(gain), mean - gain * mean_made]))
+    return np.clip(cv2.add(matched, plane), 0, 255)
 
 
 def _plane(
@@ -117,9 +118,8 @@ def _plane(
     weighted = away * weight[:, None]
     slopes = np.linalg.solve(weighted.T @ away + RIDGE * np.eye(2, dtype=np.float32), weighted.T @ rest)  # (2, 3)
     slopes = np.clip(slopes, -MAX_TILT, MAX_TILT)
-    across, down = (np.arange(length, dtype=np.float32)[:, None] / side for length in shape[::-1])
-    plane: NDArray[np.floating] = (across - middle[0]) * slopes[0] + ((down - middle[1]) * slopes[1])[:, None]
-    return plane.astype(np.float32)
+    places = cv2.merge(np.meshgrid(*(np.arange(length, dtype=np.float32) / np.float32(side) for length in shape[::-1])))
+    return np.asarray(cv2.transform(places, np.column_stack([slopes.T, -slopes.T @ middle])), np.float32)
 
 
 def _smoothstep(x: NDArray[np.floating]) -> NDArray[np.float32]:

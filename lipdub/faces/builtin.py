@@ -14,6 +14,7 @@ from lipdub.config import FaceConfig
 from lipdub.faces.backend import Boxes, Detections, Frame, Landmarks
 from lipdub.models.facenets import LANDMARK_SIDE, FaceDetector, LandmarkNet, centres, decode_boxes
 from lipdub.models.layers import for_inference
+from lipdub.models.packed import pack
 
 # The detector's box is YuNet's: forehead to chin. The landmark network was trained on regions around the landmarks' own
 # box (brows to chin), 1.35 times its larger side. Both numbers are medians over the labelled training footage.
@@ -44,10 +45,15 @@ class BuiltinBackend:
     def __init__(
         self, detector: FaceDetector, landmarks: LandmarkNet, config: FaceConfig, device: torch.device
     ) -> None:
-        self._device = device
+        self._device, self._dtype = device, torch.float32
         self._detector = _prepare(detector, device)
         self._landmarks = _prepare(landmarks, device)
         self._config = config
+
+    def pack(self) -> None:
+        """Go on in bfloat16, on the CPU; see `models.packed.pack`."""
+        self._dtype = pack(self._detector)
+        pack(self._landmarks)
 
     def detect(self, frames: Sequence[Frame]) -> list[Detections]:
         """Faces of each frame, best first; frames of equal size run as one batch.
@@ -75,7 +81,9 @@ class BuiltinBackend:
         high, wide = _scaled_size(frames[0], scale)
         images = _to_tensor([_letterbox(frame, high, wide) for frame in frames], self._device)
         with torch.inference_mode():
-            decoded = decode_boxes(self._detector(images).float().cpu(), FAINT_SCORE * self._config.min_score)
+            decoded = decode_boxes(
+                self._detector(images.to(self._dtype)).float().cpu(), FAINT_SCORE * self._config.min_score
+            )
         # Sides are whole pixels, so that the true scale differs slightly from `scale`, and between the axes.
         back = np.tile(np.array([frames[0].shape[1] / wide, frames[0].shape[0] / high], np.float32), 2)
         return [(boxes.numpy() * back, scores.numpy()) for boxes, scores in decoded]
@@ -107,7 +115,7 @@ class BuiltinBackend:
     ) -> tuple[Landmarks, NDArray[np.float32]]:
         crops = [_crop(frame, region) for frame, region in zip(frames, regions, strict=True)]
         with torch.inference_mode():
-            maps, logits = self._landmarks(_to_tensor(crops, self._device))
+            maps, logits = self._landmarks(_to_tensor(crops, self._device).to(self._dtype))
             points = centres(maps.float()).cpu().numpy() * LANDMARK_SIDE
         inverse = np.stack([cv2.invertAffineTransform(region) for region in regions])
         moved = np.einsum("nij,npj->npi", inverse[:, :, :2], points) + inverse[:, None, :, 2]

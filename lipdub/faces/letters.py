@@ -8,6 +8,8 @@ share is at most 0.024 (highlights on dark skin); under a caption it is 0.05 or 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -40,29 +42,59 @@ def find_letters(crop: Frame, landmarks: NDArray[np.floating]) -> NDArray[np.boo
     """
     if np.shape(landmarks) != (68, 2) or crop.ndim != 3:
         raise ValueError(f"want a crop (S, S, 3) and landmarks (68, 2), got {np.shape(crop)}, {np.shape(landmarks)}")
-    first, last = landmarks[EYE_CORNERS[0]], landmarks[EYE_CORNERS[1]]
-    eyes = float(np.linalg.norm(first - last))
-    luma = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
-    disc = _disc(STROKE * eyes)
-    bright = (luma >= BRIGHT) & (cv2.morphologyEx(luma, cv2.MORPH_TOPHAT, disc) >= BRIGHTER)
-    if not bright.any():
+    eyes = float(np.linalg.norm(landmarks[EYE_CORNERS[0]] - landmarks[EYE_CORNERS[1]]))
+    near = _surroundings(landmarks, eyes, len(crop))
+    corner = np.array([near[1].start, near[0].start], np.float32)
+    if _letter_parts(crop[near], landmarks - corner, eyes) is None:  # the same answer from a part of the crop
         return None
-    dark = cv2.morphologyEx(luma, cv2.MORPH_BLACKHAT, disc) >= DARKER
-    lower = np.vstack([landmarks[CHIN], landmarks[NOSE_TIP]])
-    face = cv2.erode(_hull(lower, luma.shape), _disc(EDGE * eyes)).astype(bool)
-    for shining in (landmarks[LIPS], landmarks[NOSE]):
-        face &= ~_dilated(_hull(shining, luma.shape).astype(bool), EDGE * eyes)
-    on_face = bright & face & _dilated(dark, 2 * OUTLINE * eyes)
-    if on_face.sum() < MIN_SHARE * max(1, int(face.sum())):
+    parts = _letter_parts(crop, landmarks, eyes)
+    if parts is None:
         return None
-    rows = np.flatnonzero(on_face.any(1))
+    rows = np.flatnonzero((parts.bright & parts.face & _dilated(parts.dark, 2 * OUTLINE * eyes)).any(1))
     reach = round(STROKE * eyes)
-    letters = bright & _dilated(dark, STROKE * eyes / 2)  # thick ones, too
+    letters = parts.bright & _dilated(parts.dark, STROKE * eyes / 2)  # thick ones, too
     letters[: max(0, rows[0] - reach)] = False
     letters[rows[-1] + reach + 1 :] = False
-    outlined = letters | (dark & _dilated(letters, STROKE * eyes / 2))
+    outlined = letters | (parts.dark & _dilated(letters, STROKE * eyes / 2))
     covered = _dilated(outlined, OUTLINE * eyes)
-    return covered if covered[face].mean() < MAX_COVER else None
+    return covered if covered[parts.face].mean() < MAX_COVER else None
+
+
+class _LetterParts(NamedTuple):
+    """Masks (H, W) of a picture with letters on the face."""
+
+    bright: NDArray[np.bool_]  # bright and thin
+    dark: NDArray[np.bool_]  # dark and thin
+    face: NDArray[np.bool_]  # lower face without lips and nose
+
+
+def _letter_parts(picture: Frame, landmarks: NDArray[np.floating], eyes: float) -> _LetterParts | None:
+    """What letters are made of; None where the face has less than MIN_SHARE of them."""
+    luma = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY)
+    face = cv2.erode(_hull(np.vstack([landmarks[CHIN], landmarks[NOSE_TIP]]), luma.shape), _disc(EDGE * eyes)).astype(
+        bool
+    )
+    for shining in (landmarks[LIPS], landmarks[NOSE]):
+        face &= ~_dilated(_hull(shining, luma.shape).astype(bool), EDGE * eyes)
+    bright, least = luma >= BRIGHT, MIN_SHARE * max(1, int(face.sum()))
+    if (bright & face).sum() < least:
+        return None
+    disc = _disc(STROKE * eyes)
+    bright &= cv2.morphologyEx(luma, cv2.MORPH_TOPHAT, disc) >= BRIGHTER
+    if (bright & face).sum() < least:
+        return None
+    dark = cv2.morphologyEx(luma, cv2.MORPH_BLACKHAT, disc) >= DARKER
+    on_face = bright & face & _dilated(dark, 2 * OUTLINE * eyes)
+    return None if on_face.sum() < least else _LetterParts(bright, dark, face)
+
+
+def _surroundings(landmarks: NDArray[np.floating], eyes: float, side: int) -> tuple[slice, slice]:
+    """Rows and columns of the lower face, with all pixels that a decision about it depends on."""
+    margin = (STROKE + 4 * OUTLINE) * eyes + 6
+    lower = np.vstack([landmarks[CHIN], landmarks[NOSE_TIP]])
+    low = np.clip(np.floor(lower.min(0) - margin), 0, side - 1).astype(int)
+    high = np.clip(np.ceil(lower.max(0) + margin) + 1, low + 1, side).astype(int)
+    return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0]))
 
 
 def _hull(points: NDArray[np.floating], shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -22,6 +22,7 @@ from lipdub.faces.backend import Frame
 from lipdub.faces.crop import mouth_mask
 from lipdub.models.layers import for_inference
 from lipdub.models.occlusion import OCCLUSION_SIDE, OcclusionNet
+from lipdub.models.packed import pack
 
 MARGIN = 4 / 3  # side of the crops that the network sees, over the unit crop's
 LIPS = slice(48, 60)  # outer ones, iBUG
@@ -44,7 +45,12 @@ class OcclusionDetector:
     def __init__(self, network: OcclusionNet, device: torch.device, margin: float) -> None:
         for_inference(network)
         self._network, self._device = network.to(device), device
+        self._dtype = torch.float32
         self._inner = 2 * round(OCCLUSION_SIDE * margin / MARGIN / 2)  # of the network's side, what a crop fills
+
+    def pack(self) -> None:
+        """Go on in bfloat16, on the CPU; see `models.packed.pack`."""
+        self._dtype = pack(self._network)
 
     def usual(self, crops: Sequence[Frame]) -> Frame:
         """The median (64, 64, 3) of a person's crops: what passes before the face is not in it."""
@@ -104,7 +110,7 @@ class OcclusionDetector:
         return np.ascontiguousarray(probability[pad : pad + self._inner, pad : pad + self._inner])
 
     def _tensor(self, faces: NDArray[np.uint8]) -> torch.Tensor:
-        return torch.from_numpy(faces).to(self._device).permute(0, 3, 1, 2).float() / 255
+        return torch.from_numpy(faces).to(self._device).permute(0, 3, 1, 2).float().div(255).to(self._dtype)
 
 
 def usual_face(crops: NDArray[np.uint8]) -> Frame:

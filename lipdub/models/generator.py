@@ -47,7 +47,7 @@ from torch import Tensor, nn
 from lipdub.config import GeneratorConfig, LossConfig
 from lipdub.models.layers import AudioEncoder, ConvBlock, PaintHead, gaussian_blur
 from lipdub.models.unet import HALF_SCALE, Decoder, ImageEncoder, memory_format
-from lipdub.models.warp import Warp, WarpHead, blend_weights, compose, enlarged, reference_indices
+from lipdub.models.warp import Warp, WarpHead, blend_weights, compose, enlarged, reference_indices, scale_paint
 
 AVOIDED = -1e4  # score of somebody else's reference: exp(AVOIDED) is exactly 0, also in half precision
 SHAPE_HIDDEN = 128  # hidden units of the two-layer network that widens a shape code
@@ -230,6 +230,7 @@ class Generator(nn.Module):
         owner: Tensor,
         *,
         shape: Tensor | None = None,
+        paint: Tensor | None = None,
     ) -> Drawn:
         """What is painted and, with a warp, how the references are bent: `compose` puts both together in any size.
 
@@ -240,6 +241,8 @@ class Generator(nn.Module):
             owner: (N, R) bool, on any device: which references belong to item n. From the CPU they are counted without
                 waiting for an accelerator.
             shape: (N, C) mouth shapes to use instead of the predicted ones; needs `shape_code` > 0.
+            paint: (N,) in [0, 1], which the weight of the painted picture beside a warp is multiplied by; None: 1. On
+                the CPU the picture is black, and costs nothing, where all are 0.
 
         Returns:
             Picture, mask logits, predicted shape and warp.
@@ -267,12 +270,18 @@ class Generator(nn.Module):
             for own, given in zip(features[self.config.skip_free_scales :], references.features, strict=True)
         ]
         x = self.decoder(torch.cat([identity, weights @ references.embeddings, voice], 1), skips)
-        painted = self.face_head(x).sigmoid()
+        if paint is not None and paint.device.type == "cpu" and not paint.any():
+            times = 2 if self.config.fine_paint else 1
+            painted = x.new_zeros(len(x), 3, times * x.shape[2], times * x.shape[3])
+        else:
+            painted = self.face_head(x).sigmoid()
         mask = self.mask_head(x) if self.config.mask_head else None
         if listed is None:
             return Drawn(painted, mask, audio.shape)
         code = audio.shape if shape is None else shape
         warp = self._warp(identity, features, references, listed, weights, voice if code is None else code, x)
+        if paint is not None:
+            warp = scale_paint(warp, paint)
         if mask is not None:
             mask = F.pad(enlarged(mask, self.config.size), (0, 0, self.config.size // 2, 0), value=UNSEEN)
         return Drawn(painted, mask, audio.shape, warp)

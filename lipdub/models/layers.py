@@ -61,8 +61,15 @@ class ConvBlock(nn.Module):
         first, *others = self.conv.weight.split([x.shape[1], *(part.shape[1] for part, _ in parts)], 1)
         y = F.conv2d(x, first, self.conv.bias, self.conv.stride, self.conv.padding)
         for (part, rows), weight in zip(parts, others, strict=True):
-            y += F.conv2d(part, weight, None, self.conv.stride, self.conv.padding)[rows]
+            y += _rows_of(F.conv2d(part, weight, None, self.conv.stride, self.conv.padding), rows)
         return _activated(self.norm(y), shift)
+
+
+def _rows_of(x: Tensor, rows: Tensor) -> Tensor:
+    """x[rows], of (n, C, H, W); in channels last whole rows are copied, which `x[rows]` does value by value."""
+    if x.stride(1) != 1:
+        return x.index_select(0, rows)
+    return x.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
 
 
 def _activated(y: Tensor, shift: Tensor | None) -> Tensor:

@@ -26,7 +26,6 @@ from torch import Tensor, nn
 FLOW_UNIT = 0.1  # crop sides that a raw output of 1 moves a pixel by
 START_SCALE = 0.1  # of the head's first weights: a new network leaves every pixel nearly where it is
 OUTSIDE_WEIGHT = 0.1  # what other references keep of their share where the frame itself lends its skin
-MIN_WEIGHT = 1 / 512  # share that changes no colour by half a level
 UNUSED = -1e4  # score of a place without a reference: its share is exactly 0
 
 
@@ -39,10 +38,6 @@ class Cells(NamedTuple):
     def times(self, factor: int) -> Cells:
         """The same part where a pixel of the fields is `factor` pixels."""
         return Cells(*(slice(factor * of.start, factor * of.stop) for of in self))
-
-    def counted_from(self, other: Cells) -> Cells:
-        """The same part, counted from the top left of another one."""
-        return Cells(*(slice(of.start - at.start, of.stop - at.start) for of, at in zip(self, other, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -196,7 +191,7 @@ def compose_part(
 ) -> Tensor:
     """A part of the same for the eye: cubics look between pixels, which keeps detail; no gradients.
 
-    On the CPU a reference is looked at only where it is seen; an accelerator would have to be waited for to know.
+    For accelerators; `dub.composition.compose_face` does the same on the CPU.
 
     Args:
         warp: of N faces.
@@ -214,25 +209,15 @@ def compose_part(
     flows = warp.flow.contiguous()  # from channels last, where two channels are enlarged three times as slowly
     weights = _enlarged_part(warp.weights, side, cells, across)
     out = weights[:, -1:] * _enlarged_part(painted, side, cells, across)
+    rows, columns = cells.times(times)
     for k in range(warp.flow.shape[1]):
-        seen = _visible(warp.weights[:, k], cells) if out.device.type == "cpu" else cells
-        if seen is None:
-            continue
-        source = own if own is not None and k == warp.indices.shape[1] else _picked(pictures, warp.indices[:, k])
-        flow, (rows, columns) = _enlarged_part(flows[:, k], side, seen, across), seen.times(times)
+        source = own if own is not None and k == warp.indices.shape[1] else pictures[warp.indices[:, k]]
+        flow = _enlarged_part(flows[:, k], side, cells, across)
         picture = _looked_up(source.float(), flow, line[columns], line[side // 2 :][rows], "bicubic")
         if gains is not None and k < gains.shape[1]:
             picture = picture * gains[:, k, :, None, None]
-        rows, columns = seen.counted_from(cells).times(times)
-        out[..., rows, columns] += weights[:, k : k + 1, rows, columns] * picture
+        out += weights[:, k : k + 1] * picture
     return out.clamp(0, 1)  # cubics overshoot
-
-
-def _picked(pictures: Tensor, indices: Tensor) -> Tensor:
-    """The pictures (N, 3, D, D) at `indices` (N,); on the CPU a single one is not copied."""
-    if len(indices) == 1 and indices.device.type == "cpu":
-        return pictures[int(indices)][None]
-    return pictures[indices]
 
 
 def _line(side: int, device: torch.device) -> Tensor:
@@ -244,18 +229,6 @@ def _looked_up(source: Tensor, flow: Tensor, x: Tensor, y: Tensor, mode: str) ->
     """Colours (N, 3, h, w) of pictures (N, 3, D, D), `flow` (N, 2, h, w) away from x (w,), y (h,)."""
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1) + 2 * flow.permute(0, 2, 3, 1)
     return F.grid_sample(source, grid, mode=mode, padding_mode="border", align_corners=False)
-
-
-def _visible(share: Tensor, cells: Cells) -> Cells | None:
-    """The part of `cells` in which shares (N, h, w) change a colour, and a cell around it; None where there is none."""
-    seen = (share.amax(0) >= MIN_WEIGHT)[cells]
-    if not seen.any():
-        return None
-    bounds = []
-    for of, line in zip(cells, (seen.any(1), seen.any(0)), strict=True):
-        places = of.start + line.nonzero()
-        bounds.append(slice(max(of.start, int(places[0]) - 1), min(of.stop, int(places[-1]) + 2)))
-    return Cells(*bounds)
 
 
 def _enlarged_part(halves: Tensor, side: int, cells: Cells, across: int) -> Tensor:

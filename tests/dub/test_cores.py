@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import cv2
 import pytest
 import torch
 
@@ -13,18 +14,20 @@ from lipdub.media.source import open_source
 
 @pytest.fixture(autouse=True)
 def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    before = torch.get_num_threads()
+    before, pictures = torch.get_num_threads(), cv2.getNumThreads()
     monkeypatch.setattr("lipdub.process._owned", True)
     yield
     torch.set_num_threads(before)
+    cv2.setNumThreads(pictures)
 
 
 @pytest.mark.parametrize(("all_of_them", "networks"), [(1, 1), (2, 1), (3, 1), (8, 4)])
 def test_the_networks_get_half_and_give_it_back(all_of_them: int, networks: int) -> None:
     torch.set_num_threads(all_of_them)
+    cv2.setNumThreads(all_of_them)
     with shared_cores():
-        assert torch.get_num_threads() == networks
-    assert torch.get_num_threads() == all_of_them
+        assert torch.get_num_threads() == networks and cv2.getNumThreads() == 1
+    assert torch.get_num_threads() == cv2.getNumThreads() == all_of_them
     with pytest.raises(OSError), shared_cores():
         raise OSError
     assert torch.get_num_threads() == all_of_them

@@ -99,18 +99,36 @@ def test_a_face_is_painted_from_its_sound_and_its_own_references(runner_of, gene
 
 def test_paint_parts_only_lips_that_every_reference_shows_closed(runner_of) -> None:
     runner, _ = runner_of([job(0, 0, 4)])
-    faces = targets(runner._analysis)
-    runner._closed[0] = np.full(3, -0.1, np.float32)
-    runner._openings[0] = np.array([0.0, 0.3, 0.1], np.float32)
-    runner._analysis.jobs[0].views[3] = [0, 0, 2]  # the last face does not look at the widest
+    faces = targets(runner._plan)
+    runner.run(faces[:1])
+    openings = np.array([0.0, 0.3, 0.1], np.float32)
+    runner._encoded[0] = replace(runner._encoded[0], closed=np.full(3, -0.1, np.float32), openings=openings)
+    runner._plan.jobs[0].views[3] = [0, 0, 2]  # the last face does not look at the widest
     asked = torch.zeros(4, 8)
     asked[:, :3] = torch.tensor([0.2, 0.55, 0.9, 0.35])[:, None]
-    assert runner._beyond_references(asked, faces).tolist() == pytest.approx([0, 0.5, 1, 0.5])
-    runner._openings[0][1] = 2.2  # it shows teeth, which can be bent farther apart
+    assert runner._paint_opacity(asked, faces).tolist() == pytest.approx([0, 0.5, 1, 0.5])
+    openings[1] = 2.2  # it shows teeth, which can be bent farther apart
     asked[:, :3] += 2
-    assert runner._beyond_references(asked, faces).tolist() == pytest.approx([0, 0, 0, 1])
-    runner._openings[0][1] = 1.7
-    assert runner._beyond_references(asked, faces).tolist() == pytest.approx([0.5, 0.5, 0.5, 1])
+    assert runner._paint_opacity(asked, faces).tolist() == pytest.approx([0, 0, 0, 1])
+    openings[1] = 1.7
+    assert runner._paint_opacity(asked, faces).tolist() == pytest.approx([0.5, 0.5, 0.5, 1])
+
+
+def test_nothing_is_painted_where_nothing_of_it_shows(tiny_config: Config, monkeypatch) -> None:
+    config = replace(tiny_config.generator, shape_code=8, warp=True, whole_references=True, fine_paint=True)
+    torch.manual_seed(4)
+    network, calls = Generator(config).eval(), []
+    network.face_head.register_forward_hook(lambda *call: calls.append(call))
+    faces, codes, owner = torch.rand(2, 3, SIZE, SIZE), torch.rand(2, 8), torch.ones(2, 3, dtype=torch.bool)
+    with torch.inference_mode():
+        references = network.encode_references(torch.rand(3, 3, SIZE, SIZE), torch.rand(3, 8))
+        none, some = (
+            network.draw(faces, None, references, owner, shape=codes, paint=torch.tensor(paint))
+            for paint in ([0.0, 0.0], [0.0, 0.5])
+        )
+    assert len(calls) == 1 and none.painted.shape == some.painted.shape and not none.painted.any()
+    assert not none.warp.weights[:, -1].any()  # the picture has no part in the face
+    torch.testing.assert_close(none.warp.weights[0], some.warp.weights[0])
 
 
 def test_no_call_holds_more_faces_than_a_batch(runner_of) -> None:

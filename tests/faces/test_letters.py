@@ -7,6 +7,7 @@ import torch
 
 from lipdub.affine import transform
 from lipdub.config import FaceConfig
+from lipdub.faces import letters
 from lipdub.faces.crop import crop_matrix
 from lipdub.faces.letters import find_letters
 from lipdub.faces.occlusion import filled
@@ -50,13 +51,13 @@ def captioned(crop: np.ndarray, landmarks: np.ndarray, style: str) -> tuple[np.n
 def test_letters_over_a_mouth_are_found_and_filled(face: tuple[np.ndarray, np.ndarray], style: str) -> None:
     crop, landmarks = (face[0] * 0.75).astype(np.uint8), face[1]  # white letters on white skin cannot be told
     picture, ink = captioned(crop, landmarks, style)
-    letters = find_letters(picture, landmarks)
-    assert letters is not None and letters.dtype == bool
+    found = find_letters(picture, landmarks)
+    assert found is not None and found.dtype == bool
     chin = ink & (np.abs(np.arange(SIDE) - landmarks[57, 0]) < 40)[None]
-    assert letters[chin].mean() > 0.97
-    assert letters.mean() < 0.25  # a band, not the face
-    bare = filled(picture, letters)
-    assert (bare[~letters] == picture[~letters]).all()
+    assert found[chin].mean() > 0.97
+    assert found.mean() < 0.25  # a band, not the face
+    bare = filled(picture, found)
+    assert (bare[~found] == picture[~found]).all()
     before, after = (np.abs(image[chin].astype(float) - crop[chin]).mean() for image in (picture, bare))
     assert after < 0.35 * before
 
@@ -77,3 +78,20 @@ def test_letters_beside_a_face_are_none_of_its_business(face: tuple[np.ndarray, 
 def test_shapes_that_do_not_fit_are_refused(face: tuple[np.ndarray, np.ndarray]) -> None:
     with pytest.raises(ValueError, match="landmarks"):
         find_letters(face[0], face[1][:60])
+
+
+@pytest.mark.parametrize("style", [None, *STYLES])
+def test_the_lower_face_alone_gives_the_same_decision(face: tuple[np.ndarray, np.ndarray], style: str | None) -> None:
+    crop, landmarks = (face[0] * 0.75).astype(np.uint8), face[1]
+    picture = crop if style is None else captioned(crop, landmarks, style)[0]
+    eyes = float(np.linalg.norm(landmarks[36] - landmarks[45]))
+    rows, columns = letters._surroundings(landmarks, eyes, SIDE)
+    assert (rows.stop - rows.start) * (columns.stop - columns.start) < 0.6 * SIDE**2
+    part = letters._letter_parts(
+        picture[rows, columns], landmarks - np.array([columns.start, rows.start], np.float32), eyes
+    )
+    whole = letters._letter_parts(picture, landmarks, eyes)
+    assert (part is None) == (whole is None) == (style is None)
+    if part is not None and whole is not None:
+        np.testing.assert_array_equal(part.face, whole.face[rows, columns])
+        np.testing.assert_array_equal((part.bright & part.face), (whole.bright & whole.face)[rows, columns])
