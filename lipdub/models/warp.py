@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 FLOW_UNIT = 0.1  # crop sides that a raw output of 1 moves a pixel by
 START_SCALE = 0.1  # of the head's first weights: a new network leaves every pixel nearly where it is
-OUTSIDE_WEIGHT = 0.1  # what other references keep of their share where the frame itself lends its skin
+OUTSIDE_WEIGHT = 0.005  # what other references keep of their share where the frame itself lends its skin
 MIN_WEIGHT = 1 / 512  # share that changes no colour by half a level
 UNUSED = -1e4  # score of a place without a reference: its share is exactly 0
 

@@ -112,6 +112,14 @@ def test_one_reference_lends_its_skin_and_leaves_the_lips_to_the_others(keep: fl
     torch.testing.assert_close(found[:, 2], torch.full((1, 24, 48), 0.1))  # painted, as it was
 
 
+def test_a_reference_in_other_light_does_not_take_the_skin_over():
+    weights = torch.tensor([0.9, 0.04, 0.06]).view(1, 3, 1, 1).expand(1, 3, 24, 48)  # the frame itself is the second
+    made = Warp(torch.tensor([[0]]), torch.zeros(1, 2, 2, 24, 48), weights)
+    found = sharpen_weights(suppress_references_outside_mouth(made, 1, 0.0), 3.0).weights
+    assert found[0, 1, 11, 2] > 0.93 and found[0, 1, 23, 24] > 0.93  # cheek and chin
+    assert found[0, 0, 11, 24] > 0.93  # lips
+
+
 def test_gradient_reaches_flow_shares_and_paint():
     made = warp((0.03, -0.02), (0.5, 0.5))
     flow, weights = made.flow.clone().requires_grad_(), made.weights.clone().requires_grad_()
