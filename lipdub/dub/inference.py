@@ -28,7 +28,7 @@ from lipdub.dub.analyze import DubPlan
 from lipdub.dub.driving_audio import DrivingAudio, predict_mouth_shapes, windows_at
 from lipdub.dub.precision import half_precision
 from lipdub.errors import ResourceError, out_of_memory
-from lipdub.faces.blend import extent, paste_alpha
+from lipdub.faces.blend import extent, inside_outline, paste_alpha
 from lipdub.faces.crop import mouth_mask
 from lipdub.faces.letters import find_letters
 from lipdub.faces.mouth_shape import OPENINGS, closed_openings, relative_shape
@@ -175,6 +175,8 @@ class GeneratorRunner(Runner):
             masks = self._masks(drawn, targets)
             groups = self._groups(targets)
             alphas = np.stack([opacity(mask, self._config) for mask in np.nan_to_num(masks)])
+            if self._generator.config.own_frame:
+                alphas *= self._outlines(targets)
             cells = [_seen(alphas[group]) if drawn.warp else None for group in groups]
             parts = [
                 self._made(drawn, group, [targets[n] for n in group], firsts[targets[group[0]].job], part)
@@ -247,12 +249,19 @@ class GeneratorRunner(Runner):
     def _old_jaws(self, targets: Sequence[FaceCrop]) -> NDArray[np.float32]:
         """Masks (N, S, S) of the mouths and jaws that the targets show now: what lies there has to be made anew."""
         config = self._generator.config
-        masks = np.empty((len(targets), config.size, config.size), np.float32)
-        for mask, target in zip(masks, targets, strict=True):
-            job = self._analysis.jobs[target.job]
-            points = transform(job.track.landmarks[target.row], job.matrices[target.row])
-            mask[:] = mouth_mask(points, config.size, margin=config.margin)
-        return masks
+        masks = [mouth_mask(self._landmarks(target), config.size, margin=config.margin) for target in targets]
+        return np.stack(masks)
+
+    def _outlines(self, targets: Sequence[FaceCrop]) -> NDArray[np.float32]:
+        """Opacities (N, S, S) that end at the outlines of the targets' faces."""
+        config = self._generator.config
+        outlines = [inside_outline(self._landmarks(target), config.size, margin=config.margin) for target in targets]
+        return np.stack(outlines)
+
+    def _landmarks(self, target: FaceCrop) -> NDArray[np.floating]:
+        """(68, 2) pixels of the crop that the generator sees."""
+        job = self._analysis.jobs[target.job]
+        return transform(job.track.landmarks[target.row], job.matrices[target.row])
 
     def _old_shapes(self, targets: Sequence[FaceCrop]) -> Tensor:
         """The mouths (N, C) that the targets show now."""
