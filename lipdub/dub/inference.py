@@ -38,6 +38,7 @@ from lipdub.models.layers import mask_lower_half
 from lipdub.models.warp import (
     Cells,
     compose_part,
+    limit_flow,
     scale_paint,
     select,
     sharpen_weights,
@@ -244,7 +245,7 @@ class GeneratorRunner(Runner):
         )
         frames = self._tensor(np.stack([target.picture for target in targets]))
         gains = (_light(frames)[:, None] / self._lights[job][warp.indices]).clamp(*GAINS)
-        return compose_part(warp, painted, pictures, cells, own=frames, gains=gains)
+        return compose_part(limit_flow(warp, cells), painted, pictures, cells, own=frames, gains=gains)
 
     def _old_jaws(self, targets: Sequence[FaceCrop]) -> NDArray[np.float32]:
         """Masks (N, S, S) of the mouths and jaws that the targets show now: what lies there has to be made anew."""

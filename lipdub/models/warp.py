@@ -26,6 +26,8 @@ from torch import Tensor, nn
 FLOW_UNIT = 0.1  # crop sides that a raw output of 1 moves a pixel by
 START_SCALE = 0.1  # of the head's first weights: a new network leaves every pixel nearly where it is
 OUTSIDE_WEIGHT = 0.005  # what other references keep of their share where the frame itself lends its skin
+MAX_FLOW = 0.09  # crop sides: frames that are not torn move by 0.086 at most (three clips, 370 frames)
+IN_USE = 0.3  # share from which a reference is seen
 MIN_WEIGHT = 1 / 512  # share that changes no colour by half a level
 UNUSED = -1e4  # score of a place without a reference: its share is exactly 0
 
@@ -148,6 +150,20 @@ def sharpen_weights(warp: Warp, power: float) -> Warp:
     painted picture keeps its share.
     """
     return _shared_anew(warp, warp.weights[:, :-1] ** power)
+
+
+def limit_flow(warp: Warp, cells: Cells) -> Warp:
+    """The same, with the fields of references that are bent too far weakened: a torn mouth opens less instead.
+
+        flow_k' = flow_k min(1, MAX_FLOW / max |flow_k|),   the maximum over `cells` where share_k > IN_USE
+
+    Heads turned aside whose openings are asked to be wide are where fields fold.
+    """
+    rows, columns = cells
+    used = (warp.weights[:, :-1] > IN_USE)[..., rows, columns]
+    length = (warp.flow.norm(dim=2)[..., rows, columns] * used).amax((2, 3))  # (N, K)
+    factor = (MAX_FLOW / length.clamp(min=1e-6)).clamp(max=1)
+    return Warp(warp.indices, warp.flow * factor[:, :, None, None, None], warp.weights)
 
 
 def scale_paint(warp: Warp, factor: Tensor) -> Warp:
