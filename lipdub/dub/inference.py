@@ -29,7 +29,7 @@ from lipdub.dub.composition import compose_face
 from lipdub.dub.driving_audio import DrivingAudio, predict_mouth_shapes, windows_at
 from lipdub.dub.precision import half_precision
 from lipdub.errors import ResourceError, out_of_memory
-from lipdub.faces.blend import extent, paste_alpha
+from lipdub.faces.blend import extent, inside_outline, paste_alpha
 from lipdub.faces.crop import mouth_mask
 from lipdub.faces.letters import find_letters
 from lipdub.faces.mouth_shape import OPENINGS, closed_openings, relative_shape
@@ -39,6 +39,7 @@ from lipdub.models.layers import mask_lower_half
 from lipdub.models.warp import (
     Cells,
     compose_part,
+    limit_flow,
     select,
     sharpen_weights,
     suppress_references_outside_mouth,
@@ -190,6 +191,8 @@ class GeneratorRunner(Runner):
             drawn = self._generator.draw(mask_lower_half(real), audio, references, owner, paint=paint)
             masks = self._masks(drawn, targets)
             alphas = np.stack([opacity(mask, self._config) for mask in np.nan_to_num(masks)])
+            if self._generator.config.own_frame:
+                alphas *= self._outlines(targets)
             parts = [
                 part
                 for group in _by_job(targets)
@@ -244,36 +247,45 @@ class GeneratorRunner(Runner):
             warp = suppress_references_outside_mouth(warp, views, self._config.sync.source_lips, margin)
         warp = sharpen_weights(warp, self._config.sync.blend_power)
         frames = gains = None
+        cells = [_visible_cells(alphas[n : n + 1]) for n in group]
         if own:
+            warp = limit_flow(warp, cells)
             frames = self._tensor(np.stack([targets[n].picture for n in group]))
             gains = (_upper_face_colours(frames)[:, None] / encoded.colours[warp.indices]).clamp(*GAIN_RANGE)
         if self._together:
-            cells = _visible_cells(alphas[group])
-            faces = compose_part(warp, painted, encoded.pictures, cells, own=frames, gains=gains)
-            return [_Part(group, cells, faces.permute(0, 2, 3, 1))]
+            whole = _visible_cells(alphas[group])
+            faces = compose_part(warp, painted, encoded.pictures, whole, own=frames, gains=gains)
+            return [_Part(group, whole, faces.permute(0, 2, 3, 1))]
         flows, weights = warp.flow.float().cpu().numpy(), warp.weights.float().cpu().numpy()
         pictures = encoded.pictures.permute(0, 2, 3, 1).cpu().numpy()
         parts = []
         for place, n in enumerate(group):
-            cells, seen = _visible_cells(alphas[n : n + 1]), [pictures[k] for k in warp.indices[place].tolist()]
+            seen = [pictures[k] for k in warp.indices[place].tolist()]
             if frames is not None:
                 seen.append(frames[place].permute(1, 2, 0).cpu().numpy())
             gain = None if gains is None else gains[place].cpu().numpy()
             face = compose_face(
-                flows[place], weights[place], painted[place].permute(1, 2, 0).cpu().numpy(), seen, cells, gain
+                flows[place], weights[place], painted[place].permute(1, 2, 0).cpu().numpy(), seen, cells[place], gain
             )
-            parts.append(_Part([n], cells, torch.from_numpy(face)[None]))
+            parts.append(_Part([n], cells[place], torch.from_numpy(face)[None]))
         return parts
 
     def _source_jaws(self, targets: Sequence[FaceCrop]) -> NDArray[np.float32]:
         """Masks (N, S, S) of the source's mouths and jaws, which have to be replaced."""
         config = self._generator.config
-        masks = np.empty((len(targets), config.size, config.size), np.float32)
-        for mask, target in zip(masks, targets, strict=True):
-            job = self._plan.jobs[target.job]
-            points = transform(job.track.landmarks[target.row], job.matrices[target.row])
-            mask[:] = mouth_mask(points, config.size, margin=config.margin)
-        return masks
+        masks = [mouth_mask(self._landmarks(target), config.size, margin=config.margin) for target in targets]
+        return np.stack(masks)
+
+    def _outlines(self, targets: Sequence[FaceCrop]) -> NDArray[np.float32]:
+        """Opacities (N, S, S) that end at the outlines of the targets' faces."""
+        config = self._generator.config
+        outlines = [inside_outline(self._landmarks(target), config.size, margin=config.margin) for target in targets]
+        return np.stack(outlines)
+
+    def _landmarks(self, target: FaceCrop) -> NDArray[np.floating]:
+        """(68, 2) pixels of the crop that the generator sees."""
+        job = self._plan.jobs[target.job]
+        return transform(job.track.landmarks[target.row], job.matrices[target.row])
 
     def _source_shapes(self, targets: Sequence[FaceCrop]) -> Tensor:
         """Mouth shapes (N, C) of the source in these frames."""

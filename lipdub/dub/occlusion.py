@@ -20,6 +20,7 @@ from lipdub.faces.backend import Frame
 from lipdub.faces.letters import find_letters
 from lipdub.faces.occlusion import (
     HIGH,
+    LIKELY,
     LOW,
     MIN_SHARE,
     OcclusionDetector,
@@ -27,6 +28,7 @@ from lipdub.faces.occlusion import (
     mask_of,
     mouth_region,
     share_of,
+    skin_region,
 )
 from lipdub.media.video import SourceFrame
 
@@ -102,10 +104,11 @@ class OcclusionTracker:
 
     def _judged(self, crop: FaceCrop, probability: NDArray[np.float32]) -> _Look:
         points, side = self._landmarks(crop), len(crop.picture)
-        region, lips = mouth_region(points, side, len(probability)), lip_region(points, side, len(probability))
+        region, lips, skin = (of(points, side, len(probability)) for of in (mouth_region, lip_region, skin_region))
+        covered = max(share_of(probability > HIGH, region), share_of(probability > LIKELY, skin))
         return _Look(
             probability,
-            certain=share_of(probability > HIGH, region) >= MIN_SHARE,
+            certain=covered >= MIN_SHARE,
             likely=share_of(probability > LOW, region) >= MIN_SHARE / 2,
             lips=share_of(probability > LOW, lips),
         )

@@ -15,6 +15,9 @@ MAX_TILT = 16.0  # levels of 255 across the crop, the largest change of a slope 
 NOISE = 4.0  # variance of a channel over the ring, levels squared, below which its contrast is noise
 RING_MIN = 32.0  # weight of the ring, in pixels, below which colours are not matched
 RIDGE = 0.003  # variance of position, crop sides squared, that damps the plane where the ring is short
+OUTLINE, BOTTOM = slice(27), slice(6, 11)  # jaw and brows; the part of the chin that an opening mouth lowers
+DROP = 0.15  # unit crop sides: how far below the chin of the frame that of another mouth may be
+BESIDE = 0.025  # unit crop sides beside the face over which a new mouth fades out
 OUTLIER = 16.0  # levels of 255: a pixel this far from the usual difference counts half (a hand, the moved jaw line)
 
 
@@ -44,6 +47,30 @@ def paste_alpha(mask: NDArray[np.floating], feather: float, top: float = 0.0) ->
     if feather > 0:
         soft = cv2.GaussianBlur(soft, (0, 0), feather * size / 2, borderType=cv2.BORDER_REPLICATE)  # type: ignore[assignment]
     return _smoothstep((soft - LOW) / (HIGH - LOW)) * _border_ramp(size, feather, top)
+
+
+def inside_outline(landmarks: NDArray[np.floating], size: int, *, margin: float = 1.0) -> NDArray[np.float32]:
+    """Opacity that keeps what is beside a face as it is: background, hair and collar do not follow its jaw.
+
+    Args:
+        landmarks: (68, 2) crop pixels.
+        size: crop side S.
+        margin: side of the crop over the unit crop's.
+
+    Returns:
+        (S, S): 1 in the convex hull of jaw, brows and room for a lower chin, 0 from BESIDE outside of it on.
+    """
+    unit = size / margin
+    points = np.vstack([landmarks[OUTLINE], landmarks[BOTTOM] + np.array([0, DROP * unit])])
+    hull = cv2.convexHull(points.astype(np.float32))[:, 0]
+    along = np.roll(hull, -1, 0) - hull
+    normals = np.stack([along[:, 1], -along[:, 0]], 1) / np.maximum(np.linalg.norm(along, axis=1)[:, None], 1e-6)
+    normals *= np.sign((normals * (hull - hull.mean(0))).sum())  # they point outwards
+    line = np.arange(size, dtype=np.float32)
+    away = np.full((size, size), -np.inf, np.float32)
+    for (right, down), corner in zip(normals, hull, strict=True):
+        np.maximum(away, right * (line - corner[0]) + (down * (line - corner[1]))[:, None], out=away)
+    return _smoothstep(1 - away / (BESIDE * unit))
 
 
 def extent(alpha: NDArray[np.floating]) -> tuple[slice, slice]:

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from lipdub.faces.backend import Frame
+from lipdub.faces.blend import inside_outline
 from lipdub.faces.crop import mouth_mask
 from lipdub.models.layers import for_inference
 from lipdub.models.occlusion import OCCLUSION_SIDE, OcclusionNet
@@ -26,7 +27,8 @@ from lipdub.models.packed import pack
 
 MARGIN = 4 / 3  # side of the crops that the network sees, over the unit crop's
 LIPS = slice(48, 60)  # outer ones, iBUG
-LOW, LIKELY, HIGH = 0.25, 0.5, 0.75  # probabilities: of a mask's edge, of a part of a mask, of what decides
+LOW, LIKELY, HIGH = 0.25, 0.5, 0.75  # probabilities: of a mask's edge, of what decides on skin, and on open lips
+AROUND_LIPS = 5  # cells, side of the square by which lips are dilated: an open mouth looks like an object at times
 MIN_SHARE = 0.007  # of the mouth region: less is left to the dub
 TRIED, TRIED_ON = 4, 12  # crops that are tried as a person's usual one, and those they are compared with
 FILL_RADIUS = 3.0  # pixels around an object from which it is inpainted
@@ -128,6 +130,13 @@ def lip_region(landmarks: NDArray[np.floating], side: int, size: int) -> NDArray
     area = np.zeros((size, size), np.uint8)
     cv2.fillConvexPoly(area, cv2.convexHull(np.rint(_at(landmarks, side, size)[LIPS]).astype(np.int32)), (1,))
     return area.astype(bool)
+
+
+def skin_region(landmarks: NDArray[np.floating], side: int, size: int) -> NDArray[np.bool_]:
+    """Likewise the mouth's region without lips, and without what is beside the face."""
+    lips = cv2.dilate(lip_region(landmarks, side, size).astype(np.uint8), np.ones((AROUND_LIPS, AROUND_LIPS), np.uint8))
+    face = inside_outline(_at(landmarks, side, size), size, margin=MARGIN) == 1
+    return mouth_region(landmarks, side, size) & face & (lips == 0)
 
 
 def share_of(mask: NDArray[np.bool_], region: NDArray[np.bool_]) -> float:

@@ -16,6 +16,7 @@ Shapes at the default size; N faces with K references each:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,7 +26,9 @@ from torch import Tensor, nn
 
 FLOW_UNIT = 0.1  # crop sides that a raw output of 1 moves a pixel by
 START_SCALE = 0.1  # of the head's first weights: a new network leaves every pixel nearly where it is
-OUTSIDE_WEIGHT = 0.1  # what other references keep of their share where the frame itself lends its skin
+OUTSIDE_WEIGHT = 0.005  # what other references keep of their share where the frame itself lends its skin
+MAX_FLOW = 0.09  # crop sides: frames that are not torn move by 0.086 at most (three clips, 370 frames)
+IN_USE = 0.3  # share from which a reference is seen
 UNUSED = -1e4  # score of a place without a reference: its share is exactly 0
 
 
@@ -143,6 +146,21 @@ def sharpen_weights(warp: Warp, power: float) -> Warp:
     painted picture keeps its share.
     """
     return _shared_anew(warp, warp.weights[:, :-1] ** power)
+
+
+def limit_flow(warp: Warp, cells: Sequence[Cells]) -> Warp:
+    """The same, with the fields of references that are bent too far weakened: a torn mouth opens less instead.
+
+        flow_k' = flow_k min(1, MAX_FLOW / max |flow_k|),   the maximum over a face's `cells` where share_k > IN_USE
+
+    Heads turned aside whose openings are asked to be wide are where fields fold.
+    """
+    moved = warp.flow.norm(dim=2) * (warp.weights[:, :-1] > IN_USE)
+    length = torch.stack(
+        [face[:, rows, columns].amax((1, 2)) for face, (rows, columns) in zip(moved, cells, strict=True)]
+    )
+    factor = (MAX_FLOW / length.clamp(min=1e-6)).clamp(max=1)
+    return Warp(warp.indices, warp.flow * factor[:, :, None, None, None], warp.weights)
 
 
 def scale_paint(warp: Warp, factor: Tensor) -> Warp:

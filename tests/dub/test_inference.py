@@ -248,6 +248,20 @@ def test_the_frame_itself_is_a_reference_where_the_weights_say_so(tiny_config: C
         np.testing.assert_allclose(again.face, b.face, atol=0.05)
 
 
+def test_a_new_mouth_ends_beside_the_face_of_the_frame(tiny_config: Config) -> None:
+    faces = [job(0, 0, 2)]
+    narrow = faces[0].track.landmarks.copy()
+    narrow[..., 0] = (narrow[..., 0] - 50) * 0.5 + 50  # in the same crop
+    faces.append(replace(faces[0], track=replace(faces[0].track, landmarks=narrow)))
+    network = bent(tiny_config, own_frame=True)
+    with torch.no_grad():
+        network.mask_head[-1].bias.fill_(50)  # everything is generated
+    wide, thin = (runner_for(network, tiny_config, [each]).run([fine_target(each, 1)])[0].alpha for each in faces)
+    row = SIZE * 3 // 4
+    assert wide[row, SIZE // 2] == thin[row, SIZE // 2] == 1
+    assert 1.6 < wide[row].sum() / thin[row].sum() < 2.6
+
+
 @pytest.mark.parametrize("own", [False, True])
 def test_faces_of_a_job_may_be_put_together_in_one_go(tiny_config: Config, own: bool) -> None:
     jobs = [detailed(job(0, 0, 2), 3), detailed(job(1, 0, 2, n_references=2), 2), detailed(job(2, 0, 2), 3)]

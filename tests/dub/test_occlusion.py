@@ -79,6 +79,21 @@ def test_an_object_counts_from_three_frames_in_a_row_on(chances: list[float], fo
         assert one.share == 1
 
 
+@pytest.mark.parametrize(("beside", "found"), [(0, True), (16, False)])
+def test_on_skin_less_is_enough(beside: int, found: bool) -> None:
+    rows, columns = chin()
+    crops, _ = marked([0.6] * 4, (rows, slice(columns.start - beside, columns.stop - beside)))  # 16 cells: background
+    assert [one.occlusion is not None for (one,) in crops] == [found] * 4
+
+
+def test_on_lips_it_is_not() -> None:
+    points = transform(job(1).track.landmarks[0], job(1).matrices[0]) * CELLS / SIDE
+    (left, top), (right, bottom) = points[48:68].min(0), points[48:68].max(0)
+    lips = slice(round(top), round(bottom) + 1), slice(round(left), round(right) + 1)
+    crops, _ = marked([0.6] * 4, lips)
+    assert all(one.occlusion is None for (one,) in crops)
+
+
 def test_the_mask_covers_the_object_and_little_more() -> None:
     rows, columns = chin()
     crops, _ = marked([0.9] * 4, (rows, columns))

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lipdub.faces.blend import extent, match_colour, paste_alpha
+from lipdub.faces.blend import BESIDE, extent, inside_outline, match_colour, paste_alpha
 from lipdub.faces.crop import TEMPLATE, mouth_mask
 
 S = 96
@@ -52,6 +52,27 @@ def test_alpha_has_a_soft_edge(alpha: np.ndarray) -> None:
     row = alpha[round(0.75 * S)]
     assert np.abs(np.diff(row)).max() < 0.25
     assert paste_alpha(np.ones((S, S)), 0.0)[1:-1, 1:-1].min() == 1
+
+
+def test_what_is_beside_a_face_is_kept_and_a_chin_may_drop() -> None:
+    margin = 4 / 3
+    points = TEMPLATE * S / margin + (S - S / margin) / 2
+    kept = inside_outline(points, S, margin=margin)
+    assert kept.dtype == np.float32 and kept.shape == (S, S) and kept.min() == 0 and kept.max() == 1
+    lowered = points[6:11] + np.array([0, 0.14 * S / margin])
+    for x, y in (*points[:27], *points[48:68], *lowered):
+        assert kept[round(y), round(x)] > 0.5
+    row = kept[round(points[3, 1])]  # across the cheeks
+    edge = round(points[3, 0])
+    assert not row[: edge - round(BESIDE * S) - 1].any() and row[edge + 1 : S // 2].min() == 1
+    assert not kept[round(points[8, 1]), : round(points[3, 0])].any()  # beside the neck
+
+
+def test_the_edge_beside_a_face_moves_by_fractions_of_a_pixel() -> None:
+    edges = [inside_outline(TEMPLATE * S + [shift, 0], S)[60].sum() for shift in (0, 0.25, 0.5, 0.75, 1)]
+    halves = [inside_outline(TEMPLATE * S + [shift, 0], S)[60, : S // 2].sum() for shift in (0, 0.25, 0.5, 0.75, 1)]
+    np.testing.assert_allclose(np.diff(halves), -0.25, atol=0.1)
+    np.testing.assert_allclose(edges, edges[0], atol=0.2)
 
 
 def test_alpha_of_no_square_is_refused() -> None:

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from lipdub.models.warp import (
+    MAX_FLOW,
     OUTSIDE_WEIGHT,
     Cells,
     Warp,
@@ -9,6 +10,7 @@ from lipdub.models.warp import (
     compose,
     compose_part,
     enlarged,
+    limit_flow,
     reference_indices,
     scale_paint,
     select,
@@ -110,6 +112,26 @@ def test_one_reference_lends_its_skin_and_leaves_the_lips_to_the_others(keep: fl
     cheek = torch.tensor([0.6, 0.3 * OUTSIDE_WEIGHT])
     torch.testing.assert_close(found[0, :2, 11, 2], 0.9 * cheek / cheek.sum(), atol=1e-3, rtol=0)
     torch.testing.assert_close(found[:, 2], torch.full((1, 24, 48), 0.1))  # painted, as it was
+
+
+def test_a_reference_in_other_light_does_not_take_the_skin_over():
+    weights = torch.tensor([0.9, 0.04, 0.06]).view(1, 3, 1, 1).expand(1, 3, 24, 48)  # the frame itself is the second
+    made = Warp(torch.tensor([[0]]), torch.zeros(1, 2, 2, 24, 48), weights)
+    found = sharpen_weights(suppress_references_outside_mouth(made, 1, 0.0), 3.0).weights
+    assert found[0, 1, 11, 2] > 0.93 and found[0, 1, 23, 24] > 0.93  # cheek and chin
+    assert found[0, 0, 11, 24] > 0.93  # lips
+
+
+def test_a_field_that_reaches_too_far_is_weakened_as_a_whole():
+    flow = torch.zeros(1, 2, 2, 4, 8)
+    flow[0, :, 0] = torch.linspace(0, 2 * MAX_FLOW, 8)
+    weights = torch.tensor([0.9, 0.1, 0.0]).view(1, 3, 1, 1).expand(1, 3, 4, 8)
+    made = Warp(torch.tensor([[0, 1]]), flow, weights)
+    found = limit_flow(made, ALL).flow
+    torch.testing.assert_close(found[:, 0], flow[:, 0] / 2)
+    torch.testing.assert_close(found[:, 1], flow[:, 1])  # nobody sees it
+    near = Cells(slice(0, 4), slice(0, 3))  # nor what is not pasted
+    torch.testing.assert_close(limit_flow(made, near).flow, flow)
 
 
 def test_gradient_reaches_flow_shares_and_paint():
