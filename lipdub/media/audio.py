@@ -77,9 +77,15 @@ def _read(
         require_rate(path, source)
         origin_s = origin(container)
         runs: list[_Run] = []
-        resampler, expected = None, 0.0
+        resampler, expected, behind_s = None, 0.0, 0.0
+        shape: tuple[str, int] | None = None
         for frame in _frames(path, container, source):
-            time_s = expected if frame.time is None else frame.time - origin_s
+            time_s = expected if frame.time is None else frame.time - origin_s + behind_s
+            if resampler is not None and time_s < expected - gap_s:  # its clock begins anew: sounds that were joined
+                behind_s, time_s = behind_s + expected - time_s, expected
+            if shape not in (None, shape := (frame.layout.name, frame.sample_rate)):
+                what = f"the sound becomes {shape[0]}, {shape[1]} Hz, at {time_s:.3f} s, which it was not before"
+                raise InputError(f"{path}: {what}", "write it anew as one sound: ffmpeg -i FILE WHOLE.wav")
             if resampler is None or abs(time_s - expected) > gap_s:
                 _flush(resampler, runs)
                 layout = "mono" if channel is None else frame.layout.name

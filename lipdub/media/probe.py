@@ -34,6 +34,8 @@ FORMATS = (
 # Formats whose timestamps are a position on a timeline that starts at 0. In the others the clock is free (a recording
 # may start at 5 h) or counts encoder priming, and players call the first timestamp 0.
 TIMELINES = frozenset({"mov", "mp4", "matroska", "webm", "avi", "nut", "wav", "w64", "aiff", "caf", "flac", "ogg"})
+# Start of all streams on a timeline from which on it is that of another, longer video; MP4 says pauses before a video.
+_LATE_S, _LATE_EDIT_S = 1.0, 10.0
 UNKNOWN = "unknown"  # codec or kind that FFmpeg cannot name
 DYNAMIC_HDR = {  # metadata of each single picture
     SideDataType.DOVI_METADATA: "Dolby Vision",
@@ -251,8 +253,18 @@ def require_video(info: MediaInfo) -> VideoInfo:
 
 
 def origin(container: InputContainer) -> float:
-    """The timestamp in seconds that a player shows as time 0: 0 on a timeline, else where the clock starts."""
-    return 0.0 if is_timeline(container.format.name) else (container.start_time or 0) / av.time_base
+    """The timestamp in seconds that a player shows as time 0: 0 on a timeline, else where the clock starts.
+
+    A video on a timeline, too, may be cut out of a longer one with the times that it had there, or begin before 0.
+    """
+    start_s = (container.start_time or 0) / av.time_base
+    if not is_timeline(container.format.name):
+        return start_s
+    pictures = [_start(stream) for stream in container.streams.video if kind_of(stream) == "video"]
+    if not pictures:  # a sound may be meant to begin late
+        return 0.0
+    late_s = _LATE_EDIT_S if "mov" in container.format.name else _LATE_S
+    return start_s if start_s > late_s else min(0.0, *pictures)
 
 
 def is_timeline(container_format: str) -> bool:
