@@ -36,6 +36,7 @@ FORMATS = (
 TIMELINES = frozenset({"mov", "mp4", "matroska", "webm", "avi", "nut", "wav", "w64", "aiff", "caf", "flac", "ogg"})
 # Start of all streams on a timeline from which on it is that of another, longer video; MP4 says pauses before a video.
 _LATE_S, _LATE_EDIT_S = 1.0, 10.0
+_TAIL_S = 0.25  # by which packets may go on behind the end that a header tells: some of any codec
 UNKNOWN = "unknown"  # codec or kind that FFmpeg cannot name
 DYNAMIC_HDR = {  # metadata of each single picture
     SideDataType.DOVI_METADATA: "Dolby Vision",
@@ -226,14 +227,16 @@ def read_clocks(path: Path) -> dict[int, Clock]:
 
 
 def measured(info: MediaInfo, clocks: dict[int, Clock]) -> MediaInfo:
-    """A file with the lengths of its packets in place of those that its header does not tell."""
+    """A file with the lengths of its packets in place of those that its header does not tell, or tells too short."""
     video, audio = info.video, info.audio
-    if video is not None and not video.duration_known and (seen := clocks.get(video.index)) is not None:
-        video = replace(video, duration_s=seen.end_s - seen.start_s, frames=video.frames or seen.n_shown)
+    if video is not None and (seen := clocks.get(video.index)) is not None:
+        length_s = seen.end_s - seen.start_s
+        if not video.duration_known or length_s - video.duration_s > _TAIL_S:
+            video = replace(video, duration_s=length_s, frames=video.frames or seen.n_shown)
     lengths = {index: clock.end_s for index, clock in clocks.items()}
     audio = tuple(
         replace(each, duration_s=max(0.0, lengths[each.index] - each.start_s))
-        if not each.duration_known and each.index in lengths
+        if each.index in lengths and (not each.duration_known or lengths[each.index] - each.end_s > _TAIL_S)
         else each
         for each in audio
     )
@@ -402,7 +405,7 @@ def codec_of(stream: av.stream.Stream) -> str:
 
 def _duration_known(container: InputContainer, stream: av.stream.Stream) -> bool:
     alone = len(container.streams) == 1 and bool(container.duration)
-    return stream.duration is not None or "DURATION" in stream.metadata or alone
+    return bool(stream.duration) or "DURATION" in stream.metadata or alone  # 0 is what a writer that broke off leaves
 
 
 def _container_duration(container: InputContainer) -> float:
@@ -417,7 +420,7 @@ def _stream_duration(container: InputContainer, stream: av.stream.Stream) -> flo
         except ValueError:
             return _container_duration(container)
         return max(0.0, end - _start(stream))
-    if stream.duration is not None and stream.time_base is not None:
+    if stream.duration and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     return _container_duration(container)
 

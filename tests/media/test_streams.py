@@ -149,6 +149,21 @@ def test_a_dub_of_several_sounds_tells_which_is_taken(sound, tmp_path):
     assert path == tmp_path / "two.mka" and told == ["of the 2 sounds of two.mka, the first is taken"]
 
 
+@pytest.mark.parametrize("told", [0, 3 / 25])
+def test_a_header_that_tells_too_short_a_length_shortens_nothing(clip, sound, dubbed, tmp_path, told):
+    """0 is what a writer leaves that broke off; the dub was cut there, or the work ended with exit 5."""
+    clip(tmp_path / "a.mp4", n_audio=1, n_frames=25)
+    data = bytearray((tmp_path / "a.mp4").read_bytes())
+    for box in (b"mvhd", b"mdhd"):  # of the file, and of its first track
+        at = data.index(box) + 16
+        scale = int.from_bytes(data[at : at + 4], "big")
+        data[at + 4 : at + 8] = round(told * scale).to_bytes(4, "big")
+    (tmp_path / "b.mp4").write_bytes(data)
+    output = tmp_path / "out.mp4"
+    assert dubbed(tmp_path / "b.mp4", sound(tmp_path / "d.wav", 1.0), output).n_frames == 25
+    assert [len(load_audio(output, stream=n)) / 16_000 for n in (0, 1)] == pytest.approx([1.0, 1.0], abs=0.05)
+
+
 def test_a_copy_that_is_too_short_is_no_mend(clip, tmp_path, monkeypatch):
     clip(tmp_path / "a.mkv", n_audio=1, n_frames=40, time_base=Fraction(1, 1000))
     run("-i", tmp_path / "a.mkv", "-c", "copy", tmp_path / "one.flv")
