@@ -128,6 +128,7 @@ def sound_on_one_clock(audio: Path, place: Callable[[str], Path], config: MediaC
     target = place("whole.wav")
     argv = [str(ffmpeg_binary(config)), "-hide_banner", "-nostdin", "-nostats", "-v", "error", "-y"]
     argv += ["-format_whitelist", FORMATS, "-protocol_whitelist", "file,pipe", "-i", file_url(audio)]
+    argv += [] if clock.jump_s > JUMP_S else ["-af", "aresample=async=1:first_pts=0"]  # keeps pauses
     run([*argv, "-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "wav", "-rf64", "auto", file_url(target)], config)
     return target, [*told, f"{audio.name} was joined from several sounds: they are read one after another"]
 
