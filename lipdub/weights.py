@@ -76,22 +76,27 @@ def manifest(path: Path | None = None) -> dict[str, Entry]:
         WeightsError: the manifest is absent or an entry is not as described there.
     """
     path = path or MANIFEST
-    hints = get_type_hints(Entry)
-    entries = {}
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-        for name, table in tables.items():
-            for key, value in table.items():
-                if type(value) is not hints.get(key):
-                    raise WeightsError(f"{path}: [{name}] {key} = {value!r} cannot be", f"known: {', '.join(hints)}")
-            entries[name] = entry = Entry(name=name, **table)
-            sources = (entry.bundled, entry.repo and entry.revision and entry.file, entry.url)
-            if sum(map(bool, sources)) != 1:
-                raise WeightsError(f"{path}: [{name}] needs one source", "bundled, or repo + revision + file, or url")
-            if not _FILE.fullmatch(entry.bundled or entry.file or entry.filename) or entry.url[:4] not in ("", "http"):
-                raise WeightsError(f"{path}: [{name}] may not be read from {max(sources)!r}", "name a plain file")
+        return dict(_entries(path, path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise WeightsError(f"cannot read the list of weights {path}: {error}", "install lipdub again") from error
+
+
+@lru_cache(maxsize=4)  # a dub asks for six of them
+def _entries(path: Path, text: str) -> dict[str, Entry]:
+    """Entries of a manifest's text; `path` is what errors name."""
+    hints = get_type_hints(Entry)
+    entries = {}
+    for name, table in tomllib.loads(text).items():
+        for key, value in table.items():
+            if type(value) is not hints.get(key):
+                raise WeightsError(f"{path}: [{name}] {key} = {value!r} cannot be", f"known: {', '.join(hints)}")
+        entries[name] = entry = Entry(name=name, **table)
+        sources = (entry.bundled, entry.repo and entry.revision and entry.file, entry.url)
+        if sum(map(bool, sources)) != 1:
+            raise WeightsError(f"{path}: [{name}] needs one source", "bundled, or repo + revision + file, or url")
+        if not _FILE.fullmatch(entry.bundled or entry.file or entry.filename) or entry.url[:4] not in ("", "http"):
+            raise WeightsError(f"{path}: [{name}] may not be read from {max(sources)!r}", "name a plain file")
     return entries
 
 

@@ -134,12 +134,14 @@ def untold(before: Path, after: Path, told: Sequence[str], ffprobe: str) -> list
             place not in there
             or last in MEANT
             or value == other
-            or value[0] in ("unknown", "und", "[0][0][0][0]", "1:1")
+            or value[0] in ("unknown", "und", "[0][0][0][0]", "FFMP", "1:1", "CPB properties")
         ):
             continue
         if last == "default" and place.split()[0] in ("video", "audio"):  # the dub is now
             continue
         if last == "comment" and other and value[0] in other[0]:
+            continue
+        if last == "channel_layout" and value[0] in ("mono", "stereo") and not other:  # as the number of channels says
             continue
         word = WORDS.get(last, "side data" if "side_data" in key else last)
         if word not in said and last.replace("_", " ") not in said:

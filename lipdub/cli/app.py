@@ -15,6 +15,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import cache as memoize
 from types import TracebackType
 from typing import Annotated, Any
 
@@ -127,10 +128,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     process.own()
     atexit.register(gc.freeze)  # what PyTorch is made of need not be searched for garbage: half a second
     try:
-        typer.main.get_command(app).main(args=arguments, prog_name="lipdub")
+        _commands().main(args=arguments, prog_name="lipdub")
     except KeyboardInterrupt:  # outside of a command
         return 130
     return 0
+
+
+@memoize
+def _commands() -> Any:
+    """All commands: a tree that takes longer to build than most commands to parse."""
+    return typer.main.get_command(app)
 
 
 def _report_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -24,6 +24,7 @@ from lipdub.media.c2pa import Signing
 from lipdub.media.caption import Caption
 from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.language import language_code
+from lipdub.media.mend import sound_on_one_clock
 from lipdub.media.probe import Ending
 from lipdub.media.source import Source, open_source
 from lipdub.media.streamed import copy_with_length
@@ -127,7 +128,7 @@ def open_job(
         InputError, OutputError, SetupError, WeightsError: what cannot be used.
     """
     config = adjusted(config, options)
-    audio = copy_with_length(audio, scratch("sound"))
+    audio, of_audio = sound_on_one_clock(copy_with_length(audio, scratch("sound")), scratch, config.media)
     retimed = on_new_times(open_source(video, config.media, scratch), audio, output, options, scratch)
     source, options = retimed.source, retimed.options
     streams = plan_streams(
@@ -158,7 +159,7 @@ def open_job(
         output=output,
         options=options,
         config=config,
-        streams=streams,
+        streams=replace(streams, losses=(*of_audio, *streams.losses)),
         networks=networks,
         speech=speech,
         voices=tuple(voices) or (speech,),

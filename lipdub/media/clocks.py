@@ -34,6 +34,7 @@ class Clock:
     packets: int
     start_s: float  # of the first that is shown
     end_s: float  # of the last that is shown; equal to `start_s` where there is none
+    untimed: int = 0  # packets without any time, as FFmpeg gives them where a Matroska picture begins before 0
     repeats: int = 0  # packets that come no later than the one before
     jump_s: float = 0.0  # largest step back, of packets that are shown
     joint_s: float | None = None  # where that is
@@ -129,6 +130,7 @@ def _clock_of(packets: list[_Packet], time_base: Fraction, origin_s: float) -> C
     runs = [(hidden, [n for n, _ in run]) for hidden, run in groupby(enumerate(packets), lambda each: each[1].hidden)]
     return Clock(
         packets=len(packets),
+        untimed=sum(each.pts is None and each.dts is None for each in packets),
         start_s=start_s,
         end_s=max(start_s, seconds(max((each.start + each.duration for each in shown), default=0))),
         repeats=repeats,

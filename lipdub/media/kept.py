@@ -16,9 +16,9 @@ from av.stream import Disposition
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError
 from lipdub.media.boxes import unusual_boxes
-from lipdub.media.containers import Item
+from lipdub.media.containers import Item, is_remade
 from lipdub.media.language import language_code
-from lipdub.media.probe import UNSPECIFIED, codec_of, is_timeline, kind_of, layout_name, open_input
+from lipdub.media.probe import UNSPECIFIED, codec_of, kind_of, layout_name, open_input, origin
 from lipdub.media.stream_details import CHROMA, RANGES, FileDetails, read_details
 
 # Who wrote the file and how long it is; a comment goes on behind ours, and a language is compared on its own.
@@ -131,7 +131,7 @@ def _joined(words: Sequence[str]) -> str:
 
 def _chapters(old: InputContainer, new: InputContainer) -> list[str]:
     def chapters_of(container: InputContainer) -> list[tuple[float, float, dict[str, str]]]:
-        zero = 0.0 if is_timeline(container.format.name) else (container.start_time or 0) / av.time_base
+        zero = origin(container)
         chapters = []
         for each in container.chapters():
             first_s, last_s = (float(each[end] * (each["time_base"] or 0)) - zero for end in ("start", "end"))
@@ -238,7 +238,7 @@ def _remade(old: InputContainer, new: InputContainer, pairs: Sequence[_Pair]) ->
     def unpaired_tracks(container: InputContainer, known: set[int]) -> dict[str, list[av.stream.Stream]]:
         tracks: dict[str, list[av.stream.Stream]] = defaultdict(list)
         for each in container.streams:
-            if each.type == "data" and each.index not in known:
+            if each.index not in known and is_remade(each, kind_of(each), len(container.chapters())):
                 tracks["time code" if "timecode" in each.metadata else "chapter titles"].append(each)
         return tracks
 

@@ -21,6 +21,7 @@ _CLOSE = 4  # packets
 _LEAP_S = 10.0  # from which on FFmpeg does
 _REORDERED = 4  # pictures by which decoding is ahead of showing, at most
 _SHRUNK = 0.9  # share of the parts' time that a copy has at least
+_TAIL_S = 0.25  # by which a sound's packets may go on behind the end that its header tells: some packets of any codec
 _END_S = 1.0  # before the end of a file, where its streams end
 _MUXERS = {
     "mpegts": "mpegts",
@@ -54,12 +55,19 @@ def on_one_clock(
     joints, leap = _joints(info, clocks), _leap(info, clocks)
     joined = leap is not None or _joined(video, info, clocks)
     broken_s = _broken_off(info, clocks, config)
-    if not joints and not joined and broken_s is None:
-        return video, clocks, []
+    untimed, wrapped = _untimed(info, clocks), _wrapped(info)
+    notes = _unread(video, info)
+    if info.format == "mxf" and (repeats := max((c.repeats for c in _main(info, clocks).values()), default=0)) > 1:
+        raise InputError(
+            f"{video}: {repeats} packets repeat an earlier time, as where files were joined byte by byte",
+            "dub the parts one by one, or join them with FFmpeg's concat demuxer",
+        )
+    if not joints and not joined and broken_s is None and not untimed and not wrapped:
+        return video, clocks, notes
     where = "; ".join(f"{clock.joint_s:.3f} s ({clock.jump_s:.3f} s back)" for clock in joints.values())
     target = place("one_clock")
     argv = [str(ffmpeg_binary(config)), "-hide_banner", "-nostdin", "-nostats", "-v", "error", "-y"]
-    argv += ["-fflags", "+discardcorrupt"] if broken_s is not None else []
+    argv += ["-fflags", "+discardcorrupt"] if broken_s is not None else ["-fflags", "+genpts"] if untimed else []
     argv += ["-format_whitelist", FORMATS, "-protocol_whitelist", "file,pipe", "-i", file_url(video), "-map", "0"]
     argv += ["-c", "copy", *([] if info.format in _FREE else _shifts(info, clocks))]
     argv += ["-f", _MUXERS.get(info.format.partition(",")[0], "matroska"), file_url(target)]
@@ -70,15 +78,18 @@ def on_one_clock(
         left = _joints(made, clocks) or _shrunk(joints, _main(made, clocks))
     except OutputError:
         if not joints:
-            return video, clocks, []
+            return video, clocks, notes
     if left:
         raise InputError(
             f"{video}: the clock of stream {next(iter(left))} goes back at {where}",
             "cut the video there, or write it anew: ffmpeg -i FILE -c:v libx264 -crf 12 -c:a flac WHOLE.mkv",
         )
-    notes = [f"the video's clock goes back at {where}: what follows is put behind what is before"] if joints else []
+    if joints:
+        notes.append(f"the video's clock goes back at {where}: what follows is put behind what is before")
     if broken_s is not None:
         notes.append(f"the recording breaks off at {broken_s:.3f} s: what is incomplete there is left out")
+    if untimed:
+        notes.append(f"{untimed} frames begin before time 0: all is moved, so that the video begins there")
     if joined and leap is None and not joints:
         notes.append("the video was joined from several recordings; they are read as one")
     if leap is not None:
@@ -87,6 +98,69 @@ def on_one_clock(
             what = "nothing was recorded: the picture before is shown"
         notes.append(f"the video's clock leaps by {leap.leap_s:.3f} s at {leap.leap_at_s:.3f} s; {what}")
     return target, clocks, notes
+
+
+def sound_on_one_clock(audio: Path, place: Callable[[str], Path], config: MediaConfig) -> tuple[Path, list[str]]:
+    """The sound, or a decoded copy where its clock begins anew or goes on, as in Ogg and FLAC files that were joined.
+
+    Args:
+        audio: the speech track.
+        place: gives the path of a file that may be written, for a name.
+        config: which ffmpeg.
+
+    Returns:
+        The file to read from, and what is said of it, one sentence each.
+
+    Raises:
+        InputError: it is no media file, or cannot be read to its end.
+    """
+    info = probe(audio)
+    if not info.audio:
+        return audio, []
+    told = []
+    if len(info.audio) > 1:
+        told.append(f"of the {len(info.audio)} sounds of {audio.name}, the first is taken")
+    first = info.audio[0]
+    clock = read_clocks(audio).get(first.index)
+    longer = clock is not None and first.duration_known and clock.end_s - first.end_s > _TAIL_S
+    if clock is None or (clock.jump_s <= JUMP_S and not longer):
+        return audio, told
+    target = place("whole.wav")
+    argv = [str(ffmpeg_binary(config)), "-hide_banner", "-nostdin", "-nostats", "-v", "error", "-y"]
+    argv += ["-format_whitelist", FORMATS, "-protocol_whitelist", "file,pipe", "-i", file_url(audio)]
+    argv += [] if clock.jump_s > JUMP_S else ["-af", "aresample=async=1:first_pts=0"]  # keeps pauses
+    run([*argv, "-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "wav", "-rf64", "auto", file_url(target)], config)
+    return target, [*told, f"{audio.name} was joined from several sounds: they are read one after another"]
+
+
+def _untimed(info: MediaInfo, clocks: dict[int, Clock]) -> int:
+    """How many pictures of a Matroska file have no time, as FFmpeg reads those before 0."""
+    if info.video is None or info.video.index not in clocks or "matroska" not in info.format:
+        return 0
+    return clocks[info.video.index].untimed
+
+
+def _wrapped(info: MediaInfo) -> bool:
+    """Whether the clock of a transport or program stream runs over: FFmpeg then lets it begin before 0.
+
+    The file that the picture is written into hides what is before 0.
+    """
+    return info.video is not None and info.format in _FREE and info.video.start_pts < 0
+
+
+def _unread(video: Path, info: MediaInfo) -> list[str]:
+    """What is said of a file behind the end of which another of its kind follows: no player shows that."""
+    with video.open("rb") as file:
+        head = file.read(16)
+        sign = head if info.format == "asf" else head[:12] if head[4:8] == b"ftyp" else b""
+        if not sign:
+            return []
+        more, before = 0, b""
+        while block := file.read(1 << 20):
+            more += (before + block).count(sign)
+            before = block[-len(sign) + 1 :]
+    files = "another file follows" if more == 1 else f"{more} other files follow"
+    return [f"behind the end of the video {files}, which players do not show: left out"] * (more > 0)
 
 
 def _joints(info: MediaInfo, clocks: dict[int, Clock]) -> dict[int, Clock]:

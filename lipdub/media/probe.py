@@ -34,6 +34,9 @@ FORMATS = (
 # Formats whose timestamps are a position on a timeline that starts at 0. In the others the clock is free (a recording
 # may start at 5 h) or counts encoder priming, and players call the first timestamp 0.
 TIMELINES = frozenset({"mov", "mp4", "matroska", "webm", "avi", "nut", "wav", "w64", "aiff", "caf", "flac", "ogg"})
+# Start of all streams on a timeline from which on it is that of another, longer video; MP4 says pauses before a video.
+_LATE_S, _LATE_EDIT_S = 1.0, 10.0
+_TAIL_S = 0.25  # by which packets may go on behind the end that a header tells: some of any codec
 UNKNOWN = "unknown"  # codec or kind that FFmpeg cannot name
 DYNAMIC_HDR = {  # metadata of each single picture
     SideDataType.DOVI_METADATA: "Dolby Vision",
@@ -224,14 +227,16 @@ def read_clocks(path: Path) -> dict[int, Clock]:
 
 
 def measured(info: MediaInfo, clocks: dict[int, Clock]) -> MediaInfo:
-    """A file with the lengths of its packets in place of those that its header does not tell."""
+    """A file with the lengths of its packets in place of those that its header does not tell, or tells too short."""
     video, audio = info.video, info.audio
-    if video is not None and not video.duration_known and (seen := clocks.get(video.index)) is not None:
-        video = replace(video, duration_s=seen.end_s - seen.start_s, frames=video.frames or seen.n_shown)
+    if video is not None and (seen := clocks.get(video.index)) is not None:
+        length_s = seen.end_s - seen.start_s
+        if not video.duration_known or length_s - video.duration_s > _TAIL_S:
+            video = replace(video, duration_s=length_s, frames=video.frames or seen.n_shown)
     lengths = {index: clock.end_s for index, clock in clocks.items()}
     audio = tuple(
         replace(each, duration_s=max(0.0, lengths[each.index] - each.start_s))
-        if not each.duration_known and each.index in lengths
+        if each.index in lengths and (not each.duration_known or lengths[each.index] - each.end_s > _TAIL_S)
         else each
         for each in audio
     )
@@ -251,8 +256,18 @@ def require_video(info: MediaInfo) -> VideoInfo:
 
 
 def origin(container: InputContainer) -> float:
-    """The timestamp in seconds that a player shows as time 0: 0 on a timeline, else where the clock starts."""
-    return 0.0 if is_timeline(container.format.name) else (container.start_time or 0) / av.time_base
+    """The timestamp in seconds that a player shows as time 0: 0 on a timeline, else where the clock starts.
+
+    A video on a timeline, too, may be cut out of a longer one with the times that it had there, or begin before 0.
+    """
+    start_s = (container.start_time or 0) / av.time_base
+    if not is_timeline(container.format.name):
+        return start_s
+    pictures = [_start(stream) for stream in container.streams.video if kind_of(stream) == "video"]
+    if not pictures:  # a sound may be meant to begin late
+        return 0.0
+    late_s = _LATE_EDIT_S if "mov" in container.format.name else _LATE_S
+    return start_s if start_s > late_s else min(0.0, *pictures)
 
 
 def is_timeline(container_format: str) -> bool:
@@ -390,7 +405,7 @@ def codec_of(stream: av.stream.Stream) -> str:
 
 def _duration_known(container: InputContainer, stream: av.stream.Stream) -> bool:
     alone = len(container.streams) == 1 and bool(container.duration)
-    return stream.duration is not None or "DURATION" in stream.metadata or alone
+    return bool(stream.duration) or "DURATION" in stream.metadata or alone  # 0 is what a writer that broke off leaves
 
 
 def _container_duration(container: InputContainer) -> float:
@@ -405,7 +420,7 @@ def _stream_duration(container: InputContainer, stream: av.stream.Stream) -> flo
         except ValueError:
             return _container_duration(container)
         return max(0.0, end - _start(stream))
-    if stream.duration is not None and stream.time_base is not None:
+    if stream.duration and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     return _container_duration(container)
 

@@ -107,11 +107,12 @@ def plan_streams(
                     f"{clock.repeats} packets of {_name(item)} repeat an earlier time: each is moved on a tick"
                 )
         kept.append(item)
-    trial = _Trial(source, dub, output, config, clocks)
-    encoder = trial.dub(dub_audio)
-    losses += _lost_of_dub(dub_audio, encoder)
+    trial = _Trial(source, dub, dub_audio, output, config, clocks)
     tried = [item for item in kept if item.kind != "attachment" and item.encoder != "attach"]
-    if tried and not trial.fits(tried):
+    fits = bool(tried) and trial.fits(tried)  # all at once with the dub, as a rule
+    encoder = trial.encoder if fits else trial.encoder_of_dub()
+    losses += _lost_of_dub(dub_audio, encoder)
+    if tried and not fits and not trial.fits(tried):
         for item in tried:
             fitting = next((each for each in _alternatives(item, container, trial) if trial.fits([each])), None)
             if fitting is None:
@@ -178,14 +179,21 @@ def _alternatives(item: Item, container: Container, trial: _Trial) -> list[Item]
 class _Trial:
     """Writes a few seconds of streams into a container of the output's kind and reads them back."""
 
-    def __init__(self, source: Path, dub: Path, output: Path, config: MediaConfig, clocks: dict[int, Clock]) -> None:
+    def __init__(
+        self,
+        source: Path,
+        dub: Path,
+        dub_audio: AudioInfo,
+        output: Path,
+        config: MediaConfig,
+        clocks: dict[int, Clock],
+    ) -> None:
         self._source, self._dub, self._config, self._clocks = source, dub, config, clocks
-        self._container = container_of(output)
-        self._codec = ""
-        self._dub_audio: AudioInfo | None = None
+        self._container, self._dub_audio = container_of(output), dub_audio
+        self.encoder = self._container.audio_encoder(dub_audio.codec)  # of the dub; as it is meant to be, at first
 
-    def dub(self, audio: AudioInfo) -> str:
-        """How the dub gets into the container: copied or encoded as it is meant to be, else in a way that works.
+    def encoder_of_dub(self) -> str:
+        """How the dub gets into the container: as it is meant to be, else in a way that works.
 
         Raises:
             OutputError: there is none.
@@ -193,8 +201,8 @@ class _Trial:
         """
         first_error: OutputError | None = None
         lossless = [self._container.lossless] if self._container.lossless else []
-        for encoder in (self._container.audio_encoder(audio.codec), *lossless, self._container.fallback):
-            self._codec, self._dub_audio = encoder, audio
+        for encoder in dict.fromkeys((self.encoder, *lossless, self._container.fallback)):
+            self.encoder = encoder
             try:
                 if self._write([]):
                     return encoder
@@ -221,7 +229,7 @@ class _Trial:
             return False
         within = [item for item in items if self._start_s(item) < _TRIAL_S]
         if len(within) < len(items):  # one that begins late may not be there
-            return True
+            return bool(made)
         return len(made) > len(items) and all(map(_is_as_planned, items, made[1:]))
 
     def _start_s(self, item: Item) -> float:
@@ -234,8 +242,8 @@ class _Trial:
         argv = [str(ffmpeg_binary(self._config)), *_QUIET]
         for path in (self._dub, self._source):
             argv += [*_INPUT_OPTIONS, "-t", str(_TRIAL_S), "-i", file_url(path)]
-        argv += ["-map", "0:a:0", "-c:0", self._codec, "-map_metadata", "-1", "-map_chapters", "-1"]
-        sounds = [(0, self._codec, self._dub_audio)] if self._dub_audio is not None else []
+        argv += ["-map", "0:a:0", "-c:0", self.encoder, "-map_metadata", "-1", "-map_chapters", "-1"]
+        sounds = [(0, self.encoder, self._dub_audio)]
         for number, item in enumerate(items, start=1):
             argv += [
                 "-map",

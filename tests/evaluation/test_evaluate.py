@@ -139,9 +139,9 @@ def test_the_expert_gives_its_loss(run, talking, tiny_config, tmp_path: Path) ->
     path = tmp_path / "expert.safetensors"
     state = Expert(tiny_config.expert).state_dict()
     save_state(path, state, {"kind": "expert", "config": config_json(tiny_config, "expert", "mel")})
-    report = run(talking(), pairings=("own",), expert=str(path))
+    report = run(talking(("a.mp4", "b.mp4")), pairings=("own",), expert=str(path))
     cells = line_of(report, "own", "tiny").cells
-    assert cells["expert"].n == 3 and 0 <= cells["expert"].mean <= 6.91
+    assert cells["expert"].n == 2 and 0 <= cells["expert"].mean <= 6.91
     assert any(line.startswith("expert: expert.safetensors, sha256 ") for line in report.protocol)
 
 
@@ -152,8 +152,8 @@ def test_the_backbone_gives_the_perceptual_metric(run, talking, monkeypatch) -> 
 
     monkeypatch.setattr("lipdub.evaluation.networks.load_features", lambda name: Features())
     monkeypatch.setattr("lipdub.evaluation.networks.file_of", lambda name: name)
-    report = run(talking(), pairings=("own",), features="backbone")
-    assert line_of(report, "own", "tiny").cells["perceptual"].n == 3
+    report = run(talking(("a.mp4", "b.mp4")), pairings=("own",), features="backbone")
+    assert line_of(report, "own", "tiny").cells["perceptual"].n == 2
     assert "perceptual" not in line_of(report, "own", UNTOUCHED).cells
     assert "perceptual by Features: backbone" in report.protocol
     assert "perceptual (7), Features ↓" in markdown(report)
@@ -204,7 +204,7 @@ def test_dubs_are_kept_on_request_and_results_are_not_replaced_unasked(run, talk
 def test_two_weights_are_two_rows_and_are_compared(run, talking, generator_file: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.safetensors"
     copy.write_bytes(generator_file.read_bytes())
-    report = run(talking(), pairings=("own",), weights=(str(generator_file), str(copy)))
+    report = run(talking(("a.mp4", "b.mp4")), pairings=("own",), weights=(str(generator_file), str(copy)))
     assert [(d.row, d.against) for d in report.differences] == [
         ("tiny", UNTOUCHED),
         ("copy", UNTOUCHED),
@@ -265,7 +265,7 @@ def test_runs_of_the_ablation_are_rows_of_table_4_1(run, talking, tmp_path: Path
     )
     for name, config in (("a", plain), ("full", tiny_config), ("other", replace(tiny_config, reference=NEIGHBOURS))):
         make_run(tmp_path / "runs" / name, config)
-    report = run(talking(), pairings=("own",), weights=(), runs=tmp_path / "runs")
+    report = run(talking(("a.mp4", "b.mp4")), pairings=("own",), weights=(), runs=tmp_path / "runs")
     assert [line.row for line in report.lines][3:] == ["4.1 row 1", "4.1 row 7"]
     table = report.ablation
     assert len(table) == 9 and table[0][:6] == ("Random 1", *["No"] * 5) and table[-1][0] == "Real"

@@ -273,3 +273,17 @@ def test_sounds_of_eight_channels_are_heard(tmp_path, codec, name, layout):
     assert len(wave) / 48000 == pytest.approx(0.5, abs=0.03)
     spectrum = np.abs(np.fft.rfft(wave[4800:19200]))
     assert spectrum.argmax() * 48000 / 14400 == pytest.approx(440, abs=4)
+
+
+def test_a_sound_that_becomes_another_is_refused_and_the_advice_works(tmp_path):
+    """A copy would be heard at the wrong speed from there on."""
+    for name, rate in (("a", 44_100), ("b", 22_050)):
+        run = [ffmpeg_binary(), "-v", "error", "-f", "lavfi", "-i", f"sine=400:d=1:r={rate}", tmp_path / f"{name}.aac"]
+        subprocess.run(run, check=True)
+    both = tmp_path / "both.aac"
+    both.write_bytes((tmp_path / "a.aac").read_bytes() + (tmp_path / "b.aac").read_bytes())
+    with pytest.raises(InputError, match="becomes mono, 22050 Hz, at 1") as caught:
+        load_audio(both)
+    command = caught.value.remedy.partition("ffmpeg ")[2].replace("FILE", str(both)).replace("WHOLE", f"{tmp_path}/w")
+    subprocess.run([ffmpeg_binary(), "-v", "error", *command.split()], check=True)
+    assert len(load_audio(tmp_path / "w.wav")) / 16_000 == pytest.approx(2.1, abs=0.1)

@@ -17,7 +17,7 @@ from lipdub.media import mux as module
 from lipdub.media.audio import load_audio
 from lipdub.media.clocks import _clock_of, _Packet, _signed_duration
 from lipdub.media.ffmpeg import ffmpeg_binary
-from lipdub.media.mend import on_one_clock
+from lipdub.media.mend import on_one_clock, sound_on_one_clock
 from lipdub.media.probe import probe, read_clocks, require_video
 from lipdub.media.streams import plan_streams
 from lipdub.media.video import VideoReader
@@ -58,6 +58,110 @@ def test_joined_recordings_of_other_kinds_keep_their_times(clip, sound, dubbed, 
     assert np.delete(steps, 39) == pytest.approx([0.04] * 78, abs=0.0015)
     assert steps[39] == pytest.approx(0.04, abs=0.1)  # where the sound of the first goes on longer than its picture
     assert read_clocks(output)[probe(output).audio[1].index].end_s == pytest.approx(3.3, abs=0.12)
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "ts"])
+def test_a_video_with_the_times_of_a_longer_one_begins_at_once(clip, sound, dubbed, tmp_path, suffix):
+    """It would begin with five hours of silence."""
+    clip(tmp_path / "a.mkv", n_audio=1, n_frames=10, time_base=Fraction(1, 1000))
+    run("-i", tmp_path / "a.mkv", "-c", "copy", "-output_ts_offset", 18_000, tmp_path / "late.mkv")
+    output = tmp_path / f"out.{suffix}"
+    dubbed(tmp_path / "late.mkv", sound(tmp_path / "d.wav", 0.4), output)
+    info, clocks = probe(output), read_clocks(output)
+    assert require_video(info).start_s == pytest.approx(0, abs=0.03)
+    assert [clocks[each.index].start_s for each in info.audio] == pytest.approx([0, 0], abs=0.03)
+    assert [clocks[each.index].end_s for each in info.audio] == pytest.approx([0.4, 0.4], abs=0.05)
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_a_matroska_video_that_begins_before_time_0_is_whole(clip, sound, dubbed, tmp_path, suffix):
+    """FFmpeg gives its first pictures no time; they, and the sound beside them, were lost."""
+    clip(tmp_path / "a.mkv", n_audio=1, n_frames=25, n_b=0, time_base=Fraction(1, 1000))
+    early = ("-output_ts_offset", "-0.6", "-avoid_negative_ts", "disabled")
+    run("-i", tmp_path / "a.mkv", "-c", "copy", *early, tmp_path / "early.mkv")
+    output = tmp_path / f"out.{suffix}"
+    told, _, n_frames = dubbed(tmp_path / "early.mkv", sound(tmp_path / "d.wav", 1.0), output)
+    assert n_frames == 25 and "15 frames begin before time 0" in told[0]
+    with VideoReader(output, require_video(probe(output))) as reader:
+        assert [frame.time_s for frame in reader] == pytest.approx([0.04 * n for n in range(25)], abs=0.0205)
+    clocks = read_clocks(output)
+    assert [clocks[each.index].end_s for each in probe(output).audio] == pytest.approx([1.0, 1.0], abs=0.05)
+
+
+def test_a_sound_that_begins_late_keeps_its_place(sound, tmp_path):
+    run("-i", sound(tmp_path / "a.wav", 0.4), "-output_ts_offset", 20, tmp_path / "late.mka")
+    assert probe(tmp_path / "late.mka").audio[0].start_s == pytest.approx(20, abs=0.01)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_clock_that_runs_over_hides_no_picture(clip, sound, dubbed, tmp_path, suffix):
+    """That of a transport stream does after 26.5 hours; FFmpeg gives what is before that negative times."""
+    clip(tmp_path / "a.ts", n_audio=1, n_frames=25, time_base=Fraction(1, 90000))
+    run("-i", tmp_path / "a.ts", "-c", "copy", "-output_ts_offset", 95_443.2, "-muxdelay", 0, tmp_path / "over.ts")
+    output = tmp_path / f"out.{suffix}"
+    assert dubbed(tmp_path / "over.ts", sound(tmp_path / "d.wav", 1.0), output).n_frames == 25
+    with VideoReader(output, require_video(probe(output))) as reader:
+        times = [frame.time_s for frame in reader]
+    assert np.diff(times) == pytest.approx([0.04] * 24, abs=0.0015)
+    assert len(load_audio(output, stream=1)) / 16_000 == pytest.approx(1.0, abs=0.06)
+
+
+def test_joined_mxf_is_refused_before_the_work(clip, tmp_path):
+    clip(tmp_path / "a.mp4", n_audio=1, n_frames=10)
+    run("-i", tmp_path / "a.mp4", "-c:v", "mpeg2video", "-c:a", "pcm_s16le", tmp_path / "a.mxf")
+    (tmp_path / "two.mxf").write_bytes((tmp_path / "a.mxf").read_bytes() * 2)
+    with pytest.raises(InputError, match="repeat an earlier time"):
+        on_one_clock(tmp_path / "two.mxf", tmp_path.joinpath, MediaConfig())
+    assert on_one_clock(tmp_path / "a.mxf", tmp_path.joinpath, MediaConfig())[2] == []
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "wmv"])
+def test_files_behind_the_end_of_a_video_are_told(clip, tmp_path, suffix):
+    clip(tmp_path / "a.mp4", n_audio=1)
+    video = tmp_path / f"b.{suffix}"
+    run("-i", tmp_path / "a.mp4", *(("-c", "copy") if suffix == "mp4" else ("-c:v", "wmv2", "-c:a", "wmav2")), video)
+    assert on_one_clock(video, tmp_path.joinpath, MediaConfig())[2] == []
+    video.write_bytes(video.read_bytes() * 3)
+    assert "2 other files follow" in on_one_clock(video, tmp_path.joinpath, MediaConfig())[2][0]
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("opus", "libopus"), ("flac", "flac"), ("ogg", "libvorbis")])
+def test_joined_sounds_are_read_one_after_another(clip, sound, dubbed, tmp_path, suffix, codec):
+    """Each begins at time 0: the second was heard at the same time as the first."""
+    clip(tmp_path / "v.mp4", n_frames=50)
+    for name, hz in (("a", 400), ("b", 900)):
+        run("-f", "lavfi", "-i", f"sine={hz}:d=1:r=48000", "-c:a", codec, tmp_path / f"{name}.{suffix}")
+    joined = tmp_path / f"joined.{suffix}"
+    joined.write_bytes(b"".join((tmp_path / f"{name}.{suffix}").read_bytes() for name in "ab"))
+    whole, told = sound_on_one_clock(joined, tmp_path.joinpath, MediaConfig())
+    assert "joined from several sounds" in told[0]
+    dubbed(tmp_path / "v.mp4", whole, tmp_path / "out.mp4")
+    for heard in (load_audio(joined), load_audio(tmp_path / "out.mp4")):
+        assert len(heard) / 16_000 == pytest.approx(2.0, abs=0.06)
+        assert [pitch(heard[at : at + 8000]) for at in (4000, 20_000)] == pytest.approx([400, 900], abs=5)
+
+
+def test_a_dub_of_several_sounds_tells_which_is_taken(sound, tmp_path):
+    first = sound(tmp_path / "a.wav", 0.4)
+    run("-i", first, "-i", first, "-map", 0, "-map", 1, tmp_path / "two.mka")
+    assert sound_on_one_clock(first, tmp_path.joinpath, MediaConfig()) == (first, [])
+    path, told = sound_on_one_clock(tmp_path / "two.mka", tmp_path.joinpath, MediaConfig())
+    assert path == tmp_path / "two.mka" and told == ["of the 2 sounds of two.mka, the first is taken"]
+
+
+@pytest.mark.parametrize("told", [0, 3 / 25])
+def test_a_header_that_tells_too_short_a_length_shortens_nothing(clip, sound, dubbed, tmp_path, told):
+    """0 is what a writer leaves that broke off; the dub was cut there, or the work ended with exit 5."""
+    clip(tmp_path / "a.mp4", n_audio=1, n_frames=25)
+    data = bytearray((tmp_path / "a.mp4").read_bytes())
+    for box in (b"mvhd", b"mdhd"):  # of the file, and of its first track
+        at = data.index(box) + 16
+        scale = int.from_bytes(data[at : at + 4], "big")
+        data[at + 4 : at + 8] = round(told * scale).to_bytes(4, "big")
+    (tmp_path / "b.mp4").write_bytes(data)
+    output = tmp_path / "out.mp4"
+    assert dubbed(tmp_path / "b.mp4", sound(tmp_path / "d.wav", 1.0), output).n_frames == 25
+    assert [len(load_audio(output, stream=n)) / 16_000 for n in (0, 1)] == pytest.approx([1.0, 1.0], abs=0.05)
 
 
 def test_a_copy_that_is_too_short_is_no_mend(clip, tmp_path, monkeypatch):

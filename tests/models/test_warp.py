@@ -127,11 +127,11 @@ def test_a_field_that_reaches_too_far_is_weakened_as_a_whole():
     flow[0, :, 0] = torch.linspace(0, 2 * MAX_FLOW, 8)
     weights = torch.tensor([0.9, 0.1, 0.0]).view(1, 3, 1, 1).expand(1, 3, 4, 8)
     made = Warp(torch.tensor([[0, 1]]), flow, weights)
-    found = limit_flow(made, ALL).flow
+    found = limit_flow(made, [ALL]).flow
     torch.testing.assert_close(found[:, 0], flow[:, 0] / 2)
     torch.testing.assert_close(found[:, 1], flow[:, 1])  # nobody sees it
     near = Cells(slice(0, 4), slice(0, 3))  # nor what is not pasted
-    torch.testing.assert_close(limit_flow(made, near).flow, flow)
+    torch.testing.assert_close(limit_flow(made, [near]).flow, flow)
 
 
 def test_gradient_reaches_flow_shares_and_paint():
