@@ -1,12 +1,12 @@
-"""What music and other voices in the driving audio cost the mouth (good: r 0.8 with music at 10 dB, 1 is no loss).
+"""What music, noise and voices in the driving audio cost the mouth (good: r 0.8 with music at 10 dB, 1 is no loss).
 
-    python -m benchmarks noise CLIPS_DIR [--levels 20 10 5 0] [--first N] [-o noise.json]
+    python -m benchmarks noise CLIPS_DIR [--kinds music noise voices] [--levels 20 10 5 0] [--first N] [-o noise.json]
 
-Music (chords, bass and drums, generated) and voices (four other clips) are added to the sound of each clip at 20, 10, 5
-and 0 dB below the speech. The opening that the encoder then predicts is correlated with what it predicts from the clean
-sound. `pauses` is the share of a pause of PAUSE_S, appended to each clip before noise is added, that is taken for a
-pause, in which the mouth rests; `speech` that of the clip's speech that is not. Each is measured as it is, and after
-`--isolate-voice` where its extra is installed.
+Music (chords, bass and drums, generated), pink noise and voices (four other clips) are added to the sound of each clip
+at 20, 10, 5 and 0 dB below the speech. The opening that the encoder then predicts is correlated with what it predicts
+from the clean sound. `pauses` is the share of a pause of PAUSE_S, appended to each clip before noise is added, that is
+taken for a pause, in which the mouth rests; `speech` that of the clip's speech that is not. Each is measured as it is,
+and after `--isolate-voice` where its extra is installed.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ CLIPS = """
 natural/0a37e7f4a4.mp4 natural/18fdf0eda1.mp4 natural/1e4e04f79a.mp4 natural/2612510732.mp4 natural/435ae03e42.mp4
 natural/4b4b952110.mp4 natural/543cb0dcca.mp4 natural/6301b1d757.mp4 natural/acb2f98d29.mp4 natural/ad512e3311.mp4
 """
+KINDS = ["music", "noise", "voices"]
 LEVELS_DB = [20, 10, 5, 0]  # speech over noise
 SECONDS, PAUSE_S = 10.0, 2.0  # of each clip, and of the pause behind it
 RATE = 16_000
@@ -71,6 +72,13 @@ def babble(waves: Sequence[Wave], own: int, n: int) -> Wave:
     return np.sum([np.resize(wave / (np.sqrt(np.mean(wave**2)) + 1e-9), n) for wave in others], axis=0)
 
 
+def pink(n: int, rng: np.random.Generator) -> Wave:
+    """Noise whose power falls by 3 dB an octave above 20 Hz."""
+    spectrum = np.fft.rfft(rng.standard_normal(n))
+    hertz = np.fft.rfftfreq(n, 1 / RATE)
+    return np.asarray(np.fft.irfft(spectrum / np.sqrt(np.maximum(hertz, 20)), n), np.float32)
+
+
 def mixed(speech: Wave, noise: Wave, db: float) -> Wave:
     """Speech with noise `db` below it, by mean power."""
     gain = np.sqrt(np.mean(speech**2) / (np.mean(noise**2) * 10 ** (db / 10)))
@@ -78,7 +86,7 @@ def mixed(speech: Wave, noise: Wave, db: float) -> Wave:
     return np.asarray(both / max(1.0, float(np.abs(both).max())), np.float32)
 
 
-def study(folder: Path, names: Sequence[str], levels: Sequence[float]) -> dict[str, list[float]]:
+def study(folder: Path, names: Sequence[str], kinds: Sequence[str], levels: Sequence[float]) -> dict[str, list[float]]:
     """Every measure of every clip, by "KIND DB HOW MEASURE"."""
     config = load_config()
     encoder, config = load_audio_encoder(config.sync.audio_encoder, config)
@@ -108,12 +116,16 @@ def study(folder: Path, names: Sequence[str], levels: Sequence[float]) -> dict[s
     for number, name in enumerate(names):
         wave = waves[CLIPS.split().index(name)]
         clean, paused = analyzed(wave), np.pad(wave, (0, round(PAUSE_S * RATE)))
-        noises = {"music": music(len(paused), rng), "voices": babble(waves, number, len(paused))}
+        noises = {
+            "music": music(len(paused), rng),
+            "voices": babble(waves, number, len(paused)),
+            "noise": pink(len(paused), np.random.default_rng(number)),
+        }
         for way, clear in ways.items():
             measure(f"none 0 {way}", analyzed(clear(paused)), clean, len(wave) / RATE)
-            for kind, noise in noises.items():
+            for kind in kinds:
                 for db in levels:
-                    audio = analyzed(clear(mixed(paused, noise, db)))
+                    audio = analyzed(clear(mixed(paused, noises[kind], db)))
                     measure(f"{kind} {db} {way}", audio, clean, len(wave) / RATE)
         print(f"{name} done", file=sys.stderr)
     return rows
@@ -123,11 +135,12 @@ def main() -> int:
     """Print the table, and keep it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", type=Path, help="folder of the clips")
+    parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
     parser.add_argument("--levels", type=int, nargs="+", default=LEVELS_DB, help="speech over noise, dB")
     parser.add_argument("--first", type=int, help="only so many clips")
     parser.add_argument("-o", "--output", type=Path, help="values of each clip, JSON")
     args = parser.parse_args()
-    rows = study(args.clips, CLIPS.split()[: args.first], args.levels)
+    rows = study(args.clips, CLIPS.split()[: args.first], args.kinds, args.levels)
     print(f"{'noise':24} {'r':>6} {'pauses':>7} {'speech':>7}")
     for key in dict.fromkeys(key.rpartition(" ")[0] for key in rows):
         r, pauses, speech = (np.mean(rows[f"{key} {what}"]) for what in ("r", "pauses", "speech"))

@@ -76,5 +76,5 @@ def test_a_dub_is_driven_by_the_voice_alone_and_has_the_mix(dub, face_clip, spee
     driven = [planes for _, planes in pictures(dub.output)]
     dub(video, mix, isolate_voice=True, overwrite=True)
     isolated = [planes for _, planes in pictures(dub.output)]
-    assert not all(np.array_equal(x, y) for a, b in zip(driven, isolated, strict=True) for x, y in zip(a, b, strict=True))
+    assert any(not np.array_equal(a[0], b[0]) for a, b in zip(driven, isolated, strict=True))  # luma
     assert np.abs(load_audio(dub.output)).max() > 0.2
