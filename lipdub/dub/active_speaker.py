@@ -132,8 +132,8 @@ def resting(
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Where a mouth need not be touched: it does not speak in the video, and its new sound does not ask for it.
 
-    A mouth does not speak where its opening varies within STILL_S by less than STILL_SHARE of what it usually does; what
-    is shorter than REST_S is not left alone.
+    A mouth does not speak where its opening varies within STILL_S by less than STILL_SHARE of what it usually does;
+    what is shorter than REST_S is not left alone.
 
     Args:
         shapes: (T, 8) of the mouth in the video, in units of SHAPE_SCALE.
