@@ -46,6 +46,7 @@ HOMES = {
     "jinja2": {"html/page.py"},
     "librosa": {"mel.py"},
     "markupsafe": {"html"},
+    "pyrnnoise": {"dub/voice_isolation.py"},
     "ray": {"dub/ray_executor.py"},
     "rich": {"cli/console.py", "cli/train.py"},
     "safetensors": {"weights.py"},

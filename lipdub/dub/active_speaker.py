@@ -34,8 +34,10 @@ MAX_LAG_S = 0.2  # sound and picture of footage are seldom further apart
 MIN_SCORE = 0.12  # agreement that a face must have to speak at all
 SHIFTS = 20  # other times that the sound is tried at
 CHANCE = 1  # of them may fit as well as the true one
-STILL_RANGE = 0.3  # of the opening's unit within STILL_S: a mouth that varies less does not speak
 STILL_S = 0.4  # two syllables
+STILL_SHARE = 0.3  # of the usual movement within STILL_S: a mouth that moves less does not speak; `benchmarks resting`
+USUAL_PERCENT = 75  # percentile of its movements that is the usual one ...
+USUAL_MIN = 1.0  # ... and at least this, in the opening's unit: a mouth may do nothing but listen
 REST_S = 0.6  # shortest time for which a face is left alone
 CHANGE_S = 0.25  # agreement times seconds that a new speaker has to win by
 
@@ -130,8 +132,8 @@ def resting(
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Where a mouth need not be touched: it does not speak in the video, and its new sound does not ask for it.
 
-    A mouth does not speak where its opening varies by less than STILL_RANGE within STILL_S; what is shorter than REST_S
-    is not left alone.
+    A mouth does not speak where its opening varies within STILL_S by less than STILL_SHARE of what it usually does;
+    what is shorter than REST_S is not left alone.
 
     Args:
         shapes: (T, 8) of the mouth in the video, in units of SHAPE_SCALE.
@@ -144,8 +146,9 @@ def resting(
     opening = np.asarray(shapes, np.float64)[:, OPENINGS].mean(1)
     width = 2 * round(STILL_S * rate / 2) + 1
     moves = maximum_filter1d(opening, width, mode="nearest") - minimum_filter1d(opening, width, mode="nearest")
-    stillness = np.clip(1 - moves / STILL_RANGE, 0, 1)
-    rest = may_rest & (moves < STILL_RANGE)
+    limit = STILL_SHARE * max(USUAL_MIN, float(np.percentile(moves, USUAL_PERCENT)))
+    stillness = np.clip(1 - moves / limit, 0, 1)
+    rest = may_rest & (moves < limit)
     edges = np.flatnonzero(np.diff(rest.astype(np.int8), prepend=0, append=0))
     for first, stop in zip(edges[::2], edges[1::2], strict=True):
         rest[first:stop] = stop - first >= REST_S * rate

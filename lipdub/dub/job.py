@@ -146,8 +146,12 @@ def open_job(
     networks = load_networks(options, config)
     config = networks.config
     with shared_cores():
-        speech = networks.load_driving_audio(options.drive_audio or audio)
-        voices = [speech if one.sound is None else networks.load_driving_audio(one.sound) for one in options.speakers]
+        isolate = options.isolate_voice
+        speech = networks.load_driving_audio(options.drive_audio or audio, isolate=isolate)
+        voices = [
+            speech if one.sound is None else networks.load_driving_audio(one.sound, isolate=isolate)
+            for one in options.speakers
+        ]
         audio_s = speech.duration_s
         if options.drive_audio is not None:
             audio_s = audio_duration(audio, sample_rate=config.mel.sample_rate, config=config.media)

@@ -18,6 +18,7 @@ from lipdub.dub.driving_audio import DrivingAudio, PredictedMouthShapes, analyze
 from lipdub.dub.inference import GeneratorRunner, Runner
 from lipdub.dub.options import SyncOptions
 from lipdub.dub.precision import half_precision, pack_all, packs
+from lipdub.dub.voice_isolation import isolate_voice
 from lipdub.dub.wav2lip import LICENCE, Wav2LipRunner
 from lipdub.errors import SetupError
 from lipdub.faces.backend import FaceBackend
@@ -83,10 +84,17 @@ class Networks:
         """Terms of the generator's licence, see `licence_of`."""
         return licence_of(self.generator)
 
-    def load_driving_audio(self, path: Path) -> DrivingAudio:
-        """An audio file, analyzed for the generator."""
+    def load_driving_audio(self, path: Path, *, isolate: bool = False) -> DrivingAudio:
+        """An audio file, analyzed for the generator; `isolate` removes music and noise first.
+
+        Raises:
+            InputError: the file has no readable audio.
+            SetupError: `isolate` without the extra `voice`.
+        """
         config = self.config
         waveform = load_audio(path, sample_rate=config.mel.sample_rate, config=config.media)
+        if isolate:
+            waveform = isolate_voice(waveform, config.mel.sample_rate)
         own_mel = wav2lip_mel(waveform) if isinstance(self.generator, Wav2Lip) else None
         bundled = config.sync.audio_encoder == SyncConfig().audio_encoder  # phones of others are not calibrated
         return analyze_audio(

@@ -42,6 +42,13 @@ class SyncOptions:
         "A clean voice that drives the mouth; the output has AUDIO, for example a mix with music.",
         kind=Path,
     )
+    isolate_voice: bool = option_field(
+        False,
+        SELECTION,
+        "Suppress music and noise in the audio that drives the mouth; the output has AUDIO as it is. Needs the extra "
+        "voice.",
+        kind=bool,
+    )
     face: Face = option_field(
         "largest",
         SELECTION,

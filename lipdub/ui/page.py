@@ -61,7 +61,12 @@ POLICY = (
 FETCHES = re.compile(r"/(file|proxy)=\w+:/")
 CSS = """
 .gradio-container { max-width: 1200px !important; margin: auto; }
-.lipdub-progress progress { width: 100%; height: 1rem; }
+.lipdub-progress progress { appearance: none; width: 100%; height: .6rem; border: 0; background: #e4e4e7; }
+.lipdub-progress progress::-webkit-progress-bar { background: transparent; }
+.lipdub-progress progress::-webkit-progress-value { background: #f97316; }
+.lipdub-progress progress::-moz-progress-bar { background: #f97316; }
+.lipdub-progress progress:indeterminate { background: linear-gradient(90deg, #e4e4e7 35%, #f97316, #e4e4e7 65%); }
+.lipdub-progress progress:indeterminate::-moz-progress-bar { background: transparent; }
 .lipdub-progress ul { margin: .3rem 0 0 1.2rem; list-style: disc; }
 .lipdub-error { border-left: .3rem solid #c0392b; padding: .2rem .8rem; }
 #faces .grid-container { grid-template-columns: repeat(auto-fill, minmax(8rem, 1fr)) !important; }
@@ -231,6 +236,7 @@ class _Form:
     language: str
     length: str
     only_speaking: bool
+    isolate_voice: bool
     overwrite: bool
 
     def options(self) -> SyncOptions:
@@ -242,7 +248,7 @@ class _Form:
         face = f"id:{','.join(self.ids)}" if self.face == "chosen" else self.face
         if face == "id:":
             raise OptionError("face", "no face is chosen: find faces and click on a picture")
-        names = ("start", "end", "language", "length", "only_speaking", "overwrite")
+        names = ("start", "end", "language", "length", "only_speaking", "isolate_voice", "overwrite")
         return options_from({"face": face} | {name: getattr(self, name) for name in names})
 
 
@@ -378,6 +384,7 @@ def _choices(desk: Desk, video: Any, progress: Any) -> list[Any]:
         language = gr.Textbox(label="Language", info=help_of["language"])
         length = gr.Radio([*OPTIONS["length"].choices], value="video", label="Length", info=help_of["length"])
         only_speaking = gr.Checkbox(label="Only while somebody speaks", info=help_of["only_speaking"])
+        isolate_voice = gr.Checkbox(label="Speech in music or noise", info=help_of["isolate_voice"])
         overwrite = gr.Checkbox(label="Replace an existing output", elem_id="overwrite")
     find.click(
         desk.find_faces,
@@ -387,7 +394,7 @@ def _choices(desk: Desk, video: Any, progress: Any) -> list[Any]:
         api_visibility="private",
     )
     gallery.select(_toggled, [numbers, ids], [ids, face], show_progress="hidden", api_visibility="private")
-    return [face, ids, start, end, quality, language, length, only_speaking, overwrite]
+    return [face, ids, start, end, quality, language, length, only_speaking, isolate_voice, overwrite]
 
 
 def build(desk: Desk) -> gr.Blocks:

@@ -79,3 +79,16 @@ def test_a_mouth_rests_where_neither_it_nor_its_sound_speaks() -> None:
     assert not rest[100:150].any() and rest[156:200].all()  # not while it speaks in the video
     assert not rest[200:].any()
     assert stillness[40] == 1 and stillness[125] == 0
+
+
+def test_who_speaks_lively_rests_with_more_movement_than_who_only_listens() -> None:
+    beat = np.sin(2 * np.pi * np.arange(SIZE) / 10)  # 2.5 syllables a second
+    listener, speaker = np.zeros((SIZE, 8), np.float32), np.zeros((SIZE, 8), np.float32)
+    listener[:, :3] = 0.1 * beat[:, None]  # moves by 0.2 of the unit: below the limit of everybody
+    speaker[:, :3] = 1.2 * beat[:, None]  # by 2.4 while it speaks
+    speaker[:50, :3] *= 0.25  # and by 0.6, a quarter of that, in its pause
+    silent = np.ones(SIZE, bool)
+    assert resting(listener, silent, RATE)[0].all()
+    rest, _ = resting(speaker, silent, RATE)
+    assert rest[:42].all() and not rest[58:].any()
+    assert not resting(speaker[:50], silent[:50], RATE)[0].any()  # who moves so all the time speaks, if not lively

@@ -211,9 +211,9 @@ def test_the_mix_beside_a_clean_voice_is_not_analyzed(dub, face_clip, speech, mo
     analyzed: list[Path] = []
     real = Networks.load_driving_audio
 
-    def load_driving_audio(self: Networks, path: Path) -> DrivingAudio:
+    def load_driving_audio(self: Networks, path: Path, *, isolate: bool = False) -> DrivingAudio:
         analyzed.append(path)
-        return real(self, path)
+        return real(self, path, isolate=isolate)
 
     monkeypatch.setattr(Networks, "load_driving_audio", load_driving_audio)
     voice, mix = speech(name="voice.wav"), speech(name="mix.wav", level=0.0)

@@ -25,7 +25,7 @@ from lipdub.ui.run import Run, Status
 pytest.importorskip("gradio", reason='needs the extra ui: pip install "lipdub[ui]"')
 from lipdub.ui.page import Desk, duration, report_text, served, status_html
 
-FORM = ("", "", "", "largest", [], "", "", "balanced", "", "video", False, False)
+FORM = ("", "", "", "largest", [], "", "", "balanced", "", "video", False, False, False)
 pytestmark = pytest.mark.filterwarnings("default")  # Gradio's own dependencies
 
 
@@ -169,6 +169,17 @@ def test_a_running_job_ends_with_the_server(desk: Desk) -> None:
         with served(lambda quality: Config()):
             runs[0].begin(work)
     assert runs[0].run.status.state == "cancelled"
+
+
+@pytest.mark.slow
+def test_the_form_isolates_the_voice_and_says_what_it_needs(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lipdub.dub.voice_isolation.find_spec", lambda name: None)
+    video, audio = make_demo_inputs(tmp_path, 1.0)
+    form = (str(video), str(audio), str(tmp_path / "out.mp4"), *FORM[3:-2], True, False)
+    *_, last = desk.dub(*form)
+    assert "lipdub[voice]" in last[0] and not (tmp_path / "out.mp4").exists()
 
 
 @pytest.mark.slow
