@@ -38,6 +38,7 @@ from lipdub.models.generator import Audio, Drawn, Generator, References, joined
 from lipdub.models.layers import mask_lower_half
 from lipdub.models.warp import (
     Cells,
+    Warp,
     compose_part,
     limit_flow,
     select,
@@ -246,29 +247,41 @@ class GeneratorRunner(Runner):
             margin = self._generator.config.margin
             warp = suppress_references_outside_mouth(warp, views, self._config.sync.source_lips, margin)
         warp = sharpen_weights(warp, self._config.sync.blend_power)
-        frames = gains = None
         cells = [_visible_cells(alphas[n : n + 1]) for n in group]
         if own:
             warp = limit_flow(warp, cells)
-            frames = self._tensor(np.stack([targets[n].picture for n in group]))
-            gains = (_upper_face_colours(frames)[:, None] / encoded.colours[warp.indices]).clamp(*GAIN_RANGE)
         if self._together:
-            whole = _visible_cells(alphas[group])
+            whole, frames, gains = _visible_cells(alphas[group]), None, None
+            if own:
+                frames, gains = self._own_frames([targets[n] for n in group], warp.indices)
             faces = compose_part(warp, painted, encoded.pictures, whole, own=frames, gains=gains)
             return [_Part(group, whole, faces.permute(0, 2, 3, 1))]
-        flows, weights = warp.flow.float().cpu().numpy(), warp.weights.float().cpu().numpy()
-        pictures = encoded.pictures.permute(0, 2, 3, 1).cpu().numpy()
-        parts = []
-        for place, n in enumerate(group):
-            seen = [pictures[k] for k in warp.indices[place].tolist()]
-            if frames is not None:
-                seen.append(frames[place].permute(1, 2, 0).cpu().numpy())
-            gain = None if gains is None else gains[place].cpu().numpy()
-            face = compose_face(
-                flows[place], weights[place], painted[place].permute(1, 2, 0).cpu().numpy(), seen, cells[place], gain
-            )
-            parts.append(_Part([n], cells[place], torch.from_numpy(face)[None]))
-        return parts
+        return [self._compose_alone(warp, painted, targets[n], place, n, cells[place]) for place, n in enumerate(group)]
+
+    def _compose_alone(
+        self, warp: Warp, painted: Tensor, target: FaceCrop, place: int, number: int, cells: Cells
+    ) -> _Part:
+        """The face at a place of a warp, composed on the CPU."""
+        indices, gains = warp.indices[place : place + 1], None
+        pictures = [self._encoded[target.job].pictures[k] for k in indices[0].tolist()]
+        if self._generator.config.own_frame:
+            frames, gains = self._own_frames([target], indices)
+            pictures.append(frames[0])
+        face = compose_face(
+            warp.flow[place].float().cpu().numpy(),
+            warp.weights[place].float().cpu().numpy(),
+            painted[place].permute(1, 2, 0).cpu().numpy(),
+            [picture.permute(1, 2, 0).cpu().numpy() for picture in pictures],
+            cells,
+            None if gains is None else gains[0].cpu().numpy(),
+        )
+        return _Part([number], cells, torch.from_numpy(face)[None])
+
+    def _own_frames(self, targets: Sequence[FaceCrop], indices: Tensor) -> tuple[Tensor, Tensor]:
+        """The crops (N, 3, D, D) of one job's targets, and gains (N, K, 3) that bring its references to their light."""
+        frames = self._tensor(np.stack([target.picture for target in targets]))
+        colours = self._encoded[targets[0].job].colours[indices]
+        return frames, (_upper_face_colours(frames)[:, None] / colours).clamp(*GAIN_RANGE)
 
     def _source_jaws(self, targets: Sequence[FaceCrop]) -> NDArray[np.float32]:
         """Masks (N, S, S) of the source's mouths and jaws, which have to be replaced."""

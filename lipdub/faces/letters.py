@@ -76,16 +76,16 @@ def _letter_parts(picture: Frame, landmarks: NDArray[np.floating], eyes: float) 
     )
     for shining in (landmarks[LIPS], landmarks[NOSE]):
         face &= ~_dilated(_hull(shining, luma.shape).astype(bool), EDGE * eyes)
-    bright, least = luma >= BRIGHT, MIN_SHARE * max(1, int(face.sum()))
-    if (bright & face).sum() < least:
+    bright, min_pixels = luma >= BRIGHT, MIN_SHARE * max(1, int(face.sum()))
+    if (bright & face).sum() < min_pixels:
         return None
     disc = _disc(STROKE * eyes)
     bright &= cv2.morphologyEx(luma, cv2.MORPH_TOPHAT, disc) >= BRIGHTER
-    if (bright & face).sum() < least:
+    if (bright & face).sum() < min_pixels:
         return None
     dark = cv2.morphologyEx(luma, cv2.MORPH_BLACKHAT, disc) >= DARKER
     on_face = bright & face & _dilated(dark, 2 * OUTLINE * eyes)
-    return None if on_face.sum() < least else _LetterParts(bright, dark, face)
+    return None if on_face.sum() < min_pixels else _LetterParts(bright, dark, face)
 
 
 def _surroundings(landmarks: NDArray[np.floating], eyes: float, side: int) -> tuple[slice, slice]:
