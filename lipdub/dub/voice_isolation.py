@@ -44,4 +44,4 @@ def isolate_voice(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np
         last = start + chunk >= len(padded)
         parts += [frame[0] for _, frame in denoiser.denoise_chunk(samples, partial=last)]
     clean = np.concatenate(parts)[delay : delay + len(waveform)]
-    return np.pad(clean, (0, len(waveform) - len(clean))).astype(np.float32) / _FULL_SCALE
+    return (np.pad(clean, (0, len(waveform) - len(clean))) / _FULL_SCALE).astype(np.float32)
