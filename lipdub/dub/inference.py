@@ -41,6 +41,8 @@ from lipdub.models.warp import (
     Warp,
     compose_part,
     limit_flow,
+    paint_gap,
+    scale_paint,
     select,
     sharpen_weights,
     suppress_references_outside_mouth,
@@ -243,6 +245,8 @@ class GeneratorRunner(Runner):
         job, own = targets[group[0]].job, self._generator.config.own_frame
         encoded, views = self._encoded[job], self._plan.jobs[job].views.shape[1]
         warp = select(drawn.warp, items, first=first, views=views, own=own)
+        opacity, side = warp.weights[:, -1:], encoded.pictures.shape[-1]
+        warp = scale_paint(warp, opacity.new_zeros(len(group)))
         if own:
             margin = self._generator.config.margin
             warp = suppress_references_outside_mouth(warp, views, self._config.sync.source_lips, margin)
@@ -255,13 +259,20 @@ class GeneratorRunner(Runner):
             if own:
                 frames, gains = self._own_frames([targets[n] for n in group], warp.indices)
             faces = compose_part(warp, painted, encoded.pictures, whole, own=frames, gains=gains)
+            faces = paint_gap(faces, painted, opacity, whole, side)
             return [_Part(group, whole, faces.permute(0, 2, 3, 1))]
-        return [self._compose_alone(warp, painted, targets[n], place, n, cells[place]) for place, n in enumerate(group)]
+        parts = []
+        for place, n in enumerate(group):
+            face = self._compose_alone(warp, painted, targets[n], place, cells[place])
+            if float(opacity[place].max()) > 0:
+                at = slice(place, place + 1)
+                face = paint_gap(face.permute(0, 3, 1, 2), painted[at], opacity[at], cells[place], side)
+                face = face.permute(0, 2, 3, 1)
+            parts.append(_Part([n], cells[place], face))
+        return parts
 
-    def _compose_alone(
-        self, warp: Warp, painted: Tensor, target: FaceCrop, place: int, number: int, cells: Cells
-    ) -> _Part:
-        """The face at a place of a warp, composed on the CPU."""
+    def _compose_alone(self, warp: Warp, painted: Tensor, target: FaceCrop, place: int, cells: Cells) -> Tensor:
+        """The face at a place of a warp, (1, height, width, 3), composed on the CPU."""
         indices, gains = warp.indices[place : place + 1], None
         pictures = [self._encoded[target.job].pictures[k] for k in indices[0].tolist()]
         if self._generator.config.own_frame:
@@ -275,7 +286,7 @@ class GeneratorRunner(Runner):
             cells,
             None if gains is None else gains[0].cpu().numpy(),
         )
-        return _Part([number], cells, torch.from_numpy(face)[None])
+        return torch.from_numpy(face)[None]
 
     def _own_frames(self, targets: Sequence[FaceCrop], indices: Tensor) -> tuple[Tensor, Tensor]:
         """The crops (N, 3, D, D) of one job's targets, and gains (N, K, 3) that bring its references to their light."""

@@ -28,6 +28,7 @@ FLOW_UNIT = 0.1  # crop sides that a raw output of 1 moves a pixel by
 START_SCALE = 0.1  # of the head's first weights: a new network leaves every pixel nearly where it is
 OUTSIDE_WEIGHT = 0.005  # what other references keep of their share where the frame itself lends its skin
 MAX_FLOW = 0.09  # crop sides: frames that are not torn move by 0.086 at most (three clips, 370 frames)
+GAP = 0.25  # how much darker than the references, of their lightness, paint is that shows whole
 IN_USE = 0.3  # share from which a reference is seen
 UNUSED = -1e4  # score of a place without a reference: its share is exactly 0
 
@@ -236,6 +237,31 @@ def compose_part(
             picture = picture * gains[:, k, :, None, None]
         out += weights[:, k : k + 1] * picture
     return out.clamp(0, 1)  # cubics overshoot
+
+
+def paint_gap(faces: Tensor, painted: Tensor, opacity: Tensor, cells: Cells, side: int) -> Tensor:
+    """Faces composed of references alone, with the gap between lips that no reference parts painted in.
+
+        out = c + o d (t p - c),    d = clip((1 - Y(t p) / Y(c)) / GAP, 0, 1),    Y: mean of the channels
+
+    c are the faces, p what is painted, o its opacity. t, one number a channel, brings the mean colour of p where it
+    shows to that of c, lightness unchanged. Only what is darker than the references shows: lips themselves stay the
+    person's own, what is painted of them is soft and has the colour of other people's.
+
+    Args:
+        faces: (N, 3, height, width) in [0, 1], of `cells`.
+        painted: as for `compose`.
+        opacity: (N, 1, h, 2 h) in [0, 1], the weight of the painted picture.
+        cells: the part, in pixels of the opacity.
+        side: D of the references.
+    """
+    across = opacity.shape[-1]
+    shown, paint = (_enlarged_part(each, side, cells, across) for each in (opacity, painted))
+    theirs, own = ((shown * each).sum((2, 3), keepdim=True) for each in (faces, paint))
+    tint = theirs / theirs.mean(1, keepdim=True).clamp(min=1e-6) * own.mean(1, keepdim=True) / own.clamp(min=1e-6)
+    tinted = (tint * paint).clamp(0, 1)
+    darker = 1 - tinted.mean(1, keepdim=True) / faces.mean(1, keepdim=True).clamp(min=1 / 255)
+    return faces + shown * (darker / GAP).clamp(0, 1) * (tinted - faces)
 
 
 def _line(side: int, device: torch.device) -> Tensor:

@@ -11,6 +11,7 @@ from lipdub.models.warp import (
     compose_part,
     enlarged,
     limit_flow,
+    paint_gap,
     reference_indices,
     scale_paint,
     select,
@@ -219,3 +220,16 @@ def test_skin_is_lent_at_the_same_place_of_the_face_whatever_the_margin():
     weights, flow = torch.full((1, 3, 32, 64), 1 / 3), torch.zeros(1, 2, 2, 32, 64)
     wide = suppress_references_outside_mouth(Warp(torch.zeros(1, 1, dtype=torch.int64), flow, weights), 1, 0.0, 4 / 3)
     torch.testing.assert_close(wide.weights[..., 0:24, 8:56], near.weights, atol=1e-5, rtol=0)
+
+
+def test_what_is_painted_darkens_the_gap_in_the_person_s_own_colour():
+    lips = torch.tensor([0.7, 0.4, 0.3]).view(1, 3, 1, 1).expand(1, 3, 8, 16)  # orange
+    painted = torch.tensor([0.8, 0.4, 0.8]).view(1, 3, 1, 1).repeat(1, 1, 4, 8)  # purple, lighter than they are
+    painted[..., 1:3, 2:6] *= 0.2  # and a gap
+    opacity = torch.ones(1, 1, 4, 8)
+    out = paint_gap(lips, painted, opacity, ALL, 16)
+    torch.testing.assert_close(out[..., 0, :], lips[..., 0, :])  # soft lips do not show
+    gap = out[0, :, 3:5, 6:10].mean((1, 2))
+    assert gap.mean() < 0.4 * lips.mean()
+    torch.testing.assert_close(gap / gap.mean(), lips[0, :, 0, 0] / lips.mean(), atol=0.05, rtol=0)
+    torch.testing.assert_close(paint_gap(lips, painted, 0 * opacity, ALL, 16), lips)
