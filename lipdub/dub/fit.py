@@ -95,13 +95,14 @@ def _check(options: SyncOptions, output: Path) -> None:
 def _retiming(times: TimeMap, sentences: tuple[Sentence, ...]) -> Retiming:
     rows = []
     for sentence in sentences:
-        shown_s = times(sentence.source[0])
+        begin_s, end_s = times(sentence.source[0]), times(min(sentence.source[1], float(times.source_s[-1])))
         rows.append(
             FittedSentence(
                 source_s=sentence.source,
                 target_s=sentence.target,
-                shown_s=(round(shown_s, 3), round(times(sentence.source[1]), 3)),
-                off_s=round(shown_s - sentence.target[0], 3),
+                shown_s=(round(begin_s, 3), round(end_s, 3)),
+                off_s=round(begin_s - sentence.target[0], 3),
+                end_off_s=round(end_s - sentence.target[1], 3),
             )
         )
     return Retiming(
@@ -114,12 +115,19 @@ def _retiming(times: TimeMap, sentences: tuple[Sentence, ...]) -> Retiming:
 
 
 def _off(retiming: Retiming, limit: float) -> list[tuple[str, str]]:
-    """A warning about sentences that the picture cannot meet within the limit."""
-    off = sorted((each for each in retiming.sentences if abs(each.off_s) > OFF_S), key=lambda each: -abs(each.off_s))
-    if not off:
-        return []
-    named = ", ".join(f"{each.off_s:+.2f} s at {each.target_s[0]:.2f} s" for each in off[:_NAMED])
-    more = f" and {len(off) - _NAMED} more" if len(off) > _NAMED else ""
-    count = f"{len(off)} of {len(retiming.sentences)} sentences"
-    message = f"{count} begin where the picture is more than {OFF_S:g} s off ({named}{more})"
-    return [("fit", f"{message}: --stretch-max {limit:g} allows no more")]
+    """Warnings about sentences whose start, or end, the picture does not meet."""
+    starts = [(each.off_s, each.target_s[0]) for each in retiming.sentences]
+    ends = [(each.end_off_s, each.target_s[1]) for each in retiming.sentences]
+    warnings = []
+    for verb, places, reason in (
+        ("begin", starts, f"--stretch-max {limit:g} allows no more"),
+        ("end", ends, f"starts are met first, within --stretch-max {limit:g}"),
+    ):
+        off = sorted((each for each in places if abs(each[0]) > OFF_S), key=lambda each: -abs(each[0]))
+        if off:
+            named = ", ".join(f"{off_s:+.2f} s at {at_s:.2f} s" for off_s, at_s in off[:_NAMED])
+            more = f" and {len(off) - _NAMED} more" if len(off) > _NAMED else ""
+            count = f"{len(off)} of {len(places)} sentences"
+            message = f"{count} {verb} where the picture is more than {OFF_S:g} s off ({named}{more})"
+            warnings.append(("fit", f"{message}: {reason}"))
+    return warnings

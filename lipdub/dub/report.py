@@ -46,8 +46,9 @@ class FittedSentence:
 
     source_s: tuple[float, float]  # in the video
     target_s: tuple[float, float]  # in the dub
-    shown_s: tuple[float, float]  # in the output's picture
+    shown_s: tuple[float, float]  # in the output's picture, not beyond its end
     off_s: float  # by which the picture begins later than the dub
+    end_off_s: float  # by which it ends later; negative: the dub goes on behind the sentence's picture
 
 
 @dataclass(frozen=True, kw_only=True)

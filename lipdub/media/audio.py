@@ -79,12 +79,12 @@ def _read(
         runs: list[_Run] = []
         resampler, expected, behind_s = None, 0.0, 0.0
         shape: tuple[str, int] | None = None
-        heard: list[tuple[float, float]] = []  # from when to when there is sound, up to the last step of the clock
+        sounding: list[tuple[float, float]] = []  # from when to when there is sound, up to the last step of the clock
         for frame in _frames(path, container, source):
             time_s = expected if frame.time is None else frame.time - origin_s + behind_s
             if runs and abs(time_s - expected) > gap_s:
-                heard.append((runs[-1].start / sample_rate, expected))
-                if any(first <= time_s + gap_s < end for first, end in heard):
+                sounding.append((runs[-1].start / sample_rate, expected))
+                if any(first <= time_s + gap_s < end for first, end in sounding):
                     behind_s, time_s = behind_s + expected - time_s, expected  # it begins anew: sounds that were joined
             if shape not in (None, shape := (frame.layout.name, frame.sample_rate)):
                 what = f"the sound becomes {shape[0]}, {shape[1]} Hz, at {time_s:.3f} s, which it was not before"

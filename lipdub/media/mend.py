@@ -117,20 +117,20 @@ def sound_on_one_clock(audio: Path, place: Callable[[str], Path], config: MediaC
     info = probe(audio)
     if not info.audio:
         return audio, []
-    told = []
+    notes = []
     if len(info.audio) > 1:
-        told.append(f"of the {len(info.audio)} sounds of {audio.name}, the first is taken")
+        notes.append(f"of the {len(info.audio)} sounds of {audio.name}, the first is taken")
     first = info.audio[0]
     clock = read_clocks(audio).get(first.index)
     longer = clock is not None and first.duration_known and clock.end_s - first.end_s > _TAIL_S
     if clock is None or (clock.jump_s <= JUMP_S and not longer):
-        return audio, told
+        return audio, notes
     target = place("whole.wav")
     argv = [str(ffmpeg_binary(config)), "-hide_banner", "-nostdin", "-nostats", "-v", "error", "-y"]
     argv += ["-format_whitelist", FORMATS, "-protocol_whitelist", "file,pipe", "-i", file_url(audio)]
     argv += [] if clock.jump_s > JUMP_S else ["-af", "aresample=async=1:first_pts=0"]  # keeps pauses
     run([*argv, "-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "wav", "-rf64", "auto", file_url(target)], config)
-    return target, [*told, f"{audio.name} was joined from several sounds: they are read one after another"]
+    return target, [*notes, f"{audio.name} was joined from several sounds: they are read one after another"]
 
 
 def _untimed(info: MediaInfo, clocks: dict[int, Clock]) -> int:

@@ -194,7 +194,10 @@ def fit_times(
         stop = end_s if following is None else following.source[0]
         if sentence.source[1] < stop - _MIN_STEP_S and (following is None or sentence.target[1] < following.target[0]):
             knots.append((sentence.source[1], sentence.target[1], _END_WEIGHT))
-    knots.append((end_s, length_s, _START_WEIGHT if length_s is not None else 0.0))
+    weight = _START_WEIGHT if length_s is not None else 0.0
+    if length_s is None and sentences and sentences[-1].source[1] >= end_s - _MIN_STEP_S:
+        length_s, weight = _end_of(sentences[-1], end_s), _END_WEIGHT
+    knots.append((end_s, length_s, weight))
     distinct: list[tuple[float, float | None, float]] = [knots[0]]
     anchors: list[tuple[int, float, float]] = []  # knot, target time, weight
     for time_s, target_s, weight in knots[1:]:
@@ -205,6 +208,13 @@ def fit_times(
     times = np.array([time_s for time_s, _, _ in distinct])
     unanchored = [] if length_s is not None else [len(times) - 2]  # pieces that keep their speed if they can
     return TimeMap(times, _solve(times, anchors, unanchored, limit))
+
+
+def _end_of(sentence: Sentence, end_s: float) -> float:
+    """When the dub is as far in a sentence as the video is at its end; seconds."""
+    (source_s, stop_s), (target_s, _) = sentence.source, sentence.target
+    share = min(1.0, (end_s - source_s) / (stop_s - source_s))
+    return target_s + share * (sentence.target[1] - target_s)
 
 
 def _solve(

@@ -263,9 +263,8 @@ def _file(text: str, what: str) -> Path:
 
 
 def _target(job: _Form) -> Path:
-    if not job.output.strip():
-        raise InputError("no output is given", "type a path, such as dubbed.mp4")
-    return _expanded(job.output)
+    """The path that was typed, or the suggested one where the field is empty."""
+    return _expanded(job.output) if job.output.strip() else _suggested(job.video)
 
 
 def _expanded(text: str) -> Path:
@@ -326,13 +325,16 @@ def report_text(report: SyncReport) -> str:
     return "\n".join(lines)
 
 
-def _suggested(video: str, output: str) -> Any:
-    """A name for the output beside the video, unless there is one."""
-    if output.strip() or not video.strip():
-        return gr.skip()
+def _suggested(video: str) -> Path:
+    """A name for the output, beside the video, or in the working directory if the video was dropped on the page."""
     path = _expanded(video)
     folder = Path.cwd() if path.is_relative_to(tempfile.gettempdir()) else path.parent
-    return str(folder / f"{path.stem}.dubbed{path.suffix if path.suffix.lower() in PLAYABLE else '.mp4'}")
+    return folder / f"{path.stem}.dubbed{path.suffix if path.suffix.lower() in PLAYABLE else '.mp4'}"
+
+
+def _hint(video: str) -> Any:
+    """The empty output field with the suggested name in grey; what was typed meanwhile stays."""
+    return gr.Textbox(placeholder=str(_suggested(video)) if video.strip() else "")
 
 
 def _toggled(event: gr.SelectData, ids: Sequence[int], chosen: Sequence[str]) -> tuple[Any, str]:
@@ -363,7 +365,7 @@ def _files(desk: Desk) -> list[Any]:
     output = gr.Textbox(label="Output (path; the suffix chooses the container)", max_lines=1, elem_id="output")
     for dropped, typed in ((video_file, video), (audio_file, audio)):
         dropped.upload(lambda path: path, dropped, typed, show_progress="hidden", api_visibility="private")
-    video.change(_suggested, [video, output], output, show_progress="hidden", api_visibility="private")
+    video.change(_hint, video, output, show_progress="hidden", api_visibility="private")
     return [video, audio, output]
 
 

@@ -117,6 +117,33 @@ def test_sentences_out_of_reach_are_named(dub, footage, clicks, tmp_path: Path) 
     assert "fit" in {event.code for event in dub.events if isinstance(event, Warning_)}
 
 
+@pytest.mark.parametrize(
+    ("sentences", "end_off_s"),
+    [
+        # 0.4 s of picture, at most twice as slow, for 2 s of speech; the video's last 0.2 s follow.
+        ('[{"source": [0, 0.4], "target": [0, 0.5]}, {"source": [0.4, 0.8], "target": [0.5, 2.5]}]', [0, -1.2]),
+        # The sentence is longer than the rest of the video, which is shown at most twice as slow.
+        ('[{"source": [0, 0.4], "target": [0, 0.5]}, {"source": [0.4, 1.2], "target": [0.5, 3.5]}]', [0, -1.8]),
+        # The next sentence begins at once in the video, after a pause in the dub.
+        ('[{"source": [0, 0.4], "target": [0, 0.4]}, {"source": [0.4, 0.8], "target": [0.6, 1.0]}]', [0.2, 0]),
+    ],
+    ids=["no-room", "behind-the-video", "no-pause"],
+)
+def test_ends_out_of_reach_are_named(dub, footage, clicks, tmp_path: Path, sentences: str, end_off_s) -> None:
+    """Though both sentences begin when they are heard."""
+    (fit := tmp_path / "fit.json").write_text(sentences, encoding="utf-8")
+    report = dub(footage(seconds=1.0), clicks([], 4.0), fit=fit, stretch_max=2.0)
+    rows = report.retiming.sentences
+    assert [each.off_s for each in rows] == pytest.approx([0, 0], abs=1e-3)
+    assert [each.end_off_s for each in rows] == pytest.approx(end_off_s, abs=2e-3)
+    assert [each.shown_s[1] - each.target_s[1] for each in rows] == pytest.approx(end_off_s, abs=2e-3)
+    off_s, at_s = next((each.end_off_s, each.target_s[1]) for each in rows if abs(each.end_off_s) > 0.04)
+    told = f"1 of 2 sentences end where the picture is more than 0.04 s off ({off_s:+.2f} s at {at_s:.2f} s): starts"
+    assert [warning for warning in report.warnings if "sentences" in warning] == [
+        f"{told} are met first, within --stretch-max 2"
+    ]
+
+
 @pytest.mark.parametrize("seconds", [1.3, 0.8])
 def test_the_whole_picture_is_stretched_to_the_speech(dub, footage, clicks, seconds: float) -> None:
     report = dub(footage(seconds=1.0), clicks([], seconds), length="stretch", keep_original_audio=False)

@@ -122,6 +122,13 @@ def test_a_sentence_that_cannot_be_met_costs_the_least() -> None:
     assert off == pytest.approx([0, -0.5, 0], abs=1e-6)
 
 
+@pytest.mark.parametrize(("stop_s", "target_stop_s"), [(5.0, 6.3), (4.99, 6.3), (5.4, 6.82)])
+def test_a_last_sentence_to_the_end_is_met_too(stop_s: float, target_stop_s: float) -> None:
+    """Of one that ends behind the video, the part that there is."""
+    last = [Sentence((1.0, 2.0), (1.0, 2.0)), Sentence((4.0, stop_s), (5.0, target_stop_s))]
+    assert fit_times(last, 0.0, 5.0, 1.5)(5.0) == pytest.approx(6.3, abs=1e-6)
+
+
 def test_a_length_is_met_too() -> None:
     assert fit_times((), 0.04, 10.04, 1.5, 12.04).output_s.tolist() == pytest.approx([0.04, 12.04])
     times = fit_times(SAME, 0.0, 4.0, 2.0, 4.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from lipdub.media.probe import probe
 
 pytest.importorskip("gradio", reason='needs the extra ui: pip install "lipdub[ui]"')
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+import lipdub.ui.page as ui  # noqa: E402
 from lipdub.ui.page import served  # noqa: E402
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("default")]
@@ -46,8 +48,6 @@ def page(window: Any) -> Iterator[Any]:
 def fill(page: Any, video: Path, audio: Path, output: Path) -> None:
     page.fill("#video input", str(video))
     page.fill("#audio input", str(audio))
-    page.locator("#audio input").blur()
-    page.wait_for_timeout(1000)  # the suggested name
     page.fill("#output input", str(output))
 
 
@@ -86,6 +86,36 @@ def test_an_error_is_shown_with_what_to_do(page: Any, tmp_path: Path) -> None:
     page.click("#dub")
     page.wait_for_selector("#progress [role=alert]:has-text('is not a media file')", timeout=WAIT_MS)
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+@pytest.mark.parametrize("order", ["video", "output"])
+def test_a_late_suggestion_leaves_what_was_typed(
+    page: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    """A slow machine suggests a name when the output has been typed; also with the output typed before the video."""
+    suggested = ui._suggested
+    monkeypatch.setattr(ui, "_suggested", lambda video: time.sleep(2) or suggested(video))
+    fields = {"video": tmp_path / "talk.mp4", "output": tmp_path / "mine.mkv"}
+    for name in (order, *(fields.keys() - {order})):
+        page.fill(f"#{name} input", str(fields[name]))
+    page.wait_for_selector("#output input[placeholder$='talk.dubbed.mp4']", timeout=WAIT_MS)
+    page.wait_for_timeout(500)
+    assert page.input_value("#output input") == str(fields["output"])
+    page.fill("#output input", "")
+    page.wait_for_timeout(500)
+    assert page.input_value("#output input") == ""  # and none comes back
+
+
+def test_a_dub_goes_where_the_page_suggests(page: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video, audio = make_demo_inputs(tmp_path, 1.0)
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(elsewhere))  # so that the video counts as typed, not as dropped
+    page.fill("#audio input", str(audio))
+    page.fill("#video input", str(video))
+    page.wait_for_selector("#output input[placeholder$='portrait.dubbed.mp4']", timeout=WAIT_MS)
+    page.click("#dub")
+    page.wait_for_selector("#result video", timeout=WAIT_MS)
+    assert probe(tmp_path / "portrait.dubbed.mp4").video is not None
 
 
 def test_a_cancel_leaves_nothing(page: Any, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from lipdub.media.seek import frame_at
 from lipdub.ui.run import Run, Status
 
 pytest.importorskip("gradio", reason='needs the extra ui: pip install "lipdub[ui]"')
-from lipdub.ui.page import Desk, duration, report_text, served, status_html
+from lipdub.ui.page import Desk, _hint, duration, report_text, served, status_html
 
 FORM = ("", "", "", "largest", [], "", "", "balanced", "", "video", False, False, False)
 pytestmark = pytest.mark.filterwarnings("default")  # Gradio's own dependencies
@@ -51,11 +51,30 @@ def test_files_that_are_missing_are_told_with_what_to_do(desk: Desk, tmp_path: P
     for changed, what in [
         ((*form, "chosen", *FORM[4:]), "face: no face is chosen"),
         ((*form, *FORM[3:5], "x", *FORM[6:]), "start: invalid time"),
-        ((*form[:2], "", *FORM[3:]), "no output is given"),
         ((*form[:2], str(there), *FORM[3:]), "the output"),
     ]:
         assert what in next(desk.dub(*changed))[0], what
     assert [path.name for path in tmp_path.iterdir()] == ["there.mp4"]
+
+
+@pytest.mark.parametrize("typed", ["", "  ", "mine.mkv"])
+def test_the_suggested_output_is_used_where_none_is_typed(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str
+) -> None:
+    """Beside the video; where the video was dropped on the page, in the working directory."""
+    (films := tmp_path / "films").mkdir()
+    (video := films / "talk.mov").write_bytes(b"x")
+    targets: list[Path] = []
+    monkeypatch.setattr("lipdub.ui.page.sync_video", lambda video, audio, output, *a, **k: targets.append(output))
+    monkeypatch.chdir(tmp_path)
+    for dropped, folder in ((False, films), (True, tmp_path)):
+        monkeypatch.setattr("tempfile.tempdir", str(films if dropped else tmp_path / "elsewhere"))
+        list(desk.dub(str(video), str(video), typed, *FORM[3:]))
+        suggested = folder / "talk.dubbed.mov"
+        assert targets.pop() == (tmp_path / "mine.mkv" if typed.strip() else suggested)
+        update = _hint(str(video)).constructor_args
+        assert update["placeholder"] == str(suggested) and "value" not in update
+    assert _hint(" ").constructor_args["placeholder"] == ""
 
 
 def test_one_job_at_a_time(desk: Desk) -> None:
