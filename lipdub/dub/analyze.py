@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,18 +25,24 @@ from lipdub.dub.report import Rest, Segment, ShotReport
 from lipdub.dub.speaking_style import SpeakingStyle, frame_rate_of, measure_style, smooth_shapes
 from lipdub.errors import InputError, NoFaceError
 from lipdub.faces.backend import FaceBackend
-from lipdub.faces.crop import crop_detail, crop_matrices, crop_matrix
+from lipdub.faces.crop import crop_detail, crop_matrices, crop_matrix, far_side
 from lipdub.faces.mouth_shape import mouth_shape, relative_shape
 from lipdub.faces.occlusion import OcclusionDetector
 from lipdub.faces.references import ReferencePool, ReferenceStore, Selection, nearest_poses
 from lipdub.faces.selection import Face, Speaker, format_face, ids_of
-from lipdub.faces.track import choose_tracks, edge_fade, tracks_at
+from lipdub.faces.track import choose_tracks, edge_fade, smooth, tracks_at
 from lipdub.faces.tracker import FaceTracker, Track, TrackedFace
 from lipdub.media.source import Source
 from lipdub.media.video import SourceFrame
 from lipdub.threads import BackgroundWorker
 
-REASONS = ("outside the range", "no face", "other or unclear face", "nobody speaks")  # why a frame is not dubbed
+REASONS = (  # why a frame is not dubbed
+    "outside the range",
+    "no face",
+    "other or unclear face",
+    "nobody speaks",
+    "head turned too far",
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,7 @@ class FaceJob:
     detail: int = 1  # D / S: resolution of the warp over that of the generator's faces
     voice: int = 0  # number of the driving audio
     rests: tuple[Rest, ...] = ()  # where nobody speaks, and the face is unchanged
+    turned: NDArray[np.bool_] | None = None  # (T,) where the head is turned too far, and the face is unchanged
 
     @property
     def references(self) -> Selection:
@@ -134,16 +142,23 @@ def plan_faces(
         may_rest = [None] * len(parts) if silent is None else _rest_masks(parts, faces, config, silent[voice])
         jobs += [_face_job(*part, faces, config, voice, may) for part, may in zip(parts, may_rest, strict=True)]
     rests = tuple(sorted((rest for job in jobs for rest in job.rests), key=lambda rest: rest.first_s))
+    turned = np.zeros(len(faces.times_s), bool)
+    for job in jobs:
+        if job.turned is not None:
+            turned[job.track.frames.start : job.track.frames.stop] |= job.turned
     jobs = sorted((job for job in jobs if job.weight.any()), key=lambda job: job.track.first)
     if not jobs:
         what = _why_no_face(len(faces.tracks), n_selected, selected, config)
         remedy = "give another --face (`lipdub faces` lists them), --start or --end"
+        if turned.any():
+            what = "the head is turned too far from the camera wherever it could be dubbed"
+            remedy += "; --set sync.min_far_side=-1 dubs it all the same, and the mouth may tear"
         if faces.turned_s is not None:
             what += f"; the face at {faces.turned_s:.2f} s lies or stands on its head"
             remedy = "turn the picture first: ffmpeg -i FILE -vf transpose=1 -c:a copy TURNED.mkv (=2: to the left)"
         raise NoFaceError(f"{_range_of(source, faces)}: {what}", remedy)
     _refuse_overlaps(jobs, faces)
-    reasons = _frame_reasons(jobs, faces.tracks, faces.in_range, faces.starts_s)
+    reasons = _frame_reasons(jobs, faces.tracks, faces.in_range, faces.starts_s, turned)
     return DubPlan(
         times_s=faces.times_s,
         jobs=jobs,
@@ -386,9 +401,22 @@ def _face_job(
         rest &= usable
         usable &= ~rest
         rests = tuple(_rest_segments(track, rest, stillness, faces.starts_s[rows]))
+    turned = _turned_rows(track, own_times, config) & usable
+    usable &= ~turned
     fade = edge_fade(usable, config.face.fade_frames, fade_in=not track.opens_shot, fade_out=not track.closes_shot)
     views = nearest_poses(track.landmarks, references)
-    return FaceJob(track, matrices, fade, faces.references, shapes, views, faces.detail[track.id], voice, rests)
+    detail = faces.detail[track.id]
+    return FaceJob(track, matrices, fade, faces.references, shapes, views, detail, voice, rests, turned)
+
+
+def _turned_rows(track: Track, times_s: NDArray[np.float64], config: Config) -> NDArray[np.bool_]:
+    """(T,) where a head is turned too far to be dubbed, and between such rows for no longer than `face.max_gap_s`."""
+    far = smooth(far_side(track.landmarks), config.face.smooth_s, times_s) < config.sync.min_far_side
+    for first, after in pairwise(np.flatnonzero(far)):
+        if times_s[after] - times_s[first] <= config.face.max_gap_s:
+            far[first:after] = True
+    turned: NDArray[np.bool_] = far
+    return turned
 
 
 def _rest_segments(
@@ -403,7 +431,11 @@ def _rest_segments(
 
 
 def _frame_reasons(
-    jobs: list[FaceJob], tracks: list[Track], in_range: NDArray[np.bool_], starts_s: NDArray[np.float64]
+    jobs: list[FaceJob],
+    tracks: list[Track],
+    in_range: NDArray[np.bool_],
+    starts_s: NDArray[np.float64],
+    turned: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
     """(F,) 0 for dubbed frames, else 1 + the index in REASONS."""
     dubbed, seen = np.zeros(len(in_range), bool), np.zeros(len(in_range), bool)
@@ -414,7 +446,7 @@ def _frame_reasons(
         dubbed[job.track.first : job.track.first + len(job.weight)] |= job.weight > 0
         for rest in job.rests:
             quiet |= (starts_s >= rest.first_s - 1e-3) & (starts_s <= rest.last_s + 1e-3)
-    return np.select([~in_range, dubbed, quiet & seen, ~seen], [1, 0, 4, 2], 3)
+    return np.select([~in_range, dubbed, turned, quiet & seen, ~seen], [1, 0, 5, 4, 2], 3)
 
 
 def _count_reasons(reasons: NDArray[np.int64]) -> dict[str, int]:

@@ -139,6 +139,19 @@ def to_unit_crop(landmarks: NDArray[np.floating]) -> NDArray[np.float32]:
     return np.stack([moved.real, moved.imag], -1).astype(np.float32)
 
 
+def far_side(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Share (N,) of a face's width that is seen beyond its nose: .5 from the front, 0 where the nose meets the outline.
+
+        min(x_33 - x_2, x_14 - x_33) / (x_14 - x_2),   x in the unit crop
+
+    Args:
+        landmarks: (N, 68, 2) of any pixels.
+    """
+    right, nose, left = to_unit_crop(landmarks)[:, [2, 33, 14], 0].astype(np.float64).T
+    share: NDArray[np.float64] = np.minimum(nose - right, left - nose) / np.maximum(left - right, 1e-6)
+    return share
+
+
 def unit_crop_scale(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
     """Unit crop sides per pixel (N,), of landmarks (N, 68, 2)."""
     turn, _ = _fit(landmarks)

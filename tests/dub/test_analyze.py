@@ -185,6 +185,35 @@ def test_ids_are_those_of_the_whole_video_whatever_the_range(look, face_clip, mo
         look(video, face=f"id:{middle.id}", start_s=0.8)
 
 
+def test_a_head_turned_too_far_is_left_alone_and_told(fake_faces, face_clip) -> None:
+    config = load_config("debug")
+    source = open_source(face_clip(lambda number: [FACE], n_frames=75), config.media)
+    faces = track_faces(source, fake_faces(), config)
+    (track,) = faces.tracks
+    width = float(np.ptp(track.landmarks[0, :17, 0]))
+    aside = np.isin(np.arange(75), [*range(20, 35), *range(43, 60)])
+    straight = track.landmarks.copy()
+    track.landmarks[aside, :17, 0] += 0.45 * width  # of the nose's two sides one keeps a twentieth
+
+    plan = plan_faces(source, faces, config)
+    weight = plan.jobs[0].weight
+    first, last = np.flatnonzero(weight == 0)[[0, -1]]
+    assert abs(first - 20) <= 2 and abs(last - 59) <= 2 and not weight[first : last + 1].any()  # nothing in between
+    np.testing.assert_allclose(weight[first - 4 : first], [1, 0.75, 0.5, 0.25])
+    np.testing.assert_allclose(weight[last + 1 : last + 5], [0.25, 0.5, 0.75, 1])
+    assert plan.passed == {"head turned too far": last + 1 - first} == plan.shots[0].passed
+
+    anyway = plan_faces(source, faces, load_config("debug", ["sync.min_far_side=-1"]))
+    assert (anyway.jobs[0].weight == 1).all() and anyway.passed == {}
+    track.landmarks[:] = straight
+    track.landmarks[:, :17, 0] += 0.45 * width
+    with pytest.raises(NoFaceError, match="turned too far") as caught:
+        plan_faces(source, faces, config)
+    assert "sync.min_far_side" in caught.value.remedy
+    track.landmarks[:, :17, 0] -= 0.2 * width  # a quarter: a three-quarter view
+    assert (plan_faces(source, faces, config).jobs[0].weight == 1).all()
+
+
 def test_of_two_faces_the_one_that_speaks_in_the_video_is_dubbed(fake_faces, face_clip) -> None:
     config, spoken = load_config("debug"), np.zeros(80, bool)
     source = open_source(face_clip(lambda number: [(10, 30, 56), (90, 30, 56)], n_frames=80), config.media)

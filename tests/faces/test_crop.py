@@ -13,6 +13,7 @@ from lipdub.faces.crop import (
     crop_detail,
     crop_matrices,
     crop_matrix,
+    far_side,
     mouth_mask,
     parted_lips,
     to_unit_crop,
@@ -46,6 +47,16 @@ def test_crop_matrix_brings_a_face_to_the_template(margin: float) -> None:
     scale = np.hypot(matrix[0, 0], matrix[1, 0])
     assert scale == pytest.approx(96 / margin / 130)
     assert (matrix[0, 0], matrix[0, 1]) == pytest.approx((matrix[1, 1], -matrix[1, 0]))  # a similarity, not mirrored
+
+
+def test_far_side_is_what_is_seen_beyond_the_nose() -> None:
+    assert far_side(placed(angle=0.3)[None]) == pytest.approx(0.5, abs=1e-3)
+    turned = TEMPLATE.copy()
+    turned[:17, 0] += 0.25 * (TEMPLATE[14, 0] - TEMPLATE[2, 0])  # the outline, which the crop does not follow
+    mirrored = turned[MIRRORED] * [-1, 1] + [1, 0]
+    np.testing.assert_allclose(far_side(np.stack([turned, mirrored]) * 200), 0.25, atol=2e-3)
+    turned[:17, 0] += 0.25 * (TEMPLATE[14, 0] - TEMPLATE[2, 0])
+    assert far_side(turned[None]) == pytest.approx(0, abs=2e-3)
 
 
 def test_crop_does_not_depend_on_mouth_and_jaw() -> None:
