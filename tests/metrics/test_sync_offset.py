@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
-from lipdub.config import MelConfig
+from lipdub.config import ExpertConfig, MelConfig
 from lipdub.metrics.sync_offset import level_at, loudness, offset_by_expert, offset_by_loudness
 
 MEL = MelConfig()
@@ -51,7 +49,7 @@ def test_beyond_its_ends_the_sound_is_silent(voice) -> None:
 class PhaseExpert:
     """Lips are grey levels, the sound is the mel's; both are angles that have to agree."""
 
-    config = SimpleNamespace(frames=5, window=16)
+    config = ExpertConfig()
 
     def embed_faces(self, lower: torch.Tensor) -> torch.Tensor:
         return self._angle(lower.flatten(1).mean(1))
