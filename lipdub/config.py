@@ -223,7 +223,7 @@ class SyncConfig:
     top: float = 0.53  # y in the unit crop above which nothing is painted: the nose stays as it is (its base: .55)
     feather: float = 0.06  # softness of the mask's edge, share of the crop side
     occlusion: bool = True  # whether hands, microphones and the like before a mouth stay as they are
-    min_far_side: float = 0.12  # least share of a face's width beyond its nose; turned farther, it is left alone
+    min_far_side: float = 0.05  # least share of a face's width beyond its nose; turned farther, it is left alone
     silence_db: float = -45.0  # below this, relative to the track's loud parts, the mouth rests ...
     pause_db: float = -35.0  # ... or below this, relative to what is loudest within a second ...
     silence_hold_s: float = 0.2  # ... once it has lasted this long (hysteresis)
