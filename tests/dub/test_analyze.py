@@ -193,7 +193,7 @@ def test_a_head_turned_too_far_is_left_alone_and_told(fake_faces, face_clip) -> 
     width = float(np.ptp(track.landmarks[0, :17, 0]))
     aside = np.isin(np.arange(75), [*range(20, 35), *range(43, 60)])
     straight = track.landmarks.copy()
-    track.landmarks[aside, :17, 0] += 0.45 * width  # of the nose's two sides one keeps a twentieth
+    track.landmarks[aside, :17, 0] += 0.6 * width  # beyond the nose nothing is seen
 
     plan = plan_faces(source, faces, config)
     weight = plan.jobs[0].weight
@@ -206,11 +206,11 @@ def test_a_head_turned_too_far_is_left_alone_and_told(fake_faces, face_clip) -> 
     anyway = plan_faces(source, faces, load_config("debug", ["sync.min_far_side=-1"]))
     assert (anyway.jobs[0].weight == 1).all() and anyway.passed == {}
     track.landmarks[:] = straight
-    track.landmarks[:, :17, 0] += 0.45 * width
+    track.landmarks[:, :17, 0] += 0.6 * width
     with pytest.raises(NoFaceError, match="turned too far") as caught:
         plan_faces(source, faces, config)
     assert "sync.min_far_side" in caught.value.remedy
-    track.landmarks[:, :17, 0] -= 0.2 * width  # a quarter: a three-quarter view
+    track.landmarks[:, :17, 0] -= 0.35 * width  # a quarter: a three-quarter view
     assert (plan_faces(source, faces, config).jobs[0].weight == 1).all()
 
 
