@@ -39,7 +39,7 @@ from lipdub.faces.crop import TEMPLATE
 from lipdub.models.generator import Audio, Generator, joined
 from lipdub.models.layers import for_inference, mask_lower_half
 from lipdub.models.vgg import VGG16_LAYERS, WIDTHS, Vgg16
-from lipdub.models.warp import compose, sharpen_weights, suppress_references_outside_mouth
+from lipdub.models.warp import Cells, compose_part, select, sharpen_weights, suppress_references_outside_mouth
 from lipdub.weights import load_audio_encoder, load_generator
 
 HALVES = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -210,13 +210,18 @@ def put_together(args: argparse.Namespace, device: torch.device) -> None:
     table("batch", "faces/s", "busy, %", "MiB")
     for count in args.batches:
         drawn = drawing(generator, count, device)()
-        pictures = torch.rand(COUNT + count * config.generator.own_frame, 3, side, side, device=device)
+        pictures = torch.rand(COUNT, 3, side, side, device=device)
+        own = torch.rand(count, 3, side, side, device=device) if config.generator.own_frame else None
+        height, width = drawn.warp.weights.shape[2:]
+        whole = Cells(slice(0, height), slice(0, width))
 
-        def call(drawn: Any = drawn, pictures: torch.Tensor = pictures) -> object:
-            warp = (
-                suppress_references_outside_mouth(drawn.warp, COUNT, 0.0) if config.generator.own_frame else drawn.warp
-            )
-            return compose(sharpen_weights(warp, config.sync.blend_power), drawn.painted, pictures, fine=True)
+        def call(
+            warp: Any = drawn.warp, pictures: torch.Tensor = pictures, own: Any = own, whole: Cells = whole
+        ) -> object:
+            warp = select(warp, slice(None), first=0, views=COUNT, own=own is not None)
+            if own is not None:
+                warp = suppress_references_outside_mouth(warp, COUNT, 0.0)
+            return compose_part(sharpen_weights(warp, config.sync.blend_power), pictures, whole, own=own)
 
         with memory(device) as held:
             row(count, rate(call, args.seconds, device) * count, busy(call, device), held())
@@ -276,6 +281,7 @@ def a_job(detail: int, count: int) -> tuple[Any, Any, list[Any]]:
         np.arange(COUNT),
         np.arange(COUNT),
         shapes[0],
+        np.zeros(COUNT, bool),
     )
     track = Track(0, 0, 0, landmarks, np.full(count, 0.9, np.float32))
     views = np.tile(np.arange(COUNT), (count, 1))

@@ -55,6 +55,9 @@ def show_report(report: SyncReport) -> None:
         console.say(f"  {report.added} frames are behind the video's own end")
     if report.occluded:
         console.say(f"  {report.occluded} frames have something in front of a mouth, which stays as it is")
+    if report.drawn_open:
+        who = "1 person never opens" if report.drawn_open == 1 else f"{report.drawn_open} people never open"
+        console.say(f"  {who} the mouth in the video: its inside is drawn, not the person's own")
     if report.retiming is not None:
         console.say(f"  {retimed(report.retiming)}")
     for reason, count in report.passed.items():

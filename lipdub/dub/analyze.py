@@ -59,6 +59,7 @@ class FaceJob:
     voice: int = 0  # number of the driving audio
     rests: tuple[Rest, ...] = ()  # where nobody speaks, and the face is unchanged
     turned: NDArray[np.bool_] | None = None  # (T,) where the head is turned too far, and the face is unchanged
+    drawn_open: bool = False  # whether the mouth never opens, and references are drawn
 
     @property
     def references(self) -> Selection:
@@ -406,7 +407,8 @@ def _face_job(
     fade = edge_fade(usable, config.face.fade_frames, fade_in=not track.opens_shot, fade_out=not track.closes_shot)
     views = nearest_poses(track.landmarks, references)
     detail = faces.detail[track.id]
-    return FaceJob(track, matrices, fade, faces.references, shapes, views, detail, voice, rests, turned)
+    drawn = bool(references.drawn.any())
+    return FaceJob(track, matrices, fade, faces.references, shapes, views, detail, voice, rests, turned, drawn)
 
 
 def _turned_rows(track: Track, times_s: NDArray[np.float64], config: Config) -> NDArray[np.bool_]:

@@ -17,18 +17,16 @@ MIN_WEIGHT = 1 / 512  # a smaller weight changes no colour by half a level of 25
 def compose_face(
     flows: NDArray[np.float32],
     weights: NDArray[np.float32],
-    painted: Picture,
     pictures: Sequence[Picture],
     cells: Cells,
     gains: NDArray[np.float32] | None = None,
 ) -> Picture:
-    """A part of a face, mixed from warped references and the painted picture.
+    """A part of a face, mixed from warped references.
 
     Args:
         flows: (K, 2, w / 2, w) of the references, as in `models.warp.Warp`.
-        weights: (K + 1, w / 2, w) of the references and the painted picture.
-        painted: (h, 2 h, 3), lower half.
-        pictures: K references (D, D, 3), whole; D is a multiple of w and 2 h.
+        weights: (K, w / 2, w) of the references.
+        pictures: K references (D, D, 3), whole; D is a multiple of w.
         cells: the part, in pixels of the flows.
         gains: (G, 3), colours of the first G references are multiplied by; None: by 1.
 
@@ -44,8 +42,8 @@ def compose_face(
         np.arange(columns.start, columns.stop, dtype=np.float32),
         np.arange(side // 2 + rows.start, side // 2 + rows.stop, dtype=np.float32),
     )
-    composed = _enlarged(painted, side, cells, across) * _enlarged(weights[-1], side, cells, across)[..., None]
-    for k, (flow, weight, picture) in enumerate(zip(flows, weights, pictures, strict=False)):
+    composed = np.zeros((height, width, 3), np.float32)
+    for k, (flow, weight, picture) in enumerate(zip(flows, weights, pictures, strict=True)):
         if weight[cells].max() < MIN_WEIGHT:
             continue
         share = _enlarged(weight, side, cells, across)

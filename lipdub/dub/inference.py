@@ -32,7 +32,7 @@ from lipdub.errors import ResourceError, out_of_memory
 from lipdub.faces.blend import extent, inside_outline, paste_alpha
 from lipdub.faces.crop import mouth_mask
 from lipdub.faces.letters import find_letters
-from lipdub.faces.mouth_shape import OPENINGS, closed_openings, relative_shape
+from lipdub.faces.mouth_shape import closed_openings, relative_shape
 from lipdub.faces.occlusion import filled
 from lipdub.models.generator import Audio, Drawn, Generator, References, joined
 from lipdub.models.layers import mask_lower_half
@@ -41,8 +41,6 @@ from lipdub.models.warp import (
     Warp,
     compose_part,
     limit_flow,
-    paint_gap,
-    scale_paint,
     select,
     sharpen_weights,
     suppress_references_outside_mouth,
@@ -51,8 +49,6 @@ from lipdub.models.warp import (
 UPPER_FACE = (0.3, 0.5), (0.28, 0.72)  # rows and columns, in crop sides
 BLACK = 1 / 255  # added to both colours of a ratio
 GAIN_RANGE = (0.02, 3.0)  # by which a reference's colours are multiplied
-FULL_PAINT = 0.5  # opening beyond the widest reference's, in units of SHAPE_SCALE, from which all of the paint shows
-PARTED_RANGE = (1.4, 2.2)  # opening of the widest reference over closed lips: below it all paint shows, above it none
 
 
 @dataclass(frozen=True)
@@ -137,8 +133,7 @@ class _EncodedJob:
     references: References
     pictures: Tensor  # (R, 3, D, D) in [0, 1]
     colours: Tensor  # (R, 3) of `_upper_face_colours`
-    openings: NDArray[np.float32]  # (R,) of the mouths, relative to rest
-    closed: NDArray[np.float32]  # (3,) likewise, of closed lips
+    closed: NDArray[np.float32]  # (3,) openings of closed lips, relative to rest
 
 
 class GeneratorRunner(Runner):
@@ -188,10 +183,7 @@ class GeneratorRunner(Runner):
                 references = joined([references, own])
                 owner = torch.cat([owner, torch.eye(len(targets), dtype=torch.bool)], 1)
             audio = self._audio(targets)
-            paint = None
-            if self._generator.config.warp and isinstance(audio, Audio) and audio.shape is not None:
-                paint = self._paint_opacity(audio.shape, targets)
-            drawn = self._generator.draw(mask_lower_half(real), audio, references, owner, paint=paint)
+            drawn = self._generator.draw(mask_lower_half(real), audio, references, owner)
             masks = self._masks(drawn, targets)
             alphas = np.stack([opacity(mask, self._config) for mask in np.nan_to_num(masks)])
             if self._generator.config.own_frame:
@@ -207,19 +199,6 @@ class GeneratorRunner(Runner):
                 if np.isfinite(face).all() and np.isfinite(masks[n]).all():
                     done[n] = GeneratedFace(_completed(face, targets[n].picture, part.cells), alphas[n])
         return done
-
-    def _paint_opacity(self, shapes: Tensor, targets: Sequence[FaceCrop]) -> Tensor:
-        """Opacity (N,) of what is painted for the mouth shapes `shapes` (N, C).
-
-        It is 1 where a mouth opens wider than in all references and these have closed lips, which cannot be bent apart.
-        Else references are sharper: parted lips can be bent farther apart, and show the inside of the mouth.
-        """
-        views = [(self._encoded[each.job], self._plan.jobs[each.job].views[each.row]) for each in targets]
-        widest = np.array([job.openings[rows].max() for job, rows in views])
-        parted = widest - [job.closed.mean() for job, _ in views]
-        beyond = shapes[:, OPENINGS].float().mean(1) - self._upload(widest.astype(np.float32))
-        closed = np.clip((PARTED_RANGE[1] - parted) / (PARTED_RANGE[1] - PARTED_RANGE[0]), 0, 1).astype(np.float32)
-        return (beyond / FULL_PAINT).clamp(0, 1) * self._upload(closed)
 
     def _masks(self, drawn: Drawn, targets: Sequence[FaceCrop]) -> NDArray[np.float32]:
         """Masks (N, S, S) in [0, 1] of what is generated: predicted ones; with a margin the source's jaws as well."""
@@ -239,14 +218,12 @@ class GeneratorRunner(Runner):
         """
         adjoining = group[-1] - group[0] + 1 == len(group)
         items = slice(group[0], group[-1] + 1) if adjoining else self._upload(np.array(group))
-        painted = drawn.painted[items].float()
-        if drawn.warp is None:
-            return [_Part(group, None, painted.permute(0, 2, 3, 1))]
+        if drawn.face is not None:
+            return [_Part(group, None, drawn.face[items].float().permute(0, 2, 3, 1))]
+        assert drawn.warp is not None
         job, own = targets[group[0]].job, self._generator.config.own_frame
         encoded, views = self._encoded[job], self._plan.jobs[job].views.shape[1]
         warp = select(drawn.warp, items, first=first, views=views, own=own)
-        opacity, side = warp.weights[:, -1:], encoded.pictures.shape[-1]
-        warp = scale_paint(warp, opacity.new_zeros(len(group)))
         if own:
             margin = self._generator.config.margin
             warp = suppress_references_outside_mouth(warp, views, self._config.sync.source_lips, margin)
@@ -258,20 +235,14 @@ class GeneratorRunner(Runner):
             whole, frames, gains = _visible_cells(alphas[group]), None, None
             if own:
                 frames, gains = self._own_frames([targets[n] for n in group], warp.indices)
-            faces = compose_part(warp, painted, encoded.pictures, whole, own=frames, gains=gains)
-            faces = paint_gap(faces, painted, opacity, whole, side)
+            faces = compose_part(warp, encoded.pictures, whole, own=frames, gains=gains)
             return [_Part(group, whole, faces.permute(0, 2, 3, 1))]
-        parts = []
-        for place, n in enumerate(group):
-            face = self._compose_alone(warp, painted, targets[n], place, cells[place])
-            if float(opacity[place].max()) > 0:
-                at = slice(place, place + 1)
-                face = paint_gap(face.permute(0, 3, 1, 2), painted[at], opacity[at], cells[place], side)
-                face = face.permute(0, 2, 3, 1)
-            parts.append(_Part([n], cells[place], face))
-        return parts
+        return [
+            _Part([n], cells[place], self._compose_alone(warp, targets[n], place, cells[place]))
+            for place, n in enumerate(group)
+        ]
 
-    def _compose_alone(self, warp: Warp, painted: Tensor, target: FaceCrop, place: int, cells: Cells) -> Tensor:
+    def _compose_alone(self, warp: Warp, target: FaceCrop, place: int, cells: Cells) -> Tensor:
         """The face at a place of a warp, (1, height, width, 3), composed on the CPU."""
         indices, gains = warp.indices[place : place + 1], None
         pictures = [self._encoded[target.job].pictures[k] for k in indices[0].tolist()]
@@ -281,7 +252,6 @@ class GeneratorRunner(Runner):
         face = compose_face(
             warp.flow[place].float().cpu().numpy(),
             warp.weights[place].float().cpu().numpy(),
-            painted[place].permute(1, 2, 0).cpu().numpy(),
             [picture.permute(1, 2, 0).cpu().numpy() for picture in pictures],
             cells,
             None if gains is None else gains[0].cpu().numpy(),
@@ -388,7 +358,6 @@ class GeneratorRunner(Runner):
             references=encoded,
             pictures=whole,
             colours=_upper_face_colours(whole),
-            openings=shapes[:, OPENINGS].mean(1),
             closed=closed_openings(references.rest),
         )
 

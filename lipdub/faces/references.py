@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import cv2
 import numpy as np
@@ -23,12 +23,14 @@ from lipdub.errors import ResourceError
 from lipdub.faces.backend import Frame
 from lipdub.faces.crop import CHIN, to_unit_crop
 from lipdub.faces.mouth_shape import OPENINGS, closed_rest, mouth_shape, rest_shape
+from lipdub.faces.open_mouth import all_closed, opened
 
 LIPS = slice(48, 68)
 MOUTH_ROWS, MOUTH_COLUMNS = (0.5, 0.9), (0.25, 0.75)  # of the crop side; holds the mouth with a margin of 1 or 1.25
 # Affine copies that fill free places: about the head motion inside one cluster.
 COPY_ANGLE, COPY_SCALE, COPY_SHIFT = 5.0, 0.05, 0.03  # degrees, log scale, crop sides; uniform in +-
 POSE_POINTS = [*range(27, 36), 36, 39, 42, 45]  # nose and eye corners: in the unit crop they move as the head turns
+DRAWN_OPEN = (0.18, 0.4)  # openings, in mouth widths, of closed mouths that are drawn open
 NEARER = 0.005  # crop sides, root mean square: by how much nearer in pose another view must be to replace the current
 
 
@@ -42,10 +44,11 @@ class Selection:
     frames: NDArray[np.int64]  # (R,) number of each face in the order of `push`; a copy has its original's
     group: NDArray[np.int64]  # (R,) ascending
     rest: NDArray[np.float32]  # (8,) mouth at rest over the whole pool; see `closed_rest`
+    drawn: NDArray[np.bool_]  # (R,) whether a closed mouth was drawn open
 
     def only(self, which: NDArray[np.bool_]) -> Selection:
         """The references at which `which` (R,) is True; at least one."""
-        kept = {name: getattr(self, name)[which] for name in ("crops", "landmarks", "shapes", "frames", "group")}
+        kept = {each.name: getattr(self, each.name)[which] for each in fields(self) if each.name != "rest"}
         return Selection(**kept, rest=self.rest)
 
 
@@ -56,6 +59,7 @@ class _Candidate:
     frame: int
     sharpness: float
     opening: float
+    drawn: bool = False
 
 
 class ReferencePool:
@@ -65,7 +69,7 @@ class ReferencePool:
     the pool is full, the less sharp of each two neighbours is dropped (never the most closed mouth), and n doubles.
 
     Args:
-        config: sampling, count, neighbourhood, pool, closed_mouth and augment are used.
+        config: all but `exclude` is used.
     """
 
     def __init__(self, config: ReferenceConfig) -> None:
@@ -116,7 +120,8 @@ class ReferencePool:
     ) -> Selection:
         """References of K = config.count groups; with `config.closed_mouth` the most closed mouth's group is first.
 
-        Fewer candidates or clusters than K leave groups free; with `augment` affine copies fill them (Table 4.1,
+        Where every mouth is closed, those of the first group drawn open take the last places, with `draw_open`. Fewer
+        candidates or clusters than K leave groups free; with `augment` affine copies fill them (Table 4.1,
         "KMeans + Aug"), else there are fewer.
 
         Args:
@@ -134,24 +139,25 @@ class ReferencePool:
             hidden = covered([face.crop for face in self._kept], [face.landmarks for face in self._kept])
             self._kept = [face for face, no in zip(self._kept, hidden, strict=True) if not no] or self._kept
         rng = np.random.default_rng(seed)
-        groups = self._choose_groups(rng, seed, max(1, views))
-        chosen = [i for group in groups for i in group]
-        crops = [self._kept[i].crop for i in chosen]
-        points = [self._kept[i].landmarks for i in chosen]
-        frames = [self._kept[i].frame for i in chosen]
-        shapes = list(mouth_shape(np.stack(points)))
-        numbers = [number for number, group in enumerate(groups) for _ in group]
+        groups = [[self._kept[i] for i in group] for group in self._choose_groups(rng, seed, max(1, views))]
+        if self._config.draw_open and all_closed(np.stack([face.landmarks for group in groups for face in group])):
+            groups = groups[: max(1, self._config.count - len(DRAWN_OPEN))]
+            groups += [[_drawn_open(face, opening) for face in groups[0]] for opening in DRAWN_OPEN]
         if self._config.augment:
-            for number in range(len(groups), self._config.count):
-                source = (number - len(groups)) % len(chosen)
-                crop, moved = _affine_copy(crops[source], points[source], rng)
-                crops.append(crop)
-                points.append(moved)
-                shapes.append(shapes[source])
-                frames.append(frames[source])
-                numbers.append(number)
-        rest = closed_rest(rest_shape(mouth_shape(np.stack([face.landmarks for face in self._kept]))))
-        return Selection(np.stack(crops), np.stack(points), np.stack(shapes), np.array(frames), np.array(numbers), rest)
+            originals = [face for group in groups for face in group]
+            for number in range(self._config.count - len(groups)):
+                groups.append([_affine_copy(originals[number % len(originals)], rng)])
+        chosen = [face for group in groups for face in group]
+        points = np.stack([face.landmarks for face in chosen])
+        return Selection(
+            crops=np.stack([face.crop for face in chosen]),
+            landmarks=points,
+            shapes=mouth_shape(points),
+            frames=np.array([face.frame for face in chosen]),
+            group=np.repeat(np.arange(len(groups)), [len(group) for group in groups]),
+            rest=closed_rest(rest_shape(mouth_shape(np.stack([face.landmarks for face in self._kept])))),
+            drawn=np.array([face.drawn for face in chosen]),
+        )
 
     def _choose_groups(self, rng: np.random.Generator, seed: int, views: int) -> list[list[int]]:
         """Distinct places in the pool: at most K groups of at most `views`."""
@@ -316,13 +322,17 @@ def sharpness(frame: Frame) -> float:
 _sharpness = sharpness  # `push` has a parameter of that name
 
 
-def _affine_copy(
-    crop: NDArray[np.uint8], landmarks: NDArray[np.float32], rng: np.random.Generator
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """A face slightly rotated, scaled and shifted, with its landmarks."""
-    size = crop.shape[0]
+def _affine_copy(face: _Candidate, rng: np.random.Generator) -> _Candidate:
+    """A face slightly rotated, scaled and shifted."""
+    size = face.crop.shape[0]
     angle, scale = rng.uniform(-COPY_ANGLE, COPY_ANGLE), np.exp(rng.uniform(-COPY_SCALE, COPY_SCALE))
     matrix = np.array(cv2.getRotationMatrix2D(((size - 1) / 2, (size - 1) / 2), angle, scale), np.float64)
     matrix[:, 2] += rng.uniform(-COPY_SHIFT, COPY_SHIFT, 2) * size
-    copy = cv2.warpAffine(crop, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return copy.astype(np.uint8), transform(landmarks, matrix)
+    copy = cv2.warpAffine(face.crop, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return replace(face, crop=np.asarray(copy, np.uint8), landmarks=transform(face.landmarks, matrix))
+
+
+def _drawn_open(face: _Candidate, opening: float) -> _Candidate:
+    """A face with closed lips whose mouth is drawn open."""
+    crop, landmarks = opened(face.crop, face.landmarks, opening)
+    return replace(face, crop=crop, landmarks=landmarks, drawn=True)

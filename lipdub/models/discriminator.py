@@ -5,7 +5,7 @@
       3x3 conv                              (B, 1, 3, 6) logit per patch; their mean -> (B,)
 
 Every layer has spectral normalisation. With `region` "mouth" (not in the thesis) it sees a window around the lips,
-(B, 3 T, 29, 48) of a unit crop of 96: skin that is bent into place needs no adversary, teeth that are painted do.
+(B, 3 T, 29, 48) of a unit crop of 96: skin that is bent into place needs no adversary, teeth do.
 """
 
 from __future__ import annotations

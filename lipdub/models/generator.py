@@ -12,7 +12,7 @@ Shapes at the default size, widths (C0 .. C5):
     decoder             3 x 512 -> (N, C5, 3, 3) -> ... -> (N, C0, 96, 96)
                         bilinear upsampling; features of identity and references concatenated at each scale but the
                         finest; a vector from the three embeddings added to each scale ("audio skips")
-    heads               face (N, 3, 96, 96) in [0, 1];  mask (N, 1, 96, 96) logits
+    heads               face (N, 3, 96, 96) in [0, 1], not beside a warp;  mask (N, 1, 96, 96) logits
 
 Attention. Equation (5) prints
 
@@ -30,8 +30,8 @@ shape can be supplied instead: the true one in training, a closed or a stronger 
 "track" the generator has no audio encoder at all: shapes come from models/audio_encoder.py, which is trained apart.
 
 Warp (thesis 4.3 proposes it, `warp`). A second decoder bends each reference into place, see models/warp.py; the face is
-then put together from bent references and the picture above. With a shape code it is told the reference's own shape,
-too, so that what it has to bend is the difference of both.
+then put together from bent references, and the first decoder makes the mask alone. With a shape code the second is told
+the reference's own shape, too, so that what it has to bend is the difference of both.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lipdub.config import GeneratorConfig, LossConfig
-from lipdub.models.layers import AudioEncoder, ConvBlock, PaintHead, gaussian_blur
+from lipdub.models.layers import AudioEncoder, ConvBlock, gaussian_blur
 from lipdub.models.unet import HALF_SCALE, Decoder, ImageEncoder, memory_format
-from lipdub.models.warp import Warp, WarpHead, blend_weights, compose, enlarged, reference_indices, scale_paint
+from lipdub.models.warp import Warp, WarpHead, blend_weights, compose, enlarged, reference_indices
 
 AVOIDED = -1e4  # score of somebody else's reference: exp(AVOIDED) is exactly 0, also in half precision
 SHAPE_HIDDEN = 128  # hidden units of the two-layer network that widens a shape code
@@ -76,10 +76,10 @@ class Audio:
 class Drawn:
     """What the networks make of N faces, before a warp's pieces are put together."""
 
-    painted: Tensor  # in [0, 1]: the whole face (N, 3, S, S), or beside a warp its hidden half, see `Generated`
+    face: Tensor | None  # (N, 3, S, S) in [0, 1]; None with a warp, which puts it together from the references
     mask: Tensor | None  # (N, 1, S, S) logits; None without the mask head
     shape: Tensor | None  # (N, C) mouth shape that the sound predicts; None without a shape code
-    warp: Warp | None = None  # where the rest of the hidden half comes from; None without a warp
+    warp: Warp | None = None  # where the hidden half comes from; None without a warp
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,6 @@ class Generated:
     mask: Tensor | None  # (N, 1, S, S) logits; None without the mask head
     shape: Tensor | None  # (N, C) mouth shape that the sound predicts; None without a shape code
     warp: Warp | None = None  # what the face was put together from; None without a warp
-    painted: Tensor | None = None  # (N, 3, S / 4, S / 2) in [0, 1], with `fine_paint` (N, 3, S / 2, S); None: no warp
 
 
 class Generator(nn.Module):
@@ -124,19 +123,16 @@ class Generator(nn.Module):
             self.shape_embed = nn.Sequential(
                 nn.Linear(config.shape_code, SHAPE_HIDDEN), nn.ReLU(), nn.Linear(SHAPE_HIDDEN, config.embedding)
             )
-        self.decoder = Decoder(config, lower_only=config.warp)
+        if config.mask_head or not config.warp:
+            self.decoder = Decoder(config, lower_only=config.warp)
         finest = config.widths[HALF_SCALE if config.warp else 0]
-        self.face_head: nn.Module = (
-            PaintHead(finest)
-            if config.fine_paint
-            else nn.Sequential(ConvBlock(finest, finest), nn.Conv2d(finest, 3, 1))
-        )
+        if not config.warp:
+            self.face_head = nn.Sequential(ConvBlock(finest, finest), nn.Conv2d(finest, 3, 1))
         if config.mask_head:
             self.mask_head = nn.Sequential(ConvBlock(finest, finest // 2), nn.Conv2d(finest // 2, 1, 1))
         if config.warp:
             self.warp_decoder = Decoder(config, lower_only=True)
             self.warp_head = WarpHead(finest)
-            self.paint_score = nn.Conv2d(finest, 1, 1)
             if config.shape_code:
                 self.difference_embed = nn.Sequential(
                     nn.Linear(2 * config.shape_code, SHAPE_HIDDEN), nn.ReLU(), nn.Linear(SHAPE_HIDDEN, config.embedding)
@@ -215,12 +211,12 @@ class Generator(nn.Module):
         Args and errors are those of `draw`.
         """
         drawn = self.draw(masked, windows, references, owner, shape=shape)
-        if drawn.warp is None:
-            return Generated(drawn.painted, drawn.mask, drawn.shape)
-        assert references.pictures is not None  # encode_references
+        if drawn.face is not None:
+            return Generated(drawn.face, drawn.mask, drawn.shape)
+        assert drawn.warp is not None and references.pictures is not None  # encode_references
         above = masked[..., : self.config.size // 2, :].float()
-        face = torch.cat([above, compose(drawn.warp, drawn.painted, references.pictures)], 2)
-        return Generated(face, drawn.mask, drawn.shape, drawn.warp, drawn.painted)
+        face = torch.cat([above, compose(drawn.warp, references.pictures)], 2)
+        return Generated(face, drawn.mask, drawn.shape, drawn.warp)
 
     def draw(
         self,
@@ -230,9 +226,8 @@ class Generator(nn.Module):
         owner: Tensor,
         *,
         shape: Tensor | None = None,
-        paint: Tensor | None = None,
     ) -> Drawn:
-        """What is painted and, with a warp, how the references are bent: `compose` puts both together in any size.
+        """The face or, with a warp, how the references are bent: `compose` makes a face of any size of these.
 
         Args:
             masked: (N, 3, S, S) in [0, 1], lower half 0 (`layers.mask_lower_half`).
@@ -241,11 +236,9 @@ class Generator(nn.Module):
             owner: (N, R) bool, on any device: which references belong to item n. From the CPU they are counted without
                 waiting for an accelerator.
             shape: (N, C) mouth shapes to use instead of the predicted ones; needs `shape_code` > 0.
-            paint: (N,) in [0, 1], which the weight of the painted picture beside a warp is multiplied by; None: 1. On
-                the CPU the picture is black, and costs nothing, where all are 0.
 
         Returns:
-            Picture, mask logits, predicted shape and warp.
+            Face or warp, mask logits and predicted shape.
 
         Raises:
             ValueError: shapes that do not fit, or a shape without a shape code.
@@ -265,26 +258,21 @@ class Generator(nn.Module):
         weights = self.attend(voice, references, owner)  # (N, R)
         identity, features = self.identity_encoder(masked)
         references = replace(references, features=tuple(given.to(identity.dtype) for given in references.features))
-        skips = [
-            (own, _aggregate(weights, given))
-            for own, given in zip(features[self.config.skip_free_scales :], references.features, strict=True)
-        ]
-        x = self.decoder(torch.cat([identity, weights @ references.embeddings, voice], 1), skips)
-        if paint is not None and paint.device.type == "cpu" and not paint.any():
-            times = 2 if self.config.fine_paint else 1
-            painted = x.new_zeros(len(x), 3, times * x.shape[2], times * x.shape[3])
-        else:
-            painted = self.face_head(x).sigmoid()
-        mask = self.mask_head(x) if self.config.mask_head else None
-        if listed is None:
-            return Drawn(painted, mask, audio.shape)
-        code = audio.shape if shape is None else shape
-        warp = self._warp(identity, features, references, listed, weights, voice if code is None else code, x)
-        if paint is not None:
-            warp = scale_paint(warp, paint)
-        if mask is not None:
-            mask = F.pad(enlarged(mask, self.config.size), (0, 0, self.config.size // 2, 0), value=UNSEEN)
-        return Drawn(painted, mask, audio.shape, warp)
+        face = mask = warp = None
+        if self.config.mask_head or listed is None:
+            skips = [
+                (own, _aggregate(weights, given))
+                for own, given in zip(features[self.config.skip_free_scales :], references.features, strict=True)
+            ]
+            x = self.decoder(torch.cat([identity, weights @ references.embeddings, voice], 1), skips)
+            mask = self.mask_head(x) if self.config.mask_head else None
+            face = self.face_head(x).sigmoid() if listed is None else None
+        if listed is not None:
+            code = audio.shape if shape is None else shape
+            warp = self._warp(identity, features, references, listed, weights, voice if code is None else code)
+            if mask is not None:
+                mask = F.pad(enlarged(mask, self.config.size), (0, 0, self.config.size // 2, 0), value=UNSEEN)
+        return Drawn(face, mask, audio.shape, warp)
 
     def _warp(
         self,
@@ -294,7 +282,6 @@ class Generator(nn.Module):
         listed: Sequence[Tensor],
         weights: Tensor,
         wanted: Tensor,
-        painted: Tensor,
     ) -> Warp:
         """How references are bent and mixed, as `reference_indices` lists them; `wanted`: mouth shape or voice."""
         indices, known = listed
@@ -307,12 +294,7 @@ class Generator(nn.Module):
         embeddings = torch.cat([identity[item], references.embeddings[flat], told], 1)
         skips = [*zip(features[self.config.skip_free_scales :], references.features, strict=True)]
         flow, scores = self.warp_head(self.warp_decoder(embeddings, skips, (item, flat)))
-        blend = blend_weights(
-            scores.view(n, k, *scores.shape[2:]),
-            self.paint_score(painted).float(),
-            weights.float().gather(1, indices),
-            known,
-        )
+        blend = blend_weights(scores.view(n, k, *scores.shape[2:]), weights.float().gather(1, indices), known)
         return Warp(indices, flow.view(n, k, *flow.shape[1:]), blend)
 
     def _voice(self, audio: Audio, shape: Tensor | None) -> Tensor:
@@ -401,8 +383,6 @@ def _check(config: GeneratorConfig) -> None:
         raise ValueError(f"audio_context must be 'window' or 'track', got {config.audio_context!r}")
     if config.audio_context == "track" and not config.shape_code:
         raise ValueError("audio_context 'track' needs a shape_code: mouth shapes are all that comes from the track")
-    if config.fine_paint and not config.warp:
-        raise ValueError("fine_paint needs a warp: without one the decoder paints at full size anyway")
     if config.margin < 1:
         raise ValueError(f"margin must be at least 1, got {config.margin}")
     if config.own_frame and not config.warp:

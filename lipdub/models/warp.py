@@ -1,17 +1,17 @@
 """Mouths composed of warped references [4.3, "future work"].
 
 The thesis' decoder makes every pixel anew, and what it makes is as soft as its training was short. Skin, beard and
-teeth are in the references already. For each pair of face and reference this decoder predicts a field that says where
-in the reference each pixel is to be taken from, and how much it counts; what no reference shows is painted by the
-thesis' decoder, one more candidate. All of it is about the hidden half of the face alone, and stops at S / 2: fields
-and shares are smooth, and serve pictures of any size.
+teeth are in the references already, in those drawn by faces/open_mouth.py where a mouth never opens. For each pair of
+face and reference this decoder predicts a field that says where in the reference each pixel is to be taken from, and
+how much it counts. All of it is about the hidden half of the face alone, and stops at S / 2: fields and shares are
+smooth, and serve pictures of any size.
 
 Shapes at the default size; N faces with K references each:
 
     features of both encoders      (N K, 2 C_i, S_i / 2, S_i)    lower halves, from the coarsest scale to S / 2
     decoder                        (N K, C1, 24, 48)             built as the generator's own
     head                           (N K, 3, 24, 48)              where to look (x, y), and a score
-    shares                         (N, K + 1, 24, 48)            softmax of the scores, the painted picture's last
+    shares                         (N, K, 24, 48)                softmax of the scores
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ FLOW_UNIT = 0.1  # crop sides that a raw output of 1 moves a pixel by
 START_SCALE = 0.1  # of the head's first weights: a new network leaves every pixel nearly where it is
 OUTSIDE_WEIGHT = 0.005  # what other references keep of their share where the frame itself lends its skin
 MAX_FLOW = 0.09  # crop sides: frames that are not torn move by 0.086 at most (three clips, 370 frames)
-GAP = 0.25  # how much darker than the references, of their lightness, paint is that shows whole
 IN_USE = 0.3  # share from which a reference is seen
 UNUSED = -1e4  # score of a place without a reference: its share is exactly 0
 
@@ -50,7 +49,7 @@ class Warp:
 
     indices: Tensor  # (N, K) int64: which of the R references; K - 1 where the last is no part of them (`compose`)
     flow: Tensor  # (N, K, 2, w / 2, w): x, y in crop sides from a pixel to where its colour is in the reference
-    weights: Tensor  # (N, K + 1, w / 2, w) in [0, 1], sums to 1 over dim 1; the last is the painted picture's
+    weights: Tensor  # (N, K, w / 2, w) in [0, 1], sums to 1 over dim 1
 
 
 class WarpHead(nn.Module):
@@ -87,23 +86,21 @@ def reference_indices(owner: Tensor) -> tuple[Tensor, Tensor]:
     return order, owner.gather(1, order)
 
 
-def blend_weights(scores: Tensor, paint: Tensor, prior: Tensor, known: Tensor) -> Tensor:
-    """How much each reference and the painted picture count at each pixel.
+def blend_weights(scores: Tensor, prior: Tensor, known: Tensor) -> Tensor:
+    """How much each reference counts at each pixel.
 
-        share_k = softmax_k(log w_k + score_k),   the painted picture with w = 1
+        share_k = softmax_k(log w_k + score_k)
 
     Args:
         scores: (N, K, h, w) of the references.
-        paint: (N, 1, h, w) of the painted picture.
         prior: w, (N, K) attention weights of the references, thesis (5).
         known: (N, K) bool; others get nothing.
 
     Returns:
-        (N, K + 1, h, w).
+        (N, K, h, w).
     """
     logits = scores + prior.clamp(min=1e-6).log()[:, :, None, None]
-    logits = logits.masked_fill(~known[:, :, None, None], UNUSED)
-    return torch.cat([logits, paint], 1).softmax(1)
+    return logits.masked_fill(~known[:, :, None, None], UNUSED).softmax(1)
 
 
 def select(warp: Warp, items: slice | Tensor, *, first: int, views: int, own: bool = False) -> Warp:
@@ -111,9 +108,8 @@ def select(warp: Warp, items: slice | Tensor, *, first: int, views: int, own: bo
 
     With `own` each has one reference more, behind the others: its own frame, which has no number.
     """
-    weights = warp.weights[items]
-    weights = torch.cat([weights[:, : views + own], weights[:, -1:]], 1)
-    return Warp(warp.indices[items, :views] - first, warp.flow[items, : views + own], weights)
+    count = views + own
+    return Warp(warp.indices[items, :views] - first, warp.flow[items, :count], warp.weights[items, :count])
 
 
 def suppress_references_outside_mouth(warp: Warp, place: int, keep: float, margin: float = 1.0) -> Warp:
@@ -122,8 +118,7 @@ def suppress_references_outside_mouth(warp: Warp, place: int, keep: float, margi
         m = exp(-((x - 1/2) / 0.2)^4 - ((y - 0.73) / 0.13)^4)
         share_p' ~ share_p (1 - (1 - keep) m),   share_k' ~ share_k (m + OUTSIDE_WEIGHT (1 - m)),   k other references
 
-    Its pose and light are the face's own, so that jaw and cheeks cannot show two heads; its lips are the old ones. The
-    painted picture keeps its share.
+    Its pose and light are the face's own, so that jaw and cheeks cannot show two heads; its lips are the old ones.
 
     Args:
         warp: of N faces.
@@ -135,18 +130,17 @@ def suppress_references_outside_mouth(warp: Warp, place: int, keep: float, margi
     x = margin * ((torch.arange(width, device=warp.weights.device) + 0.5) / width - 0.5)
     y = 0.5 + margin * (torch.arange(height, device=warp.weights.device) + 0.5) / width - 0.73
     mouth = torch.exp(-((x / 0.2) ** 4)[None] - ((y / 0.13) ** 4)[:, None])
-    factor = (mouth + OUTSIDE_WEIGHT * (1 - mouth)).expand(warp.weights.shape[1] - 1, -1, -1).clone()
+    factor = (mouth + OUTSIDE_WEIGHT * (1 - mouth)).expand(warp.weights.shape[1], -1, -1).clone()
     factor[place] = 1 - (1 - keep) * mouth
-    return _shared_anew(warp, warp.weights[:, :-1] * factor + 1e-6)
+    return _shared_anew(warp, warp.weights * factor + 1e-6)
 
 
 def sharpen_weights(warp: Warp, power: float) -> Warp:
     """The same, with the largest shares of references larger still: share_k' ~ share_k ** power.
 
-    References that are bent to nearly the same place blur each other where they are mixed; one alone is sharp. The
-    painted picture keeps its share.
+    References that are bent to nearly the same place blur each other where they are mixed; one alone is sharp.
     """
-    return _shared_anew(warp, warp.weights[:, :-1] ** power)
+    return _shared_anew(warp, warp.weights**power)
 
 
 def limit_flow(warp: Warp, cells: Sequence[Cells]) -> Warp:
@@ -156,7 +150,7 @@ def limit_flow(warp: Warp, cells: Sequence[Cells]) -> Warp:
 
     Heads turned aside whose openings are asked to be wide are where fields fold.
     """
-    moved = warp.flow.norm(dim=2) * (warp.weights[:, :-1] > IN_USE)
+    moved = warp.flow.norm(dim=2) * (warp.weights > IN_USE)
     length = torch.stack(
         [face[:, rows, columns].amax((1, 2)) for face, (rows, columns) in zip(moved, cells, strict=True)]
     )
@@ -164,26 +158,18 @@ def limit_flow(warp: Warp, cells: Sequence[Cells]) -> Warp:
     return Warp(warp.indices, warp.flow * factor[:, :, None, None, None], warp.weights)
 
 
-def scale_paint(warp: Warp, factor: Tensor) -> Warp:
-    """The same, with `factor` (N,) in [0, 1] times the share of the painted picture; references take the rest."""
-    return _shared_anew(warp, warp.weights[:, :-1] + 1e-12, warp.weights[:, -1:] * factor.view(-1, 1, 1, 1))
+def _shared_anew(warp: Warp, parts: Tensor) -> Warp:
+    """The same, with shares in the ratio of `parts` (N, K, h, w)."""
+    return Warp(warp.indices, warp.flow, parts / parts.sum(1, keepdim=True).clamp(min=1e-12))
 
 
-def _shared_anew(warp: Warp, parts: Tensor, painted: Tensor | None = None) -> Warp:
-    """The same, with what is not painted shared among the references in the ratio of `parts` (N, K, h, w)."""
-    painted = warp.weights[:, -1:] if painted is None else painted
-    shares = (1 - painted) * parts / parts.sum(1, keepdim=True).clamp(min=1e-12)
-    return Warp(warp.indices, warp.flow, torch.cat([shares, painted], 1))
-
-
-def compose(warp: Warp, painted: Tensor, pictures: Tensor) -> Tensor:
+def compose(warp: Warp, pictures: Tensor) -> Tensor:
     """The hidden halves of the faces, in the resolution of the references' pictures.
 
-        out(p) = sum_k share_k(p) * picture_k(p + flow_k(p)) + share_K(p) * painted(p)
+        out(p) = sum_k share_k(p) * picture_k(p + flow_k(p))
 
     Args:
         warp: of N faces.
-        painted: (N, 3, h, 2 h) in [0, 1], lower halves.
         pictures: (R, 3, D, D) in [0, 1], the references at any even size, whole.
 
     Returns:
@@ -192,7 +178,7 @@ def compose(warp: Warp, painted: Tensor, pictures: Tensor) -> Tensor:
     side = pictures.shape[-1]
     line = _line(side, pictures.device)
     weights = enlarged(warp.weights, side)
-    out = weights[:, -1:] * enlarged(painted, side)
+    out = weights.new_zeros(len(weights), 3, side // 2, side)
     for k in range(warp.flow.shape[1]):
         source, flow = pictures[warp.indices[:, k]].float(), enlarged(warp.flow[:, k], side)
         out = out + weights[:, k : k + 1] * _looked_up(source, flow, line, line[side // 2 :], "bilinear")
@@ -201,7 +187,6 @@ def compose(warp: Warp, painted: Tensor, pictures: Tensor) -> Tensor:
 
 def compose_part(
     warp: Warp,
-    painted: Tensor,
     pictures: Tensor,
     cells: Cells,
     *,
@@ -214,7 +199,6 @@ def compose_part(
 
     Args:
         warp: of N faces.
-        painted: as for `compose`.
         pictures: as for `compose`; D is a multiple of the fields' width.
         cells: the part.
         own: (N, 3, D, D), where the last reference of each face is a picture of its own.
@@ -227,7 +211,7 @@ def compose_part(
     line, times = _line(side, pictures.device), side // across
     flows = warp.flow.contiguous()  # from channels last, where two channels are enlarged three times as slowly
     weights = _enlarged_part(warp.weights, side, cells, across)
-    out = weights[:, -1:] * _enlarged_part(painted, side, cells, across)
+    out = weights.new_zeros(len(weights), 3, *weights.shape[2:])
     rows, columns = cells.times(times)
     for k in range(warp.flow.shape[1]):
         source = own if own is not None and k == warp.indices.shape[1] else pictures[warp.indices[:, k]]
@@ -237,31 +221,6 @@ def compose_part(
             picture = picture * gains[:, k, :, None, None]
         out += weights[:, k : k + 1] * picture
     return out.clamp(0, 1)  # cubics overshoot
-
-
-def paint_gap(faces: Tensor, painted: Tensor, opacity: Tensor, cells: Cells, side: int) -> Tensor:
-    """Faces composed of references alone, with the gap between lips that no reference parts painted in.
-
-        out = c + o d (t p - c),    d = clip((1 - Y(t p) / Y(c)) / GAP, 0, 1),    Y: mean of the channels
-
-    c are the faces, p what is painted, o its opacity. t, one number a channel, brings the mean colour of p where it
-    shows to that of c, lightness unchanged. Only what is darker than the references shows: lips themselves stay the
-    person's own, what is painted of them is soft and has the colour of other people's.
-
-    Args:
-        faces: (N, 3, height, width) in [0, 1], of `cells`.
-        painted: as for `compose`.
-        opacity: (N, 1, h, 2 h) in [0, 1], the weight of the painted picture.
-        cells: the part, in pixels of the opacity.
-        side: D of the references.
-    """
-    across = opacity.shape[-1]
-    shown, paint = (_enlarged_part(each, side, cells, across) for each in (opacity, painted))
-    theirs, own = ((shown * each).sum((2, 3), keepdim=True) for each in (faces, paint))
-    tint = theirs / theirs.mean(1, keepdim=True).clamp(min=1e-6) * own.mean(1, keepdim=True) / own.clamp(min=1e-6)
-    tinted = (tint * paint).clamp(0, 1)
-    darker = 1 - tinted.mean(1, keepdim=True) / faces.mean(1, keepdim=True).clamp(min=1 / 255)
-    return faces + shown * (darker / GAP).clamp(0, 1) * (tinted - faces)
 
 
 def _line(side: int, device: torch.device) -> Tensor:

@@ -28,7 +28,8 @@ from lipdub.data.store import AGAIN, RATE, ClipEntry, read_clip, read_manifest
 from lipdub.errors import InputError
 from lipdub.faces.backend import Frame
 from lipdub.faces.crop import mouth_mask, parted_lips
-from lipdub.faces.mouth_shape import OPENINGS, mouth_shape, relative_shape, shape_code
+from lipdub.faces.mouth_shape import OPENINGS, mouth_shape, relative_shape, rest_shape
+from lipdub.faces.open_mouth import all_closed, opened
 from lipdub.faces.references import best_of_each, cluster, sharpness
 from lipdub.mel import mel_windows
 from lipdub.models.layers import mask_lower_half
@@ -38,6 +39,7 @@ LIGHT_CHANGE = 0.02  # log gain, standard deviation, between a clip's frames in 
 DARKEST = 0.05  # light that is left of a sample in a fade (train.dark)
 CLOSED_SHARE, WIDE_SHARE = 0.2, 0.2  # calmest and widest share of a clip's frames that count as closed and as wide
 CLOSED_AT = 0.6  # code of the mean opening above which a clip's calmest frames are no closed mouths
+DRAWN_OPEN = (0.1, 0.25), (0.25, 0.5)  # ranges of openings, in mouth widths, of closed mouths that are drawn open
 LIGHT_TURN = 0.15  # strength of `Augmentation.relight` between a clip's target and its references
 VOICE_PACE, VOICE_PITCH, VOICE_SPREAD = 0.06, 3.5, 0.05  # of `vary_voice`: log time, mel bands, log mel axis
 BEHIND, BEHIND_DB = 0.3, (3.0, 25.0)  # of `obscure_speech`: share of runs, how much fainter
@@ -59,7 +61,8 @@ class Clip:
     frames: NDArray[np.uint8]  # (T, side, side, 3)
     landmarks: NDArray[np.float32]  # (T, 68, 2) stored pixels
     mel: NDArray[np.float32]  # (80, M)
-    shape: NDArray[np.float32]  # (T, C) mouth-shape code relative to the mouth at rest
+    rest: NDArray[np.float32]  # (C,) mouth at rest
+    shape: NDArray[np.float32]  # (T, C) mouth-shape code relative to it
     at_rest: NDArray[np.float32]  # (68, 2) stored pixels, a face whose mouth is about at rest
     clusters: NDArray[np.int64]  # (T,) KMeans label of lips and chin
     sharpness: NDArray[np.float32]  # (T,)
@@ -83,12 +86,6 @@ class Batch(NamedTuple):
     changed: Tensor  # (B, T, 1, S, S) the mouth mask, widened by the jaw of the aligned reference where there is one
     lips: Tensor  # (B, T, 1, S, S) 1 between the lips and a little around
     shape: Tensor  # (B, T, C)
-
-    @property
-    def unseen(self) -> Tensor:
-        """(B, T) by how much the mouth is opened wider than in any reference, at most 1, in units of SHAPE_SCALE."""
-        shown = self.reference_shapes[..., OPENINGS].mean(-1).masked_fill(~self.known, -torch.inf).amax(1, keepdim=True)
-        return (self.shape[..., OPENINGS].mean(-1) - shown).clamp(0, 1)
 
 
 class ClipSet:
@@ -147,12 +144,15 @@ class ClipSet:
         except InputError as error:
             self.left_out[entry.id] = error.what
             return None
-        shape = shape_code(arrays.landmarks)
+        shapes = mouth_shape(arrays.landmarks)
+        rest = rest_shape(shapes)
+        shape = relative_shape(shapes, rest)
         return Clip(
             entry,
             arrays.frames,
             arrays.landmarks,
             arrays.mel,
+            rest,
             shape,
             arrays.landmarks[np.abs(shape).sum(1).argmin()],
             cluster(arrays.landmarks, self.config.reference.count, seed=0),
@@ -202,13 +202,15 @@ class ClipSet:
         margin = self.config.generator.margin
         mouth = np.stack([mouth_mask(points, size, margin=margin)[None] for points in landmarks])
         lips = np.stack([parted_lips(points, size, margin=margin)[None] for points in landmarks])
-        references, known, frames = self._references(clip, at, matrix, size, mirrored, augment, augmentation)
+        references, known, seen = self._references(clip, at, matrix, size, mirrored, augment, augmentation)
         changed = mouth
         if self.config.train.aligned_references:
-            old = augmentation.distort(transform(clip.landmarks[frames[0]], matrix), size)
+            old = augmentation.distort(transform(seen[0], matrix), size)
             changed = np.stack([mouth_mask(points, size, margin=margin, others=old)[None] for points in landmarks])
         times = _times(at)
-        shape, reference_shapes = (self._shape(clip, numbers, matrix, size, augmentation) for numbers in (at, frames))
+        shape, reference_shapes = (
+            self._shape(clip, points, matrix, size, augmentation) for points in (clip.landmarks[at], seen)
+        )
         return {
             "real": np.stack([_warp(clip.frames[i], matrix, size, mirrored, augmentation) for i in at]),
             "references": references,
@@ -243,10 +245,11 @@ class ClipSet:
         mirrored: bool,
         augment: bool,
         augmentation: Augmentation,
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]:
-        """K references, which of them are there, and which frames they show [3.5, 3.6].
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]:
+        """K references, which of them are there, and their landmarks (K, 68, 2) in stored pixels [3.5, 3.6].
 
         Free places are filled with jittered repeats where `reference.augment` says so, else left black and unknown.
+        Where all mouths are closed, one is drawn open in the last places, as in sync.
         """
         places = self.config.train.references
         picked = self.reference_frames(clip, target)
@@ -256,9 +259,13 @@ class ClipSet:
         frames = picked
         if self.config.reference.augment:
             frames = np.concatenate([picked, self.rng.choice(picked, places - len(picked))])
+        pictures, landmarks = [clip.frames[frame] for frame in frames], clip.landmarks[np.resize(frames, places)]
+        if self.config.reference.draw_open and len(frames) > len(DRAWN_OPEN) and all_closed(landmarks):
+            for place, bounds in enumerate(DRAWN_OPEN, len(frames) - len(DRAWN_OPEN)):
+                pictures[place], landmarks[place] = opened(pictures[1], landmarks[1], self.rng.uniform(*bounds))
         blur = self.config.train.reference_blur * size / 96 if augment else 0.0
         faces = np.zeros((places, 3, size, size), np.float32)
-        for place, frame in enumerate(frames):
+        for place, picture in enumerate(pictures):
             aligned = place < self.config.train.aligned_references
             matrix = (
                 target_matrix if aligned else self._matrix(clip, size, augment or place >= len(picked), augmentation)
@@ -266,13 +273,13 @@ class ClipSet:
             elsewhen = augment and not aligned  # a reference is from another moment, and its light is, too
             relight = elsewhen and self.config.train.augment > 0
             now = augmentation.relight(self.rng, LIGHT_TURN * self.config.train.augment) if relight else augmentation
-            faces[place] = _warp(clip.frames[frame], matrix, size, mirrored, now, blur)
+            faces[place] = _warp(picture, matrix, size, mirrored, now, blur)
             if elsewhen:
                 faces[place] *= np.exp(self.rng.normal(0, LIGHT_CHANGE, (3, 1, 1)) + self.rng.normal(0, LIGHT_CHANGE))
         np.clip(faces, 0, 1, out=faces)
         if not self.config.generator.whole_references:
             faces[:, :, : size // 2] = 0
-        return faces, np.arange(places) < len(frames), np.resize(frames, places)
+        return faces, np.arange(places) < len(frames), landmarks
 
     def reference_frames(self, clip: Clip, target: NDArray[np.int64]) -> NDArray[np.int64]:
         """Different frames that may stand beside a target, at most `train.references`, never its neighbours.
@@ -305,14 +312,21 @@ class ClipSet:
         )
 
     def _shape(
-        self, clip: Clip, frames: NDArray[np.int64], matrix: NDArray[np.float64], size: int, augmentation: Augmentation
+        self,
+        clip: Clip,
+        landmarks: NDArray[np.float32],
+        matrix: NDArray[np.float64],
+        size: int,
+        augmentation: Augmentation,
     ) -> NDArray[np.float32]:
-        """Mouth-shape codes (N, 8) of frames, as the augmentation changes them."""
+        """Mouth-shape codes (N, 8) of landmarks (N, 68, 2) in stored pixels, as the augmentation changes them."""
+        seen = np.concatenate([landmarks, clip.at_rest[None]])
+        shapes = mouth_shape(seen)
+        code = relative_shape(shapes[:-1], clip.rest)
         if augmentation is IDENTITY:
-            return clip.shape[frames]
-        seen = np.concatenate([clip.landmarks[frames], clip.at_rest[None]])
-        change = mouth_shape(augmentation.distort(transform(seen, matrix), size)) - mouth_shape(seen)
-        return clip.shape[frames] + relative_shape(change[:-1], change[-1])
+            return code
+        change = mouth_shape(augmentation.distort(transform(seen, matrix), size)) - shapes
+        return code + relative_shape(change[:-1], change[-1])
 
     def _matrix(self, clip: Clip, size: int, augment: bool, augmentation: Augmentation) -> NDArray[np.float64]:
         """Stored crop -> face crop: cuts the margin away; stretched and jittered in training."""

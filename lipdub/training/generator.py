@@ -24,13 +24,10 @@ from lipdub.losses import (
     mask_bce,
     masked_l1,
     mouth_emphasis,
-    painted_share,
     perceptual,
-    unpainted_lips,
 )
 from lipdub.models.expert import Expert, lower_halves
 from lipdub.models.generator import Generated, Generator, References, blend
-from lipdub.models.warp import enlarged
 from lipdub.training.adversary import Adversary
 from lipdub.training.data import Batch, ClipSet, add_noise, masked_faces, obscure_speech, vary_voice
 from lipdub.training.engine import Engine, rate_at
@@ -172,13 +169,6 @@ class GeneratorTraining(Stage[Generator]):
         losses = {"l1": masked_l1(generated.face, real, region)}
         if weight.gradient_l1:
             losses["gradient_l1"] = gradient_l1(generated.face, real, region)
-        if generated.painted is not None and weight.painted_l1:
-            painted = enlarged(generated.painted, real.shape[-1])
-            losses["painted_l1"] = masked_l1(painted, real[..., half:, :], region[..., half:, :])
-        if generated.warp is not None and (weight.painted_share or weight.unpainted_lips):
-            share, lips = enlarged(generated.warp.weights[:, -1:], real.shape[-1]), batch.lips.flatten(0, 1)
-            losses["painted_share"] = painted_share(share, mouth[..., half:, :], lips[..., half:, :])
-            losses["unpainted_lips"] = unpainted_lips(share, lips[..., half:, :], batch.unseen.flatten())
         if self.features is not None and weight.vgg:
             seen = torch.randperm(len(real), device=real.device)[: max(1, round(weight.vgg_share * len(real)))]
             losses["vgg"] = perceptual(

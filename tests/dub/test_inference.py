@@ -32,7 +32,7 @@ def job(number: int, first: int, n_rows: int, weight: np.ndarray | None = None, 
     zeros = np.zeros((n_references, 68, 2), np.float32)
     zero = np.zeros((n_references, 8), np.float32)
     each = np.arange(n_references)
-    references = Selection(crops, zeros, zero, each, each, zero[0])
+    references = Selection(crops, zeros, zero, each, each, zero[0], each > each)
     shown, weight = np.zeros((n_rows, 8), np.float32), np.ones(n_rows, np.float32) if weight is None else weight
     return FaceJob(track, matrices, weight, {number: references}, shown, np.tile(each, (n_rows, 1)))
 
@@ -95,40 +95,6 @@ def test_a_face_is_painted_from_its_sound_and_its_own_references(runner_of, gene
     assert close(alone.run(own), together)
     other, _ = runner_of([jobs[0]])
     assert not close(other.run(own), together)
-
-
-def test_paint_parts_only_lips_that_every_reference_shows_closed(runner_of) -> None:
-    runner, _ = runner_of([job(0, 0, 4)])
-    faces = targets(runner._plan)
-    runner.run(faces[:1])
-    openings = np.array([0.0, 0.3, 0.1], np.float32)
-    runner._encoded[0] = replace(runner._encoded[0], closed=np.full(3, -0.1, np.float32), openings=openings)
-    runner._plan.jobs[0].views[3] = [0, 0, 2]  # the last face does not look at the widest
-    asked = torch.zeros(4, 8)
-    asked[:, :3] = torch.tensor([0.2, 0.55, 0.9, 0.35])[:, None]
-    assert runner._paint_opacity(asked, faces).tolist() == pytest.approx([0, 0.5, 1, 0.5])
-    openings[1] = 2.2  # it shows teeth, which can be bent farther apart
-    asked[:, :3] += 2
-    assert runner._paint_opacity(asked, faces).tolist() == pytest.approx([0, 0, 0, 1])
-    openings[1] = 1.7
-    assert runner._paint_opacity(asked, faces).tolist() == pytest.approx([0.5, 0.5, 0.5, 1])
-
-
-def test_nothing_is_painted_where_nothing_of_it_shows(tiny_config: Config, monkeypatch) -> None:
-    config = replace(tiny_config.generator, shape_code=8, warp=True, whole_references=True, fine_paint=True)
-    torch.manual_seed(4)
-    network, calls = Generator(config).eval(), []
-    network.face_head.register_forward_hook(lambda *call: calls.append(call))
-    faces, codes, owner = torch.rand(2, 3, SIZE, SIZE), torch.rand(2, 8), torch.ones(2, 3, dtype=torch.bool)
-    with torch.inference_mode():
-        references = network.encode_references(torch.rand(3, 3, SIZE, SIZE), torch.rand(3, 8))
-        none, some = (
-            network.draw(faces, None, references, owner, shape=codes, paint=torch.tensor(paint))
-            for paint in ([0.0, 0.0], [0.0, 0.5])
-        )
-    assert len(calls) == 1 and none.painted.shape == some.painted.shape and not none.painted.any()
-    assert not none.warp.weights[:, -1].any()  # the picture has no part in the face
-    torch.testing.assert_close(none.warp.weights[0], some.warp.weights[0])
 
 
 def test_no_call_holds_more_faces_than_a_batch(runner_of) -> None:
@@ -289,7 +255,7 @@ def bundled_runner(precision: str, device: torch.device = CPU) -> tuple[Generato
     track = Track(0, 0, 0, landmarks, np.full(8, 0.9, np.float32))
     shapes = np.random.default_rng(3).normal(0, 0.5, (8, 8)).astype(np.float32)
     each = np.arange(4)
-    chosen = Selection(smooth_faces(4, 2 * size, 1), landmarks[:4], shapes[:4], each, each, shapes[0])
+    chosen = Selection(smooth_faces(4, 2 * size, 1), landmarks[:4], shapes[:4], each, each, shapes[0], each > each)
     views = np.tile(each, (8, 1))
     faced = FaceJob(track, np.zeros((8, 2, 3)), np.ones(8, np.float32), {0: chosen}, shapes, views, detail=2)
     analysis = DubPlan((np.arange(8) + 0.5) / 25, [faced], {})
@@ -335,7 +301,7 @@ def test_what_half_precision_cannot_hold_is_painted_in_full(runner_of, monkeypat
     def overflowing(self, *given, **kwargs):
         drawn = real(self, *given, **kwargs)
         halved = torch.is_autocast_enabled("cpu")
-        return replace(drawn, painted=drawn.painted + float("inf")) if halved else drawn
+        return replace(drawn, face=drawn.face + float("inf")) if halved else drawn
 
     monkeypatch.setattr(Generator, "draw", overflowing)
     runner._generator.__class__ = Generator

@@ -328,9 +328,9 @@ def broken(rows_of_call):
         drawn = real(self, masked, *args, **kwargs)
         rows = rows_of_call(len(calls), len(masked))
         calls.append(1)
-        painted = drawn.painted.clone()
-        painted[rows] = float("nan")
-        return replace(drawn, painted=painted)
+        face = drawn.face.clone()
+        face[rows] = float("nan")
+        return replace(drawn, face=face)
 
     return draw
 

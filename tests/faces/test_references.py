@@ -12,6 +12,7 @@ from lipdub.errors import ResourceError
 from lipdub.faces.crop import TEMPLATE
 from lipdub.faces.mouth_shape import mouth_shape
 from lipdub.faces.references import (
+    DRAWN_OPEN,
     ReferencePool,
     ReferenceStore,
     Selection,
@@ -126,7 +127,7 @@ def test_wants_spares_the_crops_that_would_be_dropped() -> None:
 
 
 def test_few_frames_are_filled_up_by_affine_copies() -> None:
-    pool = filled(2)
+    pool = filled(2, replace(CONFIG, draw_open=False))
     chosen = pool.select(seed=1)
     assert len(chosen.crops) == 5 and set(chosen.frames[:2].tolist()) == {0, 1}
     for copy in range(2, 5):
@@ -135,9 +136,41 @@ def test_few_frames_are_filled_up_by_affine_copies() -> None:
         moved = np.abs(chosen.landmarks[copy] - chosen.landmarks[source]).max()
         assert 0.1 < moved < 0.15 * S
         assert (chosen.crops[copy] != chosen.crops[source]).any()
-        np.testing.assert_array_equal(chosen.shapes[copy], chosen.shapes[source])
+        np.testing.assert_allclose(chosen.shapes[copy], chosen.shapes[source], atol=1e-5)
     np.testing.assert_array_equal(pool.select(seed=1).crops, chosen.crops)
     assert (pool.select(seed=2).crops != chosen.crops).any()
+
+
+def closed_pool(count: int, config: ReferenceConfig = CONFIG) -> ReferencePool:
+    """Mouths that hardly open, in four widths."""
+    pool = ReferencePool(config)
+    for i in range(count):
+        pool.push(crop(i), mouth(0.002 * (i % 3), 0.02 * (i % 4)))
+    return pool
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_mouths_that_never_open_are_drawn_open_in_the_last_places(count: int) -> None:
+    chosen = closed_pool(count).select(views=2)
+    groups = len(np.unique(chosen.group))
+    assert groups == CONFIG.count
+    first = chosen.group == 0
+    assert not chosen.drawn[first].any() and chosen.drawn.any()
+    for number, opening in zip(np.unique(chosen.group)[-2:] if count > 1 else (1, 2), DRAWN_OPEN, strict=True):
+        drawn = chosen.group == number
+        np.testing.assert_array_equal(chosen.frames[drawn], chosen.frames[first])  # of the most closed mouths
+        wider = chosen.shapes[drawn, 0] - chosen.shapes[first, 0]
+        np.testing.assert_allclose(wider, opening * chosen.shapes[first, 5], rtol=0.05)
+    assert (chosen.crops[chosen.group == 1] != chosen.crops[first][:1]).any()
+    assert chosen.rest[0] < 0.05  # drawn mouths are no part of what is at rest
+
+
+def test_mouths_are_not_drawn_open_where_one_opens_or_nobody_asks() -> None:
+    pool = closed_pool(40)
+    pool.push(crop(40), mouth(0.1))
+    assert mouth_shape(pool.select().landmarks)[:, 0].max() == pytest.approx(mouth_shape(mouth(0.1)[None])[0, 0])
+    plain = closed_pool(40, replace(CONFIG, draw_open=False)).select()
+    assert plain.shapes[:, 0].max() < 0.05 and not plain.drawn.any()
 
 
 def test_the_landmarks_of_a_copy_move_with_its_picture() -> None:

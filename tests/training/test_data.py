@@ -10,11 +10,13 @@ import torch
 from lipdub.config import Config, load_config
 from lipdub.data.store import ClipEntry, write_arrays
 from lipdub.errors import InputError
-from lipdub.faces.mouth_shape import shape_code
+from lipdub.faces.mouth_shape import mouth_shape, shape_code
 from lipdub.mel import mel_windows
 from lipdub.models.generator import Generator
+from lipdub.training.augment import IDENTITY
 from lipdub.training.data import (
     DB_PER_UNIT,
+    DRAWN_OPEN,
     HIDDEN_BANDS,
     HIDDEN_LEVEL,
     SOUND_RUN,
@@ -414,18 +416,31 @@ def test_closed_references_show_closed_mouths_alone(with_settings: Callable[...,
         assert (np.abs(frames[:, None] - np.arange(10, 15)).min(1) > clips.config.reference.exclude).all()
 
 
-def test_unseen_is_how_much_wider_than_all_references(with_settings: Callable[..., ClipSet]) -> None:
-    clips = with_settings(
-        "train.references=4", "reference.count=6", "train.wide_targets=1.0", "train.closed_references=1.0"
-    )
-    batch = clips.batch(4, 32, 16, augment=False)
-    openings, shown = batch.shape[..., :3].mean(-1), batch.reference_shapes[..., :3].mean(-1)
-    for clip in range(4):
-        known = shown[clip][batch.known[clip]]
-        for frame in range(openings.shape[1]):
-            wanted = min(max(0.0, float(openings[clip, frame] - known.max())), 1.0)
-            assert float(batch.unseen[clip, frame]) == pytest.approx(wanted, abs=1e-6)
-    assert batch.unseen.max() > 0
+def test_where_all_references_are_closed_the_last_ones_are_drawn_open(
+    with_settings: Callable[..., ClipSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ("train.references=4", "reference.count=6", "train.closed_references=1.0")
+    clips, at = with_settings(*settings), np.arange(10, 15)
+    clip = clips.clips[0]
+    matrix = clips._matrix(clip, 32, False, IDENTITY)
+
+    def references() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return clips._references(clip, at, matrix, 32, False, False, IDENTITY)
+
+    def openings(landmarks: np.ndarray) -> np.ndarray:
+        return mouth_shape(landmarks)[:, 0] / mouth_shape(landmarks)[:, 5]
+
+    assert openings(references()[2]).max() < 0.25  # these drawn faces are not closed enough
+    monkeypatch.setattr("lipdub.training.data.all_closed", lambda landmarks: mouth_shape(landmarks)[:, 0].max() < 0.2)
+    faces, known, landmarks = references()
+    assert known.all()
+    for place, bounds in zip((2, 3), DRAWN_OPEN, strict=True):
+        assert bounds[0] <= openings(landmarks)[place] - openings(landmarks)[1] <= bounds[1] + 0.01
+        assert np.abs(faces[place] - faces[1]).max() > 0.1
+    told = clips._shape(clip, landmarks, matrix, 32, IDENTITY)
+    assert told[3, 0] > told[2, 0] > told[1, 0]
+    clips.config = debug(*settings, "reference.draw_open=false")
+    assert openings(references()[2]).max() < 0.25
 
 
 def test_the_same_frame_stands_first_where_asked_for(with_settings: Callable[..., ClipSet]) -> None:

@@ -1,0 +1,144 @@
+"""Closed mouths drawn open: a drawn face with pink lips whose seam, teeth and gap can be told by their colours."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from lipdub.affine import transform
+from lipdub.faces.crop import TEMPLATE
+from lipdub.faces.mouth_shape import OPENINGS, WITH_OPENING, mouth_shape
+from lipdub.faces.open_mouth import all_closed, blur_of, opened
+
+S = 192
+SKIN, LIPS, SEAM = (200, 160, 140), (180, 90, 90), (110, 50, 50)
+
+
+def closed_landmarks(turn: float = 0.0, size: int = S) -> np.ndarray:
+    """(68, 2) of a face whose lips touch, turned in the picture by `turn` degrees."""
+    points = ((TEMPLATE - 0.5) / 1.25 + 0.5) * size
+    points[[61, 62, 63]] = points[[67, 66, 65]] = (points[[61, 62, 63]] + points[[67, 66, 65]]) / 2
+    points[[67, 66, 65], 1] += 0.5
+    centre = (size / 2, size / 2)
+    return transform(points, np.asarray(cv2.getRotationMatrix2D(centre, turn, 1.0), np.float64)).astype(np.float32)
+
+
+def closed_face(landmarks: np.ndarray, blur: float = 0.0) -> np.ndarray:
+    """(S, S, 3): skin, pink lips, and a dark line where they meet."""
+    face = np.full((S, S, 3), SKIN, np.uint8)
+    cv2.fillPoly(face, [np.rint(landmarks[48:60] * 8).astype(np.int32)], LIPS, cv2.LINE_AA, shift=3)
+    seam = np.rint((landmarks[60:65] + landmarks[[60, 67, 66, 65, 64]]) * 4).astype(np.int32)
+    cv2.polylines(face, [seam], False, SEAM, 1, cv2.LINE_AA, shift=3)
+    cv2.circle(face, tuple(np.rint(landmarks[32]).astype(int).tolist()), 2, (25, 15, 15), -1)  # a nostril
+    return cv2.GaussianBlur(face, (0, 0), blur) if blur else face
+
+
+def column(picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """(N, 3) from the middle of the upper lip to that of the lower one."""
+    steps = np.linspace(landmarks[51], landmarks[57], 200)
+    return picture[np.rint(steps[:, 1]).astype(int), np.rint(steps[:, 0]).astype(int)].astype(float)
+
+
+@pytest.mark.parametrize("opening", [0.1, 0.25, 0.45])
+@pytest.mark.parametrize("turn", [0.0, -12.0])
+def test_the_landmarks_open_as_far_as_asked_and_the_chin_follows(opening: float, turn: float) -> None:
+    closed = closed_landmarks(turn)
+    _, landmarks = opened(closed_face(closed), closed, opening)
+    before, after = mouth_shape(np.stack([closed, landmarks]))
+    asked = opening * before[5]  # mouth widths
+    assert after[0] - before[0] == pytest.approx(asked, rel=0.03)
+    assert after[6] - before[6] == pytest.approx(WITH_OPENING[6] * asked, rel=0.03)  # chin
+    assert after[[4, 5, 7]] == pytest.approx(before[[4, 5, 7]], abs=0.16 * float(asked))  # the lip rises
+    np.testing.assert_allclose(landmarks[17:48], closed[17:48], atol=1e-3)
+
+
+def test_lips_keep_their_thickness_and_colour_and_part_over_teeth_and_dark() -> None:
+    closed = closed_landmarks()
+    face = closed_face(closed)
+    picture, landmarks = opened(face, closed, 0.4)
+    seen = column(picture, landmarks)
+    pink = np.abs(seen - LIPS).max(1) < 12
+    light = (np.ptp(seen, axis=1) < 40) & (seen.mean(1) > 90)  # teeth: hardly a tint
+    dark = seen.mean(1) < 70
+    first, last = np.flatnonzero(dark | light)[[0, -1]]
+    assert light.sum() > 20 and dark.sum() > 20
+    assert np.flatnonzero(light).mean() < np.flatnonzero(dark).mean()  # teeth hang from above
+    gap = np.linalg.norm(landmarks[66] - landmarks[62])
+    length = np.linalg.norm(landmarks[57] - landmarks[51]) / len(seen)
+    assert (last - first) * length == pytest.approx(gap, rel=0.15)
+    thick = np.linalg.norm(closed[57] - closed[66]), np.linalg.norm(closed[62] - closed[51])
+    assert pink[last:].sum() * length == pytest.approx(thick[0], abs=2.5)
+    assert pink[:first].sum() * length == pytest.approx(thick[1], abs=2.5)
+
+
+def test_what_is_drawn_is_as_blurred_as_the_picture() -> None:
+    closed = closed_landmarks()
+    steep = []
+    for blur in (0.6, 2.5):
+        face = closed_face(closed, blur)
+        picture, landmarks = opened(face, closed, 0.4)
+        steep.append(np.abs(np.diff(column(picture, landmarks).mean(1))).max())
+    assert steep[0] > 1.5 * steep[1]
+
+
+@pytest.mark.parametrize("blur", [0.8, 1.5, 3.0])
+def test_the_blur_of_a_picture_is_found_at_its_edges(blur: float) -> None:
+    rng = np.random.default_rng(0)
+    large = np.full((768, 768), 150, np.uint8)
+    for corners in rng.integers(0, 768, (60, 3, 2)):
+        cv2.fillPoly(large, [corners.astype(np.int32)], int(rng.integers(20, 230)))
+    picture = cv2.GaussianBlur(cv2.resize(large, (S, S), interpolation=cv2.INTER_AREA), (0, 0), blur)
+    assert blur_of(picture) == pytest.approx(blur, rel=0.1)
+
+
+def test_eyes_nose_and_what_lies_beside_the_jaw_stay_as_they_are() -> None:
+    rng = np.random.default_rng(0)
+    closed = closed_landmarks()
+    face = cv2.GaussianBlur(rng.integers(0, 256, (S, S, 3), dtype=np.uint8), (0, 0), 1.5)
+    picture, _ = opened(face, closed, 0.5)
+    base = int(closed[33, 1]) - 8
+    np.testing.assert_allclose(picture[:base].astype(int), face[:base], atol=1)
+    np.testing.assert_allclose(picture[:, :10].astype(int), face[:, :10], atol=1)
+    assert (picture != face).any()
+
+
+def test_the_lips_are_cut_where_the_picture_shows_that_they_meet() -> None:
+    closed = closed_landmarks()
+    face = closed_face(closed)
+    off = closed.copy()
+    off[60:68, 1] += 1.5  # the landmarks are a little too low
+    picture, landmarks = opened(face, off, 0.4)
+    seen = column(picture, landmarks)
+    inside = np.flatnonzero(seen.mean(1) < 70)
+    pink = np.abs(seen - LIPS).max(1) < 12
+    assert pink[: inside[0]].any() and pink[inside[-1] :].any()
+    assert not pink[inside[0] : inside[-1]].any()  # no strip of lip in the gap
+
+
+def test_a_mouth_seen_from_its_side_stays_as_it_is() -> None:
+    closed = closed_landmarks()
+    closed[48:68, 0] = closed[66, 0]
+    face = closed_face(closed)
+    picture, landmarks = opened(face, closed, 0.4)
+    np.testing.assert_array_equal(picture, face)
+    np.testing.assert_array_equal(landmarks, closed)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("side", [16, 33, 190])
+def test_crops_of_any_size_and_any_landmarks_do(side: int) -> None:
+    rng = np.random.default_rng(side)
+    face = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
+    for scatter in (0.0, 0.02, 0.2):
+        landmarks = closed_landmarks(size=side) + rng.normal(0, scatter * side, (68, 2)).astype(np.float32)
+        picture, moved = opened(face, landmarks, 0.3)
+        assert picture.shape == face.shape and picture.dtype == np.uint8 and np.isfinite(moved).all()
+
+
+def test_one_open_mouth_is_enough() -> None:
+    closed = closed_landmarks()
+    other = closed.copy()
+    other[[67, 66, 65], 1] += 0.12 * 0.47 * S / 1.25
+    assert mouth_shape(other[None])[0, OPENINGS].mean() > 0.1
+    assert all_closed(np.stack([closed, closed])) and not all_closed(np.stack([closed, other]))
