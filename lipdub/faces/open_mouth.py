@@ -2,8 +2,8 @@
 
 Fields that bend a picture are smooth. They cannot part lips that touch in every reference, they stretch them. So the
 lower lip is cut from the upper one along the line where they meet, moved down with the jaw, and the gap between them
-filled with upper teeth, tongue and dark in the colours of the face. The generator bends the result to every opening, as
-it does with any reference.
+filled with upper teeth, tongue and dark in the colours of the face. Lips that are parted a little are cut at their own
+edges. The generator bends the result to every opening, as it does with any reference.
 
 Everything is measured in the mouth's own coordinates, in mouth widths: u runs along the mouth from its left corner in
 the picture (0) to its right one (1), v across it, downwards. An opening of 0.5 is about the widest in speech.
@@ -29,12 +29,13 @@ UPPER_LIP, LOWER_JAW = [*range(49, 54), 61, 62, 63], [*range(55, 60), 65, 66, 67
 NOSE_TOP, NOSE_BASE, CHIN, LOWER_EDGE = 27, 33, 8, 57
 
 MIN_WIDTH = 0.05  # crop sides: a narrower mouth is seen from its side
-PARTED = 0.08  # eye distances: lips of a mouth that is less open count as closed
+PARTED = 0.07  # eye distances: lips of a mouth that is less open count as closed
 UPPER_SHARE, CHIN_SHARE = 0.12, 0.9  # of an opening: how far the upper lip rises and the chin sinks, as in speech
 UPPER_REACH, LOWER_REACH = (0.1, 0.45), (1.05, 1.95)  # from the seam, upwards, and downwards in distances of the chin:
 # all moves with the lips up to the first, nothing from the second on
 SIDE, SIDE_AT_CHIN = 0.5, 1.15  # half the width of what sinks with the lower lip, and with the chin
 SEAM_REACH, SEAM_PULL, SEAM_BEND = 0.06, 60.0, 8.0  # how far the seam may be from the landmarks, and costs in levels
+SEAM_PARTED = 0.1  # a gap by landmarks from which on there is no seam
 SLOPE_BLUR = 0.72  # variance in pixels that measuring a slope adds to a blur
 FIELD_STEP = 4  # pixels between the places where the movement is computed
 ITERATIONS = 12  # that invert it
@@ -87,8 +88,10 @@ class _Mouth:
         self.crop, grey = crop, np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), np.uint8)
         self.u, self.v = self._grid(1)
         self.blur = min(blur_of(grey), 0.06 * self.width)
-        self._seam_u, self._seam_v = self._find_seam(grey)
-        self._line = self.seam(self.u)  # v of the seam in every column of the mouth
+        upper, lower = self.points[UPPER_INNER], self.points[LOWER_INNER]
+        self._inner_u = np.maximum.accumulate((upper + lower)[:, 0] / 2)
+        self._parted = np.clip(lower[:, 1] - upper[:, 1], 0, None)  # by landmarks
+        self._seam_u, self._seam_v = self._find_seam(grey, (upper + lower)[:, 1] / 2)
         self.lips, self.skin, self.black = self._colours(grey)
 
     def seam(self, u: Field) -> Field:
@@ -97,8 +100,7 @@ class _Mouth:
 
     def opened(self, opening: float) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Picture and landmarks with an opening in mouth widths."""
-        height = opening * _gap_shape(self.u)
-        upper, lower = self._line - UPPER_SHARE * height, self._line + (1 - UPPER_SHARE) * height
+        upper, lower = self._edges(self.u, opening)
         below = _step((self.v - (upper + lower) / 2) * self.width)[..., None]
         lips = (1 - below) * self._shift(self._upper_lift, opening) + below * self._shift(self._lower_sink, opening)
         gap = _step((self.v - upper) * self.width) * _step((lower - self.v) * self.width)
@@ -109,6 +111,11 @@ class _Mouth:
         for which, moves in ((UPPER_LIP, self._upper_lift), (LOWER_JAW, self._lower_sink)):
             points[which, 1] += opening * moves(*points[which].T)
         return np.clip(picture + 0.5, 0, 255).astype(np.uint8), transform(points, self._to_crop).astype(np.float32)
+
+    def _edges(self, u: Field, opening: float) -> tuple[Field, Field]:
+        """The inner edges of both lips, v at u."""
+        seam, apart, height = self.seam(u), np.interp(u, self._inner_u, self._parted) / 2, opening * _gap_shape(u)
+        return seam - apart - UPPER_SHARE * height, seam + apart + (1 - UPPER_SHARE) * height
 
     def _grid(self, step: int) -> tuple[Field, Field]:
         """Coordinates u and v, float32, of every `step`-th pixel of the crop."""
@@ -160,38 +167,40 @@ class _Mouth:
         wide = np.diff(TOOTH_GAPS)[tooth]
         across = (place - TOOTH_GAPS[tooth]) / wide  # 0 to 1 over each tooth
         aside = np.clip(np.abs(place) / TEETH_SIDE, 0, 1.2)
-        length = min(TOOTH_LENGTH, 0.62 * opening)
-        root = float(self.seam(np.array(midline))) - UPPER_SHARE * opening
+        root, bottom = (float(edge) for edge in self._edges(np.array(midline), opening))
+        length = min(TOOTH_LENGTH, 0.6 * (bottom - root))
         edge = root + length * (1 - TOOTH_BOW / TOOTH_LENGTH * aside**2 - 0.12 * np.abs(2 * across - 1) ** 3)
-        shade = (0.93 - 0.62 * aside**2) * (0.55 + 0.45 * _rise((self.v - upper) / (0.45 * length)))
+        shade = (1 - 0.64 * aside**2) * (0.62 + 0.38 * _rise((self.v - upper) / (0.45 * length)))
         shade *= 1 - 0.22 * np.exp(-((np.minimum(across, 1 - across) * wide / 0.012) ** 2))
         shown = _step((edge - self.v) * self.width) * _rise((1.08 - aside) / 0.35)
         inside += shown[..., None] * (np.clip(shade, 0, None)[..., None] * self.skin - inside)
 
         depth = np.clip(np.minimum(self.v - upper, lower - self.v), 0, None)  # lips throw a shadow
-        inside *= (0.72 + 0.28 * _rise(depth / 0.05))[..., None]
+        inside *= (0.82 + 0.18 * _rise(depth / 0.05))[..., None]
         return inside
 
-    def _find_seam(self, grey: NDArray[np.uint8]) -> tuple[Field, Field]:
-        """The line between the lips, u and v: the darkest smooth path near the middle of the inner lips' landmarks."""
-        middle = (self.points[UPPER_INNER] + self.points[LOWER_INNER]) / 2
+    def _find_seam(self, grey: NDArray[np.uint8], middle: Field) -> tuple[Field, Field]:
+        """The line between the lips, u and v: the darkest smooth path near the middle of the inner lips' landmarks.
+
+        `middle` is (5,) v of that; where the lips are parted, it is the line.
+        """
         u = np.linspace(0.08, 0.92, 29)
-        rough = np.interp(u, np.maximum.accumulate(middle[:, 0]), middle[:, 1])
-        offsets = np.linspace(-SEAM_REACH, SEAM_REACH, 25)
+        rough = np.interp(u, self._inner_u, middle)
+        offsets = np.linspace(-SEAM_REACH, SEAM_REACH, 25) * np.clip(1 - self._parted[2] / SEAM_PARTED, 0, 1)
         places = np.stack(np.broadcast_arrays(u[:, None], rough[:, None] + offsets), -1)
         x, y = np.moveaxis(transform(places.reshape(-1, 2), self._to_crop).reshape(places.shape), -1, 0)
         smooth = cv2.GaussianBlur(grey, (0, 0), max(0.5, 0.01 * self.width))
         x, y = x.astype(np.float32), y.astype(np.float32)
         seen = cv2.remap(smooth, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        path = _cheapest_path(seen + SEAM_PULL * (offsets / SEAM_REACH) ** 2, SEAM_BEND)
+        path = _cheapest_path(seen + SEAM_PULL * np.linspace(-1, 1, len(offsets)) ** 2, SEAM_BEND)
         v = uniform_filter1d(rough + offsets[path], 5, mode="nearest")
-        return np.array([0, *u, 1]), np.array([middle[0, 1], *v, middle[-1, 1]])
+        return np.array([0, *u, 1]), np.array([middle[0], *v, middle[-1]])
 
     def _colours(self, grey: NDArray[np.uint8]) -> tuple[Field, Field, float]:
         """Colours (3,) of the lips, and of teeth in the light of the skin; the darkest grey of nose and mouth."""
         middle = (self.u > 0.15) & (self.u < 0.85)
         lip = max(float(self.points[LOWER_EDGE, 1] - self.points[LOWER_INNER[2], 1]), 0.03)
-        from_seam, from_lip = self.v - self._line, self.v - self.points[LOWER_EDGE, 1]
+        from_seam, from_lip = self.v - self.seam(self.u), self.v - self.points[LOWER_EDGE, 1]
         nose = float(self.points[NOSE_BASE, 1])  # negative
         around = (np.abs(self.u - 0.5) < 0.5) & (self.v > 0.9 * nose) & (self.v < 0.4 * nose)
         lips = self._median(middle & (from_seam > 0.25 * lip) & (from_seam < 0.8 * lip))

@@ -116,6 +116,20 @@ def test_the_lips_are_cut_where_the_picture_shows_that_they_meet() -> None:
     assert not pink[inside[0] : inside[-1]].any()  # no strip of lip in the gap
 
 
+def test_what_shows_between_parted_lips_makes_way_for_what_is_drawn() -> None:
+    parted = closed_landmarks()
+    parted[[67, 66, 65], 1] += 3
+    parted[55:60, 1] += 3
+    face = closed_face(closed_landmarks())
+    cv2.fillPoly(face, [np.rint(parted[48:60]).astype(np.int32)], LIPS)
+    cv2.fillPoly(face, [np.rint(parted[60:68]).astype(np.int32)], (40, 60, 250))  # teeth, to be told from drawn ones
+    picture, landmarks = opened(face, parted, 0.3)
+    blue = column(picture, landmarks)[:, 2] - column(picture, landmarks)[:, 0]
+    assert blue.max() < 60 < np.ptp(face.astype(int)[..., 2] - face[..., 0])
+    before, after = mouth_shape(np.stack([parted, landmarks]))
+    assert after[0] - before[0] == pytest.approx(0.3 * before[5], rel=0.03)
+
+
 def test_a_mouth_seen_from_its_side_stays_as_it_is() -> None:
     closed = closed_landmarks()
     closed[48:68, 0] = closed[66, 0]
