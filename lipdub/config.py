@@ -187,6 +187,7 @@ class TrainConfig:
     aligned_references: int = 0  # of them cut out exactly as the target is, as `generator.own_frame` will be
     closed_references: float = 0.0  # share of samples whose references, the own frame too, all have closed mouths
     same_frame: float = 0.0  # share of samples whose aligned reference is the target itself: what is right stays
+    drawn_targets: float = 0.0  # share of the samples with closed references alone whose target is drawn open, too
     wide_targets: float = 0.0  # share of samples whose target is among the clip's widest openings
     dark: float = 0.0  # share of samples seen in a fade: as dark as a twentieth
     augment: float = 0.0  # strength of lens distortion, stretching and side light on faces; 1 = strong, 0 = off

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 
 from lipdub.affine import transform
-from lipdub.faces.mouth_shape import OPENINGS, mouth_shape
+from lipdub.faces.mouth_shape import OPENINGS
 
 Field = NDArray[np.floating[Any]]
 
@@ -49,9 +49,10 @@ TOOTH_LENGTH, TOOTH_BOW = 0.165, 0.09  # of the middle ones; by how much less th
 TEETH_SIDE = 0.4  # from the midline, where teeth vanish in the dark of the cheek
 
 
-def all_closed(landmarks: NDArray[np.floating]) -> bool:
-    """Whether none of the mouths (N, 68, 2), in any pixels, is open."""
-    return bool(mouth_shape(landmarks)[:, OPENINGS].mean(1).max() < PARTED)
+def is_closed(shapes: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Which of the mouths (N,) of shapes (N, 8) as of `mouth_shape` are closed."""
+    closed: NDArray[np.bool_] = shapes[:, OPENINGS].mean(1) < PARTED
+    return closed
 
 
 def opened(

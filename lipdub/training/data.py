@@ -29,7 +29,7 @@ from lipdub.errors import InputError
 from lipdub.faces.backend import Frame
 from lipdub.faces.crop import mouth_mask, parted_lips
 from lipdub.faces.mouth_shape import OPENINGS, mouth_shape, relative_shape, rest_shape
-from lipdub.faces.open_mouth import all_closed, opened
+from lipdub.faces.open_mouth import is_closed, opened
 from lipdub.faces.references import best_of_each, cluster, sharpness
 from lipdub.mel import mel_windows
 from lipdub.models.layers import mask_lower_half
@@ -39,6 +39,7 @@ LIGHT_CHANGE = 0.02  # log gain, standard deviation, between a clip's frames in 
 DARKEST = 0.05  # light that is left of a sample in a fade (train.dark)
 CLOSED_SHARE, WIDE_SHARE = 0.2, 0.2  # calmest and widest share of a clip's frames that count as closed and as wide
 CLOSED_AT = 0.6  # code of the mean opening above which a clip's calmest frames are no closed mouths
+UNSEEN_FROM = 0.5  # units of SHAPE_SCALE by which a mouth is open wider than in all references, to be unseen altogether
 DRAWN_OPEN = (0.1, 0.25), (0.25, 0.5)  # ranges of openings, in mouth widths, of closed mouths that are drawn open
 LIGHT_TURN = 0.15  # strength of `Augmentation.relight` between a clip's target and its references
 VOICE_PACE, VOICE_PITCH, VOICE_SPREAD = 0.06, 3.5, 0.05  # of `vary_voice`: log time, mel bands, log mel axis
@@ -63,6 +64,7 @@ class Clip:
     mel: NDArray[np.float32]  # (80, M)
     rest: NDArray[np.float32]  # (C,) mouth at rest
     shape: NDArray[np.float32]  # (T, C) mouth-shape code relative to it
+    closed: NDArray[np.bool_]  # (T,)
     at_rest: NDArray[np.float32]  # (68, 2) stored pixels, a face whose mouth is about at rest
     clusters: NDArray[np.int64]  # (T,) KMeans label of lips and chin
     sharpness: NDArray[np.float32]  # (T,)
@@ -71,6 +73,17 @@ class Clip:
     def opening(self) -> NDArray[np.float32]:
         """(T,) mean code of the inner openings."""
         return np.asarray(self.shape[:, OPENINGS].mean(1), np.float32)
+
+
+class _Faces(NamedTuple):
+    """N faces of a clip in stored pixels."""
+
+    pictures: list[NDArray[np.uint8]]
+    landmarks: NDArray[np.float32]  # (N, 68, 2)
+
+    def draw_open(self, place: int, source: int, opening: float) -> None:
+        """Put the face at `source`, its mouth drawn open, in a place."""
+        self.pictures[place], self.landmarks[place] = opened(self.pictures[source], self.landmarks[source], opening)
 
 
 class Batch(NamedTuple):
@@ -85,6 +98,7 @@ class Batch(NamedTuple):
     mouth: Tensor  # (B, T, 1, S, S) true mouth mask
     changed: Tensor  # (B, T, 1, S, S) the mouth mask, widened by the jaw of the aligned reference where there is one
     lips: Tensor  # (B, T, 1, S, S) 1 between the lips and a little around
+    unseen: Tensor  # (B, T) in [0, 1], how much wider the mouth is open than in any reference that is not drawn
     shape: Tensor  # (B, T, C)
 
 
@@ -154,6 +168,7 @@ class ClipSet:
             arrays.mel,
             rest,
             shape,
+            is_closed(shapes),
             arrays.landmarks[np.abs(shape).sum(1).argmin()],
             cluster(arrays.landmarks, self.config.reference.count, seed=0),
             np.array([sharpness(frame) for frame in arrays.frames], np.float32),
@@ -195,26 +210,42 @@ class ClipSet:
     def _sample(self, clip: Clip, size: int, width: int, augment: bool) -> dict[str, NDArray[Any]]:
         n_frames = self.config.train.frames
         at = self._target(clip, n_frames)
+        frames, distinct = self._reference_frames(clip, at)
+        drawn = self.config.reference.draw_open and len(frames) > len(DRAWN_OPEN) and bool(clip.closed[frames].all())
+        kept = frames[: -len(DRAWN_OPEN)] if drawn else frames
+        references, unseen = _faces(clip, frames), clip.opening[at] - clip.opening[kept].max()
+        target_drawn = drawn and bool(self.rng.random() < self.config.train.drawn_targets)
+        if target_drawn:
+            at, unseen = self.rng.choice(np.flatnonzero(clip.closed), n_frames), np.zeros(n_frames)
+        target = _faces(clip, at)
+        if drawn:
+            for place, bounds in enumerate(DRAWN_OPEN, len(frames) - len(DRAWN_OPEN)):
+                references.draw_open(place, 1, self.rng.uniform(*bounds))
+        if target_drawn:
+            opening = self.rng.uniform(DRAWN_OPEN[0][0], DRAWN_OPEN[-1][1])
+            for place in range(n_frames):
+                target.draw_open(place, place, opening)
         mirrored = augment and bool(self.rng.random() < 0.5)
         augmentation = self._augmentation(augment)
         matrix = self._matrix(clip, size, augment, augmentation)
-        landmarks = [augmentation.distort(transform(clip.landmarks[i], matrix), size) for i in at]
+        landmarks = [augmentation.distort(transform(points, matrix), size) for points in target.landmarks]
         margin = self.config.generator.margin
         mouth = np.stack([mouth_mask(points, size, margin=margin)[None] for points in landmarks])
         lips = np.stack([parted_lips(points, size, margin=margin)[None] for points in landmarks])
-        references, known, seen = self._references(clip, at, matrix, size, mirrored, augment, augmentation)
         changed = mouth
         if self.config.train.aligned_references:
-            old = augmentation.distort(transform(seen[0], matrix), size)
+            old = augmentation.distort(transform(references.landmarks[0], matrix), size)
             changed = np.stack([mouth_mask(points, size, margin=margin, others=old)[None] for points in landmarks])
         times = _times(at)
         shape, reference_shapes = (
-            self._shape(clip, points, matrix, size, augmentation) for points in (clip.landmarks[at], seen)
+            self._shape(clip, faces.landmarks, matrix, size, augmentation) for faces in (target, references)
         )
         return {
-            "real": np.stack([_warp(clip.frames[i], matrix, size, mirrored, augmentation) for i in at]),
-            "references": references,
-            "known": known,
+            "real": np.stack([_warp(face, matrix, size, mirrored, augmentation) for face in target.pictures]),
+            "references": self._reference_crops(
+                clip, references, distinct, matrix, size, mirrored, augment, augmentation
+            ),
+            "known": np.arange(self.config.train.references) < len(frames),
             "windows": mel_windows(clip.mel, times, self.config.mel, width=width),
             "expert_mel": mel_windows(
                 clip.mel, times.mean(keepdims=True), self.config.mel, self.config.expert.mel_steps
@@ -222,8 +253,12 @@ class ClipSet:
             "mouth": np.ascontiguousarray(mouth[..., ::-1]) if mirrored else mouth,
             "changed": np.ascontiguousarray(changed[..., ::-1]) if mirrored else changed,
             "lips": np.ascontiguousarray(lips[..., ::-1]) if mirrored else lips,
+            "unseen": np.clip(unseen / UNSEEN_FROM, 0, 1).astype(np.float32),
             "shape": shape[:, MIRRORED_SHAPE] if mirrored else shape,
-            "reference_shapes": reference_shapes[:, MIRRORED_SHAPE] if mirrored else reference_shapes,
+            "reference_shapes": np.resize(
+                reference_shapes[:, MIRRORED_SHAPE] if mirrored else reference_shapes,
+                (self.config.train.references, reference_shapes.shape[1]),
+            ),
         }
 
     def _target(self, clip: Clip, n_frames: int) -> NDArray[np.int64]:
@@ -236,40 +271,36 @@ class ClipSet:
             first = int(self.rng.choice(widest))
         return np.arange(first, first + n_frames)
 
-    def _references(
+    def _reference_frames(self, clip: Clip, target: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+        """Frames of at most K references, and how many of them, the first ones, are distinct [3.5, 3.6].
+
+        Free places are filled with repeats where `reference.augment` says so.
+        """
+        places, same = self.config.train.references, self.config.train.same_frame
+        picked = self.reference_frames(clip, target)
+        if same and self.rng.random() < same:
+            picked = np.concatenate([[target[len(target) // 2]], picked])[:places]
+        if not self.config.reference.augment:
+            return picked, len(picked)
+        return np.concatenate([picked, self.rng.choice(picked, places - len(picked))]), len(picked)
+
+    def _reference_crops(
         self,
         clip: Clip,
-        target: NDArray[np.int64],
+        references: _Faces,
+        distinct: int,
         target_matrix: NDArray[np.float64],
         size: int,
         mirrored: bool,
         augment: bool,
         augmentation: Augmentation,
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]:
-        """K references, which of them are there, and their landmarks (K, 68, 2) in stored pixels [3.5, 3.6].
-
-        Free places are filled with jittered repeats where `reference.augment` says so, else left black and unknown.
-        Where all mouths are closed, one is drawn open in the last places, as in sync.
-        """
-        places = self.config.train.references
-        picked = self.reference_frames(clip, target)
-        same = self.config.train.same_frame
-        if same and self.rng.random() < same:
-            picked = np.concatenate([[target[len(target) // 2]], picked])[:places]
-        frames = picked
-        if self.config.reference.augment:
-            frames = np.concatenate([picked, self.rng.choice(picked, places - len(picked))])
-        pictures, landmarks = [clip.frames[frame] for frame in frames], clip.landmarks[np.resize(frames, places)]
-        if self.config.reference.draw_open and len(frames) > len(DRAWN_OPEN) and all_closed(landmarks):
-            for place, bounds in enumerate(DRAWN_OPEN, len(frames) - len(DRAWN_OPEN)):
-                pictures[place], landmarks[place] = opened(pictures[1], landmarks[1], self.rng.uniform(*bounds))
+    ) -> NDArray[np.float32]:
+        """K references (K, 3, S, S) as the generator sees them: all but aligned ones jittered, free places black."""
         blur = self.config.train.reference_blur * size / 96 if augment else 0.0
-        faces = np.zeros((places, 3, size, size), np.float32)
-        for place, picture in enumerate(pictures):
+        faces = np.zeros((self.config.train.references, 3, size, size), np.float32)
+        for place, picture in enumerate(references.pictures):
             aligned = place < self.config.train.aligned_references
-            matrix = (
-                target_matrix if aligned else self._matrix(clip, size, augment or place >= len(picked), augmentation)
-            )
+            matrix = target_matrix if aligned else self._matrix(clip, size, augment or place >= distinct, augmentation)
             elsewhen = augment and not aligned  # a reference is from another moment, and its light is, too
             relight = elsewhen and self.config.train.augment > 0
             now = augmentation.relight(self.rng, LIGHT_TURN * self.config.train.augment) if relight else augmentation
@@ -279,7 +310,7 @@ class ClipSet:
         np.clip(faces, 0, 1, out=faces)
         if not self.config.generator.whole_references:
             faces[:, :, : size // 2] = 0
-        return faces, np.arange(places) < len(frames), landmarks
+        return faces
 
     def reference_frames(self, clip: Clip, target: NDArray[np.int64]) -> NDArray[np.int64]:
         """Different frames that may stand beside a target, at most `train.references`, never its neighbours.
@@ -364,6 +395,10 @@ def capped(share: NDArray[np.float64], cap: float) -> NDArray[np.float64]:
         if not full.all():
             out[~full] *= (1 - cap * full.sum()) / out[~full].sum()
     return out
+
+
+def _faces(clip: Clip, frames: NDArray[np.int64]) -> _Faces:
+    return _Faces([clip.frames[frame] for frame in frames], clip.landmarks[frames])
 
 
 def _times(frames: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,9 @@ import torch
 from lipdub.config import Config, load_config
 from lipdub.data.store import ClipEntry, write_arrays
 from lipdub.errors import InputError
-from lipdub.faces.mouth_shape import mouth_shape, shape_code
+from lipdub.faces.mouth_shape import SHAPE_SCALE, shape_code
 from lipdub.mel import mel_windows
 from lipdub.models.generator import Generator
-from lipdub.training.augment import IDENTITY
 from lipdub.training.data import (
     DB_PER_UNIT,
     DRAWN_OPEN,
@@ -21,6 +21,7 @@ from lipdub.training.data import (
     HIDDEN_LEVEL,
     SOUND_RUN,
     Batch,
+    Clip,
     ClipSet,
     add_noise,
     add_reverb,
@@ -416,31 +417,56 @@ def test_closed_references_show_closed_mouths_alone(with_settings: Callable[...,
         assert (np.abs(frames[:, None] - np.arange(10, 15)).min(1) > clips.config.reference.exclude).all()
 
 
+DRAWN = ("train.references=4", "reference.count=6", "train.closed_references=1.0", "generator.whole_references=true")
+
+
+def openings(shapes: torch.Tensor, rest: np.ndarray) -> np.ndarray:
+    """Openings over the mouth's width, of codes (N, 8) relative to a mouth at rest."""
+    lengths = shapes.numpy() * SHAPE_SCALE + rest
+    return lengths[:, 0] / lengths[:, 5]
+
+
+@pytest.fixture
+def calm(with_settings: Callable[..., ClipSet]) -> Callable[..., tuple[ClipSet, Clip]]:
+    """A set of one clip, all of whose calm mouths count as closed, which are not closed enough as they are drawn."""
+
+    def make(*more: str) -> tuple[ClipSet, Clip]:
+        clips = with_settings(*DRAWN, *more)
+        clip = replace(clips.clips[0], closed=clips.clips[0].opening <= 0.6)
+        clips.clips, clips.weights = [clip], np.ones(1)
+        return clips, clip
+
+    return make
+
+
 def test_where_all_references_are_closed_the_last_ones_are_drawn_open(
-    with_settings: Callable[..., ClipSet], monkeypatch: pytest.MonkeyPatch
+    calm: Callable[..., tuple[ClipSet, Clip]],
 ) -> None:
-    settings = ("train.references=4", "reference.count=6", "train.closed_references=1.0")
-    clips, at = with_settings(*settings), np.arange(10, 15)
-    clip = clips.clips[0]
-    matrix = clips._matrix(clip, 32, False, IDENTITY)
+    clips, clip = calm()
+    batch = clips.batch(6, 32, 16, augment=False)
+    shown = np.stack([openings(shapes, clip.rest) for shapes in batch.reference_shapes])
+    wider = shown - shown[:, 1:2]
+    for place, (least, most) in zip((2, 3), DRAWN_OPEN, strict=True):
+        assert (wider[:, place] >= least - 0.01).all() and (wider[:, place] <= most + 0.01).all()
+    assert np.ptp(shown[:, :2]) < 0.15
+    changed = (batch.references - batch.references[:, 1:2]).abs().amax((2, 3, 4))
+    assert (changed[:, 2:] > 0.1).all()
+    real = batch.reference_shapes[:, :2, :3].mean(-1).amax(1, keepdim=True)  # drawn ones do not count
+    wanted = ((batch.shape[..., :3].mean(-1) - real) / 0.5).clamp(0, 1)
+    torch.testing.assert_close(batch.unseen, wanted, atol=0.02, rtol=0)
+    assert batch.unseen.max() > 0
+    plain = calm("reference.draw_open=false")[0].batch(6, 32, 16, augment=False)
+    assert np.ptp([openings(shapes, clip.rest) for shapes in plain.reference_shapes]) < 0.15
 
-    def references() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return clips._references(clip, at, matrix, 32, False, False, IDENTITY)
 
-    def openings(landmarks: np.ndarray) -> np.ndarray:
-        return mouth_shape(landmarks)[:, 0] / mouth_shape(landmarks)[:, 5]
-
-    assert openings(references()[2]).max() < 0.25  # these drawn faces are not closed enough
-    monkeypatch.setattr("lipdub.training.data.all_closed", lambda landmarks: mouth_shape(landmarks)[:, 0].max() < 0.2)
-    faces, known, landmarks = references()
-    assert known.all()
-    for place, bounds in zip((2, 3), DRAWN_OPEN, strict=True):
-        assert bounds[0] <= openings(landmarks)[place] - openings(landmarks)[1] <= bounds[1] + 0.01
-        assert np.abs(faces[place] - faces[1]).max() > 0.1
-    told = clips._shape(clip, landmarks, matrix, 32, IDENTITY)
-    assert told[3, 0] > told[2, 0] > told[1, 0]
-    clips.config = debug(*settings, "reference.draw_open=false")
-    assert openings(references()[2]).max() < 0.25
+def test_closed_targets_are_drawn_open_where_asked_for(calm: Callable[..., tuple[ClipSet, Clip]]) -> None:
+    clips, clip = calm("train.drawn_targets=1.0", "train.frames=3")
+    batch = clips.batch(6, 32, 16, augment=False)
+    asked = np.stack([openings(shapes, clip.rest) for shapes in batch.shape])
+    assert not batch.unseen.any()
+    assert (asked > 0.15).all() and np.ptp(asked, axis=0).max() > 0.1
+    seen = batch.lips.sum((2, 3, 4))
+    assert seen[asked == asked.max()].min() > 1.3 * seen[asked == asked.min()].max()  # masks follow what is drawn
 
 
 def test_the_same_frame_stands_first_where_asked_for(with_settings: Callable[..., ClipSet]) -> None:
