@@ -39,7 +39,7 @@ from lipdub.faces.crop import TEMPLATE
 from lipdub.models.generator import Audio, Generator, joined
 from lipdub.models.layers import for_inference, mask_lower_half
 from lipdub.models.vgg import VGG16_LAYERS, WIDTHS, Vgg16
-from lipdub.models.warp import compose, sharpen_weights, suppress_references_outside_mouth
+from lipdub.models.warp import Cells, compose_part, sharpen_weights, suppress_references_outside_mouth
 from lipdub.weights import load_audio_encoder, load_generator
 
 HALVES = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -211,12 +211,13 @@ def put_together(args: argparse.Namespace, device: torch.device) -> None:
     for count in args.batches:
         drawn = drawing(generator, count, device)()
         pictures = torch.rand(COUNT + count * config.generator.own_frame, 3, side, side, device=device)
+        whole = Cells(*(slice(0, length) for length in drawn.warp.flow.shape[-2:]))
 
-        def call(drawn: Any = drawn, pictures: torch.Tensor = pictures) -> object:
+        def call(drawn: Any = drawn, pictures: torch.Tensor = pictures, whole: Cells = whole) -> object:
             warp = (
                 suppress_references_outside_mouth(drawn.warp, COUNT, 0.0) if config.generator.own_frame else drawn.warp
             )
-            return compose(sharpen_weights(warp, config.sync.blend_power), drawn.painted, pictures, fine=True)
+            return compose_part(sharpen_weights(warp, config.sync.blend_power), pictures, whole)
 
         with memory(device) as held:
             row(count, rate(call, args.seconds, device) * count, busy(call, device), held())

@@ -258,21 +258,19 @@ class GeneratorRunner(Runner):
             whole, frames, gains = _visible_cells(alphas[group]), None, None
             if own:
                 frames, gains = self._own_frames([targets[n] for n in group], warp.indices)
-            faces = compose_part(warp, painted, encoded.pictures, whole, own=frames, gains=gains)
+            faces = compose_part(warp, encoded.pictures, whole, own=frames, gains=gains)
             faces = paint_gap(faces, painted, opacity, whole, side)
             return [_Part(group, whole, faces.permute(0, 2, 3, 1))]
         parts = []
         for place, n in enumerate(group):
-            face = self._compose_alone(warp, painted, targets[n], place, cells[place])
-            if float(opacity[place].max()) > 0:
-                at = slice(place, place + 1)
-                face = paint_gap(face.permute(0, 3, 1, 2), painted[at], opacity[at], cells[place], side)
-                face = face.permute(0, 2, 3, 1)
-            parts.append(_Part([n], cells[place], face))
+            face, at = self._compose_alone(warp, targets[n], place, cells[place]), slice(place, place + 1)
+            if opacity[place].any():
+                face = paint_gap(face, painted[at], opacity[at], cells[place], side)
+            parts.append(_Part([n], cells[place], face.permute(0, 2, 3, 1)))
         return parts
 
-    def _compose_alone(self, warp: Warp, painted: Tensor, target: FaceCrop, place: int, cells: Cells) -> Tensor:
-        """The face at a place of a warp, (1, height, width, 3), composed on the CPU."""
+    def _compose_alone(self, warp: Warp, target: FaceCrop, place: int, cells: Cells) -> Tensor:
+        """The face at a place of a warp, (1, 3, height, width), composed on the CPU."""
         indices, gains = warp.indices[place : place + 1], None
         pictures = [self._encoded[target.job].pictures[k] for k in indices[0].tolist()]
         if self._generator.config.own_frame:
@@ -280,13 +278,12 @@ class GeneratorRunner(Runner):
             pictures.append(frames[0])
         face = compose_face(
             warp.flow[place].float().cpu().numpy(),
-            warp.weights[place].float().cpu().numpy(),
-            painted[place].permute(1, 2, 0).cpu().numpy(),
+            warp.weights[place, :-1].float().cpu().numpy(),
             [picture.permute(1, 2, 0).cpu().numpy() for picture in pictures],
             cells,
             None if gains is None else gains[0].cpu().numpy(),
         )
-        return torch.from_numpy(face)[None]
+        return torch.from_numpy(face).permute(2, 0, 1)[None]
 
     def _own_frames(self, targets: Sequence[FaceCrop], indices: Tensor) -> tuple[Tensor, Tensor]:
         """The crops (N, 3, D, D) of one job's targets, and gains (N, K, 3) that bring its references to their light."""

@@ -201,20 +201,18 @@ def compose(warp: Warp, painted: Tensor, pictures: Tensor) -> Tensor:
 
 def compose_part(
     warp: Warp,
-    painted: Tensor,
     pictures: Tensor,
     cells: Cells,
     *,
     own: Tensor | None = None,
     gains: Tensor | None = None,
 ) -> Tensor:
-    """A part of the same for the eye: cubics look between pixels, which keeps detail; no gradients.
+    """A part of the same for the eye, of references alone: cubics keep detail between pixels; no gradients.
 
     For accelerators; `dub.composition.compose_face` does the same on the CPU.
 
     Args:
-        warp: of N faces.
-        painted: as for `compose`.
+        warp: of N faces; what is painted has no share.
         pictures: as for `compose`; D is a multiple of the fields' width.
         cells: the part.
         own: (N, 3, D, D), where the last reference of each face is a picture of its own.
@@ -226,9 +224,9 @@ def compose_part(
     side, across = pictures.shape[-1], warp.flow.shape[-1]
     line, times = _line(side, pictures.device), side // across
     flows = warp.flow.contiguous()  # from channels last, where two channels are enlarged three times as slowly
-    weights = _enlarged_part(warp.weights, side, cells, across)
-    out = weights[:, -1:] * _enlarged_part(painted, side, cells, across)
+    weights = _enlarged_part(warp.weights[:, :-1], side, cells, across)
     rows, columns = cells.times(times)
+    out = weights.new_zeros(len(weights), 3, rows.stop - rows.start, columns.stop - columns.start)
     for k in range(warp.flow.shape[1]):
         source = own if own is not None and k == warp.indices.shape[1] else pictures[warp.indices[:, k]]
         flow = _enlarged_part(flows[:, k], side, cells, across)
