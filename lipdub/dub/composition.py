@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lipdub.faces.blend import extent
 from lipdub.models.warp import Cells
 
 Picture = NDArray[np.float32]  # (height, width, 3) in [0, 1]
@@ -34,24 +35,38 @@ def compose_face(
         (height, width, 3); all NaN where a flow is not finite. Beyond its border a picture shows its edge.
     """
     side, across = len(pictures[0]), weights.shape[2]
-    rows, columns = cells.times(side // across)
-    height, width = rows.stop - rows.start, columns.stop - columns.start
+    times = side // across
+    rows, columns = cells.times(times)
+    composed = np.zeros((rows.stop - rows.start, columns.stop - columns.start, 3), np.float32)
     if not np.isfinite(flows).all():
-        return np.full((height, width, 3), np.nan, np.float32)
-    places = np.meshgrid(
-        np.arange(columns.start, columns.stop, dtype=np.float32),
-        np.arange(side // 2 + rows.start, side // 2 + rows.stop, dtype=np.float32),
-    )
-    composed = np.zeros((height, width, 3), np.float32)
+        return np.full_like(composed, np.nan)
+    line = np.arange(side, dtype=np.float32)
     for k, (flow, weight, picture) in enumerate(zip(flows, weights, pictures, strict=True)):
-        if weight[cells].max() < MIN_WEIGHT:
+        seen_in = _cells_in_use(weight, cells)
+        if seen_in is None:
             continue
-        share = _enlarged(weight, side, cells, across)
+        share = _enlarged(weight, side, seen_in, across)
         shares = [share * gain for gain in gains[k]] if gains is not None and k < len(gains) else [share] * 3
-        x, y = (at + side * _enlarged(away, side, cells, across) for at, away in zip(places, flow, strict=True))
+        down, right = seen_in.times(times)
+        places = np.meshgrid(line[right], line[side // 2 :][down])
+        x, y = (at + side * _enlarged(away, side, seen_in, across) for at, away in zip(places, flow, strict=True))
         seen = cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        cv2.accumulateProduct(seen, cv2.merge(shares), composed)
+        top, left = down.start - rows.start, right.start - columns.start
+        part = composed[top : top + len(seen), left : left + seen.shape[1]]
+        cv2.accumulateProduct(seen, cv2.merge(shares), part)
     return np.clip(composed, 0, 1, out=composed)  # cubics overshoot
+
+
+def _cells_in_use(weight: NDArray[np.float32], cells: Cells) -> Cells | None:
+    """The rectangle of `cells` in which a reference's weight (w / 2, w) shows, with the cells that border on it."""
+    part = weight[cells] >= MIN_WEIGHT
+    if not part.any():
+        return None
+    bounds = [
+        slice(within.start + max(0, seen.start - 1), min(within.stop, within.start + seen.stop + 1))
+        for within, seen in zip(cells, extent(part), strict=True)
+    ]
+    return Cells(*bounds)
 
 
 def _enlarged(field: NDArray[np.float32], side: int, cells: Cells, across: int) -> NDArray[np.float32]:

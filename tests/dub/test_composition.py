@@ -27,6 +27,8 @@ def test_it_is_what_an_accelerator_makes(cells: tuple[tuple[int, int], tuple[int
     flows = (0.3 * rng.standard_normal((4, 2, 8, ACROSS))).astype(np.float32)  # also beyond the border
     weights = rng.random((4, 8, ACROSS), np.float32)
     weights[1] = 0  # a reference that is nowhere seen
+    weights[2, :, 5:] = 0  # one that is seen on one side
+    weights[0, 3:6, 4:10] = 1 / 600  # and one that leaves a hole
     weights /= weights.sum(0)
     gains, part = np.array([[0.5, 0.7, 0.9], [2, 2, 2], [1.2, 1, 0.8]], np.float32), Cells(*(slice(*c) for c in cells))
     found = compose_face(flows, weights, [*pictures], part, gains)
