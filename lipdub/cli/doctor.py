@@ -29,7 +29,6 @@ from lipdub.errors import LipdubError, SetupError
 PYTHON = (3, 11)  # the oldest that is tested
 LOW_BYTES, LEAST_BYTES = 2_000_000_000, 200_000_000  # free disc: some minutes of film, a short clip
 _OTHER_FFMPEG = "name another ffmpeg in LIPDUB_FFMPEG or media.ffmpeg, or none: lipdub then uses imageio-ffmpeg's"
-_CV2 = ("opencv-python", "opencv-contrib-python", "opencv-python-headless", "opencv-contrib-python-headless")
 
 
 def doctor(
@@ -200,7 +199,7 @@ def _ffmpeg(config: MediaConfig) -> Iterator[Check]:
 def _opencv(config: MediaConfig) -> Iterator[Check]:
     import cv2
 
-    owners = [name for name in _CV2 if _installed(name)]
+    owners = sorted(set(metadata.packages_distributions().get("cv2", [])), reverse=True)
     several = len(owners) > 1
     yield Check(
         name="opencv",
@@ -209,14 +208,6 @@ def _opencv(config: MediaConfig) -> Iterator[Check]:
         remedy=f"keep one: pip uninstall {' '.join(owners[1:])}, then install {owners[0]} again" if several else "",
         values={"version": cv2.__version__, "packages": owners},
     )
-
-
-def _installed(package: str) -> bool:
-    try:
-        metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def _torch(config: MediaConfig) -> Iterator[Check]:

@@ -10,7 +10,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
@@ -173,8 +172,8 @@ def _train(request: RunRequest) -> None:
     """Run a stage until it is finished or stopped by a signal, which is the exit code then."""
     from lipdub.training.stages import run_stage
 
-    with _signals() as received, watching() as watch:
-        finished = run_stage(request, watch.say, stopped=lambda: bool(received), on_progress=watch.show)
+    with _signals() as received, watching() as (say, show):
+        finished = run_stage(request, say, stopped=lambda: bool(received), on_progress=show)
     if not finished:
         console.say(f"{request.run}: saved; the same command continues it")
         raise typer.Exit(128 + received[0])
@@ -214,19 +213,11 @@ def _signals() -> Iterator[list[int]]:
         restore()
 
 
-@dataclass(frozen=True)
-class Watch:
-    """Where a run tells its lines and its progress."""
-
-    say: Callable[[str], None]
-    show: Callable[[TrainProgress], None]
-
-
 @contextmanager
-def watching() -> Iterator[Watch]:
-    """A table in a terminal, lines elsewhere."""
+def watching() -> Iterator[tuple[Callable[[str], None], Callable[[TrainProgress], None]]]:
+    """Where a run tells its lines and its progress: a table in a terminal, lines elsewhere."""
     if not console.is_fancy(sys.stderr):
-        yield Watch(console.say, lambda progress: console.say(line(progress)))
+        yield console.say, lambda progress: console.say(line(progress))
         return
     from rich.console import Console
     from rich.live import Live
@@ -238,7 +229,7 @@ def watching() -> Iterator[Watch]:
         live.update(table(progress), refresh=True)
 
     try:
-        yield Watch(lambda text: live.console.print(text, markup=False), show)
+        yield lambda text: live.console.print(text, markup=False), show
     finally:
         live.stop()
 
