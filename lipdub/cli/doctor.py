@@ -34,7 +34,7 @@ _OTHER_FFMPEG = "name another ffmpeg in LIPDUB_FFMPEG or media.ffmpeg, or none: 
 def doctor(
     ctx: typer.Context,
     json_: Annotated[
-        bool, typer.Option("--json", help="One JSON object a line: a check each, then the counts.")
+        bool, typer.Option("--json", help="One JSON object per line: each check, then the counts.")
     ] = False,
 ) -> None:
     """Check the installation; include the output in bug reports.
@@ -71,11 +71,7 @@ class Check:
 
 
 def examine(config: MediaConfig) -> Iterator[Check]:
-    """All checks, each as soon as it is done; a check that fails is a problem, never an exception.
-
-    Args:
-        config: may name another ffmpeg.
-    """
+    """All checks, each as soon as it is done; a check that fails is a problem, never an exception."""
     for name, check in CHECKS.items():
         try:
             yield from check(config)

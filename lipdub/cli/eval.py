@@ -36,13 +36,13 @@ class Table(StrEnum):
 
 
 SOURCE = typer.Argument(
-    help="Folder of real talking-face videos with their own sound, or one finished video to check, or with --audio the "
+    help="Folder of real talking-face videos with their own audio, or one finished video to check, or with --audio the "
     "video that was dubbed; by default the footage that --dataset was prepared from."
 )
-AUDIO = option(panel=CLIPS, help="The speech track of dubs of one video, which --videos and --weights name or make.")
+AUDIO = option(panel=CLIPS, help="The speech track, to judge dubs of one video: those of --videos and of --weights.")
 PAIRING = option(
     panel=CLIPS,
-    help="Which sound: own, other (of the same speaker), speaker (another's); may be repeated (default: all).",
+    help="Which audio: own, other (of the same speaker), speaker (another's); may be repeated (default: all).",
 )
 WEIGHTS = option(
     panel=DUBS,
@@ -56,14 +56,16 @@ VIDEOS = option(
     "--audio the file; may be repeated.",
 )
 PAIRS_ONLY = option("--pairs-only", panel=DUBS, help="Only write OUTPUT/pairs.tsv: what another tool has to dub.")
-TABLE = option(panel=DUBS, help="4.1: the thesis' table, from those runs below --runs that are rows of it.")
+TABLE = option(panel=DUBS, help="4.1: the thesis' table, from the runs in --runs that are rows of it.")
 RUNS = option(panel=DUBS, help="Folder of runs of `lipdub train`; with --table.")
 TARGET = option(
     "-o", "--output", panel=OUTPUT, help="Folder for the results of each clip, clips.jsonl (without CLIPS: judged)."
 )
 CSV = option(panel=OUTPUT, help="Write means, intervals and differences here.")
 MARKDOWN = option(panel=OUTPUT, help="Write the table and its protocol here.")
-SET = option("--set", panel=MEASURES, help="section.key=value, any setting of config.py.")
+SET = option(
+    "--set", panel=MEASURES, help="Change any setting of config.py; may be repeated.", metavar="section.key=value"
+)
 STRICT = option("--strict", panel=RUNTIME, help="Exit code 10 if a clip failed, or a finished video has a fault.")
 JSON = option("--json", panel=RUNTIME, help="Events as JSON lines on stdout, the last with the table.")
 QUIET = option("-q", "--quiet", panel=RUNTIME, help="No progress.")
@@ -90,9 +92,9 @@ def eval_(
 ) -> None:
     """Judge dubs of real CLIPS, dubs of one video, or one finished video.
 
-    CLIPS are dubbed and judged by picture, lips against sound, and pauses, beside real and untouched videos. One file
-    is checked by itself: offset, agreement, pauses, flicker and seam of each of its segments. A file with --audio is
-    the source of dubs by several tools, which are judged beside each other.
+    CLIPS are dubbed, and the dubs judged by picture, sync and pauses, beside the real and the untouched videos. One
+    file is checked by itself: offset, agreement, pauses, flicker and seam of each of its segments. A file with --audio
+    is the source of dubs by several tools, which are judged beside each other.
 
     The judge of clips should be MediaPipe's face mesh, not a network that dubs: pip install "lipdub[teachers]", then
     lipdub weights pull yunet face-landmarker. Without these our own landmarks judge, and the table says so. A clip
@@ -162,14 +164,10 @@ def _show_check(quality: Quality, html: Path | None, *, overwrite: bool, json_: 
 
 
 def parse_videos(words: Sequence[str], *, files: bool = False) -> dict[str, Path]:
-    """`NAME=PATH`, or a path that gives the row its own name; usage error otherwise.
-
-    Args:
-        words: as they were written.
-        files: whether a path is a file, else a folder.
+    """Rows by name of `NAME=PATH`, or of a path to a folder (of `files`: a file) that gives its row its own name.
 
     Raises:
-        InputError: no such file or folder.
+        InputError: no such file or folder; a name given twice is a usage error.
     """
     videos: dict[str, Path] = {}
     for word in words:

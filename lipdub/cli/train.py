@@ -56,8 +56,8 @@ def train(
     stage: Annotated[
         StageName,
         typer.Option(
-            help="detector and landmarks (builtin faces), occlusion (what lies before one), expert, phones and audio "
-            "(audio encoder), 1 (generator), 2 (the same, adversarial)."
+            help="detector and landmarks (builtin faces), occlusion (objects in front of them), expert, phones and "
+            "audio (audio encoder), 1 (generator), 2 (the same, adversarial)."
         ),
     ],
     data: Annotated[
@@ -71,9 +71,9 @@ def train(
     preset: Annotated[
         list[str] | None,
         typer.Option(
-            help="A name in lipdub/presets, or a .toml file; of several the later ones win. Without it faces for the "
-            "face networks, occlusion for that, audio for the audio encoder, else thesis. release is untested: nobody "
-            "has trained it to the end."
+            help="A name in lipdub/presets, or a .toml file; of several the later ones win. Default: faces for the "
+            "face networks, occlusion and audio for the networks of that name, otherwise thesis. release is untested: "
+            "nobody has trained it to the end."
         ),
     ] = None,
     minutes: Annotated[
@@ -108,8 +108,8 @@ def train(
     tracker: Annotated[
         list[str] | None,
         typer.Option(
-            help="Beside metrics.jsonl: tensorboard, trackio, wandb, mlflow, ...; none for none. Without it "
-            "tensorboard, if it is installed."
+            help="Also log to tensorboard, trackio, wandb, mlflow, ...; none: only to metrics.jsonl (default: "
+            "tensorboard, if it is installed)."
         ),
     ] = None,
     dry_run: Annotated[
@@ -127,8 +127,8 @@ def train(
 
     Ctrl-C or SIGTERM ends it after the current step, with a checkpoint; the same command continues it.
 
-    An expert whose loss stays at 0.69 has learnt nothing: check that the sound belongs to the faces (prepare shifts
-    each folder once), give it larger batches (--set train.batch_clips=64) and more speakers.
+    An expert whose loss stays at 0.69 has learnt nothing: check that the audio belongs to the faces, give it larger
+    batches (--set train.batch_clips=64) and more speakers.
     """
     from lipdub.training.plan import plan
     from lipdub.training.stages import RunRequest
