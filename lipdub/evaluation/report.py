@@ -62,9 +62,7 @@ class Block:
 def blocks(report: EvalReport, *, star: str = "not chance") -> list[Block]:
     """One block per pairing, with one line per measure so that it fits a terminal; then the differences.
 
-    Args:
-        report: of an evaluation.
-        star: what a star behind a difference means, in words.
+    `star` says in words what a star behind a difference means.
     """
     made = [Block(_ablation(report), HEADER, report.ablation)] if report.ablation else []
     for pairing, lines in _by_pairing(report.lines).items():
