@@ -290,12 +290,8 @@ def split_speakers(
     """Clips with splits, by the hash of the speaker, so that a growing corpus keeps its splits; large speakers train.
 
     Footage of a single speaker is split by source file, that of a single file by clip, so that something is held out.
-
-    Args:
-        entries: all clips.
-        options: the shares.
-        official: source -> split of the corpus itself. It applies to all footage of these speakers; the shares apply to
-            the rest, except for validation and test splits that the corpus has already.
+    `official` has the corpus' own split of a source. It applies to all footage of these speakers; the shares of the
+    options apply to the rest, except for validation and test splits that the corpus has already.
     """
     official = official or {}
     known = [(e.speaker, official[e.source]) for e in entries if e.source in official]

@@ -79,12 +79,7 @@ def landmark_loss(maps: Tensor, logits: Tensor, true_points: Tensor, is_face: Te
 class PictureTraining(Stage[Network]):
     """A small network that learns from random pictures, with AdamW and an averaged copy; a subclass makes the pictures.
 
-    Args:
-        kind: of the network; the name of its loss.
-        model: the network.
-        config: learning_rate and ema are used.
-        engine: device, precision, processes, and how many pictures a part of a step has.
-        seed: of the sampling.
+    `kind` is the network's, and the name of its loss.
     """
 
     def __init__(self, kind: str, model: Network, config: TrainConfig, engine: Engine, seed: int) -> None:
@@ -112,17 +107,10 @@ class PictureTraining(Stage[Network]):
 
 
 class FaceTraining(PictureTraining[nn.Module]):
-    """One face network, its averaged copy, optimizer and labelled pictures.
+    """The detector or the landmark network, its averaged copy, optimizer and labelled pictures.
 
-    Nothing is held out: `python -m benchmarks faces` measures the networks on other footage.
-
-    Args:
-        network: detector or landmarks.
-        clips: folder of labelled footage.
-        labels: what scripts/label_faces.py wrote.
-        config: learning_rate and ema are used.
-        engine: device, precision, processes, and how many pictures a part of a step has.
-        seed: of the sampling.
+    Labels are what scripts/label_faces.py wrote for the clips. Nothing is held out: `python -m benchmarks faces`
+    measures the networks on other footage.
 
     Raises:
         InputError: no labels for these clips.
