@@ -16,12 +16,7 @@ TRUE, FALSE = ("true", "yes", "1"), ("false", "no", "0")
 
 
 class OptionError(ValueError):
-    """A value that an option does not take.
-
-    Args:
-        option: the option, without the dashes.
-        message: what is wrong with the value, and what is taken.
-    """
+    """A value that an option, named without its dashes, does not take; the message says what is taken."""
 
     def __init__(self, option: str, message: str) -> None:
         super().__init__(f"{option}: {message}")
@@ -126,11 +121,7 @@ def options_of(options: type) -> dict[str, Option]:
 
 
 def values_of(options: Mapping[str, Option], written: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of fields from written values; absent ones are left out.
-
-    Args:
-        options: of `options_of`.
-        written: by `Option.key`, of the option's kind; None and the empty text leave the default.
+    """Values of fields from written values, by `Option.key`; None and the empty text leave the default.
 
     Raises:
         OptionError: a value that is not taken.

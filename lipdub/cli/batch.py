@@ -120,13 +120,7 @@ def parse_shard(text: str | None) -> tuple[int, int]:
 
 
 def read_manifest(path: Path, *, device: str, weights: str, config: Config | None = None) -> list[BatchItem]:
-    """The items of a list.
-
-    Args:
-        path: .csv or .tsv, .jsonl or .toml.
-        device: of items that do not name one.
-        weights: of items that do not name any.
-        config: settings of all items.
+    """The items of a list, .csv, .tsv, .jsonl or .toml; `device` and `weights` are of those that name none.
 
     Raises:
         InputError: it cannot be read, an item lacks a file, has an unknown key or a bad value; names the item.

@@ -99,15 +99,12 @@ def report_error(error: LipdubError) -> None:
 
 @contextmanager
 def progress(*, json_lines: bool = False, quiet: bool = False, clock: Clock = time.monotonic) -> Iterator[OnEvent]:
-    """Show the events of one job.
+    """Show the events of one job, which it gives to the yielded `on_event`.
 
     Args:
         json_lines: as NDJSON on stdout; a `LipdubError` that ends the job becomes an event of type "error".
         quiet: warnings only.
         clock: seconds, for tests.
-
-    Yields:
-        The job's `on_event`.
     """
     with ExitStack() as stack:
         show: OnEvent = _show_warning

@@ -75,12 +75,7 @@ class FaceTracksRequest:
 
 
 class AnalysisCache:
-    """A folder of entries.
-
-    Args:
-        folder: by default lipdub's own below the user's cache folder.
-        max_mib: size of all entries above which the oldest go.
-    """
+    """A folder of entries, by default lipdub's own; the oldest go where all together are larger than `max_mib`."""
 
     def __init__(self, folder: Path | None = None, max_mib: int = 1024) -> None:
         self.folder = folder or user_cache_path("lipdub") / "analysis"

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from lipdub.config import Config, GeneratorConfig, SyncConfig
 from lipdub.dub.analyze import DubPlan
-from lipdub.dub.cores import shared_cores
 from lipdub.dub.driving_audio import DrivingAudio, PredictedMouthShapes, analyze_audio, predict_mouth_shapes
 from lipdub.dub.inference import GeneratorRunner, Runner
 from lipdub.dub.options import SyncOptions
@@ -30,6 +29,7 @@ from lipdub.models.audio_encoder import TrackEncoder
 from lipdub.models.generator import Generator
 from lipdub.models.layers import for_inference
 from lipdub.models.wav2lip import FACE_SIDE, Wav2Lip
+from lipdub.process import shared_cores
 from lipdub.weights import load_audio_encoder, load_bound
 
 

@@ -49,12 +49,7 @@ class _Look:
 
 
 class OcclusionTracker:
-    """Adds to the face crops of a video what lies in front of them.
-
-    Args:
-        detector: None: only letters are looked for.
-        jobs: of the plan.
-    """
+    """Adds to the face crops of a video what lies in front of them; without a detector only letters are looked for."""
 
     def __init__(self, detector: OcclusionDetector | None, jobs: Sequence[FaceJob]) -> None:
         self._detector, self._jobs = detector, jobs

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from lipdub.cli.app import app
 from lipdub.cli.arguments import output_path, parse_time
 from lipdub.config import MediaConfig
-from lipdub.dub import SyncOptions
+from lipdub.dub.options import SyncOptions
 from lipdub.errors import InputError, ResourceError
 from lipdub.faces.selection import parse_face
 from lipdub.media.ffmpeg import ffmpeg_binary
