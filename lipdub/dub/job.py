@@ -13,7 +13,7 @@ from lipdub.dub.analyze import DubPlan, FaceTracks
 from lipdub.dub.driving_audio import DrivingAudio
 from lipdub.dub.fit import on_new_times
 from lipdub.dub.inference import Runner
-from lipdub.dub.networks import Networks, load_networks
+from lipdub.dub.networks import Networks, licence_of, load_networks
 from lipdub.dub.options import OPTIONS, SyncOptions, adjusted
 from lipdub.dub.report import Retiming
 from lipdub.dub.speaking_style import UNKNOWN_STYLE
@@ -89,8 +89,8 @@ class Job:
     def warnings(self, writer: VideoWriter) -> Iterator[tuple[str, str]]:
         """Code and text of each warning known before the dub."""
         yield from self.retiming_warnings
-        if self.networks.licence is not None:
-            yield "licence", self.networks.licence
+        if terms := licence_of(self.networks.generator):
+            yield "licence", terms
         longer_s = self.audio_s - self.source.video.duration_s if self.options.length == "video" else 0.0
         if longer_s > OTHER_LENGTH_S:
             yield "length", f"the audio is {longer_s:.2f} s longer than the video; its end is cut"

@@ -79,11 +79,6 @@ class Networks:
     device: torch.device
     config: Config  # with the sizes of the generator's weights
 
-    @property
-    def licence(self) -> str | None:
-        """Terms of the generator's licence, see `licence_of`."""
-        return licence_of(self.generator)
-
     def load_driving_audio(self, path: Path, *, isolate: bool = False) -> DrivingAudio:
         """An audio file, analyzed for the generator; `isolate` removes music and noise first.
 

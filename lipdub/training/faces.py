@@ -24,8 +24,6 @@ from lipdub.models.facenets import FaceDetector, LandmarkNet, centres, spread
 from lipdub.training.engine import Engine, Network
 from lipdub.training.facedata import (
     BACKGROUNDS,
-    LabelledFrame,
-    LabelledPatch,
     detector_sample,
     detector_targets,
     landmark_sample,
@@ -119,15 +117,13 @@ class FaceTraining(PictureTraining[nn.Module]):
     def __init__(
         self, network: str, clips: Path, labels: Path, config: TrainConfig, engine: Engine, *, seed: int = 0
     ) -> None:
-        self.frames: dict[str, list[LabelledFrame]] = {}
-        self.patches: dict[str, list[LabelledPatch]] = {}
+        self.groups: dict[str, list[Any]]  # samples of each folder
         if network == "detector":
-            self.frames = load_frames(clips, labels, FRAMES_A_CLIP) | {BACKGROUNDS: load_backgrounds()}
+            self.groups = load_frames(clips, labels, FRAMES_A_CLIP) | {BACKGROUNDS: load_backgrounds()}
             model: nn.Module = FaceDetector()
         else:
-            self.patches = load_patches(clips, labels, PATCHES_A_CLIP)
-            model = LandmarkNet()
-        if not any(group for name, group in (self.frames | self.patches).items() if name != BACKGROUNDS):
+            self.groups, model = load_patches(clips, labels, PATCHES_A_CLIP), LandmarkNet()
+        if not any(group for name, group in self.groups.items() if name != BACKGROUNDS):
             raise InputError(f"no clear face in {labels}", "label other footage")
         super().__init__(network, model, config, engine, seed)
 
@@ -146,24 +142,24 @@ class FaceTraining(PictureTraining[nn.Module]):
 
     def _detector_batch(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
         height, width = DETECTOR_CANVAS
-        groups = [self.frames[name] for name in self._draw_groups(self.frames, rng)]
-        images, boxes = zip(*(detector_sample(group, height, width, rng) for group in groups), strict=True)
+        samples = [detector_sample(group, height, width, rng) for group in self._draw_groups(rng)]
+        images, boxes = zip(*samples, strict=True)
         targets = (torch.from_numpy(t) for t in detector_targets(list(boxes), height, width))
         return (picture_tensor(np.stack(images)), *targets)
 
     def _landmark_batch(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
-        samples = [landmark_sample(self.patches[name], rng) for name in self._draw_groups(self.patches, rng)]
+        samples = [landmark_sample(group, rng) for group in self._draw_groups(rng)]
         images, points, faces = (np.stack(column) for column in zip(*samples, strict=True))
         return picture_tensor(images), torch.from_numpy(points), torch.from_numpy(faces).float()
 
-    def _draw_groups(self, groups: dict[str, list[Any]], rng: np.random.Generator) -> list[str]:
+    def _draw_groups(self, rng: np.random.Generator) -> list[list[Any]]:
         """A group for each picture of a batch."""
-        names = list(groups)
-        weights = np.array([len(groups[name]) for name in names], np.float64) ** GROUP_POWER
-        if BACKGROUNDS in groups:
+        names = list(self.groups)
+        weights = np.array([len(group) for group in self.groups.values()], np.float64) ** GROUP_POWER
+        if BACKGROUNDS in names:
             weights[names.index(BACKGROUNDS)] = 0
             weights[names.index(BACKGROUNDS)] = weights.sum() * BACKGROUND_SHARE / (1 - BACKGROUND_SHARE)
-        return [str(n) for n in rng.choice(names, self.engine.part_clips, p=weights / weights.sum())]
+        return [self.groups[name] for name in rng.choice(names, self.engine.part_clips, p=weights / weights.sum())]
 
 
 def picture_tensor(images: NDArray[np.uint8]) -> Tensor:

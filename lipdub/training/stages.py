@@ -71,11 +71,8 @@ def run_stage(
 ) -> bool:
     """Train, or go on training, one stage; then export, if asked to. Nothing is created before all inputs are found.
 
-    Args:
-        request: what to train, on what, where to.
-        on_line: receives progress lines.
-        stopped: asked before each step; once it says yes the run is saved and left, to be continued by the same call.
-        on_progress: receives how far the steps are, in place of lines about them.
+    Before each step `stopped` is asked; once it says yes the run is saved and left, to be continued by the same call.
+    `on_progress` receives how far the steps are, in place of lines about them.
 
     Returns:
         Whether the run is finished.
