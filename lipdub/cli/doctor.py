@@ -54,7 +54,9 @@ def doctor(
                 console.data(f"{'':21} {check.remedy}")
         n_problems = counts["problem"]
         if n_problems:
-            raise SetupError(f"{n_problems} problem{'s' if n_problems > 1 else ''}", "what to do is said with each")
+            raise SetupError(
+                f"{n_problems} problem{'s' if n_problems > 1 else ''}", "each problem above names its remedy"
+            )
         if json_:
             console.data(console.json_line({"report": counts}, type="done"))
 

@@ -116,8 +116,8 @@ def eval_(
         raise InputError(f"cannot open {clips}: no such file or folder", "check the path")
     if clips.is_file() and audio is None:
         if videos:
-            what = "dubs of one video are judged with --audio, their speech track"
-            raise typer.BadParameter(what, param_hint="--videos")
+            reason = "dubs of one video are judged with --audio, their speech track"
+            raise typer.BadParameter(reason, param_hint="--videos")
         with console.progress(json_lines=json_, quiet=quiet) as on_event:
             quality = check(clips, config, expert=values.get("expert"), device=written["device"], on_event=on_event)
         _show_check(quality, html, overwrite=overwrite, json_=json_, strict=strict)

@@ -114,8 +114,8 @@ def prepare(options: PrepareOptions, config: Config, on_line: Callable[[str], No
                 on_line(f"{len(results)}/{len(sources)} files, {sum(len(r.entries) for r in results)} clips")
     entries = [entry for result in results for entry in result.entries]
     if not entries:
-        reasons = Counter(r.reason for r in results)
-        raise InputError(f"nothing of use in {options.source}: {dict(reasons)}", "give other footage, with sound")
+        reasons = "; ".join(f"{reason} ({count})" for reason, count in Counter(r.reason for r in results).items())
+        raise InputError(f"nothing of use in {options.source}: {reasons}", "give other footage, with audio")
     unsure = [entry for entry in entries if not entry.sure]
     offsets = group_offsets(options.output, unsure, config.mel) if options.correct_offset else {}
     shifted = shift_sound(options.output, unsure, offsets, config.mel)
@@ -247,7 +247,7 @@ class Preparer:
         if offset.foreign:
             raise InputError(
                 "the audio matches the mouth at no offset: another person is speaking",
-                "give footage in which who is seen speaks, or --audio-encoder none",
+                "give footage in which the person on screen speaks, or --audio-encoder none",
             )
         return offset
 

@@ -310,7 +310,7 @@ def names_of(weights: Sequence[str], videos: Collection[str] = (), *, alone: boo
     if taken := {REAL, FOREIGN, UNTOUCHED} & set(videos):
         raise InputError(f"--videos cannot be called {', '.join(taken)}", "give another NAME=FOLDER")
     if (not weights and not videos and alone) or len(set(weights)) != len(weights):
-        what = f"--weights wants one or more different ones, not {', '.join(weights) or 'none'}"
+        what = f"--weights needs one or more different ones, got {', '.join(weights) or 'none'}"
         raise InputError(what, "give each once")
     stems = [Path(name).stem for name in weights]
     reserved = {REAL, FOREIGN, UNTOUCHED, *videos}

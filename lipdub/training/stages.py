@@ -210,10 +210,12 @@ def _check(request: RunRequest) -> None:
     """
     train, generator = request.config.train, request.config.generator
     if train.steps < 1:
-        raise InputError(f"train.steps must be at least 1, got {train.steps}", "for a look alone there is --dry-run")
+        raise InputError(
+            f"train.steps must be at least 1, got {train.steps}", "to see the settings only, use --dry-run"
+        )
     if train.batch_clips < 1 or train.accumulate < 1:
         what = f"got {train.batch_clips} and {train.accumulate}"
-        raise InputError(f"train.batch_clips and train.accumulate must be at least 1, {what}", "1 is the least of each")
+        raise InputError(f"train.batch_clips and train.accumulate must be at least 1, {what}", "raise them")
     if train.precision not in ("no", "bf16", "fp16"):
         raise InputError(f"train.precision cannot be {train.precision!r}", "it is no, bf16 or fp16")
     if train.precision == "fp16" and not torch.cuda.is_available():

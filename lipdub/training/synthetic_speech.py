@@ -191,7 +191,7 @@ def prepare_speech(
         if utterance is None:
             silent += 1
             if silent > 50 + len(made):
-                raise InputError("espeak-ng could say hardly any of the texts", "name languages that it has")
+                raise InputError("espeak-ng could speak hardly any of the texts", "give languages that it has")
             continue
         waveform = resample_poly(utterance.waveform, mel.sample_rate, utterance.rate).astype(np.float32)
         made.append((log_mel(waveform, mel), [(first / utterance.rate, phone) for first, phone in utterance.phones]))
