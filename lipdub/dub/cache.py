@@ -153,25 +153,6 @@ class AnalysisCache:
         return self.folder / f"{key}.npz"
 
 
-def cached_tracks(
-    cache: AnalysisCache | None,
-    request: FaceTracksRequest,
-    config: Config,
-    track: Callable[[], FaceTracks],
-    on_damage: Callable[[Path], None] = lambda path: None,
-) -> tuple[FaceTracks, bool]:
-    """Face tracks from the cache, else from `look`; and whether they were in the cache."""
-    if cache is None:
-        return track(), False
-    key = request.key(config)
-    kept = cache.recall(key, on_damage)
-    if kept is not None:
-        return kept, True
-    tracks = track()
-    cache.keep(key, tracks)
-    return tracks, False
-
-
 def _write(file: BinaryIO, tracks: FaceTracks) -> None:
     """Write as `np.savez` does, but one array at a time, so that not all are in memory."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as entry:

@@ -292,11 +292,8 @@ class ClipSet:
 
     def _augmentation(self, augment: bool) -> Augmentation:
         """That a sample is seen with: every frame of it alike."""
-        return (
-            Augmentation.sample(self.rng, self.config.train.augment)
-            if augment and self.config.train.augment
-            else IDENTITY
-        )
+        strength = self.config.train.augment if augment else 0.0
+        return Augmentation.sample(self.rng, strength) if strength else IDENTITY
 
     def _shape(
         self, clip: Clip, frames: NDArray[np.int64], matrix: NDArray[np.float64], size: int, augmentation: Augmentation
