@@ -18,6 +18,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,22 @@ over clips of speakers that no network was trained on (CLIPS, local footage that
 def load() -> dict[str, dict[str, Any]]:
     """Every file of results, by its stem."""
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
+
+
+def mean_of(key: str, metric: str, numbers: Sequence[float], **more: Any) -> dict[str, Any]:
+    """A value for `record`: the mean of one number a clip, with its interval."""
+    from lipdub.evaluation.table import interval
+
+    mean = interval(numbers)
+    bounds = [round(mean.low, 4), round(mean.high, 4)]
+    return {"key": key, "metric": metric, "value": round(mean.mean, 4), "interval": bounds, "n": mean.n, **more}
+
+
+def names_with_sums(*names: str) -> str:
+    """Names of weights, each with the beginning of its checksum, for `record`."""
+    from lipdub.weights import locate, sha256_of
+
+    return ", ".join(f"{name} {sha256_of(locate(name))[:8]}" for name in names)
 
 
 def record(name: str, values: list[dict[str, Any]], *, title: str, weights: str, machine: str = "") -> Path:

@@ -16,9 +16,11 @@ from lipdub import errors, events
 
 if TYPE_CHECKING:
     from lipdub.config import Config, load_config
-    from lipdub.dub import FacesReport, FaceSummary, SyncOptions, SyncPlan, SyncReport, list_faces
-    from lipdub.dub import plan_sync as plan
-    from lipdub.dub import sync_video as sync
+    from lipdub.dub.face_list import list_faces
+    from lipdub.dub.options import SyncOptions
+    from lipdub.dub.report import FacesReport, FaceSummary, SyncPlan, SyncReport
+    from lipdub.dub.sync import plan_sync as plan
+    from lipdub.dub.sync import sync_video as sync
     from lipdub.faces.selection import Speaker, read_speakers
 
 __version__ = "0.2.0"
@@ -43,18 +45,19 @@ __all__ = [
 
 _OTHERWISE = {"sync": "sync_video", "plan": "plan_sync"}  # here -> where it lives
 _HOMES = {
-    "Speaker": "faces.selection",
-    "read_speakers": "faces.selection",
-    "Config": "config",
-    "load_config": "config",
-}  # else dub
+    **dict.fromkeys(("Speaker", "read_speakers"), "faces.selection"),
+    **dict.fromkeys(("Config", "load_config"), "config"),
+    **dict.fromkeys(("sync", "plan"), "dub.sync"),
+    "SyncOptions": "dub.options",
+    "list_faces": "dub.face_list",
+}  # else dub.report
 
 
 def __getattr__(name: str) -> Any:
     """The public names, imported when they are first asked for (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"lipdub.{_HOMES.get(name, 'dub')}"), _OTHERWISE.get(name, name))
+    return getattr(import_module(f"lipdub.{_HOMES.get(name, 'dub.report')}"), _OTHERWISE.get(name, name))
 
 
 def __dir__() -> list[str]:

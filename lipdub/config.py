@@ -349,12 +349,12 @@ def load_config(
 def keep_settings(
     path: Path, settings: Mapping[str, Mapping[str, Any]], *, option: str, free: Collection[str] = ()
 ) -> None:
-    """Write settings, by section and key, to a file in the output folder; an existing file must agree.
+    """Write settings, by section and key, to a JSON file in the output folder; an existing file must agree.
 
     Keys that the file lacks are newer than the file, and are added.
 
     Args:
-        path: the JSON file; its folder exists.
+        path: its folder exists.
         settings: section -> key -> value.
         option: of the command line that sets the folder, for messages.
         free: "section.key" of settings that may change.

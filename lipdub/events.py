@@ -89,12 +89,7 @@ def ignore(event: Event) -> None:
 
 
 class Reporter:
-    """Tells the events of one job, and keeps its warnings and the seconds that its stages took.
-
-    Args:
-        on_event: told each event.
-        stages: their names, in order.
-    """
+    """Tells `on_event` the events of a job of these stages, and keeps its warnings and the seconds that stages took."""
 
     def __init__(self, on_event: OnEvent, stages: Sequence[str]) -> None:
         self._on_event, self._stages = on_event, stages

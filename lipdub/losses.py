@@ -4,6 +4,8 @@
 
 The weights are in `config.LossConfig`, under the same names. Equation numbers were checked in the thesis; where
 it leaves a scale open, or prints something else than what is meant, the function says what is done here.
+
+Unless it says otherwise, each returns a scalar, and raises ValueError where shapes do not fit.
 """
 
 from __future__ import annotations
@@ -30,12 +32,6 @@ def masked_l1(fake: Tensor, real: Tensor, mask: Tensor) -> Tensor:
         fake: X^, (N, C, H, W).
         real: X, (N, C, H, W).
         mask: M, (N, 1, H, W) in [0, 1]. An image whose mask is all 0 contributes 0.
-
-    Returns:
-        Scalar.
-
-    Raises:
-        ValueError: shapes that do not fit.
     """
     _same_shape(fake, real)
     if mask.shape != (fake.shape[0], 1, *fake.shape[2:]):
@@ -54,12 +50,6 @@ def gradient_l1(fake: Tensor, real: Tensor, mask: Tensor) -> Tensor:
         fake: (N, C, H, W).
         real: same shape.
         mask: (N, 1, H, W) in [0, 1].
-
-    Returns:
-        Scalar.
-
-    Raises:
-        ValueError: shapes that do not fit.
     """
     across = masked_l1(fake.diff(dim=3), real.diff(dim=3), mask[..., 1:])
     down = masked_l1(fake.diff(dim=2), real.diff(dim=2), mask[..., 1:, :])
@@ -117,12 +107,6 @@ def expert_bce(similarity: Tensor, in_sync: Tensor) -> Tensor:
     Args:
         similarity: d of (3), (N,) in [0, 1]; clipped to [1e-6, 1 - 1e-6].
         in_sync: y, (N,); 1 where sound and faces belong together, else 0.
-
-    Returns:
-        Scalar.
-
-    Raises:
-        ValueError: shapes that differ.
     """
     _same_shape(similarity, in_sync)
     wide = torch.promote_types(similarity.dtype, torch.float32)  # half precision has nothing between 1 - 1e-6 and 1
@@ -141,9 +125,6 @@ def expert_loss(similarity: Tensor, *, floor: float) -> Tensor:
     Args:
         similarity: d of (3), (B,) in [0, 1].
         floor: least d, above 0.
-
-    Returns:
-        Scalar.
 
     Raises:
         ValueError: a floor outside (0, 1).
@@ -164,12 +145,6 @@ def mask_bce(logits: Tensor, mask: Tensor) -> Tensor:
     Args:
         logits: (N, 1, H, W), before any sigmoid.
         mask: M_true, (N, 1, H, W) in [0, 1].
-
-    Returns:
-        Scalar.
-
-    Raises:
-        ValueError: shapes that differ.
     """
     _same_shape(logits, mask)
     return F.binary_cross_entropy_with_logits(logits, mask)
@@ -189,9 +164,6 @@ def correlation_loss(predicted: Tensor, true: Tensor) -> Tensor:
 
     Returns:
         Scalar in [0, 2], the mean over runs and numbers.
-
-    Raises:
-        ValueError: shapes that differ.
     """
     _same_shape(predicted, true)
     a, b = (x - x.mean(1, keepdim=True) for x in (predicted, true))
@@ -206,9 +178,6 @@ def generator_adversarial(fake: Tensor) -> Tensor:
 
     Args:
         fake: D(fake), (B,), before any sigmoid.
-
-    Returns:
-        Scalar.
     """
     return F.softplus(-fake).mean()
 
@@ -223,9 +192,6 @@ def discriminator_adversarial(real: Tensor, fake: Tensor) -> Tensor:
     Args:
         real: D(real), (B,), before any sigmoid.
         fake: D(fake), (B,).
-
-    Returns:
-        Scalar.
     """
     return F.softplus(-real).mean() + F.softplus(fake).mean()
 

@@ -16,12 +16,7 @@ TRUE, FALSE = ("true", "yes", "1"), ("false", "no", "0")
 
 
 class OptionError(ValueError):
-    """A value that an option does not take.
-
-    Args:
-        option: the option, without the dashes.
-        message: what is wrong with the value, and what is taken.
-    """
+    """A value that an option, named without its dashes, does not take; the message says what is taken."""
 
     def __init__(self, option: str, message: str) -> None:
         super().__init__(f"{option}: {message}")
@@ -30,33 +25,19 @@ class OptionError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """How a field of a class of options is written: on the command line, in a list for `batch`, in a settings file.
+    """How a field of a class of options is written: on the command line, in a list for `batch`, in a settings file."""
 
-    Args:
-        help: one sentence or two.
-        panel: heading in the help.
-        name: long option without the dashes; with `_` for `-` also the column's name; the field's name if empty.
-        kind: type of the written value.
-        default: the written default; None leaves the field's own.
-        choices: all words that are taken.
-        minimum: least number.
-        maximum: greatest number.
-        read: from the written value to the field's; raises InputError.
-        short: letter of a short option.
-        column: whether it may differ between the items of a batch.
-    """
-
-    help: str
-    panel: str
-    name: str = ""
-    kind: type[str] | type[int] | type[float] | type[bool] | type[Path] = str
-    default: Any = None
-    choices: tuple[str, ...] = ()
+    help: str  # one sentence or two
+    panel: str  # heading in the help
+    name: str = ""  # long option without the dashes; with `_` for `-` also the column's name; the field's name if empty
+    kind: type[str] | type[int] | type[float] | type[bool] | type[Path] = str  # of the written value
+    default: Any = None  # the written default; None leaves the field's own
+    choices: tuple[str, ...] = ()  # all words that are taken
     minimum: float | None = None
     maximum: float | None = None
-    read: Callable[[Any], Any] = lambda value: value
-    short: str | None = None
-    column: bool = True
+    read: Callable[[Any], Any] = lambda value: value  # from the written value to the field's; raises InputError
+    short: str | None = None  # letter of a short option
+    column: bool = True  # whether it may differ between the items of a batch
 
     @property
     def key(self) -> str:
@@ -105,14 +86,9 @@ class Option:
 
 
 def option_field(default: Any, panel: str, help: str, *, written: Any = None, **more: Any) -> Any:
-    """Dataclass field with its `Option`.
+    """Dataclass field with its `Option`, whose other fields are `more`.
 
-    Args:
-        default: value of the field.
-        panel: heading in the help.
-        help: one sentence or two.
-        written: written default; a default that is a text, a number or a flag if None.
-        more: other fields of `Option`.
+    The written default is that of the field where it is a text, a number or a flag.
     """
     if written is None and isinstance(default, str | bool | int | float):
         written = default
@@ -126,11 +102,7 @@ def options_of(options: type) -> dict[str, Option]:
 
 
 def values_of(options: Mapping[str, Option], written: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of fields from written values; absent ones are left out.
-
-    Args:
-        options: of `options_of`.
-        written: by `Option.key`, of the option's kind; None and the empty text leave the default.
+    """Values of fields from written values, by `Option.key`; None and the empty text leave the default.
 
     Raises:
         OptionError: a value that is not taken.

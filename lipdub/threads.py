@@ -57,8 +57,7 @@ def prefetch(items: Generator[Item], size: int) -> Generator[Item]:
 class BackgroundWorker(ClosedOrCancelled):
     """Does work in order in one other thread, until `close` or `cancel`.
 
-    Args:
-        size: pieces of work that may wait; who gives another one waits, too.
+    At most `size` pieces of work wait; who gives another one waits, too.
     """
 
     def __init__(self, size: int) -> None:

@@ -177,11 +177,7 @@ def locate(name: str | Path) -> Path:
 
 
 def pull(name: str, *, progress: bool = False) -> Path:
-    """Fetch the file of an entry, unless it is here already, and verify it.
-
-    Args:
-        name: in weights.toml.
-        progress: bar on stderr.
+    """Fetch the file of an entry, unless it is here already, and verify it; `progress` is a bar on stderr.
 
     Raises:
         WeightsError: no network, refused, offline mode, or the file that came is not the one that is pinned; that
@@ -364,13 +360,12 @@ def _build(kind: str, config: Config) -> nn.Module:
 def load_bound(
     name: str | Path, kind: str | tuple[str, ...], config: Config, device: str | torch.device = "cpu"
 ) -> tuple[nn.Module, Config]:
-    """A network in eval mode, and `config` with the sections that its weights are bound to.
+    """A network in eval mode, and `config` with the sections that its weights are bound to; see `bind`.
 
     Args:
         name: in weights.toml, or a .safetensors file.
-        kind: generator, audio, expert, faces-detector, faces-landmarks, occlusion, syncnet or wav2lip; or several
-            that will do.
-        config: the caller's; see `bind`.
+        kind: a key of `_build`, or several that will do.
+        config: the caller's.
         device: where the network goes.
 
     Raises:

@@ -58,13 +58,7 @@ def run_config(folder: Path) -> Config:
 
 
 def export(checkpoint: Path, output: Path, kind: str, config: Config) -> Path:
-    """Write the weights of a checkpoint as fp16 safetensors.
-
-    Args:
-        checkpoint: checkpoint.pt of a run.
-        output: the .safetensors file.
-        kind: a key of KINDS.
-        config: of the run; the sections that the weights are bound to go into the file.
+    """Write the weights of a run's checkpoint as fp16 safetensors, with the sections of `config` they are bound to.
 
     Raises:
         InputError: no such checkpoint.

@@ -128,7 +128,8 @@ def test_another_ffmpeg_that_is_too_old(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_two_packages_that_share_cv2(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_installed", lambda name: name in ("opencv-python", "opencv-contrib-python"))
+    owners = {"cv2": ["opencv-contrib-python", "opencv-python", "opencv-python"]}
+    monkeypatch.setattr(doctor.metadata, "packages_distributions", lambda: owners)
     (check,) = of("opencv")
     assert check.status == "warning" and "pip uninstall opencv-contrib-python" in check.remedy
 

@@ -39,7 +39,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.arguments import add_judge, add_output, judge_of, parser_of
-from benchmarks.results import record
+from benchmarks.results import mean_of, names_with_sums, record
 from lipdub import SyncOptions, sync
 from lipdub.config import Config, MelConfig, load_config
 from lipdub.data.offset import shift_correlations, source_offset
@@ -52,7 +52,7 @@ from lipdub.media.audio import load_audio
 from lipdub.mel import log_mel
 from lipdub.metrics import agreement, articulation, silent_frames
 from lipdub.metrics.mouth import closure_rank, closures, lip_thickness, mouth_width, opening_reach
-from lipdub.weights import load_audio_encoder, locate, sha256_of
+from lipdub.weights import load_audio_encoder
 
 PAIRS = """
 grid/brbk7n.mpg grid/lbax4n.mpg
@@ -278,12 +278,8 @@ def main() -> None:
         (args.output / "agreement.tsv").write_text("".join("\t".join(line) + "\n" for line in table))
     if args.record:
         known = {key: [row[key] for row in rows if np.isfinite(row[key])] for key in RECORDED}  # type: ignore[call-overload]
-        means = {key: interval(numbers) for key, numbers in known.items() if numbers}
-        values = [
-            {"key": key, "metric": METRICS[key], "value": mean.mean, "interval": [mean.low, mean.high], "n": mean.n}
-            for key, mean in means.items()
-        ]
-        weights = f"{args.weights} {sha256_of(locate(args.weights))[:8]}"
+        values = [mean_of(key, METRICS[key], numbers) for key, numbers in known.items() if numbers]
+        weights = names_with_sums(args.weights)
         print(record(args.record, values, title="Dubs with another speaker's sound", weights=weights))
     for key, digits in SHOWN.items():
         print(f"{key}: {shown([float(row[key]) for row in rows], digits)}")  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ from torch import nn
 
 from benchmarks.arguments import add_judge, add_output, judge_of, parser_of
 from lipdub.config import Config, MediaConfig, MelConfig
-from lipdub.data.corpora import VIDEO_SUFFIXES
+from lipdub.data.corpora import videos
 from lipdub.data.store import RATE, read_arrays, read_manifest
 from lipdub.errors import LipdubError
 from lipdub.evaluation.landmark_track import track_landmarks
@@ -141,7 +141,7 @@ def main() -> None:
     readers = {"ridge": by_windows(ridge(train, held)), "network": by_windows(small_network(train, held))}
     readers |= {Path(name).stem: predicted(name) for name in args.weights}
     judge, rows = judge_of(args), []
-    for path in sorted(path for path in args.clips.rglob("*") if path.suffix in VIDEO_SUFFIXES):
+    for path in videos(args.clips):
         try:
             seen = track_landmarks(path, judge, args.seconds, MediaConfig())
             mel = log_mel(load_audio(path), MelConfig())

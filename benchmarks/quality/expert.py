@@ -14,21 +14,19 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from benchmarks.arguments import parser_of
-from benchmarks.results import record
+from benchmarks.results import mean_of, names_with_sums, record
 from lipdub.config import Config
 from lipdub.data.store import RATE
-from lipdub.evaluation.table import interval
 from lipdub.mel import mel_windows
 from lipdub.models.expert import Expert, lower_halves
 from lipdub.training.data import Clip, ClipSet
-from lipdub.weights import load_expert, locate, sha256_of
+from lipdub.weights import load_expert
 
 SECOND = 21  # windows of five frames within a second
 METRICS = {  # key -> metric, windows that are averaged
@@ -69,14 +67,8 @@ def main() -> None:
         if hits + misses:
             print(f"d in ({low:.1f}, {high:.1f}]: {hits + misses:6d} judged, {hits / (hits + misses):.2f} in sync")
     if args.record:
-        values: list[dict[str, Any]] = []
-        for key, (metric, count) in METRICS.items():
-            mean = interval(shares(judged[count]["all"])[0])
-            values.append(
-                {"key": key, "metric": metric, "value": mean.mean, "interval": [mean.low, mean.high], "n": mean.n}
-            )
-        weights = f"{args.expert} {sha256_of(locate(args.expert))[:8]}"
-        print(record("expert", values, title="The bundled expert", weights=weights))
+        values = [mean_of(key, metric, shares(judged[count]["all"])[0]) for key, (metric, count) in METRICS.items()]
+        print(record("expert", values, title="The bundled expert", weights=names_with_sums(args.expert)))
 
 
 Pairs = NDArray[np.floating]  # (2, rounds): d of right sounds, and of wrong ones

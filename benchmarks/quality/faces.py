@@ -22,14 +22,13 @@ import numpy as np
 import torch
 
 from benchmarks.arguments import add_yunet, parser_of
-from benchmarks.results import record
+from benchmarks.results import names_with_sums, record
 from lipdub.config import FaceConfig
 from lipdub.evaluation.teachers import YuNet
 from lipdub.faces.builtin import BuiltinBackend
 from lipdub.faces.choose import builtin_backend
 from lipdub.models.facenets import box_iou
 from lipdub.training.facedata import labelled_clips, read_frames
-from lipdub.weights import locate, sha256_of
 
 METRICS = {
     "recall": "recall of YuNet's boxes, IoU 0.5",
@@ -126,5 +125,5 @@ def main() -> None:
         means = {key: float(np.mean(done[name])) for key, name in (("recall", "recall"), ("nme", "nme_%"))}
         means["false"] = 100 * float(np.mean(done["false"]))
         values = [{"key": k, "metric": METRICS[k], "value": means[k], "n": frames} for k in METRICS]
-        weights = ", ".join(f"{name} {sha256_of(locate(f'faces-{name}'))[:8]}" for name in ("detector", "landmarks"))
+        weights = names_with_sums("faces-detector", "faces-landmarks")
         print(record("faces", values, title="The builtin face networks", weights=weights))

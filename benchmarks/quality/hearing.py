@@ -21,17 +21,16 @@ import torch
 
 from benchmarks.arguments import add_judge, add_output, judge_of, parser_of
 from benchmarks.quality.agreement import heard_at, own_offset_s
-from benchmarks.results import record
+from benchmarks.results import mean_of, names_with_sums, record, shown
 from lipdub.config import Config
-from lipdub.data.corpora import VIDEO_SUFFIXES
+from lipdub.data.corpora import videos
 from lipdub.errors import LipdubError
 from lipdub.evaluation.landmark_track import track_landmarks
-from lipdub.evaluation.table import interval
 from lipdub.faces.mouth_shape import OPENINGS, SHAPE_NAMES, mouth_shape
 from lipdub.media.audio import load_audio
 from lipdub.mel import log_mel
 from lipdub.metrics import agreement
-from lipdub.weights import load_audio_encoder, locate, sha256_of
+from lipdub.weights import load_audio_encoder
 
 WIDTH = SHAPE_NAMES.index("outer width")
 SHOWN = {"r": "opening r", "width_r": "width r", "unmoved_r": "opening r, sound not moved"}
@@ -48,8 +47,8 @@ LANGUAGE_OF_CLIP = {  # of the kind "natural", whose other clips are English
 def clips_by_kind(folder: Path, limit: int) -> dict[str, list[Path]]:
     """The clips below a folder by the folder that each lies in; of more than `limit` every n-th."""
     kinds: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in VIDEO_SUFFIXES and path.stem not in LEFT_OUT:
+    for path in videos(folder):
+        if path.stem not in LEFT_OUT:
             kinds[path.parent.name].append(path)
     return {kind: paths[:: -(-len(paths) // limit)] for kind, paths in kinds.items()}
 
@@ -118,12 +117,9 @@ def main() -> None:
             known = [float(row[place]) for row in group if np.isfinite(row[place])]
             if not known or (what == "unmoved_r" and name != "natural") or (what == "width_r" and name in OPENING_ONLY):
                 continue
-            mean, metric = interval(known), f"{name.replace('_', ' ')}, {SHOWN[what]}"
-            print(f"{metric}: {mean.mean:.2f} [{mean.low:.2f}, {mean.high:.2f}] (n = {mean.n})")
-            bounds = [mean.low, mean.high]
-            values.append(
-                {"key": f"{name}_{what}", "metric": metric, "value": mean.mean, "interval": bounds, "n": mean.n}
-            )
+            value = mean_of(f"{name}_{what}", f"{name.replace('_', ' ')}, {SHOWN[what]}", known)
+            print(f"{value['metric']}: {shown(value)} (n = {value['n']})")
+            values.append(value)
     if args.record:
-        weights = f"{args.encoder} {sha256_of(locate(args.encoder))[:8]}"
+        weights = names_with_sums(args.encoder)
         print(record("hearing", values, title="Mouths predicted from audio alone", weights=weights))

@@ -22,14 +22,13 @@ import cv2
 import numpy as np
 
 from benchmarks.arguments import add_output, parser_of
-from benchmarks.results import record
+from benchmarks.results import names_with_sums, record
 from lipdub.config import Config
 from lipdub.dub.analyze import track_faces
 from lipdub.evaluation.quality import check
 from lipdub.faces.choose import face_backend
 from lipdub.faces.crop import crop_matrices
 from lipdub.media.source import open_source
-from lipdub.weights import locate, sha256_of
 
 PRESETS = ("fast", "balanced", "best")
 METRICS = {
@@ -113,5 +112,4 @@ def main() -> None:
         cells = [options, f"{seconds:.1f}", f"{size:.2f}", f"{face:.2f}", f"{sharp:.2f}", f"{rest:.2f}", *told]
         print("| " + " | ".join(cells) + " |", flush=True)
     if args.record:
-        weights = f"generator {sha256_of(locate('generator'))[:8]}"
-        print(record("quality_presets", values, title="fast, balanced, best", weights=weights))
+        print(record("quality_presets", values, title="fast, balanced, best", weights=names_with_sums("generator")))

@@ -24,13 +24,12 @@ import os
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
 from benchmarks.arguments import add_judge, add_output, judge_of, parser_of
 from benchmarks.quality.hearing import clips_by_kind
-from benchmarks.results import RESULTS, record
+from benchmarks.results import RESULTS, mean_of, names_with_sums, record
 from lipdub import SyncOptions, sync
 from lipdub.config import MediaConfig
 from lipdub.evaluation.evaluate import FOREIGN, REAL, UNTOUCHED, VERDICTS, evaluate
@@ -40,7 +39,6 @@ from lipdub.evaluation.table import interval
 from lipdub.faces.crop import TEMPLATE
 from lipdub.media.audio import write_wav
 from lipdub.metrics import EYE_CORNERS
-from lipdub.weights import locate, sha256_of
 
 EYES = 96 * float(np.linalg.norm(TEMPLATE[EYE_CORNERS[0]] - TEMPLATE[EYE_CORNERS[1]]))  # pixels of a 96-pixel face
 SILENCE_S = 10.0
@@ -174,18 +172,6 @@ def silence(clips: Path, names: list[str], judge: MeshLandmarkTracker, output: P
     return shares
 
 
-def _value(key: str, numbers: Sequence[float], metric: str, digits: int) -> dict[str, Any]:
-    mean = interval(numbers)
-    return {
-        "key": key,
-        "metric": metric,
-        "value": round(mean.mean, 4),
-        "interval": [round(mean.low, 4), round(mean.high, 4)],
-        "n": mean.n,
-        "digits": digits,
-    }
-
-
 def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("clips", type=Path)
@@ -219,9 +205,9 @@ def main() -> None:
             numbers = [row[column] for clip, row in rows.items() if column in row and kind in (None, kind_of(clip))]
             if numbers:
                 title, digits = HEADS[column]
-                values.append(_value(key, numbers, f"{kind + ', ' if kind else ''}{title}", digits))
+                values.append(mean_of(key, f"{kind + ', ' if kind else ''}{title}", numbers, digits=digits))
         if still:
-            values.append(_value("rest", still, "movement of the mouth under silence over that in speech", 2))
-        networks = (args.weights, "audio", "faces-landmarks")
-        weights = ", ".join(f"{name} {sha256_of(locate(name))[:8]}" for name in networks)
+            metric = "movement of the mouth under silence over that in speech"
+            values.append(mean_of("rest", metric, still, digits=2))
+        weights = names_with_sums(args.weights, "audio", "faces-landmarks")
         print(record("own_sound", values, title="Dubs with their own sound", weights=weights))

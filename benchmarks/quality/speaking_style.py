@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.arguments import parser_of
 from lipdub.config import Config
-from lipdub.data.corpora import VIDEO_SUFFIXES
+from lipdub.data.corpora import videos
 from lipdub.dub.analyze import track_faces
 from lipdub.dub.driving_audio import analyze_audio, predict_mouth_shapes
 from lipdub.dub.speaking_style import MIN_MOVEMENT, frame_rate_of, measure_style, smooth_shapes
@@ -44,7 +44,7 @@ def main() -> None:
     found: dict[str, list[tuple[float, ...]]] = defaultdict(
         list
     )  # kind -> seen, posture seen; of each: predicted, posture
-    for path in sorted(path for path in args.clips.rglob("*") if path.suffix in VIDEO_SUFFIXES):
+    for path in videos(args.clips):
         try:
             seen = track_faces(open_source(path, config.media), backend, config, end_s=args.seconds)
             waveform = load_audio(path)

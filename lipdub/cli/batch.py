@@ -74,12 +74,11 @@ def batch(
     at a time; without it they run one by one.
     """
     number, count = parse_shard(shard)
-    from lipdub.dub.batch import one_by_one, run_batch, shard_of
+    from lipdub.dub.batch import one_by_one, run_batch
     from lipdub.dub.ray_executor import RayExecutor
 
     config = settings.config_of(files_of(ctx), set_ or (), quality)
     items = read_manifest(manifest, device=device, weights=weights, config=config)
-    mine = shard_of(items, number, count)
     state = state or manifest.with_name(manifest.name + (f".{number}-of-{count}" if shard else "") + ".state.jsonl")
     serial = serial or (address is None and find_spec("ray") is None)
     wide = min(2.0, os.cpu_count() or 1) if cpus is None else cpus
@@ -94,7 +93,7 @@ def batch(
                 _show(event.report)
 
         run_batch(
-            mine,
+            items[number - 1 :: count],
             state,
             executor=executor,
             retry_failed=retry_failed,
@@ -121,13 +120,7 @@ def parse_shard(text: str | None) -> tuple[int, int]:
 
 
 def read_manifest(path: Path, *, device: str, weights: str, config: Config | None = None) -> list[BatchItem]:
-    """The items of a list.
-
-    Args:
-        path: .csv or .tsv, .jsonl or .toml.
-        device: of items that do not name one.
-        weights: of items that do not name any.
-        config: settings of all items.
+    """The items of a list, .csv, .tsv, .jsonl or .toml; `device` and `weights` are of those that name none.
 
     Raises:
         InputError: it cannot be read, an item lacks a file, has an unknown key or a bad value; names the item.

@@ -150,37 +150,25 @@ def _attach(ctx: typer.Context, handler: logging.Handler, form: str) -> None:
         log.debug("--%s = %s, from %s", name, option.value, option.origin)
 
 
+def _option(callback: Any, *names: str, help: str, is_eager: bool = False) -> Any:
+    return typer.Option(
+        *names, help=help, callback=callback, is_eager=is_eager, expose_value=False, rich_help_panel=GENERAL
+    )
+
+
+CONFIG = _option(
+    _load,
+    help="Settings file; has priority over ./lipdub.toml and the user's file, see `lipdub config show`.",
+    is_eager=True,
+)
+VERBOSE = _option(_verbose, "-v", "--verbose", help="Log details to stderr.")
+LOG_FILE = _option(_log_file, help="Append the log, with times and tracebacks, to this file.")
+
+
 def _general(
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            help="Settings file; has priority over ./lipdub.toml and the user's file, see `lipdub config show`.",
-            callback=_load,
-            is_eager=True,
-            expose_value=False,
-            rich_help_panel=GENERAL,
-        ),
-    ] = None,
-    verbose: Annotated[
-        bool,
-        typer.Option(
-            "-v",
-            "--verbose",
-            help="Log details to stderr.",
-            callback=_verbose,
-            expose_value=False,
-            rich_help_panel=GENERAL,
-        ),
-    ] = False,
-    log_file: Annotated[
-        Path | None,
-        typer.Option(
-            help="Append the log, with times and tracebacks, to this file.",
-            callback=_log_file,
-            expose_value=False,
-            rich_help_panel=GENERAL,
-        ),
-    ] = None,
+    config: Annotated[Path | None, CONFIG] = None,
+    verbose: Annotated[bool, VERBOSE] = False,
+    log_file: Annotated[Path | None, LOG_FILE] = None,
 ) -> None:
     """Never run: it describes the general options."""
 

@@ -25,14 +25,12 @@ def show(
     command: Annotated[str, typer.Argument(help="The command whose options are listed.")] = "sync",
     quality: Annotated[
         settings.Quality | None,
-        typer.Option(
-            help="Include the settings of this `sync --quality`; by default of the one in files or environment."
-        ),
+        typer.Option(help="Include the settings of this `sync --quality` (default: the one in files or environment)."),
     ] = None,
     all_: Annotated[
         bool, typer.Option("--all", help="All settings of config.py, not only those that were changed.")
     ] = False,
-    json_: Annotated[bool, typer.Option("--json", help="One JSON object a line: name, value, origin.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="One JSON object per line: name, value, origin.")] = False,
 ) -> None:
     """Print the options of COMMAND and the settings of config.py, each with the file, variable or default it is from.
 

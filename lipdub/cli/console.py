@@ -18,7 +18,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import PurePath
 from typing import Any, TextIO
@@ -99,43 +99,31 @@ def report_error(error: LipdubError) -> None:
 
 @contextmanager
 def progress(*, json_lines: bool = False, quiet: bool = False, clock: Clock = time.monotonic) -> Iterator[OnEvent]:
-    """Show the events of one job.
+    """Show the events of one job, which it gives to the yielded `on_event`.
 
     Args:
         json_lines: as NDJSON on stdout; a `LipdubError` that ends the job becomes an event of type "error".
         quiet: warnings only.
         clock: seconds, for tests.
-
-    Yields:
-        The job's `on_event`.
     """
-    with _display(json_lines=json_lines, quiet=quiet, clock=clock) as show:
+    with ExitStack() as stack:
+        show: OnEvent = _show_warning
+        if json_lines:
+            show = _JsonLines(clock)
+        elif not quiet:
+            show = stack.enter_context(_bars(clock)) if is_fancy(sys.stderr) else _LogLines(clock)
 
         def on_event(event: Event) -> None:
             if not isinstance(event, Progress):
                 log.debug("%s", json_line(event, type=_type_of(event)))
             show(event)
 
-        yield on_event
-
-
-@contextmanager
-def _display(*, json_lines: bool, quiet: bool, clock: Clock) -> Iterator[OnEvent]:
-    """The display that fits options and terminal."""
-    if json_lines:
-        lines = _JsonLines(clock)
         try:
-            yield lines
-        except LipdubError as error:
-            lines.write("error", {"code": error.exit_code, "what": error.what, "remedy": error.remedy})
-            raise
-    elif quiet:
-        yield _show_warning
-    elif is_fancy(sys.stderr):
-        with _bars(clock) as on_event:
             yield on_event
-    else:
-        yield _LogLines(clock)
+        except LipdubError as error:
+            if isinstance(show, _JsonLines):
+                show.write("error", {"code": error.exit_code, "what": error.what, "remedy": error.remedy})
+            raise
 
 
 def _type_of(event: Event) -> str:

@@ -22,11 +22,12 @@ def demo(
 ) -> None:
     """Generate a short talking clip and dub it.
 
-    The picture is scikit-image's portrait of an astronaut, gently moving; the voice is made by code.
+    The picture is scikit-image's portrait of an astronaut, gently moving; the voice is synthetic.
     """
     with imports():
-        from lipdub.dub import SyncOptions, sync_video
         from lipdub.dub.demo import make_demo_inputs
+        from lipdub.dub.options import SyncOptions
+        from lipdub.dub.sync import sync_video
 
     options = SyncOptions(device=device, overwrite=overwrite, generator=weights)
     with tempfile.TemporaryDirectory(prefix="lipdub-demo-") as folder:

@@ -29,13 +29,12 @@ from lipdub.errors import LipdubError, SetupError
 PYTHON = (3, 11)  # the oldest that is tested
 LOW_BYTES, LEAST_BYTES = 2_000_000_000, 200_000_000  # free disc: some minutes of film, a short clip
 _OTHER_FFMPEG = "name another ffmpeg in LIPDUB_FFMPEG or media.ffmpeg, or none: lipdub then uses imageio-ffmpeg's"
-_CV2 = ("opencv-python", "opencv-contrib-python", "opencv-python-headless", "opencv-contrib-python-headless")
 
 
 def doctor(
     ctx: typer.Context,
     json_: Annotated[
-        bool, typer.Option("--json", help="One JSON object a line: a check each, then the counts.")
+        bool, typer.Option("--json", help="One JSON object per line: each check, then the counts.")
     ] = False,
 ) -> None:
     """Check the installation; include the output in bug reports.
@@ -55,7 +54,9 @@ def doctor(
                 console.data(f"{'':21} {check.remedy}")
         n_problems = counts["problem"]
         if n_problems:
-            raise SetupError(f"{n_problems} problem{'s' if n_problems > 1 else ''}", "what to do is said with each")
+            raise SetupError(
+                f"{n_problems} problem{'s' if n_problems > 1 else ''}", "each problem above names its remedy"
+            )
         if json_:
             console.data(console.json_line({"report": counts}, type="done"))
 
@@ -72,11 +73,7 @@ class Check:
 
 
 def examine(config: MediaConfig) -> Iterator[Check]:
-    """All checks, each as soon as it is done; a check that fails is a problem, never an exception.
-
-    Args:
-        config: may name another ffmpeg.
-    """
+    """All checks, each as soon as it is done; a check that fails is a problem, never an exception."""
     for name, check in CHECKS.items():
         try:
             yield from check(config)
@@ -200,7 +197,7 @@ def _ffmpeg(config: MediaConfig) -> Iterator[Check]:
 def _opencv(config: MediaConfig) -> Iterator[Check]:
     import cv2
 
-    owners = [name for name in _CV2 if _installed(name)]
+    owners = sorted(set(metadata.packages_distributions().get("cv2", [])), reverse=True)
     several = len(owners) > 1
     yield Check(
         name="opencv",
@@ -209,14 +206,6 @@ def _opencv(config: MediaConfig) -> Iterator[Check]:
         remedy=f"keep one: pip uninstall {' '.join(owners[1:])}, then install {owners[0]} again" if several else "",
         values={"version": cv2.__version__, "packages": owners},
     )
-
-
-def _installed(package: str) -> bool:
-    try:
-        metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def _torch(config: MediaConfig) -> Iterator[Check]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +17,7 @@ from lipdub.evaluation.options import CLIPS, DUBS, MEASURES, OPTIONS, OUTPUT, RU
 from lipdub.options import values_of
 
 if TYPE_CHECKING:
-    from lipdub.config import Config
+    from lipdub.evaluation.quality import Quality
     from lipdub.evaluation.report import EvalReport
 
 
@@ -37,13 +36,13 @@ class Table(StrEnum):
 
 
 SOURCE = typer.Argument(
-    help="Folder of real talking-face videos with their own sound, or one finished video to check, or with --audio the "
+    help="Folder of real talking-face videos with their own audio, or one finished video to check, or with --audio the "
     "video that was dubbed; by default the footage that --dataset was prepared from."
 )
-AUDIO = option(panel=CLIPS, help="The speech track of dubs of one video, which --videos and --weights name or make.")
+AUDIO = option(panel=CLIPS, help="The speech track, to judge dubs of one video: those of --videos and of --weights.")
 PAIRING = option(
     panel=CLIPS,
-    help="Which sound: own, other (of the same speaker), speaker (another's); may be repeated (default: all).",
+    help="Which audio: own, other (of the same speaker), speaker (another's); may be repeated (default: all).",
 )
 WEIGHTS = option(
     panel=DUBS,
@@ -57,14 +56,16 @@ VIDEOS = option(
     "--audio the file; may be repeated.",
 )
 PAIRS_ONLY = option("--pairs-only", panel=DUBS, help="Only write OUTPUT/pairs.tsv: what another tool has to dub.")
-TABLE = option(panel=DUBS, help="4.1: the thesis' table, from those runs below --runs that are rows of it.")
+TABLE = option(panel=DUBS, help="4.1: the thesis' table, from the runs in --runs that are rows of it.")
 RUNS = option(panel=DUBS, help="Folder of runs of `lipdub train`; with --table.")
 TARGET = option(
     "-o", "--output", panel=OUTPUT, help="Folder for the results of each clip, clips.jsonl (without CLIPS: judged)."
 )
 CSV = option(panel=OUTPUT, help="Write means, intervals and differences here.")
 MARKDOWN = option(panel=OUTPUT, help="Write the table and its protocol here.")
-SET = option("--set", panel=MEASURES, help="section.key=value, any setting of config.py.")
+SET = option(
+    "--set", panel=MEASURES, help="Change any setting of config.py; may be repeated.", metavar="section.key=value"
+)
 STRICT = option("--strict", panel=RUNTIME, help="Exit code 10 if a clip failed, or a finished video has a fault.")
 JSON = option("--json", panel=RUNTIME, help="Events as JSON lines on stdout, the last with the table.")
 QUIET = option("-q", "--quiet", panel=RUNTIME, help="No progress.")
@@ -91,38 +92,46 @@ def eval_(
 ) -> None:
     """Judge dubs of real CLIPS, dubs of one video, or one finished video.
 
-    CLIPS are dubbed and judged by picture, lips against sound, and pauses, beside real and untouched videos. One file
-    is checked by itself: offset, agreement, pauses, flicker and seam of each of its segments. A file with --audio is
-    the source of dubs by several tools, which are judged beside each other.
+    CLIPS are dubbed, and the dubs judged by picture, sync and pauses, beside the real and the untouched videos. One
+    file is checked by itself: offset, agreement, pauses, flicker and seam of each of its segments. A file with --audio
+    is the source of dubs by several tools, which are judged beside each other.
 
     The judge of clips should be MediaPipe's face mesh, not a network that dubs: pip install "lipdub[teachers]", then
     lipdub weights pull yunet face-landmarker. Without these our own landmarks judge, and the table says so. A clip
     that cannot be dubbed or judged is counted as failed, with its reason.
     """
     from lipdub.config import load_config
-    from lipdub.evaluation.evaluate import list_pairs
+    from lipdub.evaluation.evaluate import evaluate, list_pairs
+    from lipdub.evaluation.pairs import footage_of
+    from lipdub.evaluation.quality import check
 
     values = values_of(OPTIONS, written)
     html, overwrite = values.get("html"), written["overwrite"]
     _check_targets((csv, markdown, html), output, overwrite)
     config = load_config(None, set_ or ())
     if clips is None:
-        clips, values["dataset"], output = _by_default(values.get("dataset"), output)
+        dataset = values.setdefault("dataset", Path("dataset"))
+        clips, output = footage_of(dataset), output or Path("judged")
     if not clips.exists():
         raise InputError(f"cannot open {clips}: no such file or folder", "check the path")
-    mode = Mode(json_=json_, quiet=quiet, strict=strict)
     if clips.is_file() and audio is None:
         if videos:
-            raise typer.BadParameter(
-                "dubs of one video are judged with --audio, their speech track", param_hint="--videos"
-            )
-        expert, device = values.get("expert"), written["device"]
-        _check_video(clips, config, mode, expert=expert, device=device, html=html, overwrite=overwrite)
+            reason = "dubs of one video are judged with --audio, their speech track"
+            raise typer.BadParameter(reason, param_hint="--videos")
+        with console.progress(json_lines=json_, quiet=quiet) as on_event:
+            quality = check(clips, config, expert=values.get("expert"), device=written["device"], on_event=on_event)
+        _show_check(quality, html, overwrite=overwrite, json_=json_, strict=strict)
         return
+    if audio is not None and not clips.is_file():
+        raise typer.BadParameter(f"it belongs to one video, and {clips} is not a file", param_hint="--audio")
+    if (table is None) != (runs is None):
+        raise typer.BadParameter("--table and --runs belong together", param_hint="--table")
+    if output is None:
+        raise typer.BadParameter("give a folder for the results: -o judged", param_hint="--output")
     options = EvalOptions(
         clips=clips,
-        output=_output(output, table, runs),
-        audio=_audio(audio, clips),
+        output=output,
+        audio=audio,
         weights=tuple(weights or ([] if videos or runs else ["generator"])),
         videos=parse_videos(videos or [], files=audio is not None),
         runs=runs,
@@ -131,90 +140,34 @@ def eval_(
     )
     if pairs_only:
         console.data(str(list_pairs(options)))
-    else:
-        _judge(options, config, mode, csv, markdown)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mode:
-    """How results are shown, and what counts as a failure."""
-
-    json_: bool
-    quiet: bool
-    strict: bool
-
-
-def _judge(options: EvalOptions, config: Config, mode: Mode, csv: Path | None, markdown: Path | None) -> None:
-    """Judge clips, and show and write the table."""
-    from lipdub.evaluation.evaluate import evaluate
-
-    with console.progress(json_lines=mode.json_, quiet=mode.quiet) as on_event:
+        return
+    with console.progress(json_lines=json_, quiet=quiet) as on_event:
         report = evaluate(options, config, on_event=on_event)
-    if not mode.json_:
+    if not json_:
         _show(report)
     _write(report, csv, markdown)
-    if mode.strict and report.failures:
+    if strict and report.failures:
         raise StrictError(f"{len(report.failures)} results failed", f"each with its reason in {report.verdicts}")
 
 
-def _check_video(
-    video: Path,
-    config: Config,
-    mode: Mode,
-    *,
-    expert: str | None,
-    device: str,
-    html: Path | None,
-    overwrite: bool,
-) -> None:
-    """Check one finished video, and show and write what was found."""
-    from lipdub.evaluation.quality import check
+def _show_check(quality: Quality, html: Path | None, *, overwrite: bool, json_: bool, strict: bool) -> None:
+    """Show and write what was found in one finished video."""
     from lipdub.html.page import quality_page, write_page
 
-    with console.progress(json_lines=mode.json_, quiet=mode.quiet) as on_event:
-        quality = check(video, config, expert=expert, device=device, on_event=on_event)
     if html is not None:
         write_page(html, quality_page(quality), overwrite=overwrite)
-    if not mode.json_:
+    if not json_:
         show_quality(quality.report)
-    if mode.strict and (n := quality.report.faults):
+    if strict and (n := quality.report.faults):
         what = f"{n} segment{'s' if n > 1 else ''} of {quality.report.video} with a fault"
         raise StrictError(what, "without --strict they are only reported")
 
 
-def _by_default(dataset: Path | None, output: Path | None) -> tuple[Path, Path, Path]:
-    """The footage that a data set was prepared from, the data set, and where results go."""
-    from lipdub.evaluation.pairs import footage_of
-
-    dataset = dataset or Path("dataset")
-    return footage_of(dataset), dataset, output or Path("judged")
-
-
-def _output(output: Path | None, table: Table | None, runs: Path | None) -> Path:
-    """Where results go; usage error where options lack each other."""
-    if (table is None) != (runs is None):
-        raise typer.BadParameter("--table and --runs belong together", param_hint="--table")
-    if output is None:
-        raise typer.BadParameter("give a folder for the results: -o judged", param_hint="--output")
-    return output
-
-
-def _audio(audio: Path | None, clips: Path) -> Path | None:
-    """The speech track, which goes with one video."""
-    if audio is not None and not clips.is_file():
-        raise typer.BadParameter(f"it belongs to one video, and {clips} is not a file", param_hint="--audio")
-    return audio
-
-
 def parse_videos(words: Sequence[str], *, files: bool = False) -> dict[str, Path]:
-    """`NAME=PATH`, or a path that gives the row its own name; usage error otherwise.
-
-    Args:
-        words: as they were written.
-        files: whether a path is a file, else a folder.
+    """Rows by name of `NAME=PATH`, or of a path to a folder (of `files`: a file) that gives its row its own name.
 
     Raises:
-        InputError: no such file or folder.
+        InputError: no such file or folder; a name given twice is a usage error.
     """
     videos: dict[str, Path] = {}
     for word in words:

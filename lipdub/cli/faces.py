@@ -51,7 +51,7 @@ def faces(
 
     with imports():
         from lipdub.config import load_config
-        from lipdub.dub import list_faces
+        from lipdub.dub.face_list import list_faces
         from lipdub.media.atomic import AtomicOutput
 
     config = load_config(None, set_ or ())

@@ -9,8 +9,7 @@ from lipdub.cli import console
 from lipdub.events import clock, duration
 
 if TYPE_CHECKING:
-    from lipdub.dub import FaceSummary, SyncPlan, SyncReport
-    from lipdub.dub.report import Retiming
+    from lipdub.dub.report import FaceSummary, Retiming, SyncPlan, SyncReport
     from lipdub.evaluation.quality import QualityReport
 
 

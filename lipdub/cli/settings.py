@@ -56,17 +56,12 @@ def user_file() -> Path:
 
 
 def read_files(extra: Path | None, commands: Commands) -> list[SettingsFile]:
-    """The user's file, the one of the current folder, and `extra` (else the one that LIPDUB_CONFIG names).
+    """The user's file, the one of the current folder, and `extra` (else the one that LIPDUB_CONFIG names), if there.
 
-    Args:
-        extra: must be there; the others may be absent.
-        commands: what `[options]` may name.
-
-    Returns:
-        Those that are there; later ones go before earlier ones.
+    Later ones have priority. `commands` has the options that `[options]` may name.
 
     Raises:
-        InputError: a file cannot be read, or names an option or number that does not exist.
+        InputError: a file cannot be read, or names an option or number that does not exist; `extra` is absent.
     """
     named = os.environ.get(FILE_VARIABLE)
     last = extra if extra is not None else Path(named) if named else None
@@ -100,13 +95,7 @@ def _read(path: Path, commands: Commands) -> SettingsFile:
 
 
 def options_of(command: str, names: Iterable[str], files: Sequence[SettingsFile]) -> dict[str, OptionValue]:
-    """What files and environment say of the options of one command.
-
-    Args:
-        command: for example "sync", or "weights list".
-        names: its long options, without the dashes.
-        files: from `read_files`.
-    """
+    """What files and environment say of the options of one command ("sync", "weights list"), by name without dashes."""
     values: dict[str, OptionValue] = {}
     for name in names:
         for file in files:

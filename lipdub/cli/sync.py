@@ -21,7 +21,8 @@ from lipdub.events import clock
 
 if TYPE_CHECKING:
     from lipdub.config import Config
-    from lipdub.dub import SyncOptions, SyncReport
+    from lipdub.dub.options import SyncOptions
+    from lipdub.dub.report import SyncReport
 
 
 class Model(StrEnum):
@@ -106,7 +107,8 @@ def sync(
     if dry_run and preview_s is not None:
         raise typer.BadParameter("--preview and --dry-run exclude each other", param_hint="--dry-run")
     with imports():
-        from lipdub.dub import SyncPlan, plan_sync, sync_video
+        from lipdub.dub.report import SyncPlan
+        from lipdub.dub.sync import plan_sync, sync_video
         from lipdub.media.atomic import AtomicOutput
         from lipdub.media.caption import CAPTION
 
@@ -155,7 +157,8 @@ def _excerpt(
     if seconds is None:
         yield video, audio, options
         return
-    from lipdub.dub import excerpt, filmed
+    from lipdub.dub.preview import excerpt
+    from lipdub.dub.still import filmed
 
     with (
         filmed(video, audio, options, config) as (film, options),

@@ -10,7 +10,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
@@ -57,8 +56,8 @@ def train(
     stage: Annotated[
         StageName,
         typer.Option(
-            help="detector and landmarks (builtin faces), occlusion (what lies before one), expert, phones and audio "
-            "(audio encoder), 1 (generator), 2 (the same, adversarial)."
+            help="detector and landmarks (builtin faces), occlusion (objects in front of them), expert, phones and "
+            "audio (audio encoder), 1 (generator), 2 (the same, adversarial)."
         ),
     ],
     data: Annotated[
@@ -72,9 +71,9 @@ def train(
     preset: Annotated[
         list[str] | None,
         typer.Option(
-            help="A name in lipdub/presets, or a .toml file; of several the later ones win. Without it faces for the "
-            "face networks, occlusion for that, audio for the audio encoder, else thesis. release is untested: nobody "
-            "has trained it to the end."
+            help="A name in lipdub/presets, or a .toml file; of several the later ones win. Default: faces for the "
+            "face networks, occlusion and audio for the networks of that name, otherwise thesis. release is untested: "
+            "nobody has trained it to the end."
         ),
     ] = None,
     minutes: Annotated[
@@ -109,8 +108,8 @@ def train(
     tracker: Annotated[
         list[str] | None,
         typer.Option(
-            help="Beside metrics.jsonl: tensorboard, trackio, wandb, mlflow, ...; none for none. Without it "
-            "tensorboard, if it is installed."
+            help="Also log to tensorboard, trackio, wandb, mlflow, ...; none: only to metrics.jsonl (default: "
+            "tensorboard, if it is installed)."
         ),
     ] = None,
     dry_run: Annotated[
@@ -128,8 +127,8 @@ def train(
 
     Ctrl-C or SIGTERM ends it after the current step, with a checkpoint; the same command continues it.
 
-    An expert whose loss stays at 0.69 has learnt nothing: check that the sound belongs to the faces (prepare shifts
-    each folder once), give it larger batches (--set train.batch_clips=64) and more speakers.
+    An expert whose loss stays at 0.69 has learnt nothing: check that the audio belongs to the faces, give it larger
+    batches (--set train.batch_clips=64) and more speakers.
     """
     from lipdub.training.plan import plan
     from lipdub.training.stages import RunRequest
@@ -173,8 +172,8 @@ def _train(request: RunRequest) -> None:
     """Run a stage until it is finished or stopped by a signal, which is the exit code then."""
     from lipdub.training.stages import run_stage
 
-    with _signals() as received, watching() as watch:
-        finished = run_stage(request, watch.say, stopped=lambda: bool(received), on_progress=watch.show)
+    with _signals() as received, watching() as (say, show):
+        finished = run_stage(request, say, stopped=lambda: bool(received), on_progress=show)
     if not finished:
         console.say(f"{request.run}: saved; the same command continues it")
         raise typer.Exit(128 + received[0])
@@ -214,19 +213,11 @@ def _signals() -> Iterator[list[int]]:
         restore()
 
 
-@dataclass(frozen=True)
-class Watch:
-    """Where a run tells its lines and its progress."""
-
-    say: Callable[[str], None]
-    show: Callable[[TrainProgress], None]
-
-
 @contextmanager
-def watching() -> Iterator[Watch]:
-    """A table in a terminal, lines elsewhere."""
+def watching() -> Iterator[tuple[Callable[[str], None], Callable[[TrainProgress], None]]]:
+    """Where a run tells its lines and its progress: a table in a terminal, lines elsewhere."""
     if not console.is_fancy(sys.stderr):
-        yield Watch(console.say, lambda progress: console.say(line(progress)))
+        yield console.say, lambda progress: console.say(line(progress))
         return
     from rich.console import Console
     from rich.live import Live
@@ -238,7 +229,7 @@ def watching() -> Iterator[Watch]:
         live.update(table(progress), refresh=True)
 
     try:
-        yield Watch(lambda text: live.console.print(text, markup=False), show)
+        yield lambda text: live.console.print(text, markup=False), show
     finally:
         live.stop()
 

@@ -23,7 +23,7 @@ Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="As
 
 
 @app.command("list", cls=Command)
-def list_(json_: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False) -> None:
+def list_(json_: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False) -> None:
     """Print every entry of weights.toml: kind, whether it is on this machine, size, licence."""
     from lipdub.weights import find, manifest
 
@@ -88,7 +88,7 @@ def path(name: Annotated[str, typer.Argument(help="As `lipdub weights list` prin
 @app.command(cls=Command)
 def export(
     run: Annotated[Path, typer.Argument(help="The folder of a run of `lipdub train`.")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Else weights.safetensors in RUN.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: weights.safetensors in RUN.")] = None,
     name: Annotated[str, typer.Option(help="Name in the printed entry.")] = "mine",
 ) -> None:
     """Write the averaged weights of a run, and print their entry for weights.toml.

@@ -86,14 +86,9 @@ def source_offset(clips: Sequence[tuple[int, NDArray[np.float64]]]) -> SourceOff
 def group_offsets(folder: Path, entries: Sequence[ClipEntry], config: MelConfig) -> dict[str, float]:
     """Lag of each group at which mouth opening and loudness correlate best, in seconds; 0 if uncertain.
 
-    For every clip of a group the correlation of inner-lip opening with the mean log-mel is taken at each lag; the
-    lag with the highest mean over the group's clips wins. Lags are those of the footage: a shift that a clip's stored
-    sound has already is undone. A group whose clips all have the same shift is not measured again.
-
-    Args:
-        folder: the data set.
-        entries: clips with their groups.
-        config: hop and sample rate of the stored mel.
+    For every clip of a group the correlation of inner-lip opening with the mean log-mel is taken at each lag; the lag
+    with the highest mean over the group's clips wins. Lags are those of the footage: a shift that a clip's stored sound
+    has already is undone. A group whose clips all have the same shift is not measured again.
 
     Returns:
         Group -> seconds by which its sound has to come later.

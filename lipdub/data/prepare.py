@@ -114,8 +114,8 @@ def prepare(options: PrepareOptions, config: Config, on_line: Callable[[str], No
                 on_line(f"{len(results)}/{len(sources)} files, {sum(len(r.entries) for r in results)} clips")
     entries = [entry for result in results for entry in result.entries]
     if not entries:
-        reasons = Counter(r.reason for r in results)
-        raise InputError(f"nothing of use in {options.source}: {dict(reasons)}", "give other footage, with sound")
+        reasons = "; ".join(f"{reason} ({count})" for reason, count in Counter(r.reason for r in results).items())
+        raise InputError(f"nothing of use in {options.source}: {reasons}", "give other footage, with audio")
     unsure = [entry for entry in entries if not entry.sure]
     offsets = group_offsets(options.output, unsure, config.mel) if options.correct_offset else {}
     shifted = shift_sound(options.output, unsure, offsets, config.mel)
@@ -247,7 +247,7 @@ class Preparer:
         if offset.foreign:
             raise InputError(
                 "the audio matches the mouth at no offset: another person is speaking",
-                "give footage in which who is seen speaks, or --audio-encoder none",
+                "give footage in which the person on screen speaks, or --audio-encoder none",
             )
         return offset
 
@@ -290,12 +290,8 @@ def split_speakers(
     """Clips with splits, by the hash of the speaker, so that a growing corpus keeps its splits; large speakers train.
 
     Footage of a single speaker is split by source file, that of a single file by clip, so that something is held out.
-
-    Args:
-        entries: all clips.
-        options: the shares.
-        official: source -> split of the corpus itself. It applies to all footage of these speakers; the shares apply to
-            the rest, except for validation and test splits that the corpus has already.
+    `official` has the corpus' own split of a source. It applies to all footage of these speakers; the shares of the
+    options apply to the rest, except for validation and test splits that the corpus has already.
     """
     official = official or {}
     known = [(e.speaker, official[e.source]) for e in entries if e.source in official]

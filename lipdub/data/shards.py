@@ -42,9 +42,6 @@ def write_shards(folder: Path, clips: int) -> list[Path]:
         folder: the data set.
         clips: at most, in a shard.
 
-    Returns:
-        The shards.
-
     Raises:
         SetupError: webdataset is not installed.
         InputError: no data set, or a clip of it is gone.
@@ -80,11 +77,7 @@ def _clip_files(folder: Path, entry: ClipEntry) -> dict[str, bytes]:
 
 @contextmanager
 def unpacked(folder: Path, entries: Sequence[ClipEntry]) -> Iterator[Path]:
-    """Folder with the clips as files: the data set itself, or a temporary copy of its shards.
-
-    Args:
-        folder: a data set, or its shards.
-        entries: all clips of one split.
+    """Folder with all clips of one split as files: the data set itself, or a temporary copy of its shards.
 
     Raises:
         InputError: a shard is damaged, or some are missing.

@@ -84,10 +84,8 @@ class SpeakerScores:
 def score_speakers(tracks: Sequence[Track], predicted: NDArray[np.float32], rate: float) -> SpeakerScores:
     """Compare all mouths of a video with its own sound.
 
-    Args:
-        tracks: everybody.
-        predicted: (F, 8) mouth shapes that the sound asks for, of `predict_mouth_shapes`.
-        rate: frames a second.
+    `predicted` (F, 8) are the mouth shapes that the sound asks for (`predict_mouth_shapes`), `rate` is in frames a
+    second.
     """
     target = predicted[:, OPENINGS].mean(1)
     openings = [(mouth_shape(track.landmarks)[:, OPENINGS] / SHAPE_SCALE[OPENINGS]).mean(1) for track in tracks]

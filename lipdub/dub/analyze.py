@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from lipdub.affine import finer, transform
 from lipdub.config import Config, FaceConfig
 from lipdub.dub.active_speaker import SpeakerScores, frames_of, resting
-from lipdub.dub.cores import shared_cores
 from lipdub.dub.report import Rest, Segment, ShotReport
 from lipdub.dub.speaking_style import SpeakingStyle, frame_rate_of, measure_style, smooth_shapes
 from lipdub.errors import InputError, NoFaceError
@@ -34,6 +33,7 @@ from lipdub.faces.track import choose_tracks, edge_fade, smooth, tracks_at
 from lipdub.faces.tracker import FaceTracker, Track, TrackedFace
 from lipdub.media.source import Source
 from lipdub.media.video import SourceFrame
+from lipdub.process import shared_cores
 from lipdub.threads import BackgroundWorker
 
 REASONS = (  # why a frame is not dubbed

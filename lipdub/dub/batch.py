@@ -178,17 +178,6 @@ def run_batch(
     return report
 
 
-def shard_of(items: Sequence[BatchItem], number: int, count: int) -> list[BatchItem]:
-    """Items `number`, `number` + `count`, ... counted from 1.
-
-    Raises:
-        ValueError: a number outside 1..count.
-    """
-    if not 1 <= number <= count:
-        raise ValueError(f"shard must lie in 1..{count}, got {number}")
-    return list(items[number - 1 :: count])
-
-
 def read_state(path: Path) -> dict[str, BatchResult]:
     """Last result of each item; empty without a file. A line cut short by a crash is ignored.
 

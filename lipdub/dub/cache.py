@@ -75,12 +75,7 @@ class FaceTracksRequest:
 
 
 class AnalysisCache:
-    """A folder of entries.
-
-    Args:
-        folder: by default lipdub's own below the user's cache folder.
-        max_mib: size of all entries above which the oldest go.
-    """
+    """A folder of entries, by default lipdub's own; the oldest go where all together are larger than `max_mib`."""
 
     def __init__(self, folder: Path | None = None, max_mib: int = 1024) -> None:
         self.folder = folder or user_cache_path("lipdub") / "analysis"
@@ -156,25 +151,6 @@ class AnalysisCache:
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.npz"
-
-
-def cached_tracks(
-    cache: AnalysisCache | None,
-    request: FaceTracksRequest,
-    config: Config,
-    track: Callable[[], FaceTracks],
-    on_damage: Callable[[Path], None] = lambda path: None,
-) -> tuple[FaceTracks, bool]:
-    """Face tracks from the cache, else from `look`; and whether they were in the cache."""
-    if cache is None:
-        return track(), False
-    key = request.key(config)
-    kept = cache.recall(key, on_damage)
-    if kept is not None:
-        return kept, True
-    tracks = track()
-    cache.keep(key, tracks)
-    return tracks, False
 
 
 def _write(file: BinaryIO, tracks: FaceTracks) -> None:

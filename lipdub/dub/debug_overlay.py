@@ -23,14 +23,7 @@ DUBBED, LEFT, MASK = (80, 220, 120), (255, 170, 60), (90, 160, 255)  # RGB
 
 
 class Overlay:
-    """Draws the boxes, landmarks, numbers and confidences of all faces, and the outline of each generated mouth.
-
-    Args:
-        path: the film, replaced if it exists.
-        info: of the source's picture.
-        tracks: everybody who was seen.
-        config: section face, for the words about why a face was left alone.
-    """
+    """Draws the boxes, landmarks, numbers and confidences of all faces, and the outline of each generated mouth."""
 
     def __init__(self, path: Path, info: VideoInfo, tracks: Sequence[Track], config: FaceConfig) -> None:
         self._tracks, self._config = tracks, config

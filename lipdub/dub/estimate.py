@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from lipdub.dub.analyze import DubPlan, FaceJob, FaceTracks
-from lipdub.dub.cores import shared_cores
 from lipdub.dub.face_list import summarize
 from lipdub.dub.inference import FaceCrop
 from lipdub.dub.job import Job
@@ -25,6 +24,7 @@ from lipdub.media.language import language_code
 from lipdub.media.mux import dub_encoder
 from lipdub.media.probe import MediaInfo, probe
 from lipdub.media.writer import VideoWriter
+from lipdub.process import shared_cores
 
 FRAMES = 32  # of each of the two runs: two batches
 KEY_EVERY = 250  # frames between two key frames, the default of all our encoders; cuts make further ones
@@ -57,12 +57,9 @@ class Costs:
 
 
 def measure_costs(job: Job, plan: DubPlan, writers: tuple[VideoWriter, VideoWriter]) -> Costs:
-    """Render the first frames of the video twice, without and with a mouth in each.
+    """Render the first frames of the video twice, without and with a mouth of the plan's longest track in each.
 
-    Args:
-        job: the dub.
-        plan: of the whole video; its longest track is used.
-        writers: two new ones that write to memory; they are closed here.
+    The two writers are new, and write to memory; they are closed here.
 
     Raises:
         LipdubError: what `render` raises.
@@ -125,16 +122,7 @@ def _measure_time(work: Callable[[], Any]) -> tuple[Any, float]:
 def estimate(
     job: Job, faces: FaceTracks, plan: DubPlan, writer: VideoWriter, costs: Costs, reporter: Reporter
 ) -> SyncPlan:
-    """Plan of the dub, with its estimated time and size.
-
-    Args:
-        job: the dub.
-        faces: everybody in the video.
-        plan: who would be dubbed.
-        writer: the encoder of the new picture.
-        costs: as measured.
-        reporter: has the seconds of the stages so far; is warned where the disk is too small.
-    """
+    """Plan of the dub, with its estimated time and size, from the costs and the seconds of the stages so far."""
     info, encoding, options = job.source.video, writer.encoding, job.options
     speech = probe(job.audio)
     encoder = dub_encoder(job.streams, job.streams.dub.end_s - info.start_s - job.source.duration_s)

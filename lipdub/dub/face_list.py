@@ -115,13 +115,9 @@ def _caption(face: FaceSummary) -> tuple[str, str]:
 def summarize(
     faces: FaceTracks, config: FaceConfig, rate: float, jobs: list[FaceJob] | None = None
 ) -> list[FaceSummary]:
-    """Summaries of all tracks, in order of appearance.
+    """Summaries of all tracks, in order of appearance, with the frames that the jobs dub.
 
-    Args:
-        faces: everybody.
-        config: thresholds of what is usable.
-        rate: frames a second; the last frame lasts as long as the average one.
-        jobs: what was chosen to be dubbed.
+    `rate` is in frames a second: the last frame lasts as long as the average one.
     """
     dubbed = Counter[int]()
     for job in jobs or ():

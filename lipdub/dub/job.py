@@ -10,11 +10,10 @@ from pathlib import Path
 from lipdub.config import Config
 from lipdub.dub.active_speaker import SpeakerScores, score_speakers
 from lipdub.dub.analyze import DubPlan, FaceTracks
-from lipdub.dub.cores import shared_cores
 from lipdub.dub.driving_audio import DrivingAudio
 from lipdub.dub.fit import on_new_times
 from lipdub.dub.inference import Runner
-from lipdub.dub.networks import Networks, load_networks
+from lipdub.dub.networks import Networks, licence_of, load_networks
 from lipdub.dub.options import OPTIONS, SyncOptions, adjusted
 from lipdub.dub.report import Retiming
 from lipdub.dub.speaking_style import UNKNOWN_STYLE
@@ -30,6 +29,7 @@ from lipdub.media.source import Source, open_source
 from lipdub.media.streamed import copy_with_length
 from lipdub.media.streams import StreamPlan, plan_streams
 from lipdub.media.writer import VideoWriter
+from lipdub.process import shared_cores
 
 OTHER_LENGTH_S = 0.1  # difference of two lengths from which on it is said
 
@@ -89,8 +89,8 @@ class Job:
     def warnings(self, writer: VideoWriter) -> Iterator[tuple[str, str]]:
         """Code and text of each warning known before the dub."""
         yield from self.retiming_warnings
-        if self.networks.licence is not None:
-            yield "licence", self.networks.licence
+        if terms := licence_of(self.networks.generator):
+            yield "licence", terms
         longer_s = self.audio_s - self.source.video.duration_s if self.options.length == "video" else 0.0
         if longer_s > OTHER_LENGTH_S:
             yield "length", f"the audio is {longer_s:.2f} s longer than the video; its end is cut"
@@ -116,13 +116,7 @@ def open_job(
 ) -> Job:
     """Read and check the files, load the networks.
 
-    Args:
-        video: the video to dub.
-        audio: the speech track.
-        output: the dubbed video; its suffix chooses the container; nothing is written there.
-        options: of the job.
-        config: settings.
-        scratch: the path of a temporary file, for a name.
+    Nothing is written to `output`, whose suffix chooses the container; `scratch` gives the path of a temporary file.
 
     Raises:
         InputError, OutputError, SetupError, WeightsError: what cannot be used.
@@ -175,12 +169,7 @@ def open_job(
 
 
 def ending_of(source: Source, audio_s: float, options: SyncOptions) -> Ending | None:
-    """End of the output, if it is not the video's.
-
-    Args:
-        source: the video.
-        audio_s: when the speech track ends, on the video's timeline.
-        options: length, extend and the selected faces.
+    """End of the output, if it is not the video's; `audio_s` is when the speech track ends, on the video's timeline.
 
     Raises:
         InputError: "speaking" is selected where the output goes on behind the video's own audio.

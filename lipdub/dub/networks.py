@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from lipdub.config import Config, GeneratorConfig, SyncConfig
 from lipdub.dub.analyze import DubPlan
-from lipdub.dub.cores import shared_cores
 from lipdub.dub.driving_audio import DrivingAudio, PredictedMouthShapes, analyze_audio, predict_mouth_shapes
 from lipdub.dub.inference import GeneratorRunner, Runner
 from lipdub.dub.options import SyncOptions
@@ -30,6 +29,7 @@ from lipdub.models.audio_encoder import TrackEncoder
 from lipdub.models.generator import Generator
 from lipdub.models.layers import for_inference
 from lipdub.models.wav2lip import FACE_SIDE, Wav2Lip
+from lipdub.process import shared_cores
 from lipdub.weights import load_audio_encoder, load_bound
 
 
@@ -78,11 +78,6 @@ class Networks:
     occlusions: OcclusionDetector | None  # without `sync.occlusion` none
     device: torch.device
     config: Config  # with the sizes of the generator's weights
-
-    @property
-    def licence(self) -> str | None:
-        """Terms of the generator's licence, see `licence_of`."""
-        return licence_of(self.generator)
 
     def load_driving_audio(self, path: Path, *, isolate: bool = False) -> DrivingAudio:
         """An audio file, analyzed for the generator; `isolate` removes music and noise first.

@@ -34,12 +34,12 @@ from lipdub.media.video import SourceFrame
 
 IN_A_ROW = 3  # frames that an object has to be seen in
 AHEAD = 6  # frames that are looked at before one is decided
-TOGETHER = 4  # frames that the network looks at in one go
+TOGETHER = 4  # frames that the network sees in one call
 COVERED = (0.5, 0.8)  # share of the lips behind an object from which the dub fades, and from which it is left out
 
 
 @dataclass(frozen=True)
-class _Look:
+class _Detection:
     """What the network says of one crop."""
 
     probability: NDArray[np.float32]  # (P, P)
@@ -49,17 +49,12 @@ class _Look:
 
 
 class OcclusionTracker:
-    """Adds to the face crops of a video what lies in front of them.
-
-    Args:
-        detector: None: only letters are looked for.
-        jobs: of the plan.
-    """
+    """Adds to the face crops of a video what lies in front of them; without a detector only letters are looked for."""
 
     def __init__(self, detector: OcclusionDetector | None, jobs: Sequence[FaceJob]) -> None:
         self._detector, self._jobs = detector, jobs
         self._usual: dict[int, Frame] = {}  # by job
-        self._looks: dict[int, dict[int, _Look]] = {}  # by job and row
+        self._detections: dict[int, dict[int, _Detection]] = {}  # by job and row
         self._last: dict[int, int] = {}  # by job: the last row with an object
         self.hidden = 0  # frames left as they were, because objects cover the lips
 
@@ -73,13 +68,13 @@ class OcclusionTracker:
             waiting.append((frame, crops))
             unseen += crops
             if len(waiting) >= AHEAD + TOGETHER:
-                self._look(unseen)
+                self._detect(unseen)
                 unseen = []
                 while len(waiting) > AHEAD:
                     yield self._marked(*waiting.popleft())
             while waiting and (not waiting[0][1] or self._detector is None):
                 yield self._marked(*waiting.popleft())
-        self._look(unseen)
+        self._detect(unseen)
         while waiting:
             yield self._marked(*waiting.popleft())
 
@@ -89,24 +84,24 @@ class OcclusionTracker:
         self.hidden += bool(marked) and not shown
         return frame, shown
 
-    def _look(self, crops: Sequence[FaceCrop]) -> None:
-        """Let the network look at crops."""
+    def _detect(self, crops: Sequence[FaceCrop]) -> None:
+        """Run the network on crops."""
         if self._detector is None:
             return
         for job in sorted({crop.job for crop in crops}):
             if job not in self._usual:
                 self._usual[job] = self._detector.usual([*self._jobs[job].references.crops])
-                self._looks[job] = {}
+                self._detections[job] = {}
             own = [crop for crop in crops if crop.job == job]
             probabilities = self._detector.probabilities([crop.picture for crop in own], self._usual[job])
             for crop, probability in zip(own, probabilities, strict=True):
-                self._looks[job][crop.row] = self._judged(crop, probability)
+                self._detections[job][crop.row] = self._judged(crop, probability)
 
-    def _judged(self, crop: FaceCrop, probability: NDArray[np.float32]) -> _Look:
+    def _judged(self, crop: FaceCrop, probability: NDArray[np.float32]) -> _Detection:
         points, side = self._landmarks(crop), len(crop.picture)
         region, lips, skin = (of(points, side, len(probability)) for of in (mouth_region, lip_region, skin_region))
         covered = max(share_of(probability > HIGH, region), share_of(probability > LIKELY, skin))
-        return _Look(
+        return _Detection(
             probability,
             certain=covered >= MIN_SHARE,
             likely=share_of(probability > LOW, region) >= MIN_SHARE / 2,
@@ -120,31 +115,31 @@ class OcclusionTracker:
 
     def _with_occlusion(self, crop: FaceCrop) -> FaceCrop:
         occlusion, share = find_letters(crop.picture, self._landmarks(crop)), 1.0
-        looks = self._looks.get(crop.job, {})
+        found = self._detections.get(crop.job, {})
         if self._occluded(crop.job, crop.row):
             self._last[crop.job] = crop.row
-            near = [looks[row] for row in (crop.row - 1, crop.row + 1) if row in looks]
-            probability = looks[crop.row].probability
+            near = [found[row] for row in (crop.row - 1, crop.row + 1) if row in found]
+            probability = found[crop.row].probability
             if len(near) == 2:
                 probability = np.maximum(probability, np.minimum(near[0].probability, near[1].probability))
             objects = mask_of(probability, len(crop.picture))
             occlusion = objects if occlusion is None else occlusion | objects
-            lips = np.mean([look.lips for look in (looks[crop.row], *near)])
+            lips = np.mean([each.lips for each in (found[crop.row], *near)])
             share = float(np.clip((COVERED[1] - lips) / (COVERED[1] - COVERED[0]), 0, 1))
-        for row in [row for row in looks if row < crop.row - IN_A_ROW + 1]:
-            del looks[row]
+        for row in [row for row in found if row < crop.row - IN_A_ROW + 1]:
+            del found[row]
         return replace(crop, occlusion=occlusion, share=share)
 
     def _occluded(self, job: int, row: int) -> bool:
         """Whether an object is before the mouth: seen for certain in a row, or likely from here to such a row."""
-        looks = self._looks.get(job, {})
-        if row not in looks or not looks[row].likely:
+        found = self._detections.get(job, {})
+        if row not in found or not found[row].likely:
             return False
         if self._last.get(job) == row - 1:
             return True
         for first in range(row - IN_A_ROW + 1, row + AHEAD - IN_A_ROW + 2):
-            if all(each in looks and looks[each].certain for each in range(first, first + IN_A_ROW)):
+            if all(each in found and found[each].certain for each in range(first, first + IN_A_ROW)):
                 return True
-            if first >= row and (first not in looks or not looks[first].likely):
+            if first >= row and (first not in found or not found[first].likely):
                 return False
         return False

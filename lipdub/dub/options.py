@@ -180,14 +180,14 @@ class SyncOptions:
     motion: str = option_field(
         "none",
         OUTPUT,
-        "If VIDEO is a picture (JPEG, PNG, WebP, ...), which gives a video as long as AUDIO: the head is still, or "
-        "moves gently.",
+        "If VIDEO is a picture (JPEG, PNG, WebP, ...), the output is as long as AUDIO; the head is still, or moves "
+        "gently.",
         choices=("none", "gentle"),
     )
     on_damage: str = option_field(
         "stop",
         OUTPUT,
-        "At damaged frames: stop, or skip, which shows the frame before in their place, goes on, and reports them.",
+        "At damaged frames: stop, or skip them: show the frame before in their place, go on, and report them.",
         choices=("stop", "skip"),
     )
     label: str | None = option_field(
@@ -245,10 +245,7 @@ OPTIONS = options_of(SyncOptions)  # by field
 
 
 def options_from(written: Mapping[str, Any]) -> SyncOptions:
-    """Options from written values.
-
-    Args:
-        written: by `Option.key`, of the option's kind; None and the empty text leave the default.
+    """Options from written values, by `Option.key`; None and the empty text leave the default.
 
     Raises:
         OptionError: a value that is not taken, or two that exclude each other.
@@ -264,15 +261,12 @@ def options_from(written: Mapping[str, Any]) -> SyncOptions:
 
 def adjusted(config: Config, options: SyncOptions) -> Config:
     """`config` with those options that are settings of it."""
-    sync, media = config.sync, config.media
-    if options.preset is not None:
-        media = replace(media, preset=options.preset)
-    if options.on_damage != "stop":
-        media = replace(media, on_damage=options.on_damage)
-    if options.batch_size is not None:
-        sync = replace(sync, batch_size=options.batch_size)
-    if options.strength is not None:
-        sync = replace(sync, strength=options.strength)
-    if options.feather is not None:
-        sync = replace(sync, feather=options.feather)
-    return replace(config, sync=sync, media=media)
+
+    def chosen(*names: str) -> dict[str, Any]:
+        return {name: value for name in names if (value := getattr(options, name)) != OPTIONS[name].default}
+
+    return replace(
+        config,
+        sync=replace(config.sync, **chosen("batch_size", "strength", "feather")),
+        media=replace(config.media, **chosen("preset", "on_damage")),
+    )

@@ -20,14 +20,7 @@ from lipdub.media.probe import probe, require_video
 def excerpt(
     video: Path, audio: Path, options: SyncOptions, seconds: float, config: MediaConfig | None = None
 ) -> Iterator[tuple[Path, Path, SyncOptions]]:
-    """Excerpt of a job, from `options.start_s` on, else around the middle of the video.
-
-    Args:
-        video: the source.
-        audio: the dub.
-        options: of the whole job.
-        seconds: length of the excerpt.
-        config: which ffmpeg cuts it.
+    """Excerpt of a job of so many seconds, from `options.start_s` on, else around the middle of the video.
 
     Yields:
         Video, speech track and options of the excerpt, on its own timeline.

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from lipdub.config import Config
 from lipdub.dub.analyze import DubPlan, FaceJob
-from lipdub.dub.cores import shared_cores
 from lipdub.dub.inference import FaceCrop, GeneratedFace, Runner
 from lipdub.dub.occlusion import OcclusionTracker
 from lipdub.errors import WeightsError
@@ -26,6 +25,7 @@ from lipdub.media.damage import Damage
 from lipdub.media.source import Source
 from lipdub.media.video import SourceFrame
 from lipdub.media.writer import VideoWriter
+from lipdub.process import shared_cores
 from lipdub.threads import BackgroundWorker
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from lipdub.media.damage import Damage
@@ -80,24 +80,17 @@ class SyncReport:
     occluded: int = 0  # of `dubbed`: with something in front of a mouth, which stays as it is
     drawn_open: int = 0  # of `faces`: mouths that never open in the video, so that their insides are drawn
     cached: bool = False  # whether faces were taken from an earlier run of the same video
-    shots: tuple[ShotReport, ...] = field(default=())
-    segments: tuple[Segment, ...] = field(default=())
-    rests: tuple[Rest, ...] = field(default=())  # with --only-speaking
-    damage: tuple[Damage, ...] = field(default=())  # of the video, that --on-damage skip went over
+    shots: tuple[ShotReport, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    rests: tuple[Rest, ...] = ()  # with --only-speaking
+    damage: tuple[Damage, ...] = ()  # of the video, that --on-damage skip went over
     retiming: Retiming | None = None  # with --fit or --length stretch
-    changes: tuple[str, ...] = field(default=())  # what of the source, but for the mouths, is not as it was
-    warnings: tuple[str, ...] = field(default=())
+    changes: tuple[str, ...] = ()  # what of the source, but for the mouths, is not as it was
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return asdict(self) | {
-            "warnings": list(self.warnings),
-            "changes": list(self.changes),
-            "shots": [asdict(shot) for shot in self.shots],
-            "segments": [asdict(segment) for segment in self.segments],
-            "rests": [asdict(rest) for rest in self.rests],
-            "damage": [asdict(damage) for damage in self.damage],
-        }
+        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)

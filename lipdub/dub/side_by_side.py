@@ -28,13 +28,7 @@ def write_comparison(
     *,
     on_frame: Callable[[int], None] = lambda done: None,
 ) -> None:
-    """Write an MP4 with both pictures, and with the sound of the second.
-
-    Args:
-        source: the video as it was.
-        dubbed: what `sync_video` made of it: as many frames.
-        output: replaced if it exists.
-        on_frame: told how many frames are done.
+    """Write an MP4 with the source and its dub, which has as many frames, and with the sound of the dub.
 
     Raises:
         InputError: a file cannot be read, or they do not have as many frames.

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from lipdub import __version__
 from lipdub.config import Config
 from lipdub.dub.analyze import DubPlan, FaceTracks, plan_faces, track_faces
-from lipdub.dub.cache import AnalysisCache, FaceTracksRequest, cached_tracks
+from lipdub.dub.cache import AnalysisCache, FaceTracksRequest
 from lipdub.dub.debug_overlay import Overlay
 from lipdub.dub.estimate import estimate, measure_costs
 from lipdub.dub.job import Job, open_job
@@ -36,15 +36,6 @@ UNCERTAIN = (
     "name the faces with --face id:N"
 )
 TURNED = "a face at {:.2f} s lies or stands on its head and is left alone; turn the picture for it to be dubbed"
-
-
-@dataclass(frozen=True)
-class _Planned:
-    """What pass 1 gives."""
-
-    faces: FaceTracks
-    plan: DubPlan
-    cached: bool  # the tracks were in the cache
 
 
 def sync_video(
@@ -84,8 +75,7 @@ def sync_video(
             job = open_job(video, audio, target.path, options, config, target.scratch)
             writer = job.writer(target.scratch("picture.mov"))
         with writer:
-            planned = _plan(job, writer, reporter)
-            plan = planned.plan
+            _, plan, cached = _plan(job, writer, reporter)
             with reporter.stage("dub", len(plan.times_s)), _debug_overlay(overlay, job, plan) as watch:
                 rendered = render(
                     job.source,
@@ -107,7 +97,7 @@ def sync_video(
         if compare is not None:
             with reporter.stage("compare", rendered.frames):
                 write_comparison(job.source, target.temporary, compare, on_frame=reporter.progress)
-    report = _report(job, planned, rendered, reporter, changes=changed)
+    report = _report(job, plan, rendered, reporter, cached=cached, changes=changed)
     on_event(Done(report))
     return report
 
@@ -137,10 +127,10 @@ def plan_sync(
         with reporter.stage("read"):
             job = open_job(video, audio, output, options, config, Path(folder).joinpath)
             writers = job.writer(BytesIO()), job.writer(BytesIO())  # made now: they may refuse
-        planned = _plan(job, writers[0], reporter, numbered=True)  # ids in the report may be given to --face
+        faces, plan, _ = _plan(job, writers[0], reporter, numbered=True)  # ids in the report may be given to --face
         with reporter.stage("trial"):
-            costs = measure_costs(job, planned.plan, writers)
-        report = estimate(job, planned.faces, planned.plan, writers[0], costs, reporter)
+            costs = measure_costs(job, plan, writers)
+        report = estimate(job, faces, plan, writers[0], costs, reporter)
     on_event(Plan(report))
     return report
 
@@ -157,8 +147,10 @@ def _outputs(video: Path, audio: Path, output: Path, options: SyncOptions) -> di
     }
 
 
-def _plan(job: Job, writer: VideoWriter, reporter: Reporter, *, numbered: bool = False) -> _Planned:
-    """Track the faces of the video, or take them from the cache, and plan the dub.
+def _plan(
+    job: Job, writer: VideoWriter, reporter: Reporter, *, numbered: bool = False
+) -> tuple[FaceTracks, DubPlan, bool]:
+    """The faces of the video, the plan of the dub, and whether the faces were in the cache.
 
     Raises:
         LipdubError: see `track_faces`, `plan_faces` and `Job.speaker_scores`.
@@ -180,39 +172,35 @@ def _plan(job: Job, writer: VideoWriter, reporter: Reporter, *, numbered: bool =
             reporter.warn("speaking", UNCERTAIN)
         if faces.turned_s is not None:
             reporter.warn("turned", TURNED.format(faces.turned_s))
-    return _Planned(faces, plan, cached)
+    return faces, plan, cached
 
 
 def _tracks_of_job(job: Job, reporter: Reporter, *, numbered: bool) -> tuple[FaceTracks, bool]:
     """Tracks of all faces in the range, from the cache if they are there; and whether they were."""
     options = job.options
-    span = {"start_s": options.start_s, "end_s": options.end_s}
+    span: dict[str, Any] = {"start_s": options.start_s, "end_s": options.end_s, "numbered": numbered}
+
+    def track() -> FaceTracks:
+        detector, occlusions = job.networks.detector, job.networks.occlusions
+        return track_faces(job.source, detector, job.config, occlusions=occlusions, on_frame=reporter.progress, **span)
+
+    if not options.cache:
+        return track(), False
     request = FaceTracksRequest(
         video=job.source.path,
         detector=detector_identity(options.detector),
         device=job.networks.device.type,
         ending=job.source.ending,
-        numbered=numbered,
         **span,
     )
-    faces, cached = cached_tracks(
-        AnalysisCache(max_mib=job.config.cache.max_mib) if options.cache else None,
-        request,
-        job.config,
-        lambda: track_faces(
-            job.source,
-            job.networks.detector,
-            job.config,
-            occlusions=job.networks.occlusions,
-            numbered=numbered,
-            on_frame=reporter.progress,
-            **span,
-        ),
-        lambda path: reporter.warn("cache", f"removed a damaged cache entry: {path}"),
-    )
-    if cached:
-        reporter.progress(len(faces.times_s))
-    return faces, cached
+    cache, key = AnalysisCache(max_mib=job.config.cache.max_mib), request.key(job.config)
+    kept = cache.recall(key, lambda path: reporter.warn("cache", f"removed a damaged cache entry: {path}"))
+    if kept is not None:
+        reporter.progress(len(kept.times_s))
+        return kept, True
+    faces = track()
+    cache.keep(key, faces)
+    return faces, False
 
 
 @contextmanager
@@ -258,8 +246,10 @@ def publish(job: Job, writer: VideoWriter, target: AtomicOutput, reporter: Repor
     return changes(source.path, target.temporary, source.video.index, job.streams.items, source.config)
 
 
-def _report(job: Job, planned: _Planned, rendered: Rendered, reporter: Reporter, *, changes: list[str]) -> SyncReport:
-    plan, seconds, frames = planned.plan, reporter.seconds, rendered.frames
+def _report(
+    job: Job, plan: DubPlan, rendered: Rendered, reporter: Reporter, *, cached: bool, changes: list[str]
+) -> SyncReport:
+    seconds, frames = reporter.seconds, rendered.frames
     lost = frames - rendered.dubbed - rendered.hidden - sum(plan.passed.values())
     left = {"something covers the mouth": rendered.hidden, "no picture from the generator": lost}
     return SyncReport(
@@ -274,7 +264,7 @@ def _report(job: Job, planned: _Planned, rendered: Rendered, reporter: Reporter,
         seconds=round(seconds, 2),
         fps=round(frames / seconds, 2),
         stages=reporter.stage_seconds,
-        cached=planned.cached,
+        cached=cached,
         device=str(job.networks.device),
         generator=job.options.generator,
         shots=plan.shots,

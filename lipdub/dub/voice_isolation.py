@@ -20,14 +20,7 @@ _FULL_SCALE = 32767  # of the 16-bit samples that RNNoise takes
 
 
 def isolate_voice(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
-    """A voice without the music and noise around it, at the times that it had.
-
-    Args:
-        waveform: mono (n,) in [-1, 1].
-        sample_rate: in Hz.
-
-    Returns:
-        (n,) float32 in [-1, 1].
+    """A voice without the music and noise around it, at the times that it had: mono (n,) in [-1, 1], as the waveform.
 
     Raises:
         SetupError: the extra `voice` is not installed.

@@ -30,12 +30,7 @@ LATER_S = MEL_STEPS / 80 / 2 - 1.5 / 25
 class Wav2LipRunner(Runner):
     """Generates mouths with Wav2Lip; its reference is the frame itself, as in its authors' inference.
 
-    Args:
-        network: in eval mode on `device`.
-        analysis: jobs and frame times.
-        speech: the driving sound, its mel that of `mel.wav2lip_mel`.
-        config: sync and mel sections.
-        device: where the network runs.
+    The speech has the mel of `mel.wav2lip_mel`.
     """
 
     def __init__(

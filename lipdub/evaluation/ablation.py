@@ -71,11 +71,7 @@ def row_of(config: Config) -> Row | None:
 
 
 def export_runs(runs: Path, folder: Path) -> dict[Row, Path]:
-    """Export the weights of every run below a folder that is a row of Table 4.1.
-
-    Args:
-        runs: its sub-folders are runs of `lipdub train`.
-        folder: where the .safetensors files go; exists.
+    """Export the weights of every run below `runs` that is a row of Table 4.1 into a folder.
 
     Raises:
         InputError: no such run.

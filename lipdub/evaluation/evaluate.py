@@ -66,11 +66,7 @@ def evaluate(
 ) -> EvalReport:
     """Judge weights on real clips.
 
-    Args:
-        options: what to do.
-        config: numbers behind it.
-        judge: finds landmarks in the videos; None: MediaPipe's mesh if its files are here, else our own network.
-        on_event: receives stages and progress.
+    The judge is MediaPipe's mesh if its files are here, else our own network, unless another is given.
 
     Raises:
         InputError: no clips, no pair, or clips that all fail; a data set that does not fit the clips.
@@ -115,8 +111,7 @@ class _Evaluation:
         self._clips = _clips(options)
         self._pairs, self._n_unpaired = _draw_pairs(self._clips, options)
         self._real: dict[Clip, Real | LipdubError] = {}  # what was measured of each real clip, or why it was not
-        # The last pair with its own sound, whose untouched source is the real video: it is not measured twice.
-        self._last_own: tuple[Pair, tuple[LandmarkTrack, dict[str, float]]] | None = None
+        self._measured: dict[tuple[Pair, Clip], dict[str, float]] = {}  # of real videos with a pair's sound
         self._gallery = None if options.html is None else Gallery((REAL, FOREIGN, UNTOUCHED), config.media)
         self._side_by_side = SideBySide(options.output / SIDE_BY_SIDE, config.media) if options.side_by_side else None
 
@@ -215,16 +210,12 @@ class _Evaluation:
         if row in self._options.videos:
             video = self._track(find_dub(self._options.videos[row], pair))
             return video, self._measure(video, pair)
-        own = pair.pairing == "own"
-        if own and row == UNTOUCHED and self._last_own is not None and self._last_own[0] is pair:
-            return self._last_own[1]
         shown = {REAL: pair.sound, FOREIGN: pair.foreign, UNTOUCHED: pair.picture}[row]
         assert shown is not None  # _verdicts
         real = self._real_of(shown).tracked
-        values = self._measure(real, pair, source=real)
-        if own and row == REAL:
-            self._last_own = pair, (real, values)
-        return real, values
+        if (pair, shown) not in self._measured:  # with its own sound the untouched source is the real video
+            self._measured[pair, shown] = self._measure(real, pair, source=real)
+        return real, self._measured[pair, shown]
 
     def _dub(self, row: str, pair: Pair, dubs: Path) -> tuple[LandmarkTrack, float]:
         """Dub a pair with a row's weights: landmarks of the dub, and percent of its frames that were dubbed."""
@@ -311,10 +302,7 @@ class _Evaluation:
 def names_of(weights: Sequence[str], videos: Collection[str] = (), *, alone: bool = True) -> dict[str, str]:
     """Row -> weights: the name in weights.toml or the file's stem; the whole path if stems are equal.
 
-    Args:
-        weights: names or paths.
-        videos: names of other rows.
-        alone: whether there are no further rows.
+    `videos` are the names of finished videos' rows; `alone` says whether there are no further rows.
 
     Raises:
         InputError: the same weights twice, or no row at all; a name of finished videos that other rows have.
@@ -322,7 +310,7 @@ def names_of(weights: Sequence[str], videos: Collection[str] = (), *, alone: boo
     if taken := {REAL, FOREIGN, UNTOUCHED} & set(videos):
         raise InputError(f"--videos cannot be called {', '.join(taken)}", "give another NAME=FOLDER")
     if (not weights and not videos and alone) or len(set(weights)) != len(weights):
-        what = f"--weights wants one or more different ones, not {', '.join(weights) or 'none'}"
+        what = f"--weights needs one or more different ones, got {', '.join(weights) or 'none'}"
         raise InputError(what, "give each once")
     stems = [Path(name).stem for name in weights]
     reserved = {REAL, FOREIGN, UNTOUCHED, *videos}

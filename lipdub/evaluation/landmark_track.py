@@ -26,7 +26,7 @@ from lipdub.faces.builtin import box_of_landmarks
 from lipdub.faces.choose import builtin_backend
 from lipdub.faces.crop import crop_matrices, mouth_mask, parted_lips
 from lipdub.media.probe import VideoInfo, probe, require_video
-from lipdub.media.video import VideoReader
+from lipdub.media.video import SourceFrame, VideoReader
 from lipdub.metrics import mouth_opening
 from lipdub.weights import entry_of, find, locate
 
@@ -53,9 +53,7 @@ class LandmarkTracker(Protocol):
 class MeshLandmarkTracker:
     """Judge: YuNet's largest face, then MediaPipe's mesh from frame to frame; detected again after a loss.
 
-    Args:
-        yunet: face_detection_yunet_2023mar.onnx.
-        mesh: face_landmarker.task.
+    Made of the files face_detection_yunet_2023mar.onnx and face_landmarker.task.
 
     Raises:
         WeightsError: a file that is none of these.
@@ -90,11 +88,7 @@ class MeshLandmarkTracker:
 
 
 class BuiltinJudge:
-    """Judge: our detector's largest face, then our landmarks from frame to frame; detected again after a loss.
-
-    Args:
-        backend: finds boxes and landmarks.
-    """
+    """Judge: our detector's largest face, then our landmarks from frame to frame; detected again after a loss."""
 
     name = "OUR OWN landmark network (68 points) in our own detector's box"
     caveat = (
@@ -127,11 +121,7 @@ class BuiltinJudge:
 def find_judge(yunet: str | None, mesh: str | None, config: FaceConfig, device: torch.device) -> LandmarkTracker:
     """MediaPipe's mesh, if its files and its package are here or were asked for; our own landmarks otherwise.
 
-    Args:
-        yunet: detector of the mesh: a name in weights.toml or a file; None: the one of weights.toml, if it is here.
-        mesh: likewise.
-        config: of our own networks.
-        device: where these run.
+    `yunet` and `mesh` are names in weights.toml or files; None: those of weights.toml, if they are here.
 
     Raises:
         SetupError: a file was named, and the extra `teachers` is not installed.
@@ -164,6 +154,15 @@ class LandmarkTrack:
     def openings(self) -> NDArray[np.float64]:
         """Mouth opening (T,)."""
         return mouth_opening(self.landmarks)
+
+    def frames(self, config: MediaConfig) -> Iterator[tuple[SourceFrame, list[int]]]:
+        """The frames of the file that are here, each with its rows: several where frames were lost."""
+        with VideoReader(self.path, self.info, config=config) as reader:
+            for frame in reader:
+                if places := np.flatnonzero(self.rows == frame.index).tolist():
+                    yield frame, places
+                if frame.index >= self.rows[-1]:
+                    break
 
     def like(self, real: LandmarkTrack) -> LandmarkTrack:
         """The track resampled to the times and pixels of the real video that this one was made from.
@@ -245,17 +244,14 @@ class Geometry:
 
     def faces(self, video: LandmarkTrack, config: MediaConfig) -> Tensor:
         """Crops (N, 3, S, S) in [0, 1] of the frames of a video: N <= T, fewer only if it has fewer."""
-        return torch.from_numpy(np.stack(list(self._crops(video, config)))).permute(0, 3, 1, 2).float() / 255
-
-    def _crops(self, video: LandmarkTrack, config: MediaConfig) -> Iterator[Frame]:
-        rows = video.rows[: len(self.matrices)]
-        with VideoReader(video.path, video.info, config=config) as reader:
-            for frame in reader:
-                if frame.index > rows[-1]:
-                    break
-                for place in np.flatnonzero(rows == frame.index):
-                    matrix = self.matrices[place] * np.array([video.scale, video.scale, 1.0])
-                    yield frame.patch(matrix, self.size)
+        shown = replace(video, rows=video.rows[: len(self.matrices)])
+        scale = np.array([video.scale, video.scale, 1.0])
+        crops = [
+            frame.patch(self.matrices[place] * scale, self.size)
+            for frame, places in shown.frames(config)
+            for place in places
+        ]
+        return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255
 
 
 def lips_mask(points: NDArray[np.floating], size: int) -> NDArray[np.float32]:

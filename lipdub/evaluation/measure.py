@@ -87,7 +87,7 @@ def measure(
     replaced: LandmarkTrack | None = None,
     has_truth: bool = False,
 ) -> dict[str, float]:
-    """Values of all columns that are defined for a video.
+    """Values of all columns that are defined for a video, finite ones only.
 
     Args:
         video: the judged video.
@@ -97,9 +97,6 @@ def measure(
         networks: for the columns that need one.
         replaced: the real video whose mouth the dub replaced, if it is not the sound's.
         has_truth: whether `source` is what the video should look like.
-
-    Returns:
-        Column -> value, finite ones only.
 
     Raises:
         InputError: picture and sound share too few frames to be compared.
@@ -258,11 +255,8 @@ def _second_contour(video: LandmarkTrack, source: LandmarkTrack, config: Config)
 
 
 def _perceptual(features: nn.Module, fake: Tensor, real: Tensor) -> float:
-    total = 0.0
-    for start in range(0, len(fake), CHUNK):
-        a, b = fake[start : start + CHUNK], real[start : start + CHUNK]
-        total += float(perceptual(features(a), features(b))) * len(a)
-    return total / len(fake)
+    parts = zip(fake.split(CHUNK), real.split(CHUNK), strict=True)
+    return sum(float(perceptual(features(a), features(b))) * len(a) for a, b in parts) / len(fake)
 
 
 def _identity(video: LandmarkTrack, source: LandmarkTrack, config: Config, recognizer: FaceRecognizer) -> float:

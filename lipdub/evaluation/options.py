@@ -37,7 +37,9 @@ class EvalOptions:
         None, CLIPS, "A data set that `lipdub prepare` made from CLIPS: judge the files of its --split only.", kind=Path
     )
     split: str = option_field("test", CLIPS, "train, val, test or all; with --dataset.")
-    seconds: float = option_field(20.0, CLIPS, "How much of each video is dubbed and judged.", kind=float, minimum=1.0)
+    seconds: float = option_field(
+        20.0, CLIPS, "Seconds of each video that are dubbed and judged.", kind=float, minimum=1.0
+    )
     limit: int | None = option_field(
         None, CLIPS, "Judge at most so many pictures, drawn by --seed.", kind=int, minimum=1
     )
@@ -72,7 +74,7 @@ class EvalOptions:
     lpips: str | None = option_field(
         None,
         MEASURES,
-        "VGG-16 weights, for LPIPS: vgg16, or a file; untested with the real file. Without them it is left out.",
+        "VGG-16 weights, for LPIPS: vgg16, or a file; untested with the real file. Without them LPIPS is left out.",
     )
     identity: str | None = option_field(
         None,
@@ -82,7 +84,7 @@ class EvalOptions:
     fid: str | None = option_field(
         None,
         MEASURES,
-        "Inception for FID, a file of `lipdub weights import`; untested with the real file. Without it it is left out.",
+        "Inception for FID, made by `lipdub weights import`; untested with the real file. Without it FID is left out.",
     )
     html: Path | None = option_field(
         None, OUTPUT, "Write everything as one HTML page, with plots and pictures.", kind=Path

@@ -56,12 +56,10 @@ class Pair:
 
 
 def find_clips(folder: Path, speakers: Mapping[str, str] | None = None) -> list[Clip]:
-    """Every video below a folder, in the order of names.
+    """Every video in a folder and its sub-folders, in the order of names.
 
-    Args:
-        folder: searched with its sub-folders.
-        speakers: path -> speaker, by the end of the path. For other files each sub-folder is one speaker, and each
-            file outside of one, as in `lipdub prepare`.
+    `speakers` has the speaker of a path, by its end. For other files each sub-folder is one speaker, and each file
+    outside of one, as in `lipdub prepare`.
 
     Raises:
         InputError: no such folder, or no video in it.
@@ -90,14 +88,9 @@ def footage_of(dataset: Path) -> Path:
 
 
 def clips_of_split(footage: Path, dataset: Path, split: str) -> list[Clip]:
-    """The source files of one split of a prepared data set, with its speakers.
+    """The source files in `footage` of one split of a prepared data set, or of all, with its speakers.
 
     A data set holds only faces and mel; its clips are judged in the original footage, as a user would dub it.
-
-    Args:
-        footage: the folder that was prepared.
-        dataset: what `lipdub prepare` made of it.
-        split: train, val or test; or all of them.
 
     Raises:
         InputError: no data set, an empty split, or a source that is not in `footage`.
@@ -113,16 +106,10 @@ def clips_of_split(footage: Path, dataset: Path, split: str) -> list[Clip]:
 def draw_pairs(
     clips: Sequence[Clip], pairings: Sequence[str], seed: int, limit: int | None = None
 ) -> tuple[list[Pair], dict[str, int]]:
-    """One pair per pairing and picture, where there is a fitting sound.
-
-    Args:
-        clips: all that may give a picture or a sound.
-        pairings: of PAIRINGS, in the order of the result.
-        seed: of every draw.
-        limit: most pictures; a drawn sample of them.
+    """One pair per pairing and picture, where there is a fitting sound; of at most `limit` pictures, drawn by the seed.
 
     Returns:
-        The pairs, and for each pairing how many pictures found no fitting sound.
+        The pairs in the order of `pairings`, and for each pairing how many pictures found no fitting sound.
 
     Raises:
         ValueError: a pairing that does not exist.

@@ -31,10 +31,7 @@ FID_FEATURES = 2048
 def ssim_masked(fake: Tensor, real: Tensor, mask: Tensor) -> float:
     """Structural similarity (torchmetrics: Gaussian of sigma 1.5), averaged inside the mask; NaN without torchmetrics.
 
-    Args:
-        fake: (N, 3, H, W) in [0, 1].
-        real: same shape.
-        mask: (N, 1, H, W) in [0, 1].
+    Pictures are (N, 3, H, W), the mask is (N, 1, H, W), all in [0, 1].
     """
     try:
         from torchmetrics.functional.image import structural_similarity_index_measure
@@ -68,8 +65,7 @@ def load_lpips(backbone: str) -> Lpips:
 def load_inception(name: str) -> nn.Module:
     """The Inception network of FID: pictures (N, 3, H, W) uint8 -> (N, 2048).
 
-    Args:
-        name: in weights.toml, or the .safetensors file that `lipdub weights import` made of it.
+    `name` is one of weights.toml, or the .safetensors file that `lipdub weights import` made of it.
 
     Raises:
         SetupError: torch-fidelity is not installed.
@@ -117,12 +113,7 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
 
 @dataclass
 class FrechetMeter:
-    """Fréchet distance of all faces of each row from the real faces of the same pictures.
-
-    Args:
-        extractor: of `load_inception`.
-        config: sections face and media.
-    """
+    """Fréchet distance of all faces of each row from the real faces of the same pictures, by `load_inception`."""
 
     extractor: nn.Module
     config: Config

@@ -282,11 +282,8 @@ def as_tensor(faces: NDArray[np.uint8]) -> torch.Tensor:
 def jitter(faces: NDArray[np.uint8], landmarks: NDArray[np.floating]) -> float:
     """`ring_jitter` of the skin round the lips over that of the cheeks above it; NaN where there is none.
 
-    Cheeks of a still picture hardly change: they count as MIN_CHEEKS, the least of real footage.
-
-    Args:
-        faces: (T, S, S, 3).
-        landmarks: (T, 68, 2) in their pixels.
+    Cheeks of a still picture hardly change: they count as MIN_CHEEKS, the least of real footage. Faces are (T, S, S,
+    3), landmarks (T, 68, 2) in their pixels.
     """
     size = faces.shape[1]
     ring = np.stack([mouth_mask(points, size) * (1 - lips_mask(points, size)) for points in landmarks])
@@ -315,14 +312,7 @@ def is_sure(confidence: float | None, seconds: float, limits: QualityConfig, by_
 
 
 def faults_of(segment: Mapping[str, float | None], seconds: float, limits: QualityConfig, by_expert: bool) -> list[str]:
-    """Values outside of the limits, in words.
-
-    Args:
-        segment: measures of a `SegmentQuality`.
-        seconds: its length; the offset of a short segment needs a higher confidence.
-        limits: from the configuration.
-        by_expert: how the offset was measured.
-    """
+    """Values outside of the limits, in words; the offset of a short segment needs a higher confidence."""
     faults = []
     offset = segment["offset_ms"]
     believed = is_sure(segment["confidence"], seconds, limits, by_expert)

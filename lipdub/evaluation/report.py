@@ -62,9 +62,7 @@ class Block:
 def blocks(report: EvalReport, *, star: str = "not chance") -> list[Block]:
     """One block per pairing, with one line per measure so that it fits a terminal; then the differences.
 
-    Args:
-        report: of an evaluation.
-        star: what a star behind a difference means, in words.
+    `star` says in words what a star behind a difference means.
     """
     made = [Block(_ablation(report), HEADER, report.ablation)] if report.ablation else []
     for pairing, lines in _by_pairing(report.lines).items():
@@ -206,16 +204,8 @@ def protocol(
 ) -> tuple[str, ...]:
     """Sentences on how the figures were measured, printed with every table.
 
-    Args:
-        options: of the evaluation.
-        clips: all real ones.
-        pairs: all that were judged.
-        without: pairing -> pictures that no sound fits.
-        judge: its name and caveat.
-        size: pixels of the judged crops.
-        by_expert: whether offsets are by the expert, else by loudness.
-        files: row, "expert" or "perceptual (...)" -> file and sum.
-        missing: measures without a network.
+    `without` counts the pictures that no sound fits, by pairing; `size` is that of the judged crops in pixels; `files`
+    has file and sum of each row and network; `missing` names measures without a network.
     """
     source, no_third = str(options.clips), 0 if options.audio else sum(pair.foreign is None for pair in pairs)
     if options.audio is not None:

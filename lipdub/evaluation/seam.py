@@ -33,11 +33,7 @@ FEWEST = 40  # pixels of a line, over all frames, that are needed for an average
 
 
 class SeamMeter:
-    """Measures the kink of one face from its frames.
-
-    Args:
-        size: S, side of the crops in pixels.
-    """
+    """Measures the kink of one face from its frames, crops of `size` pixels."""
 
     def __init__(self, size: int) -> None:
         self._size = size

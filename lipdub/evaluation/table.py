@@ -107,9 +107,7 @@ def interval(values: Sequence[float], *, seed: int = SEED) -> Interval:
 
         low, high = 2.5th and 97.5th percentile of the means of the draws
 
-    Args:
-        values: one a clip, finite; clips count as independent.
-        seed: of the draws.
+    Clips, of which each value is one, count as independent.
 
     Raises:
         ValueError: no values, or one that is not finite.
@@ -127,10 +125,6 @@ def paired_difference(ours: Mapping[str, float], theirs: Mapping[str, float]) ->
 
     The influence of a clip on both rows (a difficult face, a noisy sound) cancels, so that the difference is more
     precise than either mean.
-
-    Args:
-        ours: clip or pair of clips -> value.
-        theirs: likewise.
     """
     both = [key for key in ours if key in theirs and math.isfinite(ours[key]) and math.isfinite(theirs[key])]
     return interval([ours[key] - theirs[key] for key in both]) if both else None
@@ -200,14 +194,8 @@ def compare(verdicts: Sequence[Verdict], row: str, against: str) -> list[Differe
 def order(lines: Sequence[Line], real: str, foreign: str, undubbed: Sequence[str]) -> list[str]:
     """Violations of the expected order in columns of lip-sync, one sentence for each.
 
-    In every `sync` column real videos must be the best row, and real videos with another sound must be worse than every
-    dub. A dub that scores better than real exploits the measure.
-
-    Args:
-        lines: of all pairings.
-        real: name of the row of real videos.
-        foreign: of the row of real videos with another sound.
-        undubbed: rows of videos that are not dubs.
+    In every `sync` column real videos must be the best row, and real videos with another sound (the row `foreign`) must
+    be worse than every dub. A dub that scores better than real exploits the measure. Rows in `undubbed` are no dubs.
     """
     broken = []
     for pairing in dict.fromkeys(line.pairing for line in lines):

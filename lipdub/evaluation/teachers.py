@@ -126,10 +126,7 @@ class FaceMesh:
 
 
 class FaceRecognizer:
-    """Identity embedding: SFace (arXiv 2205.12010), run and aligned by OpenCV.
-
-    Args:
-        path: face_recognition_sface_2021dec.onnx.
+    """Identity embedding: SFace (arXiv 2205.12010, face_recognition_sface_2021dec.onnx), run and aligned by OpenCV.
 
     Raises:
         WeightsError: no such network.
@@ -142,11 +139,9 @@ class FaceRecognizer:
             raise WeightsError(f"{path} is not a face recognition network", "lipdub weights pull sface") from error
 
     def embed(self, face: Frame, landmarks: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Unit embedding (E,); the cosine of two people is below about 0.36.
+        """Unit embedding (E,) of a face (H, W, 3) with room around the head and landmarks (68, 2) in its pixels.
 
-        Args:
-            face: (H, W, 3) with room around the head.
-            landmarks: (68, 2) in its pixels.
+        The cosine of two people is below about 0.36.
         """
         row = np.zeros((1, 15), np.float32)
         row[0, 4:14] = np.concatenate([landmarks[group].mean(0) for group in FIVE])

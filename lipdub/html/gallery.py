@@ -18,7 +18,6 @@ from lipdub.evaluation.table import Verdict
 from lipdub.faces.backend import Frame
 from lipdub.faces.crop import crop_matrix
 from lipdub.html.plots import Curve, curves, histogram
-from lipdub.media.video import VideoReader
 
 MOMENTS = (0.25, 0.5, 0.75)  # of a video's duration, at which pictures are shown
 SIDE = 128  # pixels of a picture
@@ -58,12 +57,7 @@ class Exhibits:
 
 @dataclass
 class Gallery:
-    """Collects judged videos, then makes their figures.
-
-    Args:
-        real: rows that are not dubs; the worst clips are chosen among the others.
-        config: limits of the reader.
-    """
+    """Collects judged videos, then makes their figures; the worst clips are chosen among rows that are not `real`."""
 
     real: Sequence[str]
     config: MediaConfig
@@ -113,14 +107,11 @@ class Gallery:
         return tuple((entry.verdict.row, self._strip(entry.tracked)) for entry in entries)
 
     def _strip(self, tracked: LandmarkTrack) -> Frame | None:
-        crops = []
-        with VideoReader(tracked.path, tracked.info, config=self.config) as reader:
-            for frame in reader:
-                for place in np.flatnonzero(tracked.rows == frame.index):
-                    matrix = crop_matrix(tracked.landmarks[place], SIDE)
-                    crops.append(frame.patch(matrix, SIDE))
-                if frame.index >= tracked.rows[-1]:
-                    break
+        crops = [
+            frame.patch(crop_matrix(tracked.landmarks[place], SIDE), SIDE)
+            for frame, places in tracked.frames(self.config)
+            for place in places
+        ]
         return np.hstack(crops) if crops else None
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lipdub import __version__
-from lipdub.dub.report import FacesReport, FaceSummary, SyncReport
+from lipdub.dub.report import FacesReport, SyncReport
 from lipdub.evaluation.pairs import TITLES
 from lipdub.evaluation.quality import Quality, Trace
 from lipdub.evaluation.report import EvalReport, blocks, failures, heading, order_of
@@ -33,12 +32,7 @@ WIDE = 0.3  # eye distances, the opening in lively speech: smallest upper end of
 
 
 def quality_page(quality: Quality, dub: SyncReport | None = None) -> str:
-    """The page of `lipdub eval FILE --html` and of `lipdub sync --report`.
-
-    Args:
-        quality: of `quality.check`.
-        dub: the report of the job that made the video; adds its shots.
-    """
+    """The page of `lipdub eval FILE --html`; with a report of a dub that of `lipdub sync --report`, with shots."""
     report = quality.report
     return _page(
         "quality.html",
@@ -49,35 +43,22 @@ def quality_page(quality: Quality, dub: SyncReport | None = None) -> str:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Person:
-    """A person on the page: one id."""
-
-    id: int
-    picture: Frame  # where the face is largest
-    faces: tuple[FaceSummary, ...]  # in order of appearance
-
-    @property
-    def seconds(self) -> float:
-        """Time on screen."""
-        return sum(face.last_s - face.first_s for face in self.faces)
-
-
 def faces_page(report: FacesReport, pictures: Sequence[Frame]) -> str:
     """The page of `lipdub faces --html`: picture, time on screen and appearances of each person.
 
-    Args:
-        report: of `list_faces`.
-        pictures: (S, S, 3), one for each of its faces.
+    `pictures` (S, S, 3) has one for each of the report's faces.
     """
     seen: dict[int, list[int]] = {}
     for number, face in enumerate(report.faces):
         seen.setdefault(face.id, []).append(number)
-    people = []
+    people, bars = [], []
     for name, numbers in sorted(seen.items()):
         best = max(numbers, key=lambda number: report.faces[number].usable * report.faces[number].size_px)
-        people.append(_Person(id=name, picture=pictures[best], faces=tuple(report.faces[n] for n in numbers)))
-    bars = [(f"id {one.id}", [(face.first_s, face.last_s) for face in one.faces]) for one in people]
+        faces = [report.faces[number] for number in numbers]  # in order of appearance
+        on_screen = [(face.first_s, face.last_s) for face in faces]
+        seconds = sum(last_s - first_s for first_s, last_s in on_screen)
+        people.append({"id": name, "picture": pictures[best], "faces": faces, "seconds": seconds})
+        bars.append((f"id {name}", on_screen))
     return _page(
         "faces.html",
         title=f"Faces of {Path(report.video).name}",
@@ -113,8 +94,7 @@ def table_page(report: EvalReport, exhibits: Exhibits) -> str:
 def side_by_side_page(pairs: Sequence[Mapping[str, Any]]) -> str:
     """The page of `lipdub eval --side-by-side`; its pictures lie beside it.
 
-    Args:
-        pairs: of each `name`, `times` of the source's frames in seconds, and `columns` (`side_by_side.Column`).
+    Pairs have a `name`, `times` of the source's frames in seconds, and `columns` (`side_by_side.Column`).
     """
     return _page("side_by_side.html", title="Side by side", pairs=pairs)
 

@@ -6,7 +6,7 @@ Colours are those of Okabe and Ito, for colour-blind readers; text takes the pag
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,25 +35,12 @@ class Curve:
 def curves(lines: Sequence[Curve], shaded: Sequence[tuple[float, float]] = (), *, height: int = 130) -> Markup:
     """Plot of lines against time, each on its own scale, since only their timing is compared.
 
-    Args:
-        lines: finite values, two or more points each.
-        shaded: intervals shaded behind the lines, seconds.
-        height: of the view box.
+    Lines have two or more points each and finite values; `shaded` are intervals in seconds, shaded behind them.
     """
     start, end = min(float(line.times_s[0]) for line in lines), max(float(line.times_s[-1]) for line in lines)
-    span = max(end - start, 1e-6)
     floor = height - BOTTOM
-
-    def x(seconds: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * (seconds - start) / span
-
-    parts = []
-    for first, last in shaded:
-        parts.append(
-            f'<rect x="{x(first):.1f}" y="18" width="{x(last) - x(first):.1f}" height="{floor - 18}" class="hush"/>'
-        )
-    for seconds in _ticks(start, end):
-        parts += [_vertical(x(seconds), 18, floor), _label(x(seconds), height, f"{seconds:g} s")]
+    x, parts = _axis(start, end, LEFT, WIDTH - RIGHT, height, top=18, unit=" s")
+    parts[:0] = [_bar(x(first), 18, x(last) - x(first), floor - 18, 'class="hush"') for first, last in shaded]
     for number, line in enumerate(lines):
         step = max(1, len(line.values) // MOST_POINTS)
         low, high = min(line.low, float(np.min(line.values))), max(line.high, float(np.max(line.values)))
@@ -62,32 +49,20 @@ def curves(lines: Sequence[Curve], shaded: Sequence[tuple[float, float]] = (), *
             f"{x(float(t)):.1f},{floor - (floor - 22) * float(v):.1f}"
             for t, v in zip(line.times_s[::step], scaled[::step], strict=True)
         )
-        colour = COLOURS[number % len(COLOURS)]
-        parts.append(f'<polyline points="{places}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
+        parts.append(f'<polyline points="{places}" fill="none" stroke="{_colour(number)}" stroke-width="1.6"/>')
     return _svg(height, Markup("".join(parts)) + _legend([line.name for line in lines]))
 
 
 def intervals(rows: Sequence[tuple[str, float, float, float]], *, digits: int) -> Markup:
-    """Plot of a mean and its interval for each row.
-
-    Args:
-        rows: name, mean, low, high.
-        digits: decimals that are printed.
-    """
+    """Plot of a mean and its interval for each row: name, mean, low, high."""
     low, high = min(row[2] for row in rows), max(row[3] for row in rows)
     margin = 0.05 * (high - low) or 0.5
-    low, high = low - margin, high + margin
     height = ROW * len(rows) + BOTTOM
-
-    def x(value: float) -> float:
-        return NAMES + (NARROW - NAMES - 60) * (value - low) / (high - low)
-
-    parts = Markup("")
-    for value in _ticks(low, high):
-        parts += Markup(_vertical(x(value), 0, height - BOTTOM) + _label(x(value), height, f"{value:g}"))
+    x, ticks = _axis(low - margin, high + margin, NAMES, NARROW - 60, height)
+    parts = Markup("".join(ticks))
     for number, (name, mean, lower, upper) in enumerate(rows):
-        y, colour = ROW * (number + 0.5), COLOURS[number % len(COLOURS)]
-        parts += Markup('<text x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(NAMES - 10, y + 4, name)
+        y, colour = ROW * (number + 0.5), _colour(number)
+        parts += _name(name, NAMES - 10, y + 4)
         parts += Markup(
             f'<line x1="{x(lower):.1f}" x2="{x(upper):.1f}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="3"/>'
             f'<circle cx="{x(mean):.1f}" cy="{y}" r="4.5" fill="{colour}"/>'
@@ -99,29 +74,14 @@ def intervals(rows: Sequence[tuple[str, float, float, float]], *, digits: int) -
 def timeline(
     rows: Sequence[tuple[str, Sequence[tuple[float, float]]]], cuts: Sequence[float], seconds: float
 ) -> Markup:
-    """Plot of bars against time, one row for each name; cuts are lines through all rows.
-
-    Args:
-        rows: name, and from when to when a bar reaches, in seconds.
-        cuts: seconds.
-        seconds: where the axis ends.
-    """
+    """Plot of bars against time in seconds, one row for each name; cuts are lines through all rows."""
     height = ROW * len(rows) + BOTTOM
-
-    def x(at_s: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * at_s / seconds
-
-    parts = Markup("")
-    for at_s in _ticks(0.0, seconds):
-        parts += Markup(_label(x(at_s), height, f"{at_s:g} s"))
-    for at_s in cuts:
-        parts += Markup(_vertical(x(at_s), 0, height - BOTTOM, "axis"))
+    x, ticks = _axis(0.0, seconds, LEFT, WIDTH - RIGHT, height, unit=" s", grid=False)
+    parts = Markup("".join([*ticks, *(_vertical(x(at_s), 0, height - BOTTOM, "axis") for at_s in cuts)]))
     for number, (name, bars) in enumerate(rows):
-        y, colour = ROW * number, COLOURS[number % len(COLOURS)]
-        parts += Markup('<text x="{}" y="{}" text-anchor="end">{}</text>').format(LEFT - 8, y + 15, name)
-        for first, last in bars:
-            wide = max(x(last) - x(first), 1.0)
-            parts += Markup(f'<rect x="{x(first):.1f}" y="{y + 4}" width="{wide:.1f}" height="14" fill="{colour}"/>')
+        y, fill = ROW * number, f'fill="{_colour(number)}"'
+        parts += _name(name, LEFT - 8, y + 15)
+        parts += Markup("".join(_bar(x(a), y + 4, max(x(b) - x(a), 1.0), 14, fill) for a, b in bars))
     return _svg(height, parts)
 
 
@@ -131,23 +91,43 @@ def histogram(groups: Mapping[str, Sequence[float]], edges: NDArray[np.floating]
     highest = max(1, max(int(c.max()) for c in counts.values()))
     height = 150
     floor, wide = height - BOTTOM, (WIDTH - LEFT - RIGHT) / (len(edges) - 1)
-    parts = []
+    bar, parts = 0.86 * wide / len(counts), []
     for number, count in enumerate(counts.values()):
-        bar, colour = 0.86 * wide / len(counts), COLOURS[number % len(COLOURS)]
-        for place, n in enumerate(count.tolist()):
-            if n:
-                tall = (floor - 22) * n / highest
-                left = LEFT + wide * (place + 0.07) + bar * number
-                box = f'x="{left:.1f}" y="{floor - tall:.1f}" width="{bar:.1f}" height="{tall:.1f}"'
-                parts.append(f'<rect {box} fill="{colour}"/>')
-    for place, edge in enumerate(edges[:-1]):
-        centre = LEFT + wide * (place + 0.5)
-        middle = (edge + edges[place + 1]) / 2
-        if place % math.ceil(len(edges) / 16) == 0:
-            parts.append(_label(centre, height, f"{middle:+.0f}"))
+        for place, n in ((place, n) for place, n in enumerate(count.tolist()) if n):
+            tall, left = (floor - 22) * n / highest, LEFT + wide * (place + 0.07) + bar * number
+            parts.append(_bar(left, floor - tall, bar, tall, f'fill="{_colour(number)}"'))
+    for place in range(0, len(edges) - 1, math.ceil(len(edges) / 16)):
+        middle = (edges[place] + edges[place + 1]) / 2
+        parts.append(_label(LEFT + wide * (place + 0.5), height, f"{middle:+.0f}"))
     parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{floor}" y2="{floor}" class="axis"/>')
     parts.append(f'<text x="{LEFT - 6}" y="26" text-anchor="end">{highest}</text>')
     return _svg(height, Markup("".join(parts)) + _legend(list(counts)))
+
+
+def _axis(
+    low: float, high: float, left: int, right: int, height: int, *, top: int = 0, unit: str = "", grid: bool = True
+) -> tuple[Callable[[float], float], list[str]]:
+    """Where a number lies on a plot's horizontal axis, and the axis' round numbers, with lines above them."""
+
+    def x(value: float) -> float:
+        return left + (right - left) * (value - low) / max(high - low, 1e-6)
+
+    ticks = _ticks(low, high)
+    lines = [_vertical(x(value), top, height - BOTTOM) for value in ticks if grid]
+    return x, [*lines, *(_label(x(value), height, f"{value:g}{unit}") for value in ticks)]
+
+
+def _colour(number: int) -> str:
+    return COLOURS[number % len(COLOURS)]
+
+
+def _bar(x: float, y: float, width: float, height: float, style: str) -> str:
+    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" {style}/>'
+
+
+def _name(name: str, x: float, y: float) -> Markup:
+    """Name of a row, which ends at x."""
+    return Markup('<text x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(x, y, name)
 
 
 def _vertical(x: float, top: float, bottom: float, kind: str = "grid") -> str:
@@ -163,9 +143,7 @@ def _label(x: float, height: int, number: str) -> str:
 def _legend(names: Sequence[str]) -> Markup:
     parts, x = Markup(""), float(LEFT)
     for number, name in enumerate(names):
-        parts += Markup('<rect x="{:.0f}" y="3" width="10" height="10" fill="{}"/>').format(
-            x, COLOURS[number % len(COLOURS)]
-        )
+        parts += Markup(_bar(x, 3, 10, 10, f'fill="{_colour(number)}"'))
         parts += Markup('<text x="{:.0f}" y="12">{}</text>').format(x + 14, name)
         x += 34 + 6.6 * len(name)
     return parts

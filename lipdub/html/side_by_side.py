@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
-import numpy as np
 
 from lipdub.config import MediaConfig
 from lipdub.errors import OutputError
 from lipdub.evaluation.landmark_track import LandmarkTrack
 from lipdub.faces.backend import Frame
 from lipdub.html.page import side_by_side_page, write_page
-from lipdub.media.video import VideoReader, upright_rgb
+from lipdub.media.video import upright_rgb
 
 QUALITY = 95  # of the JPEG files, without chroma subsampling
 PAGE = "index.html"
@@ -35,12 +34,7 @@ class Column:
 
 @dataclass
 class SideBySide:
-    """Writes the frames of judged videos, then their page.
-
-    Args:
-        folder: gets the page and the pictures; pictures of an earlier run are replaced.
-        config: limits of the reader.
-    """
+    """Writes the frames of judged videos into a folder, in place of those of an earlier run, then their page."""
 
     folder: Path
     config: MediaConfig
@@ -58,16 +52,11 @@ class SideBySide:
         number = list(self._columns).index(pair)
         column = Column(row, f"{number}-{len(columns)}")
         self._prepare()
-        with VideoReader(video.path, video.info, config=self.config) as reader:
-            for frame in reader:
-                places = np.flatnonzero(video.rows == frame.index).tolist()
-                if places:
-                    picture = upright_rgb(frame.picture, video.info)
-                    column.size = picture.shape[1], picture.shape[0]
-                    self._save(picture, [f"{column.prefix}-{place:05}.jpg" for place in places])
-                    column.count = places[-1] + 1
-                if frame.index >= video.rows[-1]:
-                    break
+        for frame, places in video.frames(self.config):
+            picture = upright_rgb(frame.picture, video.info)
+            column.size = picture.shape[1], picture.shape[0]
+            self._save(picture, [f"{column.prefix}-{place:05}.jpg" for place in places])
+            column.count = places[-1] + 1
         columns.append(column)
         if column.count > len(self._times.get(pair, [])):
             self._times[pair] = [round(float(time), 3) for time in video.times_s[: column.count]]
@@ -84,11 +73,7 @@ class SideBySide:
         """
         self._prepare()
         pairs = [
-            {
-                "name": pair,
-                "times": self._times.get(pair, []),
-                "columns": [vars(column) for column in columns],
-            }
+            {"name": pair, "times": self._times.get(pair, []), "columns": [vars(column) for column in columns]}
             for pair, columns in self._columns.items()
         ]
         write_page(self.folder / PAGE, side_by_side_page(pairs), overwrite=True)

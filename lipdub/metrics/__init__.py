@@ -6,7 +6,7 @@
     silent_frames                                   audio
 
 The perceptual metric is `losses.perceptual`, the expert's is `losses.expert_loss`. Undefined values (an empty mask, no
-silence in the sound) are NaN, to be counted and left out of means.
+silence in the sound) are NaN, to be counted and left out of means; shapes that do not fit raise ValueError.
 """
 
 from __future__ import annotations
@@ -52,9 +52,6 @@ def psnr_masked(fake: Tensor, real: Tensor, mask: Tensor, *, peak: float = 1.0) 
 
     Returns:
         (N,) dB. Infinite where images agree, NaN where the mask is empty.
-
-    Raises:
-        ValueError: shapes that do not fit.
     """
     _check(fake, mask)
     if fake.shape != real.shape:
@@ -78,9 +75,6 @@ def laplacian_variance(images: Tensor, mask: Tensor) -> Tensor:
 
     Returns:
         (N,) squared grey levels; larger is sharper. NaN where the mask is empty.
-
-    Raises:
-        ValueError: shapes that do not fit.
     """
     _check(images, mask)
     grey = _grey(images)
@@ -105,9 +99,6 @@ def ring_jitter(faces: Tensor, ring: Tensor) -> Tensor:
 
     Returns:
         Scalar, grey levels. NaN for fewer than two frames, or where every ring is empty.
-
-    Raises:
-        ValueError: shapes that do not fit.
     """
     _check(faces, ring)
     change = _grey(faces).diff(dim=0).abs()
@@ -133,9 +124,6 @@ def over_eyes(landmarks: NDArray[np.floating], a: int, b: int) -> NDArray[np.flo
 
     Returns:
         (T,). NaN where landmarks are.
-
-    Raises:
-        ValueError: another shape.
     """
     _check_landmarks(landmarks)
     return _distance(landmarks, a, b) / _distance(landmarks, *EYE_CORNERS)
@@ -155,9 +143,6 @@ def landmark_distance(fake: NDArray[np.floating], real: NDArray[np.floating]) ->
 
     Returns:
         Percent, 0 = equal. Frames with NaN in either are left out; NaN if none is left.
-
-    Raises:
-        ValueError: shapes that differ or are none of landmarks.
     """
     _check_landmarks(fake)
     if np.shape(fake) != np.shape(real):
@@ -222,9 +207,6 @@ def articulation(curve: NDArray[np.floating], reference: NDArray[np.floating]) -
 
     Returns:
         1 = as far; NaN where the reference never moves.
-
-    Raises:
-        ValueError: as `agreement`.
     """
     _check_long_curves(curve, reference)
     spread = float(np.std(high_pass(reference)))
@@ -239,9 +221,6 @@ def opening_range(curve: NDArray[np.floating]) -> float:
 
     Args:
         curve: (T,) openings in eye distances, finite.
-
-    Raises:
-        ValueError: another shape, or no frame.
     """
     if np.ndim(curve) != 1 or not np.size(curve):
         raise ValueError(f"want a curve (T,) with T >= 1, got {np.shape(curve)}")
@@ -263,9 +242,6 @@ def silence_motion(curve: NDArray[np.floating], silent: NDArray[np.bool_]) -> fl
 
     Returns:
         Percent. NaN where S or V has fewer than FEW members, or the mouth is still in V.
-
-    Raises:
-        ValueError: shapes that differ.
     """
     check_curves(curve, silent)
     change = np.abs(np.diff(curve))

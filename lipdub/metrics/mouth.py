@@ -6,7 +6,13 @@
     contour_profiles, second_contour    is there a contour below the lips that no frame of the source has?
     interior_share                      is the area between the lips dark, or teeth?
 
-Curves are of mouth opening or width, in distances of the outer eye corners. Undefined values are NaN.
+Curves are of mouth opening or width, in distances of the outer eye corners, and finite. Undefined values are NaN;
+shapes that do not fit raise ValueError. Arguments of several functions:
+
+    curve       (T,) openings of the dub
+    reference   (T,) those of the sound's own video, of the same frames
+    silent      (T,) True in a pause of the sound (metrics.silent_frames)
+    frame_s     seconds a frame lasts
 """
 
 from __future__ import annotations
@@ -63,9 +69,6 @@ def lip_thickness(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
 def lips_closed(curve: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Frames whose opening is under CLOSED_SHARE of the curve's own OPEN_PERCENTILE-th percentile.
 
-    Args:
-        curve: (T,) openings of one speaker, finite.
-
     Returns:
         (T,) True = the lips touch. All False for a mouth that never moves.
     """
@@ -77,16 +80,7 @@ def lips_closed(curve: NDArray[np.floating]) -> NDArray[np.bool_]:
 
 
 def closure_spans(reference: NDArray[np.floating], silent: NDArray[np.bool_], frame_s: float) -> list[slice]:
-    """The closures inside speech: runs of `lips_closed` frames of CLOSED_S or more, none of them silent.
-
-    Args:
-        reference: (T,) openings of the sound's own video, finite.
-        silent: (T,), True in a pause of the sound (metrics.silent_frames).
-        frame_s: seconds a frame lasts.
-
-    Raises:
-        ValueError: shapes that differ.
-    """
+    """The closures inside speech: runs of `lips_closed` frames of CLOSED_S or more, none of them silent."""
     check_curves(reference, silent)
     edges = np.diff(np.concatenate([[0], lips_closed(reference).astype(np.int8), [0]]))
     runs = zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True)
@@ -99,17 +93,8 @@ def closures(
 ) -> Closures:
     """Share of the real closures at which the dub's lips close, within +-LAG frames.
 
-        made   = 1/N sum_n max_{t in span_n widened by LAG} closed(a)_t
-        chance = mean of the same over the curve rolled by s = FAR .. T - FAR
-
-    Args:
-        curve: a, (T,) openings of the dub, finite.
-        reference: (T,) those of the sound's own video, same frames.
-        silent: (T,), True in a pause of the sound.
-        frame_s: seconds a frame lasts.
-
-    Raises:
-        ValueError: shapes that differ.
+    made   = 1/N sum_n max_{t in span_n widened by LAG} closed(curve)_t
+    chance = mean of the same over the curve rolled by s = FAR .. T - FAR
     """
     check_curves(curve, reference)
     spans = closure_spans(reference, silent, frame_s)
@@ -129,20 +114,11 @@ def closure_rank(
 ) -> float:
     """Mean rank of the dub's opening at the real closures among all its openings in speech.
 
-        mean over the frames of the real closures of (rank of a_t - 1/2) / T,  ranks among frames that are not silent
-
-    Args:
-        curve: a, (T,) openings of the dub, finite.
-        reference: (T,) those of the sound's own video, same frames.
-        silent: (T,), True in a pause of the sound.
-        frame_s: seconds a frame lasts.
+        mean over the frames of the real closures of (rank of curve_t - 1/2) / T, ranks among frames that are not silent
 
     Returns:
         0 = the most closed of all, 0.5 = chance (a mouth that never moves has it), 1 = the widest. NaN where the real
         mouth never closes inside speech.
-
-    Raises:
-        ValueError: shapes that differ.
     """
     check_curves(curve, reference)
     spans = closure_spans(reference, silent, frame_s)
@@ -156,15 +132,8 @@ def closure_rank(
 def opening_reach(curve: NDArray[np.floating], reference: NDArray[np.floating]) -> float:
     """Widest opening of the dub over that of the sound's own video: ratio of their OPEN_PERCENTILE-th percentiles.
 
-    Args:
-        curve: (T,) openings of the dub, finite.
-        reference: (T,) those of the sound's own video, finite.
-
     Returns:
         1 = as wide; NaN where the real mouth never opens.
-
-    Raises:
-        ValueError: shapes that differ.
     """
     check_curves(curve, reference)
     wide = float(np.percentile(reference, OPEN_PERCENTILE))
@@ -184,9 +153,6 @@ def contour_profiles(faces: NDArray[np.floating], landmarks: NDArray[np.floating
 
     Returns:
         (T, S) grey levels (0..255) per pixel.
-
-    Raises:
-        ValueError: shapes that do not fit.
     """
     _check_faces(faces, landmarks)
     side = faces.shape[3]
@@ -225,9 +191,6 @@ def second_contour(
 
     Returns:
         (T,) grey levels per pixel; real frames seldom reach SECOND_CONTOUR. NaN where no row is left.
-
-    Raises:
-        ValueError: shapes that do not fit.
     """
     side = profiles.shape[1]
     if source.shape[1:] != (side,) or not len(profiles) <= len(source) == len(source_landmarks):
@@ -258,9 +221,6 @@ def interior_share(faces: NDArray[np.floating], landmarks: NDArray[np.floating])
 
     Returns:
         Percent, mean over the frames that open by PARTED or more; NaN if there is none.
-
-    Raises:
-        ValueError: shapes that do not fit.
     """
     _check_faces(faces, landmarks)
     shares = []

@@ -37,10 +37,6 @@ class Adversary:
     """Tells real clips from generated ones, and learns to as the generator does.
 
     Thesis: (15) weighs L_D, too; Adam makes a constant factor of it void, so it is left out.
-
-    Args:
-        config: discriminator, loss and train sections are used.
-        engine: device, precision and processes.
     """
 
     def __init__(self, config: Config, engine: Engine) -> None:
@@ -101,13 +97,8 @@ class Adversary:
 def diff_augment(clips: Tensor) -> Tensor:
     """Clips as the discriminator sees them: each turned, scaled, moved and perhaps eroded, all its frames alike [3.7].
 
-    Both operations are differentiable in the pixels (DiffAug, arXiv:2006.10738).
-
-    Args:
-        clips: (B, T, 3, S, S) in [0, 1].
-
-    Returns:
-        The same shape and range; what comes from beyond the border is mirrored.
+    Both operations are differentiable in the pixels (DiffAug, arXiv:2006.10738). Clips (B, T, 3, S, S) in [0, 1] keep
+    shape and range; what comes from beyond the border is mirrored.
     """
     count, frames, _, size, _ = clips.shape
     draw = torch.randn(count, 4, device=clips.device)

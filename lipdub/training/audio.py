@@ -60,15 +60,8 @@ class AudioTraining(Stage[TrackEncoder]):
     """Audio encoder, its averaged copy, optimizer and data of one run of stage phones or audio.
 
     Keeps the averaged weights of the validation at which unseen speakers' mouths (or, without mouths, phones) are read
-    best.
-
-    Args:
-        config: mel, audio, generator, loss and train sections are used.
-        engine: device, precision and processes.
-        data: a data set of `lipdub prepare`, or None.
-        speech: a folder of synthetic speech, or None.
-        start: an encoder of the same configuration to begin with; None begins with random weights.
-        seed: of the sampling.
+    best. It learns from a data set of `lipdub prepare`, a folder of synthetic speech, or both, and begins with `start`,
+    an encoder of the same configuration, or random weights.
 
     Raises:
         InputError: neither corpus, a data set without a clip of use, or more phones than the encoder has places.

@@ -103,16 +103,10 @@ class Batch(NamedTuple):
 
 
 class ClipSet:
-    """All clips of one split in memory, and random batches of them.
+    """All clips of one split of a data set, or of its shards, in memory, and random batches of them.
 
     Clips too short to have a reference that is no neighbour of the target, wherever that lies, are left out, and so are
     damaged ones; `left_out` says which and why.
-
-    Args:
-        folder: a prepared data set, or its shards.
-        split: train, val or test.
-        config: mel, reference, expert and train sections are used.
-        seed: of the sampling.
 
     Raises:
         InputError: no data set, no usable clip in the split, damaged shards, or an unknown `reference.sampling`.
@@ -336,11 +330,8 @@ class ClipSet:
 
     def _augmentation(self, augment: bool) -> Augmentation:
         """That a sample is seen with: every frame of it alike."""
-        return (
-            Augmentation.sample(self.rng, self.config.train.augment)
-            if augment and self.config.train.augment
-            else IDENTITY
-        )
+        strength = self.config.train.augment if augment else 0.0
+        return Augmentation.sample(self.rng, strength) if strength else IDENTITY
 
     def _shape(
         self,

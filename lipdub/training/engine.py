@@ -42,7 +42,7 @@ class Engine:
     """One process' share of a training run.
 
     Args:
-        train: batch_clips, accumulate, precision, compile, channels_last and clip_norm are used.
+        train: section of the configuration.
         unused: some steps use only a part of a network's parameters, which processes have to know.
         trackers: names that accelerate knows; their files go into `folder`.
         folder: of the run.

@@ -52,12 +52,7 @@ class ExpertOutput:
 
 
 class ExpertStep(nn.Module):
-    """The expert and, in training, two heads that read the mouths of a clip's frames from either embedding.
-
-    Args:
-        config: sizes.
-        heads: whether there are heads.
-    """
+    """The expert and, in training, two heads that read the mouths of a clip's frames from either embedding."""
 
     def __init__(self, config: ExpertConfig, heads: bool) -> None:
         super().__init__()
@@ -82,12 +77,7 @@ class ExpertStep(nn.Module):
 class ExpertTraining(Stage[Expert]):
     """Expert, optimizer and data of one run; keeps the weights with the best validation loss.
 
-    Args:
-        config: mel, expert, loss and train sections are used.
-        engine: device, precision and processes.
-        clips: to train on.
-        held_out: to validate on.
-        start: an expert to begin with, as far as its layers have the same names and sizes.
+    `start` is an expert to begin with, as far as its layers have the same names and sizes.
     """
 
     def __init__(
@@ -193,9 +183,7 @@ def calibration(right: Tensor, wrong: Tensor) -> float:
 
         sum over BINS bins of  n_b / n * | mean d in b - share in sync in b |        (arXiv:1706.04599)
 
-    Args:
-        right: d of sounds in sync, (N,) in [0, 1].
-        wrong: d of other sounds, (N,).
+    Of sounds in sync and of others, (N,) each in [0, 1].
     """
     d, in_sync = torch.cat([right, wrong]), torch.cat([torch.ones_like(right), torch.zeros_like(wrong)])
     place = (d * BINS).long().clamp(0, BINS - 1)

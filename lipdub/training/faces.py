@@ -24,8 +24,6 @@ from lipdub.models.facenets import FaceDetector, LandmarkNet, centres, spread
 from lipdub.training.engine import Engine, Network
 from lipdub.training.facedata import (
     BACKGROUNDS,
-    LabelledFrame,
-    LabelledPatch,
     detector_sample,
     detector_targets,
     landmark_sample,
@@ -79,12 +77,7 @@ def landmark_loss(maps: Tensor, logits: Tensor, true_points: Tensor, is_face: Te
 class PictureTraining(Stage[Network]):
     """A small network that learns from random pictures, with AdamW and an averaged copy; a subclass makes the pictures.
 
-    Args:
-        kind: of the network; the name of its loss.
-        model: the network.
-        config: learning_rate and ema are used.
-        engine: device, precision, processes, and how many pictures a part of a step has.
-        seed: of the sampling.
+    `kind` is the network's, and the name of its loss.
     """
 
     def __init__(self, kind: str, model: Network, config: TrainConfig, engine: Engine, seed: int) -> None:
@@ -112,17 +105,10 @@ class PictureTraining(Stage[Network]):
 
 
 class FaceTraining(PictureTraining[nn.Module]):
-    """One face network, its averaged copy, optimizer and labelled pictures.
+    """The detector or the landmark network, its averaged copy, optimizer and labelled pictures.
 
-    Nothing is held out: `python -m benchmarks faces` measures the networks on other footage.
-
-    Args:
-        network: detector or landmarks.
-        clips: folder of labelled footage.
-        labels: what scripts/label_faces.py wrote.
-        config: learning_rate and ema are used.
-        engine: device, precision, processes, and how many pictures a part of a step has.
-        seed: of the sampling.
+    Labels are what scripts/label_faces.py wrote for the clips. Nothing is held out: `python -m benchmarks faces`
+    measures the networks on other footage.
 
     Raises:
         InputError: no labels for these clips.
@@ -131,15 +117,13 @@ class FaceTraining(PictureTraining[nn.Module]):
     def __init__(
         self, network: str, clips: Path, labels: Path, config: TrainConfig, engine: Engine, *, seed: int = 0
     ) -> None:
-        self.frames: dict[str, list[LabelledFrame]] = {}
-        self.patches: dict[str, list[LabelledPatch]] = {}
+        self.groups: dict[str, list[Any]]  # samples of each folder
         if network == "detector":
-            self.frames = load_frames(clips, labels, FRAMES_A_CLIP) | {BACKGROUNDS: load_backgrounds()}
+            self.groups = load_frames(clips, labels, FRAMES_A_CLIP) | {BACKGROUNDS: load_backgrounds()}
             model: nn.Module = FaceDetector()
         else:
-            self.patches = load_patches(clips, labels, PATCHES_A_CLIP)
-            model = LandmarkNet()
-        if not any(group for name, group in (self.frames | self.patches).items() if name != BACKGROUNDS):
+            self.groups, model = load_patches(clips, labels, PATCHES_A_CLIP), LandmarkNet()
+        if not any(group for name, group in self.groups.items() if name != BACKGROUNDS):
             raise InputError(f"no clear face in {labels}", "label other footage")
         super().__init__(network, model, config, engine, seed)
 
@@ -158,24 +142,24 @@ class FaceTraining(PictureTraining[nn.Module]):
 
     def _detector_batch(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
         height, width = DETECTOR_CANVAS
-        groups = [self.frames[name] for name in self._draw_groups(self.frames, rng)]
-        images, boxes = zip(*(detector_sample(group, height, width, rng) for group in groups), strict=True)
+        samples = [detector_sample(group, height, width, rng) for group in self._draw_groups(rng)]
+        images, boxes = zip(*samples, strict=True)
         targets = (torch.from_numpy(t) for t in detector_targets(list(boxes), height, width))
         return (picture_tensor(np.stack(images)), *targets)
 
     def _landmark_batch(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
-        samples = [landmark_sample(self.patches[name], rng) for name in self._draw_groups(self.patches, rng)]
+        samples = [landmark_sample(group, rng) for group in self._draw_groups(rng)]
         images, points, faces = (np.stack(column) for column in zip(*samples, strict=True))
         return picture_tensor(images), torch.from_numpy(points), torch.from_numpy(faces).float()
 
-    def _draw_groups(self, groups: dict[str, list[Any]], rng: np.random.Generator) -> list[str]:
+    def _draw_groups(self, rng: np.random.Generator) -> list[list[Any]]:
         """A group for each picture of a batch."""
-        names = list(groups)
-        weights = np.array([len(groups[name]) for name in names], np.float64) ** GROUP_POWER
-        if BACKGROUNDS in groups:
+        names = list(self.groups)
+        weights = np.array([len(group) for group in self.groups.values()], np.float64) ** GROUP_POWER
+        if BACKGROUNDS in names:
             weights[names.index(BACKGROUNDS)] = 0
             weights[names.index(BACKGROUNDS)] = weights.sum() * BACKGROUND_SHARE / (1 - BACKGROUND_SHARE)
-        return [str(n) for n in rng.choice(names, self.engine.part_clips, p=weights / weights.sum())]
+        return [self.groups[name] for name in rng.choice(names, self.engine.part_clips, p=weights / weights.sum())]
 
 
 def picture_tensor(images: NDArray[np.uint8]) -> Tensor:

@@ -41,9 +41,7 @@ VALIDATION_SEED, PICTURE_SEED = 7, 11  # every validation, and every picture, sh
 def own_references(known: Tensor, frames: int) -> Tensor:
     """Which references (N, R) bool each frame may look at: those that its own clip has.
 
-    Args:
-        known: (B, K) bool, False at a place that holds no reference.
-        frames: T; N = B * T and R = B * K.
+    `known` is (B, K) bool, False at a place that holds no reference; N = B * frames, R = B * K.
     """
     clips, references = known.shape
     same = torch.eye(clips, dtype=torch.bool, device=known.device)

@@ -36,12 +36,7 @@ class Loader(Generic[Sample]):
         self.waited_s = 0.0  # time that steps have waited for samples
 
     def take(self, step: int, part: int) -> Sample:
-        """The sample of a step's part; those after it are begun.
-
-        Args:
-            step: from 0.
-            part: of this process, from 0.
-        """
+        """The sample of a step's part, both from 0; those after it are begun."""
         started = time.monotonic()
         try:
             if self._pool is None:

@@ -111,8 +111,7 @@ class Stage(ABC, Generic[Network]):
 class BestWeights:
     """The weights of the best validation so far, and how many validations came after it.
 
-    Args:
-        patience: validations in a row without a better one after which training is settled; 0 = never.
+    Training is settled after `patience` validations in a row without a better one; 0 = never.
     """
 
     def __init__(self, patience: int) -> None:
@@ -131,14 +130,8 @@ class BestWeights:
 def train_steps(stage: Stage[Any], run: Run, train: TrainConfig, stopped: Callable[[], bool] = lambda: False) -> bool:
     """Train until `train.steps` or `train.minutes`, or until the stage is settled, from where the checkpoint ends.
 
-    On the CPU, with a length in steps, a run that was stopped and continued gives the same numbers, bit for bit, as
-    one that was not.
-
-    Args:
-        stage: what is trained.
-        run: where to.
-        train: the length, and how often to log, validate, picture and save.
-        stopped: asked before each step; once it says yes the run is saved and left.
+    On the CPU, with a length in steps, a run that was stopped and continued gives the same numbers, bit for bit, as one
+    that was not. Before each step `stopped` is asked; once it says yes the run is saved and left.
 
     Returns:
         Whether the run is finished.
@@ -167,7 +160,8 @@ class _Loop:
         self.loader = Loader(
             stage.sample, engine.parts, train.workers, rank=engine.rank, n_processes=engine.n_processes
         )
-        self._pace = _Pace(time.monotonic(), self._share())
+        self._began, self._first_share = time.monotonic(), self._share()
+        self._steps, self._step_s, self._waited_s = 0, 0.0, 0.0  # since the last line about them
 
     def take_steps(self, stopped: Callable[[], bool]) -> bool:
         """Take steps until the run is finished, or until it is to be stopped; whether it is finished."""
@@ -230,7 +224,7 @@ class _Loop:
             self.run.on_line(
                 f"step {self.step} did not fit into memory: {self.engine.parts} parts of {self.engine.part_clips} now"
             )
-        self._pace.add_step(time.monotonic() - started)
+        self._steps, self._step_s = self._steps + 1, self._step_s + time.monotonic() - started
         return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]} if rows else {}
 
     def _smaller_settings(self) -> str:
@@ -281,17 +275,18 @@ class _Loop:
 
     def _progress(self, values: dict[str, float], share: float) -> TrainProgress:
         """How far the run is, and the pace since the last call; `values` are the losses of the last step."""
-        engine = self.engine
-        seconds, waited_s, steps = self._pace.restart(self.loader.waited_s)
-        clips = steps * engine.parts * engine.part_clips * engine.n_processes
+        engine, seconds = self.engine, max(self._step_s, 1e-9)  # without what is done between steps
+        clips = self._steps * engine.parts * engine.part_clips * engine.n_processes
+        waited_s, done = self.loader.waited_s - self._waited_s, share - self._first_share
+        self._steps, self._step_s, self._waited_s = 0, 0.0, self.loader.waited_s
         return TrainProgress(
             step=self.step,
             steps=self.train.steps,
             share=share,
             losses=values,
-            clips_per_s=clips / seconds if seconds else 0.0,
-            wait=waited_s / seconds if seconds else 0.0,
-            left_s=self._pace.left_s(share, time.monotonic()),
+            clips_per_s=clips / seconds,
+            wait=waited_s / seconds,
+            left_s=(1 - share) / done * (time.monotonic() - self._began) if done > 0 else None,
             skipped=self.skipped,
         )
 
@@ -334,35 +329,6 @@ class _Loop:
             rows = self.stage.pictures()
         if rows:
             self.run.picture(f"{self.step:07d}", rows)
-
-
-class _Pace:
-    """How long steps take, without what is done between them.
-
-    Args:
-        now: of the monotonic clock, in seconds.
-        share: of the run that was done before.
-    """
-
-    def __init__(self, now: float, share: float) -> None:
-        self._began, self._first_share = now, share
-        self._seconds, self._steps, self._waited_s = 0.0, 0, 0.0
-
-    def add_step(self, seconds: float) -> None:
-        """Count a step that took so long."""
-        self._seconds += seconds
-        self._steps += 1
-
-    def restart(self, waited_s: float) -> tuple[float, float, int]:
-        """Seconds in steps, those of them spent waiting, and steps since the last call; `waited_s` is of the run."""
-        counts = self._seconds, waited_s - self._waited_s, self._steps
-        self._seconds, self._steps, self._waited_s = 0.0, 0, waited_s
-        return counts
-
-    def left_s(self, share: float, now: float) -> float | None:
-        """Seconds until the end at the pace so far; None before there is one."""
-        done = share - self._first_share
-        return (1 - share) / done * (now - self._began) if done > 0 else None
 
 
 def share_done(train: TrainConfig, step: int, spent_s: float) -> float:

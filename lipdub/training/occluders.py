@@ -57,12 +57,9 @@ class Occluder:
 
 
 def sample_occluder(face: Frame, other: Frame, rng: np.random.Generator) -> Occluder:
-    """A random object.
+    """A random object for the crop `face` (S, S, 3), whose skin hands have.
 
-    Args:
-        face: (S, S, 3), the crop that it is to be put over: hands have its skin.
-        other: (S, S, 3), a crop of any other person or thing, for skins and textures.
-        rng: its state is advanced.
+    `other` is any other crop of this size, for skins and textures.
     """
     kinds: tuple[tuple[float, Callable[[Frame, Frame, np.random.Generator], Occluder]], ...] = (
         (0.45, hand),

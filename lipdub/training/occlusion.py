@@ -102,10 +102,7 @@ def occlusion_sample(
 ) -> tuple[Frame, Frame, NDArray[np.float32]]:
     """A face, the person's usual one, both (64, 64, 3), and the opacity (64, 64) of what lies in front of the face.
 
-    Args:
-        clips: of one person.
-        others: clips whose faces give skins and textures.
-        rng: its state is advanced.
+    `clips` are of one person; the faces of `others` give skins and textures.
     """
     clip, kind = _any_of(clips, rng), rng.random()
     face, usual = clip.faces[rng.integers(len(clip.faces))], clip.usual
@@ -217,11 +214,7 @@ def occlusion_loss(logits: Tensor, opacity: Tensor) -> Tensor:
         L = BCE + mean over occluded samples of  1 - (2 sum p a + 1) / (sum p + sum a + 1)
                 + mean over bare samples of the mean BCE of their WORST share of pixels
 
-    A false alarm is a mouth that is not dubbed, and most are small.
-
-    Args:
-        logits: (N, S, S).
-        opacity: (N, S, S) in [0, 1].
+    A false alarm is a mouth that is not dubbed, and most are small. Logits and opacity in [0, 1] are (N, S, S).
     """
     cross = F.binary_cross_entropy_with_logits(logits, opacity)
     probability, occluded = logits.sigmoid(), opacity.amax((1, 2)) > 0.5
@@ -235,16 +228,9 @@ def occlusion_loss(logits: Tensor, opacity: Tensor) -> Tensor:
 
 
 class OcclusionTraining(PictureTraining[OcclusionNet]):
-    """The occlusion network, its averaged copy, optimizer and faces.
+    """The occlusion network, its averaged copy, optimizer and the faces of a data set.
 
     Nothing is held out: real occlusions are measured on other footage.
-
-    Args:
-        data: a data set of `lipdub prepare`.
-        config: learning_rate, ema and workers are used.
-        engine: device, precision, processes, and how many faces a part of a step has.
-        start: a network to go on with.
-        seed: of the sampling.
 
     Raises:
         InputError: no data set, or none of its clips can be read.

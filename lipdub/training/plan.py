@@ -48,10 +48,7 @@ class Memory:
 def plan(stage: str, config: Config, data: Path | None = None) -> list[str]:
     """The lines of a preset with all that differs from the defaults; what the networks cost is in comments.
 
-    Args:
-        stage: a key of weights_export.STAGES.
-        config: all sections.
-        data: the data set, if its clips are to be counted.
+    The stage is a key of weights_export.STAGES; the clips of the data set are counted, if one is given.
     """
     config = second_stage(config, with_expert=False) if stage == "2" else config
     n, flops = cost(stage, config)
@@ -83,10 +80,7 @@ def cost(stage: str, config: Config) -> tuple[int, float]:
 def memory(stage: str, config: Config, data: Path | None = None) -> Memory:
     """Bytes that training of the expert or a generator holds. Nothing is computed: shapes suffice.
 
-    Args:
-        stage: expert, 1 or 2.
-        config: all sections; a mixed precision counts as half.
-        data: a data set; without it, or where it is none, clips count nothing.
+    A mixed precision counts as half. Without a data set clips count nothing.
     """
     train = config.train
     kept: dict[int, Tensor] = {}

@@ -15,10 +15,8 @@ from lipdub.config import Config, GeneratorConfig
 from lipdub.data.store import read_manifest
 from lipdub.errors import InputError, SetupError
 from lipdub.faces.mouth_shape import SHAPE_NAMES
-from lipdub.models.audio_encoder import TrackEncoder
 from lipdub.models.expert import Expert
 from lipdub.models.generator import Generator
-from lipdub.models.occlusion import OcclusionNet
 from lipdub.training.adversary import Adversary
 from lipdub.training.audio import AudioTraining
 from lipdub.training.data import ClipSet
@@ -73,11 +71,8 @@ def run_stage(
 ) -> bool:
     """Train, or go on training, one stage; then export, if asked to. Nothing is created before all inputs are found.
 
-    Args:
-        request: what to train, on what, where to.
-        on_line: receives progress lines.
-        stopped: asked before each step; once it says yes the run is saved and left, to be continued by the same call.
-        on_progress: receives how far the steps are, in place of lines about them.
+    Before each step `stopped` is asked; once it says yes the run is saved and left, to be continued by the same call.
+    `on_progress` receives how far the steps are, in place of lines about them.
 
     Returns:
         Whether the run is finished.
@@ -90,18 +85,9 @@ def run_stage(
     engine = Engine(request.config.train, unused=by_parts, trackers=request.trackers, folder=request.run)
     accelerator = engine.accelerator
     on_line = on_line if engine.is_first else lambda line: None
-    config, expert = request.config, None
-    start: Generator | TrackEncoder | OcclusionNet | Expert | None = None
-    if request.start is not None and request.stage == "occlusion":
-        start = load_occlusion(_start_file(request)).requires_grad_()
-    elif request.start is not None and request.stage == "expert":
-        start = load_expert(_start_file(request), Config())[0]
-    elif request.start is not None and STAGES[request.stage] == "audio":
-        start, config = load_audio_encoder(_start_file(request), config)
-    elif request.start is not None:
-        with accelerator.main_process_first():
-            start, config = _start(request)
-        start = refreshed(start, config.train.fresh) if config.train.fresh else start
+    expert = None
+    with accelerator.main_process_first():
+        start, config = _start(request)
     if request.expert is not None and STAGES[request.stage] == "generator":
         expert, bound = load_expert(request.expert, config)
         config = replace(config, expert=bound.expert)
@@ -130,7 +116,7 @@ def _stage(
     engine: Engine,
     expert: Expert | None,
     features: nn.Module | None,
-    start: Generator | TrackEncoder | OcclusionNet | Expert | None,
+    start: Any,
     on_line: Callable[[str], None],
 ) -> Stage[Any]:
     config, seed = request.config, request.seed
@@ -138,10 +124,8 @@ def _stage(
         assert request.labels is not None  # _check
         return FaceTraining(request.stage, request.data, request.labels, config.train, engine, seed=seed)
     if request.stage == "occlusion":
-        assert start is None or isinstance(start, OcclusionNet)
         return OcclusionTraining(request.data, config.train, engine, start=start, seed=seed)
     if STAGES[request.stage] == "audio":
-        assert start is None or isinstance(start, TrackEncoder)
         data = None if request.stage == "phones" else request.data
         return AudioTraining(config, engine, data, request.speech, start=start, seed=seed)
     clips, held_out = (ClipSet(request.data, split, config, seed) for split in ("train", "val"))
@@ -149,9 +133,7 @@ def _stage(
     for reason, count in Counter((clips.left_out | held_out.left_out).values()).items():
         on_line(f"left out {count} {'clip' if count == 1 else 'clips'}: {reason}")
     if request.stage == "expert":
-        assert start is None or isinstance(start, Expert)
         return ExpertTraining(config, engine, clips, held_out, start=start)
-    assert start is None or isinstance(start, Generator)
     adversary = Adversary(config, engine) if request.stage == "2" else None
     return GeneratorTraining(
         config, engine, clips, held_out, features=features, expert=expert, adversary=adversary, start=start
@@ -174,12 +156,27 @@ def second_stage(config: Config, *, with_expert: bool) -> Config:
     )
 
 
-def _start(request: RunRequest) -> tuple[Generator, Config]:
+def _start(request: RunRequest) -> tuple[Any, Config]:
+    """The network to begin with, if one was given, and the configuration with what its weights are bound to."""
+    config = request.config
+    if request.start is None:
+        return None, config
+    file = _start_file(request)
+    if request.stage == "occlusion":
+        return load_occlusion(file).requires_grad_(), config
+    if request.stage == "expert":
+        return load_expert(file, Config())[0], config
+    if STAGES[request.stage] == "audio":
+        return load_audio_encoder(file, config)
+    generator, config = _start_generator(file, config)
+    return refreshed(generator, config.train.fresh) if config.train.fresh else generator, config
+
+
+def _start_generator(file: Path, config: Config) -> tuple[Generator, Config]:
     """The generator to begin with, and the configuration.
 
     That of the weights; or where the run's has a larger crop or another source of mouth shapes, the run's own.
     """
-    file, config = _start_file(request), request.config
     metadata = load_state(file)[1]
     smaller = bind(replace(config, generator=GeneratorConfig()), metadata, str(file))
     target, trained = config.generator, smaller.generator
@@ -213,10 +210,12 @@ def _check(request: RunRequest) -> None:
     """
     train, generator = request.config.train, request.config.generator
     if train.steps < 1:
-        raise InputError(f"train.steps must be at least 1, got {train.steps}", "for a look alone there is --dry-run")
+        raise InputError(
+            f"train.steps must be at least 1, got {train.steps}", "to see the settings only, use --dry-run"
+        )
     if train.batch_clips < 1 or train.accumulate < 1:
         what = f"got {train.batch_clips} and {train.accumulate}"
-        raise InputError(f"train.batch_clips and train.accumulate must be at least 1, {what}", "1 is the least of each")
+        raise InputError(f"train.batch_clips and train.accumulate must be at least 1, {what}", "raise them")
     if train.precision not in ("no", "bf16", "fp16"):
         raise InputError(f"train.precision cannot be {train.precision!r}", "it is no, bf16 or fp16")
     if train.precision == "fp16" and not torch.cuda.is_available():

@@ -111,12 +111,7 @@ class Espeak:
     def say(self, text: str, voice: str, rate_wpm: int, pitch: int, pitch_range: int) -> Utterance | None:
         """Speak a text; None where the voice is not there or nothing is said.
 
-        Args:
-            text: to be said.
-            voice: a language of espeak-ng, with or without "+variant".
-            rate_wpm: words a minute.
-            pitch: 0 to 100.
-            pitch_range: 0 to 100.
+        The voice is a language of espeak-ng, with or without "+variant"; pitch and its range are 0 to 100.
         """
         if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
             return None
@@ -172,15 +167,9 @@ def texts_of(source: Path) -> list[tuple[str, str]]:
 def prepare_speech(
     source: Path, output: Path, minutes: float, mel: MelConfig, seed: int = 0, on_line: Callable[[str], None] = print
 ) -> dict[str, object]:
-    """Write `minutes` of synthetic speech with its phones; returns what was written.
+    """Write `minutes` of synthetic speech, pauses included, with its phones to a folder; returns what was written.
 
-    Args:
-        source: a file of texts (`texts_of`), or the path "random".
-        output: folder; clips of an earlier call are replaced.
-        minutes: of speech, pauses included.
-        mel: settings of the spectrogram.
-        seed: of texts and voices.
-        on_line: receives progress lines.
+    `source` is a file of texts (`texts_of`), or the path "random". Clips of an earlier call are replaced.
 
     Raises:
         SetupError: no espeak-ng.
@@ -202,7 +191,7 @@ def prepare_speech(
         if utterance is None:
             silent += 1
             if silent > 50 + len(made):
-                raise InputError("espeak-ng could say hardly any of the texts", "name languages that it has")
+                raise InputError("espeak-ng could speak hardly any of the texts", "give languages that it has")
             continue
         waveform = resample_poly(utterance.waveform, mel.sample_rate, utterance.rate).astype(np.float32)
         made.append((log_mel(waveform, mel), [(first / utterance.rate, phone) for first, phone in utterance.phones]))

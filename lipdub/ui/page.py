@@ -23,9 +23,11 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lipdub.config import Config
-from lipdub.dub import FacesReport, SyncOptions, SyncReport, list_faces, sync_video
-from lipdub.dub.options import OPTIONS, options_from
+from lipdub.dub.face_list import list_faces
+from lipdub.dub.options import OPTIONS, SyncOptions, options_from
+from lipdub.dub.report import FacesReport, SyncReport
 from lipdub.dub.still import is_picture, read_picture
+from lipdub.dub.sync import sync_video
 from lipdub.errors import InputError, LipdubError, SetupError
 from lipdub.events import duration
 from lipdub.faces.backend import Frame

@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 from lipdub.cli.app import app
 from lipdub.cli.batch import read_manifest
 from lipdub.config import load_config
-from lipdub.dub import SyncOptions
 from lipdub.dub import batch as batch_module
 from lipdub.dub.batch import BatchItem, BatchResult, failure
+from lipdub.dub.options import SyncOptions
 from lipdub.errors import InputError, OutputError
 from lipdub.faces.selection import Speaker
 

@@ -8,7 +8,8 @@ from typer.testing import CliRunner, Result
 
 from lipdub import __version__
 from lipdub.cli.app import app
-from lipdub.dub import SyncOptions, sync_video
+from lipdub.dub.options import SyncOptions
+from lipdub.dub.sync import sync_video
 from lipdub.media.disclosure import disclosure_tags
 from lipdub.weights import entry_of
 

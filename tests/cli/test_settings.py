@@ -57,7 +57,7 @@ def test_files_variables_and_words_reach_the_job(monkeypatch: pytest.MonkeyPatch
         asked.append((options, config))
         raise settings.InputError("stop here", "go on")
 
-    monkeypatch.setattr("lipdub.dub.sync_video", sync_video)
+    monkeypatch.setattr("lipdub.dub.sync.sync_video", sync_video)
     monkeypatch.setenv("LIPDUB_OVERWRITE", "1")
     monkeypatch.setenv("LIPDUB_SET", "face.min_face=40 sync.top=0.5")
     Path("lipdub.toml").write_text(HERE)
@@ -111,7 +111,7 @@ def test_a_quality_is_spelt_out_and_gives_way_to_what_is_typed(monkeypatch: pyte
         asked.append(config)
         raise settings.InputError("stop here", "go on")
 
-    monkeypatch.setattr("lipdub.dub.sync_video", sync_video)
+    monkeypatch.setattr("lipdub.dub.sync.sync_video", sync_video)
     for words in ([], ["--quality", "best"], ["--quality", "best", "--set", "media.crf_h264=12"]):
         CliRunner().invoke(app, ["sync", "v.mp4", "a.wav", "-o", "o.mp4", *words])
     assert [(c.media.preset, c.media.crf_h264, c.sync.detail) for c in asked] == [

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from lipdub.cli.app import app
 from lipdub.cli.arguments import output_path, parse_time
 from lipdub.config import MediaConfig
-from lipdub.dub import SyncOptions
+from lipdub.dub.options import SyncOptions
 from lipdub.errors import InputError, ResourceError
 from lipdub.faces.selection import parse_face
 from lipdub.media.ffmpeg import ffmpeg_binary
@@ -249,7 +249,7 @@ def test_every_option_reaches_the_job(sync, monkeypatch) -> None:
         asked.append(options)
         raise ResourceError("stop here", "go on")
 
-    monkeypatch.setattr("lipdub.dub.sync_video", sync_video)
+    monkeypatch.setattr("lipdub.dub.sync.sync_video", sync_video)
     words = "--face 12,34.5 --start 1:02.5 --end 1:00:00 --batch-size 3 --strength 1.5 --detector face-alignment:yunet"
     words += " --crf 20 --codec hevc --original-audio drop --language uk -y --set face.min_face=40"
     words += " --motion gentle --only-speaking"

@@ -35,10 +35,10 @@ def terminal_of(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 
 
 def test_without_a_terminal_there_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    with watching() as watch:
-        watch.say("continuing at step 7")
-        watch.show(PROGRESS)
-        watch.show(replace(PROGRESS, left_s=None, skipped=0))
+    with watching() as (say, show):
+        say("continuing at step 7")
+        show(PROGRESS)
+        show(replace(PROGRESS, left_s=None, skipped=0))
     told = capsys.readouterr()
     pace = "8.2 clips/s, 1.2 % waited"
     losses = "step 1,200 of 20,000 (6.0 %): l1 0.04321  mask 0.5"
@@ -52,11 +52,11 @@ def test_without_a_terminal_there_are_lines(capsys: pytest.CaptureFixture[str]) 
 
 def test_in_a_terminal_a_table_is_kept_up_to_date_below_the_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = terminal_of(monkeypatch)
-    with watching() as watch:
-        watch.say("[12] clips to train on")
-        watch.show(PROGRESS)
-        watch.show(replace(PROGRESS, step=1300, losses={"l1": 0.01}))
-        watch.say("validate 1300: val_l1 0.1")
+    with watching() as (say, show):
+        say("[12] clips to train on")
+        show(PROGRESS)
+        show(replace(PROGRESS, step=1300, losses={"l1": 0.01}))
+        say("validate 1300: val_l1 0.1")
     told = terminal.getvalue()
     assert told.startswith("[12] clips to train on")
     assert "1,200 of 20,000 (6.0 %)" in told and "1:02:05 left" in told and "2 steps skipped" in told

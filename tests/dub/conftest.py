@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from lipdub.config import Config, MediaConfig, SyncConfig
-from lipdub.dub import SyncOptions, SyncReport, sync_video
+from lipdub.dub.options import SyncOptions
+from lipdub.dub.report import SyncReport
+from lipdub.dub.sync import sync_video
 from lipdub.events import Event
 
 Picture = tuple[Fraction, list[np.ndarray]]  # time, planes

@@ -17,7 +17,6 @@ from lipdub.dub.batch import (
     one_by_one,
     read_state,
     run_batch,
-    shard_of,
 )
 from lipdub.dub.sync import SyncOptions
 from lipdub.errors import BatchError, InputError, OutputError
@@ -113,16 +112,6 @@ def test_two_items_with_one_output_are_refused(tmp_path: Path) -> None:
     first, second = items(tmp_path, 2)
     with pytest.raises(InputError, match="named more than once"):
         run_batch([first, replace(second, output=first.output)], tmp_path / "state.jsonl", work=Worker())
-
-
-def test_shards_are_all_and_do_not_overlap(tmp_path: Path) -> None:
-    all_items = items(tmp_path, 10)
-    shards = [shard_of(all_items, number, 3) for number in (1, 2, 3)]
-    assert [len(shard) for shard in shards] == [4, 3, 3]
-    assert sorted(item.key for shard in shards for item in shard) == sorted(item.key for item in all_items)
-    for number, count in ((0, 3), (4, 3), (1, 0)):
-        with pytest.raises(ValueError, match="shard"):
-            shard_of(all_items, number, count)
 
 
 def test_a_file_that_is_no_state_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from lipdub.config import Config, load_config
 from lipdub.dub import sync as sync_module
 from lipdub.dub.analyze import FaceTracks, track_faces
-from lipdub.dub.cache import AnalysisCache, FaceTracksRequest, cached_tracks
+from lipdub.dub.cache import AnalysisCache, FaceTracksRequest
 from lipdub.faces.references import Selection
 from lipdub.media.source import open_source
 
@@ -109,8 +109,6 @@ def test_a_folder_that_cannot_be_written_is_no_error(found: FaceTracks, tmp_path
     cache = AnalysisCache(tmp_path / "file" / "below")
     assert cache.keep("a", found) is False
     assert cache.recall("a") is None
-    request = FaceTracksRequest(video=tmp_path / "file", detector="x", device="cpu")
-    assert cached_tracks(cache, request, Config(), lambda: found) == (found, False)
 
 
 def test_a_key_holds_all_that_pass_1_depends_on(tmp_path: Path) -> None:

@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 from lipdub.config import Config
-from lipdub.dub import SyncOptions, excerpt, filmed, plan_sync
+from lipdub.dub.options import SyncOptions
+from lipdub.dub.preview import excerpt
+from lipdub.dub.still import filmed
+from lipdub.dub.sync import plan_sync
 from lipdub.errors import InputError, OutputError
 from lipdub.events import Warning_
 from lipdub.faces.selection import Speaker

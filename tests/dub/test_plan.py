@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from lipdub.config import Config, MediaConfig
-from lipdub.dub import SyncOptions, SyncPlan, plan_sync
 from lipdub.dub.analyze import DubPlan
 from lipdub.dub.estimate import KEY_EVERY, Costs
+from lipdub.dub.options import SyncOptions
+from lipdub.dub.report import SyncPlan
+from lipdub.dub.sync import plan_sync
 from lipdub.errors import InputError, NoFaceError, OutputError, SetupError
 from lipdub.events import Event, Plan, Stage, Warning_
 from lipdub.media.atomic import AtomicOutput

@@ -12,9 +12,11 @@ import pytest
 import torch
 
 from lipdub.config import Config, load_config
-from lipdub.dub import SyncOptions, list_faces, plan_sync, sync_video
 from lipdub.dub.demo import SAMPLE_RATE, babble, portrait_frames
+from lipdub.dub.face_list import list_faces
+from lipdub.dub.options import SyncOptions
 from lipdub.dub.still import LARGEST, filmed, is_picture, read_picture
+from lipdub.dub.sync import plan_sync, sync_video
 from lipdub.errors import InputError, NoFaceError
 from lipdub.faces.choose import face_backend
 from lipdub.media.audio import write_wav

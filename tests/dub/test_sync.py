@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from lipdub.config import SyncConfig, load_config
-from lipdub.dub import SyncOptions, excerpt
 from lipdub.dub.active_speaker import SpeakerScores
 from lipdub.dub.analyze import FaceTracks
 from lipdub.dub.driving_audio import DrivingAudio
 from lipdub.dub.job import Job
 from lipdub.dub.networks import Networks, resolve_device
+from lipdub.dub.options import SyncOptions
+from lipdub.dub.preview import excerpt
 from lipdub.errors import InputError, NoFaceError, OutputError, SetupError, WeightsError
 from lipdub.events import Done, Progress, Stage, Warning_
 from lipdub.faces.selection import Speaker

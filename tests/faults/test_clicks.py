@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from lipdub.config import Config, MediaConfig
-from lipdub.dub import SyncOptions, sync_video
+from lipdub.dub.options import SyncOptions
+from lipdub.dub.sync import sync_video
 from lipdub.media.audio import write_wav
 from lipdub.media.mux import ffmpeg_binary
 from lipdub.media.probe import probe

@@ -8,8 +8,8 @@ import torch
 
 from lipdub.config import load_config
 from lipdub.dub.analyze import track_faces
-from lipdub.dub.cores import shared_cores
 from lipdub.media.source import open_source
+from lipdub.process import shared_cores
 
 
 @pytest.fixture(autouse=True)
