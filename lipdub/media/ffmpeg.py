@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from fractions import Fraction
 from functools import cache
 from itertools import pairwise
@@ -21,8 +22,11 @@ from imageio_ffmpeg import get_ffmpeg_exe
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError, ResourceError, SetupError
 from lipdub.media.containers import CONTAINERS
+from lipdub.media.probe import FORMATS, file_url
 
 VARIABLE = "LIPDUB_FFMPEG"
+QUIET = ("-hide_banner", "-nostdin", "-nostats", "-v", "error", "-y")
+READING = {"format_whitelist": FORMATS, "protocol_whitelist": "file,pipe"}  # options of an input
 _TIMEOUT_S = 30.0
 # What is asked of FFmpeg's muxers and filters: the help page that lists it, and the words to be found there.
 _ABILITIES = {"muxer=mp4": ("movie_timescale", "use_metadata_tags"), "bsf=noise": ("-drop",)}
@@ -113,9 +117,7 @@ def misbehaves(path: Path) -> tuple[str, ...]:
             drop = f"noise=drop=gte(pts*tb\\,{_CUT_S})"
             argv: list[str | Path] = [
                 path,
-                "-v",
-                "error",
-                "-y",
+                *QUIET,
                 "-copyts",
                 "-i",
                 source,
@@ -129,30 +131,24 @@ def misbehaves(path: Path) -> tuple[str, ...]:
             if abs(_end_of(argv, target) - _CUT_S) > _CLOSE_S:
                 return (f"it does not cut a copy of {source.suffix} in place",)
         target = Path(folder) / "tone.mkv"
-        both: list[str | Path] = [
-            path,
-            "-v",
-            "error",
-            "-y",
-            "-copyts",
-            "-i",
-            Path(folder) / "tone.m4a",
-            "-map",
-            "0:a",
-            "-c:a:0",
-            "copy",
-        ]
-        if abs(_end_of([*both, "-map", "0:a", "-c:a:1", "pcm_s16le"], target, stream=1) - _SECONDS) > 0.01:
+        argv = [path, *QUIET, "-copyts", "-i", Path(folder) / "tone.m4a"]
+        argv += ["-map", "0:a", "-c:a:0", "copy", "-map", "0:a", "-c:a:1", "pcm_s16le"]
+        if abs(_end_of(argv, target, stream=1) - _SECONDS) > 0.01:
             return ("it moves the other streams when it copies AAC into Matroska",)
     return ()
 
 
-def run(argv: list[str], config: MediaConfig) -> None:
+def reading(path: Path) -> list[str]:
+    """FFmpeg's options that open an input, by its absolute name and with the demuxers and protocols that we trust."""
+    return [*(word for key, value in READING.items() for word in (f"-{key}", value)), "-i", file_url(path)]
+
+
+def run(words: Iterable[str], config: MediaConfig) -> None:
     """Run FFmpeg to its end; it ends with us.
 
     Args:
-        argv: the program and its arguments, with `-v error`.
-        config: how much of its words goes into a message.
+        words: its arguments, which follow QUIET.
+        config: which ffmpeg, and how much of its words goes into a message.
 
     Raises:
         InputError: it says that an input is damaged, also where it went on.
@@ -160,6 +156,7 @@ def run(argv: list[str], config: MediaConfig) -> None:
         ResourceError: the disc is full.
         SetupError: it does not start.
     """
+    argv = [str(ffmpeg_binary(config)), *QUIET, *words]
     try:
         process = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, process_group=0
@@ -203,7 +200,7 @@ def _write_tone(path: Path) -> None:
         container.mux(stream.encode())
 
 
-def _end_of(argv: list[str | Path], target: Path, stream: int = 0) -> float:
+def _end_of(argv: Iterable[str | Path], target: Path, stream: int = 0) -> float:
     """When a sound of the file that a command makes is over, in seconds; 0 where it makes none."""
     done = subprocess.run(
         [*map(str, argv), str(target)], stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_S

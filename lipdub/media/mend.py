@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError
 from lipdub.media.clocks import JUMP_S, Clock
-from lipdub.media.ffmpeg import ffmpeg_binary, run
-from lipdub.media.probe import FORMATS, MediaInfo, file_url, probe, read_clocks
+from lipdub.media.ffmpeg import reading, run
+from lipdub.media.probe import MediaInfo, file_url, probe, read_clocks
 
 _FREE = ("mpegts", "mpeg")  # clocks that mean nothing behind a joint; FFmpeg joins them
 _SYNC, _PADDING = 0x47, 8191  # of a transport stream: first byte of each packet, packets that hold nothing
@@ -66,14 +66,12 @@ def on_one_clock(
         return video, clocks, notes
     where = "; ".join(f"{clock.joint_s:.3f} s ({clock.jump_s:.3f} s back)" for clock in joints.values())
     target = place("one_clock")
-    argv = [str(ffmpeg_binary(config)), "-hide_banner", "-nostdin", "-nostats", "-v", "error", "-y"]
-    argv += ["-fflags", "+discardcorrupt"] if broken_s is not None else ["-fflags", "+genpts"] if untimed else []
-    argv += ["-format_whitelist", FORMATS, "-protocol_whitelist", "file,pipe", "-i", file_url(video), "-map", "0"]
-    argv += ["-c", "copy", *([] if info.format in _FREE else _shifts(info, clocks))]
-    argv += ["-f", _MUXERS.get(info.format.partition(",")[0], "matroska"), file_url(target)]
+    words = ["-fflags", "+discardcorrupt"] if broken_s is not None else ["-fflags", "+genpts"] if untimed else []
+    words += [*reading(video), "-map", "0", "-c", "copy", *([] if info.format in _FREE else _shifts(info, clocks))]
+    words += ["-f", _MUXERS.get(info.format.partition(",")[0], "matroska"), file_url(target)]
     left: dict[int, Clock] = joints
     try:
-        run(argv, config)
+        run(words, config)
         made, clocks = probe(target, config), read_clocks(target)
         left = _joints(made, clocks) or _shrunk(joints, _main(made, clocks))
     except OutputError:
@@ -126,10 +124,9 @@ def sound_on_one_clock(audio: Path, place: Callable[[str], Path], config: MediaC
     if clock is None or (clock.jump_s <= JUMP_S and not longer):
         return audio, notes
     target = place("whole.wav")
-    argv = [str(ffmpeg_binary(config)), "-hide_banner", "-nostdin", "-nostats", "-v", "error", "-y"]
-    argv += ["-format_whitelist", FORMATS, "-protocol_whitelist", "file,pipe", "-i", file_url(audio)]
-    argv += [] if clock.jump_s > JUMP_S else ["-af", "aresample=async=1:first_pts=0"]  # keeps pauses
-    run([*argv, "-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "wav", "-rf64", "auto", file_url(target)], config)
+    pauses = [] if clock.jump_s > JUMP_S else ["-af", "aresample=async=1:first_pts=0"]  # which it keeps
+    form = ["-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "wav", "-rf64", "auto"]
+    run([*reading(audio), *pauses, *form, file_url(target)], config)
     return target, [*notes, f"{audio.name} was joined from several sounds: they are read one after another"]
 
 

@@ -19,15 +19,13 @@ from av.stream import Disposition
 
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError
-from lipdub.media.atomic import AtomicOutput, verify
 from lipdub.media.boxes import drop_eyes, insert_boxes
 from lipdub.media.containers import Container, Item, container_of, disposition_words, encoder_options, movie_clock
 from lipdub.media.disclosure import folded, read_marks
-from lipdub.media.ffmpeg import ffmpeg_binary, run
+from lipdub.media.ffmpeg import READING, run
 from lipdub.media.kept import is_statistic
 from lipdub.media.language import code_in, language_code
 from lipdub.media.probe import (
-    FORMATS,
     MediaInfo,
     VideoInfo,
     file_url,
@@ -40,10 +38,6 @@ from lipdub.media.probe import (
 from lipdub.media.stream_details import CHROMA, RANGES, FileDetails, read_details
 from lipdub.media.streams import StreamPlan, no_marks, plan_streams
 
-__all__ = ["AtomicOutput", "RemuxPlan", "arguments", "ffmpeg_binary", "remux", "verify"]
-
-_QUIET = ("-hide_banner", "-nostdin", "-nostats", "-v", "error", "-y", "-copyts")
-_INPUT_OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file,pipe"}
 _BRANDS = ("major_brand", "minor_version", "compatible_brands")  # the muxer writes its own
 _LOSSLESS = frozenset({"flac", "alac"})  # compressed codecs that FFmpeg also writes, under the same name
 # Codecs of cover art: the kind that Matroska notes, and the usual ending of such files.
@@ -136,14 +130,14 @@ def _write(plan: RemuxPlan, streams: StreamPlan, config: MediaConfig) -> list[It
 
 
 def arguments(plan: RemuxPlan, planned: StreamPlan, items: Sequence[Item], config: MediaConfig) -> list[str]:
-    """FFmpeg's whole argument list; nothing is run. Cover art to be attached is written beside the output."""
+    """FFmpeg's argument list; nothing is run. Cover art to be attached is written beside the output."""
     container, dub = container_of(plan.output), probe(plan.dub)
     source = require_video(plan.source_info)
     end_s = source.start_s + plan.video_duration_s
     delay = {"itsoffset": f"{source.origin_s - dub.origin_s:.6f}"}  # brings both clocks together
     picture_in = ffmpeg.input(file_url(plan.picture))
-    dub_in = ffmpeg.input(file_url(plan.dub), **_INPUT_OPTIONS, **delay)
-    source_in = ffmpeg.input(file_url(plan.source), **_INPUT_OPTIONS)
+    dub_in = ffmpeg.input(file_url(plan.dub), **READING, **delay)
+    source_in = ffmpeg.input(file_url(plan.source), **READING)
     copied = [item for item in items if item.encoder != "attach"]
     # ffmpeg-python forgets an input of which nothing is mapped, and tags come from the source in any case: hence a map
     # that never matches.
@@ -179,8 +173,8 @@ def arguments(plan: RemuxPlan, planned: StreamPlan, items: Sequence[Item], confi
 
     def build(tags: dict[str, str]) -> list[str]:
         target = ffmpeg.output(*streams, file_url(plan.output), **options, **tags, f=container.muxer)
-        argv = [str(word) for word in target.compile(cmd=[str(ffmpeg_binary(config)), *_QUIET])]
-        return [*argv[:-1], *words, argv[-1]]
+        made = ["-copyts", *map(str, target.get_args())]
+        return [*made[:-1], *words, made[-1]]
 
     # ffmpeg-python numbers inputs in an order of its own; tags and chapters need those numbers.
     order = [word for flag, word in pairwise(build({})) if flag == "-i"]

@@ -21,9 +21,8 @@ from lipdub.media.containers import (
     encoder_options,
     planned,
 )
-from lipdub.media.ffmpeg import ffmpeg_binary, run
+from lipdub.media.ffmpeg import reading, run
 from lipdub.media.probe import (
-    FORMATS,
     UNKNOWN,
     AudioInfo,
     codec_of,
@@ -36,8 +35,6 @@ from lipdub.media.probe import (
 )
 
 _TRIAL_S = 10.0  # of each stream that is tried; what begins later is only opened
-_QUIET = ("-hide_banner", "-nostdin", "-nostats", "-v", "error", "-y")
-_INPUT_OPTIONS = ("-format_whitelist", FORMATS, "-protocol_whitelist", "file,pipe")
 _DROP_REMEDY = "get the file again; where only its old sound is damaged, leave that out with --original-audio drop"
 
 
@@ -239,27 +236,19 @@ class _Trial:
 
     def _write(self, items: Sequence[Item]) -> list[tuple[str, str]]:
         """Kind and codec of what was written: the dub, then `items`."""
-        argv = [str(ffmpeg_binary(self._config)), *_QUIET]
-        for path in (self._dub, self._source):
-            argv += [*_INPUT_OPTIONS, "-t", str(_TRIAL_S), "-i", file_url(path)]
-        argv += ["-map", "0:a:0", "-c:0", self.encoder, "-map_metadata", "-1", "-map_chapters", "-1"]
+        words = [word for path in (self._dub, self._source) for word in ("-t", str(_TRIAL_S), *reading(path))]
+        words += ["-map", "0:a:0", "-c:0", self.encoder, "-map_metadata", "-1", "-map_chapters", "-1"]
         sounds = [(0, self.encoder, self._dub_audio)]
         for number, item in enumerate(items, start=1):
-            argv += [
-                "-map",
-                f"1:{item.index}",
-                f"-c:{number}",
-                item.encoder,
-                f"-disposition:{number}",
-                item.disposition,
-            ]
+            words += ["-map", f"1:{item.index}", f"-c:{number}", item.encoder]
+            words += [f"-disposition:{number}", item.disposition]
             sounds += [(number, item.encoder, item.sound)] if item.sound is not None else []
         for number, encoder, info in sounds:
             for key, value in encoder_options(encoder, info, self._config, number).items():
-                argv += [f"-{key}", value]
+                words += [f"-{key}", value]
         with tempfile.TemporaryDirectory(prefix="lipdub-") as folder:
             path = Path(folder) / "trial"
-            run([*argv, "-f", self._container.muxer, file_url(path)], self._config)
+            run([*words, "-f", self._container.muxer, file_url(path)], self._config)
             try:
                 with av.open(str(path), metadata_errors="replace") as made:
                     return [(kind_of(stream), codec_of(stream)) for stream in made.streams]

@@ -22,7 +22,7 @@ from lipdub.events import Done, Progress, Stage, Warning_
 from lipdub.faces.selection import Speaker
 from lipdub.media.audio import load_audio, write_wav
 from lipdub.media.disclosure import read_marks
-from lipdub.media.mux import ffmpeg_binary
+from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.probe import probe
 from lipdub.models.generator import Drawn, Generator
 from lipdub.weights import load_state, save_state

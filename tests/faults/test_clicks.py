@@ -13,7 +13,7 @@ import pytest
 from lipdub.config import Config, MediaConfig
 from lipdub.dub import SyncOptions, sync_video
 from lipdub.media.audio import write_wav
-from lipdub.media.mux import ffmpeg_binary
+from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.probe import probe
 
 RATE = 48_000

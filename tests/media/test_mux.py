@@ -7,11 +7,13 @@ import pytest
 
 from lipdub.errors import InputError, OutputError, ResourceError
 from lipdub.media import ffmpeg as module
+from lipdub.media.atomic import verify
 from lipdub.media.audio import load_audio, write_wav
 from lipdub.media.containers import CONTAINERS
 from lipdub.media.disclosure import disclosure_tags, read_marks
+from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.inspect import inspect_file
-from lipdub.media.mux import RemuxPlan, ffmpeg_binary, remux, verify
+from lipdub.media.mux import RemuxPlan, remux
 from lipdub.media.probe import probe, require_video
 from lipdub.media.streams import no_marks
 from lipdub.media.video import VideoReader

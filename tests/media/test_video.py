@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lipdub.errors import InputError
-from lipdub.media.mux import ffmpeg_binary
+from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.probe import probe, require_video
 from lipdub.media.video import VideoReader, upright_rgb
 
