@@ -53,7 +53,7 @@ def write_comparison(
         for frame in old:
             other = next(dubbed_frames, None)
             if other is None:
-                raise InputError(f"{dubbed} has fewer frames than {source.path}", "compare a video with its own dub")
+                raise InputError(f"{dubbed} has fewer frames than {source.name}", "compare a video with its own dub")
             page = np.empty((high + WAVE, 2 * wide, 3), np.uint8)
             page[:high, :wide] = titled(frame.upright(SIDE), (wide, high), "source")
             page[:high, wide:] = titled(other.upright(SIDE), (wide, high), "dubbed")

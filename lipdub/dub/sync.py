@@ -102,6 +102,8 @@ def sync_video(
             reporter.warn("generator", f"{rendered.lost} faces stay unchanged: the generator returned NaN or infinity")
         for damage in rendered.damage:
             reporter.warn("damage", damage_text(damage))
+        if rendered.shape_change is not None:
+            reporter.warn("stream", rendered.shape_change)
         with reporter.stage("write"):
             changed = publish(job, writer, target, reporter)
         if compare is not None:

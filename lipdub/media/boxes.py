@@ -106,7 +106,7 @@ def unusual_boxes(path: Path) -> Counter[str]:
                 walk(data, at + 8, stop)
 
     with path.open("rb") as file:
-        for kind, at, _ in _top(file):
+        for kind, at, _ in top_boxes(file):
             file.seek(at + 8)
             count(kind, file.read(16))
         index = _index(file)[1]
@@ -114,7 +114,7 @@ def unusual_boxes(path: Path) -> Counter[str]:
     return unusual
 
 
-def _top(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+def top_boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
     """Kind, begin and length of each box that lies in no other."""
     start, size = 0, file.seek(0, os.SEEK_END)
     while start + 8 <= size:
@@ -130,7 +130,7 @@ def _top(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
 
 def _index(file: BinaryIO) -> tuple[int, bytearray]:
     """Offset of the index (moov) of an MP4 file, and its bytes."""
-    start, length = next(((at, length) for kind, at, length in _top(file) if kind == b"moov"), (0, 0))
+    start, length = next(((at, length) for kind, at, length in top_boxes(file) if kind == b"moov"), (0, 0))
     file.seek(start)
     return start, bytearray(file.read(length))
 

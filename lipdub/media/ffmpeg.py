@@ -115,19 +115,8 @@ def misbehaves(path: Path) -> tuple[str, ...]:
             source, target = Path(folder) / name, Path(folder) / f"{name}.mp4"
             _write_tone(source)
             drop = f"noise=drop=gte(pts*tb\\,{_CUT_S})"
-            argv: list[str | Path] = [
-                path,
-                *QUIET,
-                "-copyts",
-                "-i",
-                source,
-                "-map",
-                "0:a",
-                "-c",
-                "copy",
-                "-bsf:a",
-                drop,
-            ]
+            argv: list[str | Path] = [path, *QUIET, "-copyts", "-i", source, "-map", "0:a"]
+            argv += ["-c", "copy", "-bsf:a", drop]
             if abs(_end_of(argv, target) - _CUT_S) > _CLOSE_S:
                 return (f"it does not cut a copy of {source.suffix} in place",)
         target = Path(folder) / "tone.mkv"
@@ -138,9 +127,17 @@ def misbehaves(path: Path) -> tuple[str, ...]:
     return ()
 
 
-def reading(path: Path) -> list[str]:
-    """FFmpeg's options that open an input, by its absolute name and with the demuxers and protocols that we trust."""
-    return [*(word for key, value in READING.items() for word in (f"-{key}", value)), "-i", file_url(path)]
+def reading(path: Path, *, demuxers: str = "", protocols: str = "") -> list[str]:
+    """FFmpeg's options that open an input, by its absolute name and with the demuxers and protocols that we trust.
+
+    Args:
+        path: the file.
+        demuxers: others that may read it, with commas between them.
+        protocols: likewise.
+    """
+    more = {"format_whitelist": demuxers, "protocol_whitelist": protocols}
+    trusted = [(f"-{key}", ",".join(filter(None, (value, more[key])))) for key, value in READING.items()]
+    return [*(word for pair in trusted for word in pair), "-i", file_url(path)]
 
 
 def run(words: Iterable[str], config: MediaConfig) -> None:

@@ -20,7 +20,15 @@ from av.stream import Disposition
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError
 from lipdub.media.boxes import drop_eyes, insert_boxes
-from lipdub.media.containers import Container, Item, container_of, disposition_words, encoder_options, movie_clock
+from lipdub.media.containers import (
+    Container,
+    Item,
+    chapters_timed,
+    container_of,
+    disposition_words,
+    encoder_options,
+    movie_clock,
+)
 from lipdub.media.disclosure import folded, read_marks
 from lipdub.media.ffmpeg import READING, run
 from lipdub.media.kept import is_statistic
@@ -179,7 +187,11 @@ def arguments(plan: RemuxPlan, planned: StreamPlan, items: Sequence[Item], confi
     # ffmpeg-python numbers inputs in an order of its own; tags and chapters need those numbers.
     order = [word for flag, word in pairwise(build({})) if flag == "-i"]
     numbers = (order.index(file_url(plan.source)), order.index(file_url(plan.dub)))
-    return build(_metadata_maps(source.index, copied, *numbers) | _file_tags(plan, fold=not tag_keys))
+    with open_input(plan.source) as opened:
+        chapters = chapters_timed(opened)
+    return build(
+        _metadata_maps(source.index, copied, *numbers, chapters=chapters) | _file_tags(plan, fold=not tag_keys)
+    )
 
 
 def even_rate(picture: Path) -> Fraction | None:
@@ -293,9 +305,9 @@ def _clock_options(source: VideoInfo, container: Container) -> dict[str, str]:
     return options
 
 
-def _metadata_maps(index: int, items: Sequence[Item], source: int, dub: int) -> dict[str, str]:
+def _metadata_maps(index: int, items: Sequence[Item], source: int, dub: int, *, chapters: bool) -> dict[str, str]:
     """Where chapters and tags come from: for the file, its picture, the dub, and each other stream."""
-    maps = {"map_chapters": str(source), "map_metadata": str(source)}
+    maps = {"map_chapters": str(source) if chapters else "-1", "map_metadata": str(source)}
     maps |= {"map_metadata:s:0": f"{source}:s:{index}", "map_metadata:s:1": f"{dub}:s:a:0"}
     return maps | {f"map_metadata:s:{n}": f"{source}:s:{item.index}" for n, item in enumerate(items, start=2)}
 

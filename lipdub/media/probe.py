@@ -14,6 +14,7 @@ from typing import cast
 
 import av
 import numpy as np
+from av.codec.context import Flags
 from av.container import InputContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
@@ -166,6 +167,11 @@ def open_input(path: Path) -> Iterator[InputContainer]:
             if path.suffix.lower() in _SAMPLES:
                 remedy = f"{_SAMPLES_REMEDY}; name the right format, rate and channels"
             raise InputError(f"{path} is not a media file of a kind that lipdub reads: {why}", remedy) from error
+        for stream in container.streams.video:
+            if _decodable(
+                stream
+            ):  # else FFmpeg cuts off less on the left than the stream says, where memory is quicker so
+                stream.codec_context.flags |= int(Flags.unaligned)
         yield container
 
 
