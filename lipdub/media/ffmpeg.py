@@ -10,6 +10,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterable
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from itertools import pairwise
@@ -46,7 +47,7 @@ def ffmpeg_binary(config: MediaConfig | None = None) -> Path:
         SetupError: it is not there, or the other one lacks something or copies wrongly: tried once a process.
     """
     path = chosen_binary(config)
-    if _named_binary(config) and (lacks := missing(path) or misbehaves(path)):
+    if _named_binary(config) and (lacks := inspect_binary(path).missing or inspect_binary(path).faults):
         raise SetupError(f"{path} cannot do what lipdub needs: {', '.join(lacks)}", _REMEDY)
     return path
 
@@ -74,40 +75,38 @@ def chosen_binary(config: MediaConfig | None = None) -> Path:
             os.environ["IMAGEIO_FFMPEG_EXE"] = named
 
 
-def version_of(path: Path) -> str:
-    """The version of an ffmpeg.
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """An ffmpeg."""
 
-    Raises:
-        SetupError: it does not run.
-    """
-    return _output_of(path, "-version").partition("\n")[0].removeprefix("ffmpeg version ").partition(" ")[0]
+    path: Path
+    version: str
+    missing: tuple[str, ...]  # encoders and options that it lacks of what lipdub asks for
+    faults: tuple[str, ...]  # what it was seen to do wrong; not tried where it lacks something
 
 
 @cache
-def missing(path: Path) -> tuple[str, ...]:
-    """Encoders and options that an ffmpeg lacks of what lipdub asks for.
+def inspect_binary(path: Path) -> Program:
+    """Look at an ffmpeg.
 
     Raises:
         SetupError: it does not run.
     """
+    version = _output_of(path, "-version").partition("\n")[0].removeprefix("ffmpeg version ").partition(" ")[0]
     there = {words[1] for line in _output_of(path, "-encoders").splitlines() if len(words := line.split()) > 1}
     kinds = CONTAINERS.values()
-    needed = {kind.fallback for kind in kinds} | {kind.text for kind in kinds if kind.text}
-    lacks = sorted(needed - there)
+    lacks = sorted(({kind.fallback for kind in kinds} | {kind.text for kind in kinds if kind.text}) - there)
     for topic, options in _ABILITIES.items():
         page = _output_of(path, "-h", topic)
         lacks += [f"{topic} {word.removeprefix('-')}" for word in options if word not in page]
-    return tuple(lacks)
+    faults = () if lacks else _misbehaviour(path)
+    return Program(path=path, version=version, missing=tuple(lacks), faults=faults)
 
 
-@cache
-def misbehaves(path: Path) -> tuple[str, ...]:
+def _misbehaviour(path: Path) -> tuple[str, ...]:
     """Faults of an ffmpeg when it copies a second of audio as lipdub does; its version does not show them.
 
     FFmpeg 5.1 cuts such a copy by the wrong clock. Up to 7.0 a first packet before time 0 moves all other streams.
-
-    Raises:
-        SetupError: it does not run.
     """
     with tempfile.TemporaryDirectory() as folder:
         # Two clocks that are not the sound's rate: Matroska's, and QuickTime's with priming before time 0.
