@@ -241,12 +241,10 @@ def publish(job: Job, writer: VideoWriter, target: AtomicOutput, reporter: Repor
     unsigned = target.temporary if job.signing is None else target.scratch(f"unsigned{target.temporary.suffix}")
     remux_plan = RemuxPlan(
         picture=writer.path,
-        source=source.path,
-        source_info=source.media,
+        source=source.media,
         streams=job.streams,
         dub=job.audio,
         output=unsigned,
-        keep_original_audio=options.keep_original_audio,
         language=options.language,
         metadata=disclosure_tags(__version__, sha256_of(locate(options.generator)), options.label),
         video_duration_s=writer.length_s if source.ending is not None else source.duration_s,

@@ -87,12 +87,8 @@ def on_one_clock(
     where = "; ".join(f"{clock.joint_s:.3f} s ({clock.jump_s:.3f} s back)" for clock in joints.values())
     target = place("one_clock")
     words = ["-fflags", "+discardcorrupt"] if broken_s is not None else ["-fflags", "+genpts"] if untimed else []
-    starts = _starts(video) if joints else [0]
-    if len(starts) > 1:  # FFmpeg hides the first pictures behind a joint of MP4 in fragments
-        listing = place("parts")
-        lines = ["file '" + url.replace("'", r"'\''") + "'" for url in _part_urls(video, starts)]
-        listing.write_bytes(os.fsencode("\n".join(["ffconcat version 1.0", *lines])))
-        words += ["-safe", "0", *reading(listing, demuxers="concat", protocols="subfile"), "-map", "0", "-c", "copy"]
+    if joints and len(starts := _starts(video)) > 1:  # FFmpeg hides pictures behind a joint of MP4 in fragments
+        words += [*_reading_parts(video, starts, place("parts")), "-map", "0", "-c", "copy"]
     else:
         words += [*reading(video), "-map", "0", "-c", "copy", *([] if info.format in _FREE else _shifts(info, clocks))]
     words += ["-f", _MUXERS.get(info.format.partition(",")[0], "matroska"), file_url(target)]
@@ -217,6 +213,13 @@ def _part_urls(path: Path, starts: Sequence[int]) -> list[str]:
     """What FFmpeg calls each part of a file, with the protocol `subfile`."""
     parts = pairwise([*starts, path.stat().st_size])
     return [f"subfile,,start,{start},end,{end},,:{file_url(path)}" for start, end in parts]
+
+
+def _reading_parts(path: Path, starts: Sequence[int], listing: Path) -> list[str]:
+    """FFmpeg's options that read the parts of a file one after another; writes `listing`."""
+    lines = ["file '" + url.replace("'", r"'\''") + "'" for url in _part_urls(path, starts)]
+    listing.write_bytes(os.fsencode("\n".join(["ffconcat version 1.0", *lines])))
+    return ["-safe", "0", *reading(listing, demuxers="concat", protocols="subfile")]
 
 
 def _joints(info: MediaInfo, clocks: dict[int, Clock]) -> dict[int, Clock]:

@@ -118,6 +118,7 @@ class AudioInfo:
     duration_s: float
     duration_known: bool  # said of this sound, not of the longest stream
     language: str | None
+    integer: bool  # whether its samples are, of at most 32 bits
 
     @property
     def end_s(self) -> float:
@@ -574,4 +575,5 @@ def audio_info(container: InputContainer, stream: av.AudioStream) -> AudioInfo:
         duration_s=_stream_duration(container, stream),
         duration_known=_duration_known(container, stream),
         language=stream.language,
+        integer=context.format is not None and context.format.name.startswith(("s16", "s32", "u8")),
     )

@@ -26,10 +26,7 @@ from lipdub.media.damage import Damage, copies_of, joined
 from lipdub.media.patch import paste_patch, read_patch
 from lipdub.media.probe import Ending, VideoInfo, open_input
 from lipdub.media.timeline import DecodedFrame, Extension
-from lipdub.media.writer import VideoWriter
 from lipdub.threads import prefetch
-
-__all__ = ["SourceFrame", "VideoReader", "VideoWriter", "paste_patch", "read_patch", "upright_rgb"]
 
 _LOCAL = threading.local()  # one scaler a thread: it caches its filters, and is not safe to share
 
