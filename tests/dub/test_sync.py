@@ -227,6 +227,14 @@ def test_a_voice_and_a_mix_of_other_lengths_are_said(dub, face_clip, speech) -> 
     assert [event.code for event in dub.events if isinstance(event, Warning_)] == ["drive"]
 
 
+def test_a_driving_voice_of_several_files_is_heard_whole(dub, face_clip, speech, tmp_path: Path) -> None:
+    """As a service that sends sentences leaves it: WAV files one behind another."""
+    (tmp_path / "two.wav").write_bytes(speech(0.2, "a.wav").read_bytes() * 2)
+    report = dub(face_clip(one), speech(), drive_audio=tmp_path / "two.wav")
+    assert "two.wav was joined from 2 sounds: they are read one after another" in report.warnings
+    assert not any("differ by" in warning for warning in report.warnings)
+
+
 def test_a_preview_takes_the_same_piece_of_the_voice_as_of_the_mix(face_clip, speech) -> None:
     voice, mix = speech(name="voice.wav"), speech(name="mix.wav", level=0.0)
     with excerpt(face_clip(one), mix, SyncOptions(drive_audio=voice, start_s=0.1), 0.2) as (_, heard, options):
