@@ -78,7 +78,6 @@ class VideoInfo:
     rotation: int  # degrees clockwise that make the coded picture upright: 0, 90, 180, 270
     sar: Fraction  # width / height of one coded pixel
     pix_fmt: str
-    bit_depth: int
     bit_rate: int | None
     color_primaries: int
     color_trc: int
@@ -477,7 +476,6 @@ def _video_info(path: Path, container: InputContainer, stream: av.VideoStream, c
         rotation=rotation,
         sar=sar,
         pix_fmt=frame.format.name,
-        bit_depth=frame.format.components[0].bits,
         bit_rate=stream.bit_rate or None,
         color_primaries=_specified(int(frame.color_primaries), int(context.color_primaries)),
         color_trc=_specified(int(frame.color_trc), int(context.color_trc)),
