@@ -49,15 +49,7 @@ from lipdub.media.streams import StreamPlan, no_marks
 
 _BRANDS = ("major_brand", "minor_version", "compatible_brands")  # the muxer writes its own
 _LOSSLESS = frozenset({"flac", "alac"})  # compressed codecs that FFmpeg also writes, under the same name
-# Codecs of cover art: the kind that Matroska notes, and the usual ending of such files.
-_COVERS = {
-    "png": ("image/png", "png"),
-    "mjpeg": ("image/jpeg", "jpg"),
-    "gif": ("image/gif", "gif"),
-    "webp": ("image/webp", "webp"),
-    "bmp": ("image/bmp", "bmp"),
-    "tiff": ("image/tiff", "tiff"),
-}
+_COVERS = ("png", "gif", "webp", "bmp", "tiff")  # codecs of cover art, called image/... ; all else is a JPEG
 _MIN_TICKS = 8  # ticks of a clock between two pictures, from which on a difference of one is rounding
 _END_MARGIN_S = 0.001  # s before the end, from which on nothing begins: a chapter of no length would be left there
 _AUDIO_TOLERANCE_S = 0.25  # by which a sound may begin or end elsewhere: some packets of any codec
@@ -268,12 +260,12 @@ def _attach_covers(items: Sequence[Item], n_copied: int, output: Path) -> tuple[
     options: dict[str, str] = {}
     attach: list[str] = []  # apart, since ffmpeg-python gives an option only once
     for number, cover in enumerate(covers):
-        kind, ending = _COVERS.get(cover.codec, ("image/jpeg", "jpg"))
+        kind = cover.codec if cover.codec in _COVERS else "jpeg"
         _cover_file(output, number).write_bytes(cover.data)
         attach += ["-attach", file_url(_cover_file(output, number))]
-        name = cover.name or f"cover{'' if number == 0 else number + 1}.{ending}"
+        name = cover.name or f"cover{'' if number == 0 else number + 1}.{kind.replace('jpeg', 'jpg')}"
         options[f"metadata:s:t:{n_attachments + number}"] = f"filename={name}"
-        options[f"metadata:s:{2 + n_copied + number}"] = f"mimetype={kind}"
+        options[f"metadata:s:{2 + n_copied + number}"] = f"mimetype=image/{kind}"
     return options, attach
 
 
