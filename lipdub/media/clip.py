@@ -11,11 +11,11 @@ import av
 import cv2
 import numpy as np
 
-from lipdub.errors import OutputError
 from lipdub.faces.backend import Frame
 from lipdub.media.audio import Waveform
 from lipdub.media.encoders import X264_REPRODUCIBLE
 from lipdub.media.probe import VideoInfo, file_url
+from lipdub.media.writer import refused
 from lipdub.threads import ClosedOrCancelled
 
 SAMPLE_RATE = 48_000  # Hz
@@ -50,6 +50,7 @@ class ClipWriter(ClosedOrCancelled):
 
     Raises:
         OutputError: the disc or FFmpeg refuses.
+        ResourceError: the disc is full.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class ClipWriter(ClosedOrCancelled):
         try:
             self._container = av.open(file_url(path), mode="w", format="mp4", options=options)
         except (av.error.FFmpegError, OSError) as error:
-            raise self._refused(error) from error
+            raise refused(self._path, error) from error
         self._video = self._container.add_stream("libx264", rate=rate)
         assert isinstance(self._video, av.VideoStream)
         self._video.width, self._video.height = size
@@ -86,7 +87,7 @@ class ClipWriter(ClosedOrCancelled):
         try:
             self._container.mux(self._video.encode(frame))
         except (av.error.FFmpegError, OSError) as error:
-            raise self._refused(error) from error
+            raise refused(self._path, error) from error
 
     def close(self) -> None:
         """Flush the encoder, write the audio and finish the file."""
@@ -94,7 +95,7 @@ class ClipWriter(ClosedOrCancelled):
             self._container.mux(self._video.encode(None))
             self._write_sound()
         except (av.error.FFmpegError, OSError) as error:
-            raise self._refused(error) from error
+            raise refused(self._path, error) from error
         finally:
             self._container.close()
 
@@ -113,15 +114,12 @@ class ClipWriter(ClosedOrCancelled):
             self._container.mux(self._audio.encode(frame))
         self._container.mux(self._audio.encode(None))
 
-    def _refused(self, error: Exception) -> OutputError:
-        return OutputError(f"cannot write {self._path}: {error}", "check the folder")
-
 
 def write_clip(path: Path, frames: Iterable[Frame], rate: float, crf: int, *, preset: str = "medium") -> None:
     """Write equal-sized RGB frames, one or more: the stored form of a training clip.
 
     Raises:
-        OutputError: see ClipWriter.
+        OutputError, ResourceError: see ClipWriter.
     """
     each = iter(frames)
     first = next(each)

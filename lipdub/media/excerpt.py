@@ -12,6 +12,7 @@ from typing import IO
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError
 from lipdub.media.ffmpeg import QUIET, ffmpeg_binary, reading, run
+from lipdub.media.mend import sound_on_one_clock
 from lipdub.media.probe import file_url
 from lipdub.media.streamed import copy_with_length
 
@@ -35,7 +36,8 @@ def cut_sound(source: Path, target: Path, start_s: float, length_s: float, confi
     Raises:
         InputError: FFmpeg cannot read it.
     """
-    whole = copy_with_length(source, target.with_suffix(".whole"))
+    known = copy_with_length(source, target.with_suffix(".known"))
+    whole, _ = sound_on_one_clock(known, lambda name: target.with_suffix(f".{name}"), config or MediaConfig())
     words = [*_piece(whole, start_s, length_s), "-map", "0:a:0", "-c:a", "pcm_s24le", file_url(target)]
     _run(words, source, config)
 
