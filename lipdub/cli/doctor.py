@@ -165,24 +165,23 @@ def _writable(folder: Path) -> bool:
 
 
 def _pyav(config: MediaConfig) -> Iterator[Check]:
-    from lipdub.media.versions import PLAIN_ENCODER, pyav
+    from lipdub.media.encoders import PLAIN_ENCODER, installed
 
-    av = pyav()
-    status = "problem" if PLAIN_ENCODER in av.missing else "warning" if av.missing else "ok"
-    lacks = f"; lacks {', '.join(av.missing)}" if av.missing else ""
+    version, ffmpeg, encoders, missing = installed()
+    lacks = f"; lacks {', '.join(missing)}" if missing else ""
     yield Check(
         name="pyav",
-        status=status,
-        text=f"{av.version} with FFmpeg {av.ffmpeg}, encoders {', '.join(av.encoders) or 'none'}{lacks}",
-        remedy="use the wheel, which has them all: pip install --force-reinstall av" if av.missing else "",
-        values=vars(av),
+        status="problem" if PLAIN_ENCODER in missing else "warning" if missing else "ok",
+        text=f"{version} with FFmpeg {ffmpeg}, encoders {', '.join(encoders) or 'none'}{lacks}",
+        remedy="use the wheel, which has them all: pip install --force-reinstall av" if missing else "",
+        values={"version": version, "ffmpeg": ffmpeg, "encoders": encoders, "missing": missing},
     )
 
 
 def _ffmpeg(config: MediaConfig) -> Iterator[Check]:
-    from lipdub.media.versions import ffmpeg
+    from lipdub.media.ffmpeg import chosen_binary, inspect_binary
 
-    program = ffmpeg(config)
+    program = inspect_binary(chosen_binary(config))
     serious = [word for word in program.missing if word == "aac" or "=" in word] + [*program.faults]
     amiss = [f"lacks {', '.join(program.missing)}"] if program.missing else [*program.faults]
     yield Check(

@@ -259,7 +259,7 @@ def track_faces(
     if not in_range.any():
         asked = f"from {start_s or 0:.2f} s on" if end_s is None else f"from {start_s or 0:.2f} s to {end_s:.2f} s"
         there = f"they are at {starts_s[0]:.2f} s to {starts_s[-1]:.2f} s" if len(starts_s) else "it has none"
-        raise InputError(f"{source.path} has no frame {asked}: {there}", "check --start and --end")
+        raise InputError(f"{source.name} has no frame {asked}: {there}", "check --start and --end")
     tracks = collector.finish(shot_over=bool(in_range[-1]))
     first = int(in_range.argmax())
     return FaceTracks(
@@ -293,7 +293,7 @@ def usable_rows(track: Track, config: FaceConfig) -> NDArray[np.bool_]:
 
 def _range_of(source: Source, faces: FaceTracks) -> str:
     first, last = np.flatnonzero(faces.in_range)[[0, -1]]
-    return f"{source.path}, frames {first} to {last}"
+    return f"{source.name}, frames {first} to {last}"
 
 
 class _FaceCollector:

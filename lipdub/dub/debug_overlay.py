@@ -14,7 +14,7 @@ from lipdub.config import FaceConfig
 from lipdub.dub.render import Pasted
 from lipdub.faces.backend import Frame
 from lipdub.faces.tracker import Track
-from lipdub.media.preview_writer import PreviewWriter, fitted, write_text
+from lipdub.media.clip import ClipWriter, fitted, write_text
 from lipdub.media.probe import VideoInfo
 from lipdub.media.video import SourceFrame
 
@@ -29,7 +29,7 @@ class Overlay:
         self._tracks, self._config = tracks, config
         self._scale = min(1.0, SIDE / max(info.display_width, info.display_height))
         self._size = fitted(info, SIDE)
-        self.writer = PreviewWriter(path, self._size, info)
+        self.writer = ClipWriter(path, self._size, info.average_rate, time_base=info.time_base)
 
     def draw(self, frame: SourceFrame, pasted: Sequence[Pasted]) -> None:
         """Add a frame, with generated mouths already pasted."""

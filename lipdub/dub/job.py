@@ -122,7 +122,17 @@ def open_job(
         InputError, OutputError, SetupError, WeightsError: what cannot be used.
     """
     config = adjusted(config, options)
-    audio, of_audio = sound_on_one_clock(copy_with_length(audio, scratch("sound")), scratch, config.media)
+    notes: list[str] = []
+
+    def whole(sound: Path, name: str) -> Path:
+        known = copy_with_length(sound, scratch(name))
+        path, told = sound_on_one_clock(known, lambda made: scratch(f"{name}.{made}"), config.media)
+        notes.extend(told)
+        return path
+
+    audio = whole(audio, "sound")
+    drive = audio if options.drive_audio is None else whole(options.drive_audio, "drive")
+    said = [one.sound and whole(one.sound, f"speaker{number}") for number, one in enumerate(options.speakers)]
     retimed = on_new_times(open_source(video, config.media, scratch), audio, output, options, scratch)
     source, options = retimed.source, retimed.options
     streams = plan_streams(
@@ -141,11 +151,8 @@ def open_job(
     config = networks.config
     with shared_cores():
         isolate = options.isolate_voice
-        speech = networks.load_driving_audio(options.drive_audio or audio, isolate=isolate)
-        voices = [
-            speech if one.sound is None else networks.load_driving_audio(one.sound, isolate=isolate)
-            for one in options.speakers
-        ]
+        speech = networks.load_driving_audio(drive, isolate=isolate)
+        voices = [speech if one is None else networks.load_driving_audio(one, isolate=isolate) for one in said]
         audio_s = speech.duration_s
         if options.drive_audio is not None:
             audio_s = audio_duration(audio, sample_rate=config.mel.sample_rate, config=config.media)
@@ -157,7 +164,7 @@ def open_job(
         output=output,
         options=options,
         config=config,
-        streams=replace(streams, losses=(*of_audio, *streams.losses)),
+        streams=replace(streams, losses=(*notes, *streams.losses)),
         networks=networks,
         speech=speech,
         voices=tuple(voices) or (speech,),

@@ -40,6 +40,7 @@ class Rendered:
     occluded: int = 0  # of `dubbed`: with something in front of a mouth, which stays as it is
     hidden: int = 0  # not dubbed, because something covers the lips
     damage: tuple[Damage, ...] = ()  # of the source, that was gone over
+    shape_change: str | None = None  # sentence about pixels that change their shape
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def render(
         occluded=finisher.occluded,
         hidden=tracker.hidden,
         damage=frames.damage,
+        shape_change=frames.shape_change,
     )
 
 

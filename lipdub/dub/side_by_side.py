@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lipdub.errors import InputError
 from lipdub.faces.backend import Frame
 from lipdub.media.audio import Waveform, load_audio
-from lipdub.media.preview_writer import SAMPLE_RATE, PreviewWriter, fitted, write_text
+from lipdub.media.clip import SAMPLE_RATE, ClipWriter, fitted, write_text
 from lipdub.media.source import Source, open_source
 
 SIDE = 720  # longest side of a panel in pixels
@@ -36,10 +36,11 @@ def write_comparison(
     """
     audio = load_audio(dubbed, sample_rate=SAMPLE_RATE, config=source.config)
     wave = _Wave(audio)
-    wide, high = fitted(source.video, SIDE)
+    info = source.video
+    wide, high = fitted(info, SIDE)
     size = (2 * wide, high + WAVE)
     with (
-        PreviewWriter(output, size, source.video, audio) as writer,
+        ClipWriter(output, size, info.average_rate, time_base=info.time_base, sound=audio) as writer,
         source.frames() as old,
         open_source(dubbed, source.config).frames() as new,
     ):
@@ -47,7 +48,7 @@ def write_comparison(
         for frame in old:
             other = next(dubbed_frames, None)
             if other is None:
-                raise InputError(f"{dubbed} has fewer frames than {source.path}", "compare a video with its own dub")
+                raise InputError(f"{dubbed} has fewer frames than {source.name}", "compare a video with its own dub")
             page = np.empty((high + WAVE, 2 * wide, 3), np.uint8)
             page[:high, :wide] = titled(frame.upright(SIDE), (wide, high), "source")
             page[:high, wide:] = titled(other.upright(SIDE), (wide, high), "dubbed")

@@ -92,6 +92,8 @@ def sync_video(
             reporter.warn("generator", f"{rendered.lost} faces stay unchanged: the generator returned NaN or infinity")
         for damage in rendered.damage:
             reporter.warn("damage", damage_text(damage))
+        if rendered.shape_change is not None:
+            reporter.warn("stream", rendered.shape_change)
         with reporter.stage("write"):
             changed = publish(job, writer, target, reporter)
         if compare is not None:
@@ -227,12 +229,10 @@ def publish(job: Job, writer: VideoWriter, target: AtomicOutput, reporter: Repor
     unsigned = target.temporary if job.signing is None else target.scratch(f"unsigned{target.temporary.suffix}")
     remux_plan = RemuxPlan(
         picture=writer.path,
-        source=source.path,
-        source_info=source.media,
+        source=source.media,
         streams=job.streams,
         dub=job.audio,
         output=unsigned,
-        keep_original_audio=options.keep_original_audio,
         language=options.language,
         metadata=disclosure_tags(__version__, sha256_of(locate(options.generator)), options.label),
         video_duration_s=writer.length_s if source.ending is not None else source.duration_s,

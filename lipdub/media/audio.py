@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import wave
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError
-from lipdub.media.probe import file_url, open_input, origin, require_rate
+from lipdub.media.probe import open_input, origin, require_rate
 from lipdub.media.streamed import untold_length
 
 Waveform = NDArray[np.float32]  # (n,) in [-1, 1]
@@ -105,35 +106,24 @@ def _read(
     return _assemble(path, runs, sample_rate)
 
 
-def write_wav(path: Path, samples: NDArray[np.float32], sample_rate: int) -> None:
+def write_wav(path: Path, samples: Waveform, sample_rate: int) -> None:
     """Write 16 bit PCM.
 
     Args:
         path: the file, replaced if it exists.
-        samples: (n,) or (n, c) float32 in [-1, 1]; louder is clipped.
+        samples: (n,) float32 in [-1, 1]; louder is clipped.
         sample_rate: Hz.
 
     Raises:
         OutputError: the disc refuses.
-        ValueError: another shape, or more than 8 channels.
     """
-    if samples.ndim not in (1, 2) or (samples.ndim == 2 and not 1 <= samples.shape[1] <= 8):
-        raise ValueError(f"samples must be (n,) or (n, c) with c <= 8, got {samples.shape}")
-    channels = samples[:, None] if samples.ndim == 1 else samples
-    layout = ("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1")[channels.shape[1] - 1]
-    pcm = np.rint(np.clip(channels, -1.0, 1.0) * 32767).astype(np.int16)
+    pcm = np.rint(np.clip(samples, -1.0, 1.0) * 32767).astype("<i2")
     try:
-        with av.open(file_url(Path(path)), mode="w", format="wav") as container:
-            stream = container.add_stream("pcm_s16le", rate=sample_rate, layout=layout)
-            assert isinstance(stream, av.AudioStream)
-            for start in range(0, len(pcm), sample_rate):
-                block = np.ascontiguousarray(pcm[start : start + sample_rate].reshape(1, -1))
-                frame = av.AudioFrame.from_ndarray(block, format="s16", layout=layout)
-                frame.sample_rate = sample_rate
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode(None))
-    except (av.error.FFmpegError, OSError) as error:
-        raise OutputError(f"cannot write {path}: {error}", "check the folder") from error
+        with path.open("wb") as raw, wave.open(raw, "wb") as file:
+            file.setparams((1, 2, sample_rate, 0, "NONE", ""))
+            file.writeframes(pcm.tobytes())
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}", "check the folder") from error
 
 
 def _stream(path: Path, container: InputContainer, number: int) -> av.AudioStream:

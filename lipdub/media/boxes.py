@@ -25,7 +25,7 @@ _ENTRY = 86  # bytes of a visual sample entry before its boxes
 _STRUCTURE = ("ftyp", "styp", "free", "skip", "wide", "mdat", "moov", "moof", "mfra", "sidx", "mvhd", "iods", "trak")
 _OF_TRACKS = ("mdia", "tkhd", "edts", "tref", "load", "tapt", "mvex", "clip", "udta", "hnti", "hinf")
 _READ = ("meta", "name", "titl", "auth", "cprt", "dscp", "gnre", "perf", "loci", "albm", "yrrc", "rtng", "kywd", "PICT")
-_USUAL = frozenset({*_STRUCTURE, *_OF_TRACKS, *_READ})
+_USUAL = frozenset(name.encode() for name in (*_STRUCTURE, *_OF_TRACKS, *_READ))
 _SPHERICAL = bytes.fromhex("ffcc8263f8554a938814587a02521fdd")  # first version, which FFmpeg reads, too
 _HOLDERS = (b"moov", b"trak", b"udta")
 _PATH = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
@@ -92,29 +92,25 @@ def drop_eyes(path: Path) -> None:
 
 def unusual_boxes(path: Path) -> Counter[str]:
     """Counts of the boxes of a file that FFmpeg does not know, by kind, beside tracks and tags."""
-    unusual: Counter[str] = Counter()
-
-    def count(kind: bytes, content: bytes) -> None:
-        name = kind.decode("latin-1")
-        if name not in _USUAL and not name.startswith("\xa9") and content[:16] != _SPHERICAL:
-            unusual[f"{name} {content[:16].hex()}" if kind == b"uuid" else name] += 1
-
-    def walk(data: bytes | bytearray, start: int, end: int) -> None:
-        for kind, at, stop in _boxes(data, start, end):
-            count(kind, bytes(data[at + 8 : at + 24]))
-            if kind in _HOLDERS:
-                walk(data, at + 8, stop)
-
     with path.open("rb") as file:
-        for kind, at, _ in _top(file):
+        found = []
+        for kind, at, _ in [*top_boxes(file)]:
             file.seek(at + 8)
-            count(kind, file.read(16))
+            found.append((kind, file.read(16)))
         index = _index(file)[1]
-    walk(index, 8, len(index))
-    return unusual
+    holders = [(8, len(index))]
+    while holders:
+        for kind, at, stop in _boxes(index, *holders.pop()):
+            found.append((kind, bytes(index[at + 8 : at + 24])))
+            holders += [(at + 8, stop)] * (kind in _HOLDERS)
+    return Counter(
+        f"uuid {content.hex()}" if kind == b"uuid" else kind.decode("ascii")
+        for kind, content in found
+        if kind not in _USUAL and kind.isascii() and kind.decode("ascii").isprintable() and content != _SPHERICAL
+    )
 
 
-def _top(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+def top_boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
     """Kind, begin and length of each box that lies in no other."""
     start, size = 0, file.seek(0, os.SEEK_END)
     while start + 8 <= size:
@@ -130,7 +126,7 @@ def _top(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
 
 def _index(file: BinaryIO) -> tuple[int, bytearray]:
     """Offset of the index (moov) of an MP4 file, and its bytes."""
-    start, length = next(((at, length) for kind, at, length in _top(file) if kind == b"moov"), (0, 0))
+    start, length = next(((at, length) for kind, at, length in top_boxes(file) if kind == b"moov"), (0, 0))
     file.seek(start)
     return start, bytearray(file.read(length))
 

@@ -23,6 +23,7 @@ _OPUS_WITH_BASS = {"2.1": "5.1", "3.1": "5.1", "4.1": "5.1"}  # the smallest tha
 MOST_CHANNELS = 8  # of AAC and Opus, as FFmpeg writes them
 MOST_HZ = {"aac": 96_000, "libopus": 48_000}
 _FINE = 90_000  # Hz; places sound to 0.01 ms
+_MAX_CHAPTER_S = 1e9  # from which on a time is damage, for which a muxer refuses the whole file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,8 +234,16 @@ def planned(source: Path, container: Container, *, keep_audio: bool) -> tuple[li
                     items.append(item)
         if opened.chapters() and not container.chapters:
             warnings.append(f"chapters do not fit into {container.muxer}")
+        elif not chapters_timed(opened):
+            warnings.append("chapters have damaged times: they are left out")
     order = {"audio": 0, "subtitle": 1}  # sound first: players number what they offer by position
     return sorted(items, key=lambda item: order.get(item.kind, 2)), warnings
+
+
+def chapters_timed(opened: InputContainer) -> bool:
+    """Whether all chapters of a file are at times that can be."""
+    times = [each[end] * (each["time_base"] or 0) for each in opened.chapters() for end in ("start", "end")]
+    return all(abs(float(time_s)) < _MAX_CHAPTER_S for time_s in times)
 
 
 def is_remade(stream: av.stream.Stream, kind: str, n_chapters: int) -> bool:

@@ -47,6 +47,7 @@ _COPY_LOSSLESS = "ffmpeg -i FILE -map 0:v:0 -map 0:a? -c:a copy -c:v ffv1"
 _FEW_PICTURES = 8  # pictures; x265 gives wild decoding times when fewer come than it reorders
 BOTTOM_FIRST = (3, 4)  # FFmpeg's numbers for orders of fields in which the lower field is shown first
 X264_REPRODUCIBLE = "cpu-independent=1"  # else x264's macroblock tree differs from run to run where there is AVX-512
+PLAIN_ENCODER = "libx264"  # what any source can become; without it hardly a file can be written
 LIMITED, FULL = 1, 2  # FFmpeg's numbers for the range of code values
 
 
@@ -146,6 +147,13 @@ def _choose_encoder(video: VideoInfo, codec: str | None, accepted: tuple[str, ..
 def hardware_here() -> list[str]:
     """Those hardware encoders that this PyAV has; whether the machine has the hardware, only opening one tells."""
     return [name for name in HARDWARE if name in av.codecs_available]
+
+
+def installed() -> tuple[str, str, list[str], list[str]]:
+    """Versions of PyAV and of the FFmpeg inside it; encoders of ENCODERS that it has, and those that it lacks."""
+    names = sorted({name for names in ENCODERS.values() for name in names})
+    there = [name for name in names if name in av.codecs_available]
+    return av.__version__, av.ffmpeg_version_info, there, [name for name in names if name not in there]
 
 
 def _best(names: tuple[str, ...], video: VideoInfo) -> tuple[str, str]:

@@ -11,12 +11,11 @@ from typing import IO
 
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError
-from lipdub.media.ffmpeg import ffmpeg_binary
-from lipdub.media.probe import FORMATS, file_url
+from lipdub.media.ffmpeg import QUIET, ffmpeg_binary, reading, run
+from lipdub.media.mend import sound_on_one_clock
+from lipdub.media.probe import file_url
 from lipdub.media.streamed import copy_with_length
 
-_QUIET = ("-hide_banner", "-nostdin", "-nostats", "-v", "error")
-_TRUST = ("-format_whitelist", FORMATS, "-protocol_whitelist", "file,pipe")
 _PIECES = "frag_keyframe+empty_moov+default_base_moof+use_metadata_tags"  # a file that need not be sought in
 
 
@@ -28,7 +27,7 @@ def cut_video(source: Path, target: Path, start_s: float, length_s: float, confi
     """
     streams = ("-map", "0:v:0", "-map", "0:a:0?", "-sn", "-dn")
     lossless = ("-c:v", "libx264", "-qp", "0", "-preset", "ultrafast", "-c:a", "pcm_s16le")
-    _run([*_piece(source, start_s, length_s), *streams, *lossless, "-y", file_url(target)], source, config)
+    _run([*_piece(source, start_s, length_s), *streams, *lossless, file_url(target)], source, config)
 
 
 def cut_sound(source: Path, target: Path, start_s: float, length_s: float, config: MediaConfig | None = None) -> None:
@@ -37,8 +36,9 @@ def cut_sound(source: Path, target: Path, start_s: float, length_s: float, confi
     Raises:
         InputError: FFmpeg cannot read it.
     """
-    whole = copy_with_length(source, target.with_suffix(".whole"))
-    words = [*_piece(whole, start_s, length_s), "-map", "0:a:0", "-c:a", "pcm_s24le", "-y", file_url(target)]
+    known = copy_with_length(source, target.with_suffix(".known"))
+    whole, _ = sound_on_one_clock(known, lambda name: target.with_suffix(f".{name}"), config or MediaConfig())
+    words = [*_piece(whole, start_s, length_s), "-map", "0:a:0", "-c:a", "pcm_s24le", file_url(target)]
     _run(words, source, config)
 
 
@@ -49,7 +49,7 @@ def pour(source: Path, pipe: IO[bytes], config: MediaConfig | None = None) -> No
         OutputError: FFmpeg failed.
         BrokenPipeError: whoever read the pipe is gone.
     """
-    argv = [str(ffmpeg_binary(config)), *_QUIET, "-i", file_url(source), "-map", "0", "-map", "-0:d"]
+    argv = [str(ffmpeg_binary(config)), *QUIET, "-i", file_url(source), "-map", "0", "-map", "-0:d"]
     argv += ["-c", "copy", "-copyts", "-movflags", _PIECES, "-f", "mp4", "pipe:1"]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.PIPE, check=False)
     words = done.stderr.decode("utf-8", "replace").strip()
@@ -60,13 +60,11 @@ def pour(source: Path, pipe: IO[bytes], config: MediaConfig | None = None) -> No
 
 
 def _piece(source: Path, start_s: float, length_s: float) -> list[str]:
-    return [*_TRUST, "-ss", f"{start_s:.6f}", "-t", f"{length_s:.6f}", "-i", file_url(source)]
+    return ["-ss", f"{start_s:.6f}", "-t", f"{length_s:.6f}", *reading(source)]
 
 
 def _run(words: list[str], source: Path, config: MediaConfig | None) -> None:
-    argv = [str(ffmpeg_binary(config)), *_QUIET, *words]
-    done = subprocess.run(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False
-    )
-    if done.returncode:
-        raise InputError(f"cannot cut {source}: {done.stderr.decode('utf-8', 'replace').strip()}", "check the file")
+    try:
+        run(words, config or MediaConfig())
+    except OutputError as error:
+        raise InputError(f"cannot cut {source}: {error.what.partition(chr(10))[2]}", "check the file") from error

@@ -9,6 +9,8 @@ import os
 import re
 import subprocess
 import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from itertools import pairwise
@@ -21,8 +23,11 @@ from imageio_ffmpeg import get_ffmpeg_exe
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError, ResourceError, SetupError
 from lipdub.media.containers import CONTAINERS
+from lipdub.media.probe import FORMATS, file_url
 
 VARIABLE = "LIPDUB_FFMPEG"
+QUIET = ("-hide_banner", "-nostdin", "-nostats", "-v", "error", "-y")
+READING = {"format_whitelist": FORMATS, "protocol_whitelist": "file,pipe"}  # options of an input
 _TIMEOUT_S = 30.0
 # What is asked of FFmpeg's muxers and filters: the help page that lists it, and the words to be found there.
 _ABILITIES = {"muxer=mp4": ("movie_timescale", "use_metadata_tags"), "bsf=noise": ("-drop",)}
@@ -42,7 +47,7 @@ def ffmpeg_binary(config: MediaConfig | None = None) -> Path:
         SetupError: it is not there, or the other one lacks something or copies wrongly: tried once a process.
     """
     path = chosen_binary(config)
-    if _named_binary(config) and (lacks := missing(path) or misbehaves(path)):
+    if _named_binary(config) and (lacks := inspect_binary(path).missing or inspect_binary(path).faults):
         raise SetupError(f"{path} cannot do what lipdub needs: {', '.join(lacks)}", _REMEDY)
     return path
 
@@ -70,40 +75,38 @@ def chosen_binary(config: MediaConfig | None = None) -> Path:
             os.environ["IMAGEIO_FFMPEG_EXE"] = named
 
 
-def version_of(path: Path) -> str:
-    """The version of an ffmpeg.
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """An ffmpeg."""
 
-    Raises:
-        SetupError: it does not run.
-    """
-    return _output_of(path, "-version").partition("\n")[0].removeprefix("ffmpeg version ").partition(" ")[0]
+    path: Path
+    version: str
+    missing: tuple[str, ...]  # encoders and options that it lacks of what lipdub asks for
+    faults: tuple[str, ...]  # what it was seen to do wrong; not tried where it lacks something
 
 
 @cache
-def missing(path: Path) -> tuple[str, ...]:
-    """Encoders and options that an ffmpeg lacks of what lipdub asks for.
+def inspect_binary(path: Path) -> Program:
+    """Look at an ffmpeg.
 
     Raises:
         SetupError: it does not run.
     """
+    version = _output_of(path, "-version").partition("\n")[0].removeprefix("ffmpeg version ").partition(" ")[0]
     there = {words[1] for line in _output_of(path, "-encoders").splitlines() if len(words := line.split()) > 1}
     kinds = CONTAINERS.values()
-    needed = {kind.fallback for kind in kinds} | {kind.text for kind in kinds if kind.text}
-    lacks = sorted(needed - there)
+    lacks = sorted(({kind.fallback for kind in kinds} | {kind.text for kind in kinds if kind.text}) - there)
     for topic, options in _ABILITIES.items():
         page = _output_of(path, "-h", topic)
         lacks += [f"{topic} {word.removeprefix('-')}" for word in options if word not in page]
-    return tuple(lacks)
+    faults = () if lacks else _misbehaviour(path)
+    return Program(path=path, version=version, missing=tuple(lacks), faults=faults)
 
 
-@cache
-def misbehaves(path: Path) -> tuple[str, ...]:
+def _misbehaviour(path: Path) -> tuple[str, ...]:
     """Faults of an ffmpeg when it copies a second of audio as lipdub does; its version does not show them.
 
     FFmpeg 5.1 cuts such a copy by the wrong clock. Up to 7.0 a first packet before time 0 moves all other streams.
-
-    Raises:
-        SetupError: it does not run.
     """
     with tempfile.TemporaryDirectory() as folder:
         # Two clocks that are not the sound's rate: Matroska's, and QuickTime's with priming before time 0.
@@ -111,48 +114,37 @@ def misbehaves(path: Path) -> tuple[str, ...]:
             source, target = Path(folder) / name, Path(folder) / f"{name}.mp4"
             _write_tone(source)
             drop = f"noise=drop=gte(pts*tb\\,{_CUT_S})"
-            argv: list[str | Path] = [
-                path,
-                "-v",
-                "error",
-                "-y",
-                "-copyts",
-                "-i",
-                source,
-                "-map",
-                "0:a",
-                "-c",
-                "copy",
-                "-bsf:a",
-                drop,
-            ]
+            argv: list[str | Path] = [path, *QUIET, "-copyts", "-i", source, "-map", "0:a"]
+            argv += ["-c", "copy", "-bsf:a", drop]
             if abs(_end_of(argv, target) - _CUT_S) > _CLOSE_S:
                 return (f"it does not cut a copy of {source.suffix} in place",)
         target = Path(folder) / "tone.mkv"
-        both: list[str | Path] = [
-            path,
-            "-v",
-            "error",
-            "-y",
-            "-copyts",
-            "-i",
-            Path(folder) / "tone.m4a",
-            "-map",
-            "0:a",
-            "-c:a:0",
-            "copy",
-        ]
-        if abs(_end_of([*both, "-map", "0:a", "-c:a:1", "pcm_s16le"], target, stream=1) - _SECONDS) > 0.01:
+        argv = [path, *QUIET, "-copyts", "-i", Path(folder) / "tone.m4a"]
+        argv += ["-map", "0:a", "-c:a:0", "copy", "-map", "0:a", "-c:a:1", "pcm_s16le"]
+        if abs(_end_of(argv, target, stream=1) - _SECONDS) > 0.01:
             return ("it moves the other streams when it copies AAC into Matroska",)
     return ()
 
 
-def run(argv: list[str], config: MediaConfig) -> None:
+def reading(path: Path, *, demuxers: str = "", protocols: str = "") -> list[str]:
+    """FFmpeg's options that open an input, by its absolute name and with the demuxers and protocols that we trust.
+
+    Args:
+        path: the file.
+        demuxers: others that may read it, with commas between them.
+        protocols: likewise.
+    """
+    more = {"format_whitelist": demuxers, "protocol_whitelist": protocols}
+    trusted = [(f"-{key}", ",".join(filter(None, (value, more[key])))) for key, value in READING.items()]
+    return [*(word for pair in trusted for word in pair), "-i", file_url(path)]
+
+
+def run(words: Iterable[str], config: MediaConfig) -> None:
     """Run FFmpeg to its end; it ends with us.
 
     Args:
-        argv: the program and its arguments, with `-v error`.
-        config: how much of its words goes into a message.
+        words: its arguments, which follow QUIET.
+        config: which ffmpeg, and how much of its words goes into a message.
 
     Raises:
         InputError: it says that an input is damaged, also where it went on.
@@ -160,6 +152,7 @@ def run(argv: list[str], config: MediaConfig) -> None:
         ResourceError: the disc is full.
         SetupError: it does not start.
     """
+    argv = [str(ffmpeg_binary(config)), *QUIET, *words]
     try:
         process = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, process_group=0
@@ -203,7 +196,7 @@ def _write_tone(path: Path) -> None:
         container.mux(stream.encode())
 
 
-def _end_of(argv: list[str | Path], target: Path, stream: int = 0) -> float:
+def _end_of(argv: Iterable[str | Path], target: Path, stream: int = 0) -> float:
     """When a sound of the file that a command makes is over, in seconds; 0 where it makes none."""
     done = subprocess.run(
         [*map(str, argv), str(target)], stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_S

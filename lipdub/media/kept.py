@@ -170,7 +170,8 @@ def _picture(pair: _Pair, before: FileDetails, after: FileDetails) -> list[str]:
         facts[what] = [each.first_of(names) for each in shown]
     for what, name in (("primaries", "color_primaries"), ("transfer", "color_trc"), ("matrix", "colorspace")):
         one, other = (int(getattr(each.codec_context, name)) for each in (old, new))
-        facts[f"colour {what}"] = ("" if one == UNSPECIFIED else one, other)
+        rgb = {0: "RGB", UNSPECIFIED: ""} if what == "matrix" else {UNSPECIFIED: ""}
+        facts[f"colour {what}"] = (rgb.get(one, str(one)), rgb.get(other, str(other)))
     facts["language"] = [_language(each) for each in (old, new)]
     return [
         f"{what} of the picture: {was} became {now or 'untold'}"

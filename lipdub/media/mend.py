@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import re
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,18 +13,36 @@ from numpy.typing import NDArray
 
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError
+from lipdub.media.boxes import top_boxes
 from lipdub.media.clocks import JUMP_S, Clock
-from lipdub.media.ffmpeg import ffmpeg_binary, run
-from lipdub.media.probe import FORMATS, MediaInfo, file_url, probe, read_clocks
+from lipdub.media.ffmpeg import reading, run
+from lipdub.media.probe import MediaInfo, file_url, probe, read_clocks
 
 _FREE = ("mpegts", "mpeg")  # clocks that mean nothing behind a joint; FFmpeg joins them
 _SYNC, _PADDING = 0x47, 8191  # of a transport stream: first byte of each packet, packets that hold nothing
 _CLOSE = 4  # packets
+_LONGEST_SIGN = 24  # bytes
 _LEAP_S = 10.0  # from which on FFmpeg does
+_WAV = ("-c:a", "pcm_f32le", "-f", "wav", "-rf64", "auto")
 _REORDERED = 4  # pictures by which decoding is ahead of showing, at most
 _SHRUNK = 0.9  # share of the parts' time that a copy has at least
 _TAIL_S = 0.25  # by which a sound's packets may go on behind the end that its header tells: some packets of any codec
 _END_S = 1.0  # before the end of a file, where its streams end
+# How files begin that FFmpeg reads up to the first one's end, or not rightly, where others of the kind lie behind it.
+_ID3 = re.compile(rb"ID3[\x02-\x04]\x00[\x00-\xf0][\x00-\x7f]{4}")  # the tags of an MP3
+_SIGNS = tuple(
+    re.compile(sign, re.DOTALL)
+    for sign in (
+        rb"R(?:IFF|IFX|F64)....WAVE[\w ]{4}",
+        rb"FORM....AIF[CF]\w{4}",
+        rb"riff\x2e\x91\xcf\x11\xa5\xd6",  # Wave64
+        rb"caff\x00\x01\x00\x00desc",
+        rb"\.snd\x00\x00......\x00\x00\x00[\x01-\x1b]",
+        rb"TTA1[\x01\x03]\x00.\x00.\x00",
+        rb"#!AMR(?:-WB)?\n",
+        rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9",  # ASF
+    )
+)
 _MUXERS = {
     "mpegts": "mpegts",
     "flv": "flv",
@@ -56,7 +76,7 @@ def on_one_clock(
     joined = leap is not None or _joined(video, info, clocks)
     broken_s = _broken_off(info, clocks, config)
     untimed, wrapped = _untimed(info, clocks), _wrapped(info)
-    notes = _unread(video, info)
+    notes = [] if joints else _unread(video)
     if info.format == "mxf" and (repeats := max((c.repeats for c in _main(info, clocks).values()), default=0)) > 1:
         raise InputError(
             f"{video}: {repeats} packets repeat an earlier time, as where files were joined byte by byte",
@@ -66,14 +86,15 @@ def on_one_clock(
         return video, clocks, notes
     where = "; ".join(f"{clock.joint_s:.3f} s ({clock.jump_s:.3f} s back)" for clock in joints.values())
     target = place("one_clock")
-    argv = [str(ffmpeg_binary(config)), "-hide_banner", "-nostdin", "-nostats", "-v", "error", "-y"]
-    argv += ["-fflags", "+discardcorrupt"] if broken_s is not None else ["-fflags", "+genpts"] if untimed else []
-    argv += ["-format_whitelist", FORMATS, "-protocol_whitelist", "file,pipe", "-i", file_url(video), "-map", "0"]
-    argv += ["-c", "copy", *([] if info.format in _FREE else _shifts(info, clocks))]
-    argv += ["-f", _MUXERS.get(info.format.partition(",")[0], "matroska"), file_url(target)]
+    words = ["-fflags", "+discardcorrupt"] if broken_s is not None else ["-fflags", "+genpts"] if untimed else []
+    if joints and len(starts := _starts(video)) > 1:  # FFmpeg hides pictures behind a joint of MP4 in fragments
+        words += [*_reading_parts(video, starts, place("parts")), "-map", "0", "-c", "copy"]
+    else:
+        words += [*reading(video), "-map", "0", "-c", "copy", *([] if info.format in _FREE else _shifts(info, clocks))]
+    words += ["-f", _MUXERS.get(info.format.partition(",")[0], "matroska"), file_url(target)]
     left: dict[int, Clock] = joints
     try:
-        run(argv, config)
+        run(words, config)
         made, clocks = probe(target, config), read_clocks(target)
         left = _joints(made, clocks) or _shrunk(joints, _main(made, clocks))
     except OutputError:
@@ -121,15 +142,25 @@ def sound_on_one_clock(audio: Path, place: Callable[[str], Path], config: MediaC
     if len(info.audio) > 1:
         notes.append(f"of the {len(info.audio)} sounds of {audio.name}, the first is taken")
     first = info.audio[0]
+    starts = _starts(audio, _ID3 if info.format == "mp3" else None)
+    if len(starts) > 1:
+        target, n = place("whole.wav"), len(starts)
+        options = reading(audio, protocols="subfile")[:-1]
+        inputs = [word for url in _part_urls(audio, starts) for word in (*options, url)]
+        chain = "".join(f"[{k}:a:0]aformat=channel_layouts={first.layout}[a{k}];" for k in range(n))
+        chain += "".join(f"[a{k}]" for k in range(n)) + f"concat=n={n}:v=0:a=1[all]"
+        try:
+            run([*inputs, "-filter_complex", chain, "-map", "[all]", *_WAV, file_url(target)], config)
+            return target, [*notes, f"{audio.name} was joined from {n} sounds: they are read one after another"]
+        except (InputError, OutputError):
+            notes.append(f"what follows behind the first sound in {audio.name} cannot be read: left out")
     clock = read_clocks(audio).get(first.index)
     longer = clock is not None and first.duration_known and clock.end_s - first.end_s > _TAIL_S
     if clock is None or (clock.jump_s <= JUMP_S and not longer):
         return audio, notes
     target = place("whole.wav")
-    argv = [str(ffmpeg_binary(config)), "-hide_banner", "-nostdin", "-nostats", "-v", "error", "-y"]
-    argv += ["-format_whitelist", FORMATS, "-protocol_whitelist", "file,pipe", "-i", file_url(audio)]
-    argv += [] if clock.jump_s > JUMP_S else ["-af", "aresample=async=1:first_pts=0"]  # keeps pauses
-    run([*argv, "-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "wav", "-rf64", "auto", file_url(target)], config)
+    pauses = [] if clock.jump_s > JUMP_S else ["-af", "aresample=async=1:first_pts=0"]  # which it keeps
+    run([*reading(audio), *pauses, "-map", "0:a:0", *_WAV, file_url(target)], config)
     return target, [*notes, f"{audio.name} was joined from several sounds: they are read one after another"]
 
 
@@ -148,19 +179,47 @@ def _wrapped(info: MediaInfo) -> bool:
     return info.video is not None and info.format in _FREE and info.video.start_pts < 0
 
 
-def _unread(video: Path, info: MediaInfo) -> list[str]:
+def _unread(video: Path) -> list[str]:
     """What is said of a file behind the end of which another of its kind follows: no player shows that."""
-    with video.open("rb") as file:
-        head = file.read(16)
-        sign = head if info.format == "asf" else head[:12] if head[4:8] == b"ftyp" else b""
-        if not sign:
-            return []
-        more, before = 0, b""
-        while block := file.read(1 << 20):
-            more += (before + block).count(sign)
-            before = block[-len(sign) + 1 :]
+    more = len(_starts(video)) - 1
     files = "another file follows" if more == 1 else f"{more} other files follow"
     return [f"behind the end of the video {files}, which players do not show: left out"] * (more > 0)
+
+
+def _starts(path: Path, sign: re.Pattern[bytes] | None = None) -> list[int]:
+    """Where files of one kind begin that were put together byte by byte; [0] for kinds of which FFmpeg reads all.
+
+    Args:
+        path: the file.
+        sign: how each begins, if not in one of _SIGNS.
+    """
+    with path.open("rb") as file:
+        head = file.read(_LONGEST_SIGN)
+        if head[4:8] == b"ftyp":
+            return [at for kind, at, _ in top_boxes(file) if kind == b"ftyp"]
+        sign = next((each for each in _SIGNS if each.match(head)), sign)
+        if sign is None:
+            return [0]
+        starts, at, block = {0}, 0, head
+        while block:
+            starts |= {at + match.start() for match in sign.finditer(block)}
+            at += max(0, len(block) - _LONGEST_SIGN)
+            more = file.read(1 << 20)
+            block = block[-_LONGEST_SIGN:] + more if more else b""
+    return sorted(starts)
+
+
+def _part_urls(path: Path, starts: Sequence[int]) -> list[str]:
+    """What FFmpeg calls each part of a file, with the protocol `subfile`."""
+    parts = pairwise([*starts, path.stat().st_size])
+    return [f"subfile,,start,{start},end,{end},,:{file_url(path)}" for start, end in parts]
+
+
+def _reading_parts(path: Path, starts: Sequence[int], listing: Path) -> list[str]:
+    """FFmpeg's options that read the parts of a file one after another; writes `listing`."""
+    lines = ["file '" + url.replace("'", r"'\''") + "'" for url in _part_urls(path, starts)]
+    listing.write_bytes(os.fsencode("\n".join(["ffconcat version 1.0", *lines])))
+    return ["-safe", "0", *reading(listing, demuxers="concat", protocols="subfile")]
 
 
 def _joints(info: MediaInfo, clocks: dict[int, Clock]) -> dict[int, Clock]:

@@ -6,7 +6,7 @@ runner can block on a full pipe and knows neither time nor signals.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -15,19 +15,26 @@ from pathlib import Path
 
 import av
 import ffmpeg
+from av.container import InputContainer
 from av.stream import Disposition
 
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError
-from lipdub.media.atomic import AtomicOutput, verify
 from lipdub.media.boxes import drop_eyes, insert_boxes
-from lipdub.media.containers import Container, Item, container_of, disposition_words, encoder_options, movie_clock
+from lipdub.media.containers import (
+    Container,
+    Item,
+    chapters_timed,
+    container_of,
+    disposition_words,
+    encoder_options,
+    movie_clock,
+)
 from lipdub.media.disclosure import folded, read_marks
-from lipdub.media.ffmpeg import ffmpeg_binary, run
+from lipdub.media.ffmpeg import READING, run
 from lipdub.media.kept import is_statistic
 from lipdub.media.language import code_in, language_code
 from lipdub.media.probe import (
-    FORMATS,
     MediaInfo,
     VideoInfo,
     file_url,
@@ -38,23 +45,11 @@ from lipdub.media.probe import (
     require_video,
 )
 from lipdub.media.stream_details import CHROMA, RANGES, FileDetails, read_details
-from lipdub.media.streams import StreamPlan, no_marks, plan_streams
+from lipdub.media.streams import StreamPlan, no_marks
 
-__all__ = ["AtomicOutput", "RemuxPlan", "arguments", "ffmpeg_binary", "remux", "verify"]
-
-_QUIET = ("-hide_banner", "-nostdin", "-nostats", "-v", "error", "-y", "-copyts")
-_INPUT_OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file,pipe"}
 _BRANDS = ("major_brand", "minor_version", "compatible_brands")  # the muxer writes its own
 _LOSSLESS = frozenset({"flac", "alac"})  # compressed codecs that FFmpeg also writes, under the same name
-# Codecs of cover art: the kind that Matroska notes, and the usual ending of such files.
-_COVERS = {
-    "png": ("image/png", "png"),
-    "mjpeg": ("image/jpeg", "jpg"),
-    "gif": ("image/gif", "gif"),
-    "webp": ("image/webp", "webp"),
-    "bmp": ("image/bmp", "bmp"),
-    "tiff": ("image/tiff", "tiff"),
-}
+_COVERS = ("png", "gif", "webp", "bmp", "tiff")  # codecs of cover art, called image/... ; all else is a JPEG
 _MIN_TICKS = 8  # ticks of a clock between two pictures, from which on a difference of one is rounding
 _END_MARGIN_S = 0.001  # s before the end, from which on nothing begins: a chapter of no length would be left there
 _AUDIO_TOLERANCE_S = 0.25  # by which a sound may begin or end elsewhere: some packets of any codec
@@ -66,14 +61,12 @@ class RemuxPlan:
     """What goes into the finished file."""
 
     picture: Path  # of VideoWriter
-    source: Path
-    source_info: MediaInfo
+    source: MediaInfo
     dub: Path
     output: Path  # its ending chooses the container
     video_duration_s: float
+    streams: StreamPlan
     cut: bool = False  # nothing goes on behind the picture, chapters neither
-    streams: StreamPlan | None = None  # None: decided when the file is written
-    keep_original_audio: bool = True
     language: str | None = None  # of the dub, as `language_code` takes it; None: what its own file says
     metadata: dict[str, str] = field(default_factory=dict)
 
@@ -86,7 +79,7 @@ def remux(plan: RemuxPlan, config: MediaConfig | None = None) -> list[str]:
     original audio, subtitles, cover art, attachments, data, chapters and tags of the source. Timestamps are copied.
 
     Returns:
-        What the container could not take, one sentence each.
+        What FFmpeg could not take, beside what `plan.streams` tells, one sentence each.
 
     Raises:
         OutputError: unknown container, or FFmpeg failed: its last words are in the message.
@@ -95,22 +88,19 @@ def remux(plan: RemuxPlan, config: MediaConfig | None = None) -> list[str]:
         InputError: the dub or the source cannot be read or is damaged, or there is no such language.
     """
     config = config or MediaConfig()
-    streams = plan.streams or plan_streams(
-        plan.source, plan.dub, plan.output, keep_audio=plan.keep_original_audio, config=config
-    )
-    warnings = [] if plan.streams is not None else [*streams.losses]  # else they were told before
+    items = plan.streams.items
     try:
-        left_out = _write(plan, streams, config)
+        left_out = _write(plan, config)
     finally:
-        for number in range(len(streams.items)):
+        for number in range(len(items)):
             _cover_file(plan.output, number).unlink(missing_ok=True)
-    spatial = require_video(plan.source_info).spatial
+    spatial = require_video(plan.source).spatial
     if spatial and container_of(plan.output).is_mov:
         drop_eyes(plan.output)
         if container_of(plan.output).muxer == "mov":  # there, FFmpeg writes only those
             insert_boxes(plan.output, spatial)
-    warnings += [f"{item.kind} stream {item.index} ({item.codec}) cannot be copied by FFmpeg" for item in left_out]
-    _check_streams(plan, streams, [item for item in streams.items if item not in left_out])
+    warnings = [f"{item.kind} stream {item.index} ({item.codec}) cannot be copied by FFmpeg" for item in left_out]
+    _check_streams(plan, [item for item in items if item not in left_out])
     if plan.language is not None and probe(plan.output).audio[0].language in (None, "und"):
         code = language_code(plan.language)
         warnings.append(f"{plan.output.suffix} has no place for the language {code}; .mkv and .mp4 have")
@@ -119,58 +109,55 @@ def remux(plan: RemuxPlan, config: MediaConfig | None = None) -> list[str]:
     return warnings
 
 
-def _write(plan: RemuxPlan, streams: StreamPlan, config: MediaConfig) -> list[Item]:
+def _write(plan: RemuxPlan, config: MediaConfig) -> list[Item]:
     """Write the output; returns what had to stay behind: a stream must not cost the user the whole film."""
-    optional = [item for item in streams.items if item.optional]
-    first_error: OutputError | InputError | None = None
-    for left_out in ([], *([item] for item in optional), optional):
+    optional = [item for item in plan.streams.items if item.optional]
+    errors: list[OutputError | InputError] = []
+    for left_out in ([], *([item] for item in optional), *([optional] if optional else [])):
         try:
-            run(arguments(plan, streams, [item for item in streams.items if item not in left_out], config), config)
+            run(arguments(plan, [item for item in plan.streams.items if item not in left_out], config), config)
             return left_out
         except (OutputError, InputError) as error:
-            first_error = first_error or error
-            if not optional:
-                break
-    assert first_error is not None
-    raise first_error
+            errors.append(error)
+    raise errors[0]
 
 
-def arguments(plan: RemuxPlan, planned: StreamPlan, items: Sequence[Item], config: MediaConfig) -> list[str]:
-    """FFmpeg's whole argument list; nothing is run. Cover art to be attached is written beside the output."""
+def arguments(plan: RemuxPlan, items: Sequence[Item], config: MediaConfig) -> list[str]:
+    """FFmpeg's argument list; nothing is run. Cover art to be attached is written beside the output."""
     container, dub = container_of(plan.output), probe(plan.dub)
-    source = require_video(plan.source_info)
+    source, path = require_video(plan.source), plan.source.path
     end_s = source.start_s + plan.video_duration_s
     delay = {"itsoffset": f"{source.origin_s - dub.origin_s:.6f}"}  # brings both clocks together
     picture_in = ffmpeg.input(file_url(plan.picture))
-    dub_in = ffmpeg.input(file_url(plan.dub), **_INPUT_OPTIONS, **delay)
-    source_in = ffmpeg.input(file_url(plan.source), **_INPUT_OPTIONS)
+    dub_in = ffmpeg.input(file_url(plan.dub), **READING, **delay)
+    source_in = ffmpeg.input(file_url(path), **READING)
     copied = [item for item in items if item.encoder != "attach"]
     # ffmpeg-python forgets an input of which nothing is mapped, and tags come from the source in any case: hence a map
     # that never matches.
     indices = [str(item.index) for item in copied] or ["99999?"]
     streams = [picture_in["v:0"], dub_in["a:0"], *(source_in[each] for each in indices)]
-    details = read_details(plan.source, config)
-    options = _picture_options(plan, container, details, config) | _dub_options(
-        planned, container, config, source.origin_s, end_s=end_s
-    )
+    details = read_details(path, config)
+    # QuickTime's key list takes any tag, but FFmpeg then leaves cover art out; `_file_tags` knows another way.
+    tag_keys = container.tags and not (container.is_mov and any(item.kind == "picture" for item in items))
+    with open_input(path) as opened:
+        options = _picture_options(plan, opened, container, details, config)
+        words = _stream_tags(opened, source.index, copied, container.muxer)
+        tags = _file_tags(plan.metadata, opened.metadata, fold=not tag_keys)
+        chapters = chapters_timed(opened)
+    options |= _dub_options(plan.streams, container, config, source.origin_s, end_s=end_s)
     if plan.language is not None:
         options["metadata:s:1"] = f"language={code_in(container.muxer, language_code(plan.language))}"
-    options |= _copied_options(copied, config) | _clock_options(source, container)
+    options |= _copied_options(copied, config) | _clock_options(source, container, plan.picture)
     if plan.cut:
         options |= _cut_options(copied, source.origin_s + end_s)
-    if not container.stamps and (rate := even_rate(plan.picture)) is not None:
-        options["r:0"] = f"{rate.numerator}/{rate.denominator}"  # else it calls its clock's ticks pictures
-    attached, words = _attach_covers(items, len(copied), plan.output)
-    options |= attached
-    words += _stream_tags(plan, copied)
+    attached, files = _attach_covers(items, len(copied), plan.output)
+    options, words = options | attached, files + words
     if container.muxer == "mpegts" and details.programs:
         program = details.programs[0]
         if program.number:
             options["mpegts_service_id"] = str(program.number)
         words += [word for key, value in program.tags.items() for word in ("-metadata", f"{key}={value}")]
-    tag_keys = container.tags and not (container.is_mov and any(item.kind == "picture" for item in items))
     if container.is_mov:
-        # QuickTime's key list takes any tag, but FFmpeg then leaves cover art out; `_file_tags` knows another way.
         fast = "" if container.muxer == "mov" and source.spatial else "+faststart"  # marks go into an index at the end
         options["movflags"] = fast + "+use_metadata_tags" * tag_keys
 
@@ -179,13 +166,13 @@ def arguments(plan: RemuxPlan, planned: StreamPlan, items: Sequence[Item], confi
 
     def build(tags: dict[str, str]) -> list[str]:
         target = ffmpeg.output(*streams, file_url(plan.output), **options, **tags, f=container.muxer)
-        argv = [str(word) for word in target.compile(cmd=[str(ffmpeg_binary(config)), *_QUIET])]
-        return [*argv[:-1], *words, argv[-1]]
+        made = ["-copyts", *map(str, target.get_args())]
+        return [*made[:-1], *words, made[-1]]
 
     # ffmpeg-python numbers inputs in an order of its own; tags and chapters need those numbers.
     order = [word for flag, word in pairwise(build({})) if flag == "-i"]
-    numbers = (order.index(file_url(plan.source)), order.index(file_url(plan.dub)))
-    return build(_metadata_maps(source.index, copied, *numbers) | _file_tags(plan, fold=not tag_keys))
+    numbers = (order.index(file_url(path)), order.index(file_url(plan.dub)))
+    return build(_metadata_maps(source.index, copied, *numbers, chapters=chapters) | tags)
 
 
 def even_rate(picture: Path) -> Fraction | None:
@@ -209,12 +196,11 @@ def dub_encoder(streams: StreamPlan, too_long: float) -> str:
 
 
 def _picture_options(
-    plan: RemuxPlan, container: Container, details: FileDetails, config: MediaConfig
+    plan: RemuxPlan, opened: InputContainer, container: Container, details: FileDetails, config: MediaConfig
 ) -> dict[str, str]:
     """Options of the new picture: flags, tag, and what of the source's picture its stream does not say."""
-    source, made = require_video(plan.source_info), require_video(probe(plan.picture))
-    with open_input(plan.source) as opened:
-        flags = opened.streams[source.index].disposition | Disposition.default  # players would switch it off
+    source, made = require_video(plan.source), require_video(probe(plan.picture))
+    flags = opened.streams[source.index].disposition | Disposition.default  # players would switch it off
     options = {"c:0": "copy", "disposition:0": disposition_words(flags)}
     if container.is_mov and made.codec == "hevc":
         options["tag:0"] = "hvc1"  # what Apple's players insist on
@@ -274,12 +260,12 @@ def _attach_covers(items: Sequence[Item], n_copied: int, output: Path) -> tuple[
     options: dict[str, str] = {}
     attach: list[str] = []  # apart, since ffmpeg-python gives an option only once
     for number, cover in enumerate(covers):
-        kind, ending = _COVERS.get(cover.codec, ("image/jpeg", "jpg"))
+        kind = cover.codec if cover.codec in _COVERS else "jpeg"
         _cover_file(output, number).write_bytes(cover.data)
         attach += ["-attach", file_url(_cover_file(output, number))]
-        name = cover.name or f"cover{'' if number == 0 else number + 1}.{ending}"
+        name = cover.name or f"cover{'' if number == 0 else number + 1}.{kind.replace('jpeg', 'jpg')}"
         options[f"metadata:s:t:{n_attachments + number}"] = f"filename={name}"
-        options[f"metadata:s:{2 + n_copied + number}"] = f"mimetype={kind}"
+        options[f"metadata:s:{2 + n_copied + number}"] = f"mimetype=image/{kind}"
     return options, attach
 
 
@@ -287,9 +273,11 @@ def _cover_file(output: Path, number: int) -> Path:
     return output.with_name(f"{output.name}.cover{number}")
 
 
-def _clock_options(source: VideoInfo, container: Container) -> dict[str, str]:
+def _clock_options(source: VideoInfo, container: Container, picture: Path) -> dict[str, str]:
     """Options that keep timestamps exact."""
     options: dict[str, str] = {}
+    if not container.stamps and (rate := even_rate(picture)) is not None:
+        options["r:0"] = f"{rate.numerator}/{rate.denominator}"  # else it calls its clock's ticks pictures
     if container.is_mov:
         options |= movie_clock(source.time_base.denominator)
     if container.muxer == "mpegts":
@@ -299,50 +287,44 @@ def _clock_options(source: VideoInfo, container: Container) -> dict[str, str]:
     return options
 
 
-def _metadata_maps(index: int, items: Sequence[Item], source: int, dub: int) -> dict[str, str]:
+def _metadata_maps(index: int, items: Sequence[Item], source: int, dub: int, *, chapters: bool) -> dict[str, str]:
     """Where chapters and tags come from: for the file, its picture, the dub, and each other stream."""
-    maps = {"map_chapters": str(source), "map_metadata": str(source)}
+    maps = {"map_chapters": str(source) if chapters else "-1", "map_metadata": str(source)}
     maps |= {"map_metadata:s:0": f"{source}:s:{index}", "map_metadata:s:1": f"{dub}:s:a:0"}
     return maps | {f"map_metadata:s:{n}": f"{source}:s:{item.index}" for n, item in enumerate(items, start=2)}
 
 
-def _file_tags(plan: RemuxPlan, *, fold: bool) -> dict[str, str]:
+def _file_tags(ours: dict[str, str], theirs: Mapping[str, str], *, fold: bool) -> dict[str, str]:
     """Our tags on top of the source's; with `fold`, all of them in the comment, which nearly every file can hold."""
-    tags = dict.fromkeys(_BRANDS, "") | plan.metadata
-    if fold and plan.metadata:
-        tags = dict.fromkeys(_BRANDS, "") | {"comment": folded(plan.metadata)}
-    with open_input(plan.source) as container:
-        comment = {key.lower(): value for key, value in container.metadata.items()}.get("comment")
+    tags = dict.fromkeys(_BRANDS, "") | ({"comment": folded(ours)} if fold and ours else ours)
+    comment = {key.lower(): value for key, value in theirs.items()}.get("comment")
     if comment and "comment" in tags and comment != tags["comment"]:
         tags["comment"] += f" | {comment}"  # never strip what was there
     return {f"metadata:g:{i}": f"{key}={value}" for i, (key, value) in enumerate(tags.items())}
 
 
-def _stream_tags(plan: RemuxPlan, copied: Sequence[Item]) -> list[str]:
+def _stream_tags(opened: InputContainer, picture: int, copied: Sequence[Item], muxer: str) -> list[str]:
     """Options that put right what a copy of each stream's tags would not say, or not say truly."""
     words: list[str] = []
-    index, muxer = require_video(plan.source_info).index, container_of(plan.output).muxer
-    with open_input(plan.source) as opened:
-        streams = {0: opened.streams[index]}
-        streams |= {number: opened.streams[item.index] for number, item in enumerate(copied, start=2)}
-        encoded = {0, *(number for number, item in enumerate(copied, start=2) if item.encoder != "copy")}
-        for number, stream in streams.items():
-            tags = dict(stream.metadata)
-            new = dict.fromkeys((tag for tag in tags if number in encoded and is_statistic(tag)), "")
-            if stream.language is not None and number and muxer == "mov":  # which knows one code of each language
-                with suppress(InputError):
-                    new["language"] = code_in(muxer, language_code(stream.language))
-            if "name" in tags and "title" not in tags:  # as FFmpeg reads it in QuickTime, but does not write it
-                new["title"] = tags["name"]
-            words += [word for key, value in new.items() for word in (f"-metadata:s:{number}", f"{key}={value}")]
-        reels = [reel for each in opened.streams if each.type == "data" and (reel := each.metadata.get("reel_name"))]
-        words += ["-metadata:s:0", f"reel_name={reels[0]}"] if reels else []
-        if made := opened.metadata.get("creation_time"):  # where it is told in two places, FFmpeg joins what they say
-            words += ["-metadata", f"creation_time={made.partition(';')[0]}"]
+    streams = {0: (opened.streams[picture], True)}  # in the output's order, with whether they are encoded anew
+    streams |= {n: (opened.streams[item.index], item.encoder != "copy") for n, item in enumerate(copied, start=2)}
+    for number, (stream, encoded) in streams.items():
+        tags = dict(stream.metadata)
+        new = dict.fromkeys((tag for tag in tags if encoded and is_statistic(tag)), "")
+        if stream.language is not None and number and muxer == "mov":  # which knows one code of each language
+            with suppress(InputError):
+                new["language"] = code_in(muxer, language_code(stream.language))
+        if "name" in tags and "title" not in tags:  # as FFmpeg reads it in QuickTime, but does not write it
+            new["title"] = tags["name"]
+        words += [word for key, value in new.items() for word in (f"-metadata:s:{number}", f"{key}={value}")]
+    reels = [reel for each in opened.streams if each.type == "data" and (reel := each.metadata.get("reel_name"))]
+    words += ["-metadata:s:0", f"reel_name={reels[0]}"] if reels else []
+    if made := opened.metadata.get("creation_time"):  # where it is told in two places, FFmpeg joins what they say
+        words += ["-metadata", f"creation_time={made.partition(';')[0]}"]
     return words
 
 
-def _check_streams(plan: RemuxPlan, streams: StreamPlan, items: Sequence[Item]) -> None:
+def _check_streams(plan: RemuxPlan, items: Sequence[Item]) -> None:
     """Check that all streams are there, and that each sound begins and ends where it should.
 
     Raises:
@@ -356,13 +338,13 @@ def _check_streams(plan: RemuxPlan, streams: StreamPlan, items: Sequence[Item]) 
                 f"the output has {made.streams.count(kind)} {kind} streams, {planned.count(kind)} were planned",
                 "choose another container for the output",
             )
-    source, clocks = require_video(plan.source_info), read_clocks(plan.output)
+    source, clocks = require_video(plan.source), read_clocks(plan.output)
     end_s = source.start_s + plan.video_duration_s
-    dub = streams.dub
-    copied = dub_encoder(streams, dub.end_s - end_s) == "copy"
+    dub = plan.streams.dub
+    copied = dub_encoder(plan.streams, dub.end_s - end_s) == "copy"
     expected = [(max(0.0, dub.start_s), min(end_s, dub.end_s) if copied else end_s)]
     for item in items:
-        clock = streams.clocks.get(item.index)
+        clock = plan.streams.clocks.get(item.index)
         if item.kind == "audio" and clock is not None:
             stop = min(clock.end_s, end_s) if plan.cut else clock.end_s
             known = not clock.repeats and stop > clock.start_s

@@ -14,6 +14,7 @@ from typing import cast
 
 import av
 import numpy as np
+from av.codec.context import Flags
 from av.container import InputContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
@@ -77,7 +78,6 @@ class VideoInfo:
     rotation: int  # degrees clockwise that make the coded picture upright: 0, 90, 180, 270
     sar: Fraction  # width / height of one coded pixel
     pix_fmt: str
-    bit_depth: int
     bit_rate: int | None
     color_primaries: int
     color_trc: int
@@ -117,6 +117,7 @@ class AudioInfo:
     duration_s: float
     duration_known: bool  # said of this sound, not of the longest stream
     language: str | None
+    integer: bool  # whether its samples are, of at most 32 bits
 
     @property
     def end_s(self) -> float:
@@ -166,6 +167,11 @@ def open_input(path: Path) -> Iterator[InputContainer]:
             if path.suffix.lower() in _SAMPLES:
                 remedy = f"{_SAMPLES_REMEDY}; name the right format, rate and channels"
             raise InputError(f"{path} is not a media file of a kind that lipdub reads: {why}", remedy) from error
+        for stream in container.streams.video:
+            if _decodable(
+                stream
+            ):  # else FFmpeg cuts off less on the left than the stream says, where memory is quicker so
+                stream.codec_context.flags |= int(Flags.unaligned)
         yield container
 
 
@@ -470,7 +476,6 @@ def _video_info(path: Path, container: InputContainer, stream: av.VideoStream, c
         rotation=rotation,
         sar=sar,
         pix_fmt=frame.format.name,
-        bit_depth=frame.format.components[0].bits,
         bit_rate=stream.bit_rate or None,
         color_primaries=_specified(int(frame.color_primaries), int(context.color_primaries)),
         color_trc=_specified(int(frame.color_trc), int(context.color_trc)),
@@ -568,4 +573,5 @@ def audio_info(container: InputContainer, stream: av.AudioStream) -> AudioInfo:
         duration_s=_stream_duration(container, stream),
         duration_known=_duration_known(container, stream),
         language=stream.language,
+        integer=context.format is not None and context.format.name.startswith(("s16", "s32", "u8")),
     )

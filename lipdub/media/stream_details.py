@@ -9,8 +9,7 @@ from pathlib import Path
 
 from lipdub.config import MediaConfig
 from lipdub.errors import SetupError
-from lipdub.media.ffmpeg import ffmpeg_binary
-from lipdub.media.probe import FORMATS, file_url
+from lipdub.media.ffmpeg import ffmpeg_binary, reading
 
 CHROMA = ("left", "center", "topleft", "top", "bottomleft", "bottom")  # in the order of H.264 and HEVC
 RANGES = ("tv", "pc")
@@ -59,8 +58,7 @@ def read_details(path: Path, config: MediaConfig | None = None) -> FileDetails:
     Raises:
         SetupError: ffmpeg does not run.
     """
-    argv = [str(ffmpeg_binary(config)), "-hide_banner", "-nostdin", "-v", "verbose"]
-    argv += ["-format_whitelist", FORMATS, "-protocol_whitelist", "file,pipe", "-i", file_url(path)]
+    argv = [str(ffmpeg_binary(config)), "-hide_banner", "-nostdin", "-v", "verbose", *reading(path)]
     try:
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

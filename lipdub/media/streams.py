@@ -12,32 +12,11 @@ import av
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError
 from lipdub.media.clocks import Clock
-from lipdub.media.containers import (
-    MOST_CHANNELS,
-    MOST_HZ,
-    Container,
-    Item,
-    container_of,
-    encoder_options,
-    planned,
-)
-from lipdub.media.ffmpeg import ffmpeg_binary, run
-from lipdub.media.probe import (
-    FORMATS,
-    UNKNOWN,
-    AudioInfo,
-    codec_of,
-    file_url,
-    kind_of,
-    measured,
-    open_input,
-    probe,
-    read_clocks,
-)
+from lipdub.media.containers import MOST_CHANNELS, MOST_HZ, Container, Item, container_of, encoder_options, planned
+from lipdub.media.ffmpeg import reading, run
+from lipdub.media.probe import UNKNOWN, AudioInfo, codec_of, file_url, kind_of, measured, open_input, probe, read_clocks
 
 _TRIAL_S = 10.0  # of each stream that is tried; what begins later is only opened
-_QUIET = ("-hide_banner", "-nostdin", "-nostats", "-v", "error", "-y")
-_INPUT_OPTIONS = ("-format_whitelist", FORMATS, "-protocol_whitelist", "file,pipe")
 _DROP_REMEDY = "get the file again; where only its old sound is damaged, leave that out with --original-audio drop"
 
 
@@ -114,7 +93,7 @@ def plan_streams(
     losses += _lost_of_dub(dub_audio, encoder)
     if tried and not fits and not trial.fits(tried):
         for item in tried:
-            fitting = next((each for each in _alternatives(item, container, trial) if trial.fits([each])), None)
+            fitting = next((each for each in _alternatives(item, container) if trial.fits([each])), None)
             if fitting is None:
                 losses.append(f"{_name(item)} cannot be written into {container.muxer}: it is left out")
             elif fitting.encoder != item.encoder:
@@ -153,10 +132,7 @@ def _without_hidden(item: Item, clock: Clock, container: Container, source: Path
     drops = [f"between(n\\,{first}\\,{last})" for first, last in clock.hidden if first > 0]
     first, last = clock.hidden[0]
     if first == 0 and last > 0 and not container.is_mov:  # more than an encoder's priming: what was cut off
-        if container.muxer in (
-            "matroska",
-            "webm",
-        ):  # all that is hidden would be noted as the codec's delay, and cut off
+        if container.muxer in ("matroska", "webm"):  # all of it would be noted as the codec's delay, and cut off
             return replace(item, encoder=container.lossless or container.fallback, filters="")
         with open_input(source) as opened:
             zero = 0.0 if "mov" in opened.format.name else (opened.start_time or 0) / av.time_base
@@ -166,10 +142,11 @@ def _without_hidden(item: Item, clock: Clock, container: Container, source: Path
     return replace(item, filters=",".join(filter(None, [item.filters, f"noise=drop={'+'.join(drops)}"])))
 
 
-def _alternatives(item: Item, container: Container, trial: _Trial) -> list[Item]:
+def _alternatives(item: Item, container: Container) -> list[Item]:
     """A stream as it was planned, then in other codecs, those first that lose nothing."""
     if item.kind == "audio":
-        encoders = [*trial.lossless(item, container), container.fallback]
+        integer = item.sound is not None and item.sound.integer
+        encoders = [*[container.lossless] * (integer and container.lossless != ""), container.fallback]
         return [item, *(replace(item, encoder=each, filters="") for each in encoders)]
     if item.kind == "subtitle" and container.text and item.encoder != container.text:
         return [item, replace(item, encoder=container.text)]
@@ -180,13 +157,7 @@ class _Trial:
     """Writes a few seconds of streams into a container of the output's kind and reads them back."""
 
     def __init__(
-        self,
-        source: Path,
-        dub: Path,
-        dub_audio: AudioInfo,
-        output: Path,
-        config: MediaConfig,
-        clocks: dict[int, Clock],
+        self, source: Path, dub: Path, dub_audio: AudioInfo, output: Path, config: MediaConfig, clocks: dict[int, Clock]
     ) -> None:
         self._source, self._dub, self._config, self._clocks = source, dub, config, clocks
         self._container, self._dub_audio = container_of(output), dub_audio
@@ -213,14 +184,6 @@ class _Trial:
         what = f"{self._dub} has no audio that can be read in its first {_TRIAL_S:g} s"
         raise InputError(what, "check that it is not empty, get it again, or convert it to WAV first")
 
-    def lossless(self, item: Item, container: Container) -> list[str]:
-        """Encoders that keep every sample of a sound."""
-        with open_input(self._source) as opened:
-            context = opened.streams[item.index].codec_context
-            form = context.format if isinstance(context, av.AudioCodecContext) else None  # also where a header is zero
-            integer = form is not None and form.name.startswith(("s16", "s32", "u8"))
-        return [container.lossless] if integer and container.lossless else []
-
     def fits(self, items: Sequence[Item]) -> bool:
         """Whether FFmpeg writes these streams, and what it wrote is what was there."""
         try:
@@ -239,27 +202,19 @@ class _Trial:
 
     def _write(self, items: Sequence[Item]) -> list[tuple[str, str]]:
         """Kind and codec of what was written: the dub, then `items`."""
-        argv = [str(ffmpeg_binary(self._config)), *_QUIET]
-        for path in (self._dub, self._source):
-            argv += [*_INPUT_OPTIONS, "-t", str(_TRIAL_S), "-i", file_url(path)]
-        argv += ["-map", "0:a:0", "-c:0", self.encoder, "-map_metadata", "-1", "-map_chapters", "-1"]
+        words = [word for path in (self._dub, self._source) for word in ("-t", str(_TRIAL_S), *reading(path))]
+        words += ["-map", "0:a:0", "-c:0", self.encoder, "-map_metadata", "-1", "-map_chapters", "-1"]
         sounds = [(0, self.encoder, self._dub_audio)]
         for number, item in enumerate(items, start=1):
-            argv += [
-                "-map",
-                f"1:{item.index}",
-                f"-c:{number}",
-                item.encoder,
-                f"-disposition:{number}",
-                item.disposition,
-            ]
+            words += ["-map", f"1:{item.index}", f"-c:{number}", item.encoder]
+            words += [f"-disposition:{number}", item.disposition]
             sounds += [(number, item.encoder, item.sound)] if item.sound is not None else []
         for number, encoder, info in sounds:
             for key, value in encoder_options(encoder, info, self._config, number).items():
-                argv += [f"-{key}", value]
+                words += [f"-{key}", value]
         with tempfile.TemporaryDirectory(prefix="lipdub-") as folder:
             path = Path(folder) / "trial"
-            run([*argv, "-f", self._container.muxer, file_url(path)], self._config)
+            run([*words, "-f", self._container.muxer, file_url(path)], self._config)
             try:
                 with av.open(str(path), metadata_errors="replace") as made:
                     return [(kind_of(stream), codec_of(stream)) for stream in made.streams]

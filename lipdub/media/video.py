@@ -26,10 +26,7 @@ from lipdub.media.damage import Damage, copies_of, joined
 from lipdub.media.patch import paste_patch, read_patch
 from lipdub.media.probe import Ending, VideoInfo, open_input
 from lipdub.media.timeline import DecodedFrame, Extension
-from lipdub.media.writer import VideoWriter
 from lipdub.threads import prefetch
-
-__all__ = ["SourceFrame", "VideoReader", "VideoWriter", "paste_patch", "read_patch", "upright_rgb"]
 
 _LOCAL = threading.local()  # one scaler a thread: it caches its filters, and is not safe to share
 
@@ -114,6 +111,7 @@ class VideoReader:
         self._position = 0  # pts up to which pictures came out whole
         self._skips = self._config.on_damage == "skip"
         self._damage: list[Damage] = []
+        self._shape_change: str | None = None
 
     def __enter__(self) -> Self:
         self._container = self._stack.enter_context(open_input(self.path))
@@ -136,6 +134,11 @@ class VideoReader:
     def damage(self) -> tuple[Damage, ...]:
         """What was gone over so far."""
         return joined(self._damage, 1.5 / float(self.video.average_rate))
+
+    @property
+    def shape_change(self) -> str | None:
+        """Sentence about the first frame whose pixels have another shape than those before."""
+        return self._shape_change
 
     @property
     def _step(self) -> int:
@@ -200,11 +203,16 @@ class VideoReader:
         whole: Iterator[av.VideoFrame] | None = None  # copies of the last picture that is not marked as damaged
         n_at_key = 0
         self._position = ends
-        for picture in self._decode(container, self._stream(container)):
+        stream, shape = self._stream(container), None
+        for picture in self._decode(container, stream):
             pts = ends if picture.pts is None else picture.pts  # AVI may give none: the next regular place
             if last is not None and pts <= last:
                 pts = last + 1  # two pictures of one time: as close as the clock allows, since encoders refuse equals
             time_s, key = self._seconds(pts), picture.key_frame
+            before, shape = shape, stream.codec_context.sample_aspect_ratio
+            if before and shape and before != shape and self._shape_change is None:
+                change = f"from {before.numerator}:{before.denominator} to {shape.numerator}:{shape.denominator}"
+                self._shape_change = f"the pixel aspect changes {change} at {time_s:.3f} s; the output keeps the first"
             picture, still = self._checked(picture, pts, whole), picture.is_corrupt
             if self._skips and not still:
                 whole = copies_of(picture, self.video)
@@ -257,7 +265,7 @@ class VideoReader:
             return []
         try:
             return packet.decode()
-        except av.error.InvalidDataError as error:
+        except (av.error.InvalidDataError, av.error.PatchWelcomeError) as error:
             self._damaged(self._seconds(self._position), str(error), error)
             return []
 

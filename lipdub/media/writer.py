@@ -89,7 +89,7 @@ class VideoWriter(ClosedOrCancelled):
                 options=movie_clock(self.video.time_base.denominator),
             )
         except (av.error.FFmpegError, OSError) as error:
-            raise _refused(self.path, error) from error
+            raise refused(self.path, error) from error
         self._stream = self._add_stream()
         try:
             self._container.start_encoding()  # here, not at the first picture: refusals come before the work
@@ -100,7 +100,7 @@ class VideoWriter(ClosedOrCancelled):
                     f"{self.encoding.encoder} cannot be used on this machine: {error.strerror or error}",
                     "leave out --codec, or name the codec alone, as h264, for the encoder that needs no hardware",
                 ) from error
-            raise _refused(self.path, error) from error
+            raise refused(self.path, error) from error
 
     @property
     def length_s(self) -> float:
@@ -135,7 +135,7 @@ class VideoWriter(ClosedOrCancelled):
         try:
             self._mux(self._stream.encode(picture))
         except (av.error.FFmpegError, OSError) as error:
-            raise _refused(self.path, error) from error
+            raise refused(self.path, error) from error
 
     def close(self) -> None:
         """Flush the encoder and finish the file."""
@@ -151,7 +151,7 @@ class VideoWriter(ClosedOrCancelled):
             if self.video.spatial and not isinstance(self._target, BytesIO):
                 insert_boxes(self.path, self.video.spatial)
         except (av.error.FFmpegError, OSError) as error:
-            raise _refused(self.path, error) from error
+            raise refused(self.path, error) from error
 
     def cancel(self) -> None:
         """Leave the file as it is, which is of no use."""
@@ -232,7 +232,8 @@ class VideoWriter(ClosedOrCancelled):
         return stream
 
 
-def _refused(path: Path, error: Exception) -> OutputError | ResourceError:
+def refused(path: Path, error: Exception) -> OutputError | ResourceError:
+    """What it means that an encoder or the disc refuses a file."""
     if getattr(error, "errno", None) == errno.ENOSPC:
         return ResourceError(f"the disk is full: {path.parent}", "free some space, or write to another disk")
     return OutputError(f"cannot write {path}: {error}", "check the folder and the chosen codec")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lipdub.config import Config, MediaConfig, ReferenceConfig
-from lipdub.media.mux import ffmpeg_binary
+from lipdub.media.ffmpeg import ffmpeg_binary
 
 SHORT, LONG = 200, 2000  # frames
 SHOT = 20  # frames

@@ -23,7 +23,7 @@ from lipdub.events import Done, Progress, Stage, Warning_
 from lipdub.faces.selection import Speaker
 from lipdub.media.audio import load_audio, write_wav
 from lipdub.media.disclosure import read_marks
-from lipdub.media.mux import ffmpeg_binary
+from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.probe import probe
 from lipdub.models.generator import Drawn, Generator
 from lipdub.weights import load_state, save_state
@@ -226,6 +226,14 @@ def test_a_voice_and_a_mix_of_other_lengths_are_said(dub, face_clip, speech) -> 
     report = dub(face_clip(one), speech(), drive_audio=speech(0.2, "voice.wav"))
     assert len(report.warnings) == 1 and "differ by 0.20 s" in report.warnings[0]
     assert [event.code for event in dub.events if isinstance(event, Warning_)] == ["drive"]
+
+
+def test_a_driving_voice_of_several_files_is_heard_whole(dub, face_clip, speech, tmp_path: Path) -> None:
+    """As a service that sends sentences leaves it: WAV files one behind another."""
+    (tmp_path / "two.wav").write_bytes(speech(0.2, "a.wav").read_bytes() * 2)
+    report = dub(face_clip(one), speech(), drive_audio=tmp_path / "two.wav")
+    assert "two.wav was joined from 2 sounds: they are read one after another" in report.warnings
+    assert not any("differ by" in warning for warning in report.warnings)
 
 
 def test_a_preview_takes_the_same_piece_of_the_voice_as_of_the_mix(face_clip, speech) -> None:

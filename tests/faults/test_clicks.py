@@ -14,7 +14,7 @@ from lipdub.config import Config, MediaConfig
 from lipdub.dub.options import SyncOptions
 from lipdub.dub.sync import sync_video
 from lipdub.media.audio import write_wav
-from lipdub.media.mux import ffmpeg_binary
+from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.probe import probe
 
 RATE = 48_000

@@ -19,6 +19,7 @@ from lipdub.media.disclosure import disclosure_tags
 from lipdub.media.inspect import inspect_file
 from lipdub.media.mux import RemuxPlan, remux
 from lipdub.media.probe import is_timeline, probe, require_video
+from lipdub.media.streams import plan_streams
 from lipdub.media.video import VideoReader
 from lipdub.media.writer import VideoWriter
 
@@ -111,16 +112,17 @@ def compared(folder: Path, pair: str) -> list[str]:
     with VideoReader(source, video) as reader, VideoWriter(folder / "p", video, output=output) as writer:
         for frame in reader:
             writer.write(frame.picture, frame.pts)
+    streams = plan_streams(source, dub, output)
     plan = RemuxPlan(
         picture=folder / "p",
-        source=source,
-        source_info=info,
+        source=info,
         dub=dub,
         output=output,
         video_duration_s=video.duration_s,
+        streams=streams,
         metadata=disclosure_tags("1.2.3", "0123abcd"),
     )
-    warnings = [f"! {warning}" for warning in remux(plan)]
+    warnings = [f"! {warning}" for warning in (*streams.losses, *remux(plan))]
     lines = difflib.unified_diff(listing(source), listing(output), lineterm="", n=0)
     return warnings + [line for line in lines if line[:3] not in ("---", "+++") and line[:2] != "@@"]
 

@@ -176,8 +176,7 @@ def dub_file(source: Path, audio: Path, output: Path) -> Dub:
             writer.write(frame.picture, frame.pts)
     plan = RemuxPlan(
         picture=output.parent / "p",
-        source=source,
-        source_info=info,
+        source=info,
         dub=audio,
         output=output,
         video_duration_s=video.duration_s,

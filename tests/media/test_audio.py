@@ -140,24 +140,21 @@ def test_what_is_no_number(tmp_path, value):
         load_audio(tmp_path / "a.wav")
 
 
-@pytest.mark.parametrize("n_channels", [1, 2, 6])
-def test_wav_round_trip(tmp_path, n_channels):
+def test_wav_round_trip(tmp_path):
     rng = np.random.default_rng(0)
-    wave = rng.uniform(-1, 1, (5000, n_channels)).astype(np.float32)
+    wave = rng.uniform(-1, 1, 5000).astype(np.float32)
     wave[0] = 2.0  # clipped
-    write_wav(tmp_path / "a.wav", wave[:, 0] if n_channels == 1 else wave, 22050)
+    write_wav(tmp_path / "a.wav", wave, 22050)
     with av.open(str(tmp_path / "a.wav")) as container:
         stream = container.streams.audio[0]
-        assert (stream.sample_rate, stream.layout.nb_channels) == (22050, n_channels)
-        back = np.concatenate([f.to_ndarray().reshape(-1, n_channels) for f in container.decode(stream)])
+        assert (stream.sample_rate, stream.layout.nb_channels) == (22050, 1)
+        back = np.concatenate([f.to_ndarray()[0] for f in container.decode(stream)])
     np.testing.assert_allclose(back / 32767, np.clip(wave, -1, 1), atol=2e-5)
 
 
 def test_wav_into_nowhere(tmp_path):
     with pytest.raises(OutputError, match="nowhere"):
         write_wav(tmp_path / "nowhere" / "a.wav", np.zeros(10, np.float32), 16000)
-    with pytest.raises(ValueError, match="must be"):
-        write_wav(tmp_path / "a.wav", np.zeros((2, 3, 4), np.float32), 16000)
 
 
 def test_a_cut_file_is_damaged(sound, tmp_path):

@@ -13,12 +13,11 @@ from av.codec.context import Flags
 
 from lipdub.config import MediaConfig
 from lipdub.errors import OutputError, SetupError
-from lipdub.media.clip import write_clip
+from lipdub.media.clip import SAMPLE_RATE, ClipWriter, write_clip
 from lipdub.media.containers import container_of
 from lipdub.media.encoders import HARDWARE, choose_encoding, hardware_here
 from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.planes import components
-from lipdub.media.preview_writer import SAMPLE_RATE, PreviewWriter
 from lipdub.media.probe import probe, require_video
 from lipdub.media.video import VideoReader
 from lipdub.media.writer import VideoWriter
@@ -248,7 +247,8 @@ def test_equal_pictures_give_equal_stored_clips_and_previews(noisy, clip, tmp_pa
     for name in "bcdefg":
         write_clip(tmp_path / f"{name}.mp4", noisy, 25, 18)
         clips.add((tmp_path / f"{name}.mp4").read_bytes())
-        with PreviewWriter(tmp_path / f"{name}.mp4", (360, 288), clock, sound) as writer:
+        options = {"time_base": clock.time_base, "sound": sound}
+        with ClipWriter(tmp_path / f"{name}.mp4", (360, 288), clock.average_rate, **options) as writer:
             for number, picture in enumerate(noisy):
                 writer.write(picture, number * clock.time_base.denominator // 25)
         previews.add((tmp_path / f"{name}.mp4").read_bytes())

@@ -29,6 +29,13 @@ def test_a_piece_has_the_pictures_and_the_sound_of_its_time(flash_and_beep, tmp_
         cut_video(tmp_path / "nosuch.mp4", tmp_path / "x.mkv", 0, 1)
 
 
+def test_a_piece_of_joined_sounds_may_lie_behind_the_first(sound, tmp_path: Path) -> None:
+    (tmp_path / "two.wav").write_bytes(sound(tmp_path / "a.wav", 0.4).read_bytes() * 2)
+    cut_sound(tmp_path / "two.wav", tmp_path / "b.wav", 0.5, 0.2)
+    heard = load_audio(tmp_path / "b.wav")
+    assert len(heard) == pytest.approx(3200, abs=20) and np.abs(heard).max() == pytest.approx(0.5, abs=0.02)
+
+
 def test_a_film_is_poured_whole_into_a_pipe(face_clip, tmp_path: Path) -> None:
     film, poured = face_clip(lambda number: [], languages=("eng",)), tmp_path / "poured"
     with poured.open("wb") as pipe:

@@ -354,6 +354,12 @@ def test_boxes_that_ffmpeg_does_not_know_are_told(dubbed: Callable[..., Any], tm
     assert [each for each in told if "box" in each] == [f"box uuid {uuid.hex()} of the file", "box LENS of the file"]
 
 
+def test_the_matrix_that_rgb_gets_is_told(dubbed: Callable[..., Any], tmp_path: Path) -> None:
+    ffmpeg(*PICTURE.split(), "-c:v", "libx264rgb", tmp_path / "a.mkv")
+    changed = dubbed(tmp_path / "a.mkv", tone(tmp_path), tmp_path / "o.mkv").changed
+    assert "colour matrix of the picture: RGB became 5" in changed
+
+
 @pytest.mark.parametrize("suffix", ["ts", "avi"])
 def test_marks_that_a_container_cannot_hold_are_told(dubbed: Callable[..., Any], tmp_path: Path, suffix: str) -> None:
     source = tmp_path / "a.mp4"

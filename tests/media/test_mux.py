@@ -7,13 +7,15 @@ import pytest
 
 from lipdub.errors import InputError, OutputError, ResourceError
 from lipdub.media import ffmpeg as module
+from lipdub.media.atomic import verify
 from lipdub.media.audio import load_audio, write_wav
 from lipdub.media.containers import CONTAINERS
 from lipdub.media.disclosure import disclosure_tags, read_marks
+from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.inspect import inspect_file
-from lipdub.media.mux import RemuxPlan, ffmpeg_binary, remux, verify
+from lipdub.media.mux import RemuxPlan, remux
 from lipdub.media.probe import probe, require_video
-from lipdub.media.streams import no_marks
+from lipdub.media.streams import no_marks, plan_streams
 from lipdub.media.video import VideoReader
 from lipdub.media.writer import VideoWriter
 
@@ -24,7 +26,7 @@ def times(path):
         return [frame.pts * info.time_base for frame in reader]
 
 
-def dubbed(source, dub, output, **options):
+def dubbed(source, dub, output, *, keep_audio=True, **options):
     """The whole way of a file, with no mouth changed. Returns the warnings."""
     info = probe(source)
     video = require_video(info)
@@ -34,14 +36,14 @@ def dubbed(source, dub, output, **options):
             writer.write(frame.picture, frame.pts)
     plan = RemuxPlan(
         picture=picture,
-        source=source,
-        source_info=info,
+        source=info,
         dub=dub,
         output=output,
         video_duration_s=video.duration_s,
+        streams=plan_streams(source, dub, output, keep_audio=keep_audio),
         **options,
     )
-    warnings = remux(plan)
+    warnings = [*plan.streams.losses, *remux(plan)]
     verify(output, info, writer.n_frames)
     return warnings
 
@@ -132,7 +134,7 @@ def test_cover_art_is_kept(clip, sound, tmp_path):
 
 def test_original_audio_can_go(clip, sound, tmp_path):
     clip(tmp_path / "a.mp4", n_audio=2)
-    dubbed(tmp_path / "a.mp4", sound(tmp_path / "d.wav"), tmp_path / "out.mp4", keep_original_audio=False)
+    dubbed(tmp_path / "a.mp4", sound(tmp_path / "d.wav"), tmp_path / "out.mp4", keep_audio=False)
     assert len(probe(tmp_path / "out.mp4").audio) == 1
 
 
@@ -334,15 +336,11 @@ def test_film_as_its_own_dub(clip, tmp_path):
 
 
 def plan_of(clip, sound, tmp_path, output):
-    source = tmp_path / "a.mp4"
+    source, dub = tmp_path / "a.mp4", sound(tmp_path / "d.wav")
     clip(source)
+    streams = plan_streams(source, dub, output)
     return RemuxPlan(
-        picture=source,
-        source=source,
-        source_info=probe(source),
-        dub=sound(tmp_path / "d.wav"),
-        output=output,
-        video_duration_s=0.4,
+        picture=source, source=probe(source), dub=dub, output=output, video_duration_s=0.4, streams=streams
     )
 
 
@@ -415,10 +413,8 @@ def test_an_avi_shows_its_pictures_one_after_another(clip, sound, tmp_path, cloc
         for frame in reader:
             writer.write(frame.picture, frame.pts)
     dub = sound(tmp_path / "dub.wav", 0.6)
-    plan = RemuxPlan(
-        picture=tmp_path / "p", source=info.path, source_info=info, dub=dub, output=output, video_duration_s=0.6
-    )
-    remux(plan)
+    streams = plan_streams(info.path, dub, output)
+    remux(RemuxPlan(picture=tmp_path / "p", source=info, dub=dub, output=output, video_duration_s=0.6, streams=streams))
     with av.open(str(output)) as container:
         rate = container.streams.video[0].average_rate
         times = [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
@@ -438,18 +434,8 @@ def test_sound_of_an_unknown_codec_is_told_and_left_out(clip, sound, tmp_path):
 
 def test_damage_in_the_old_sound_names_the_file_and_a_way_out(clip, sound, tmp_path):
     clip(tmp_path / "a.mp4", n_audio=1, n_frames=50, options={"movflags": "faststart"})
-    clip(tmp_path / "p.mp4", n_frames=50)
-    info = probe(tmp_path / "a.mp4")
-    plan = RemuxPlan(
-        picture=tmp_path / "p.mp4",
-        source=tmp_path / "a.mp4",
-        source_info=info,
-        dub=sound(tmp_path / "dub.wav"),
-        output=tmp_path / "out.mp4",
-        video_duration_s=2.0,
-    )
     data = (tmp_path / "a.mp4").read_bytes()  # the sound is at its end
     (tmp_path / "a.mp4").write_bytes(data[:-100])
     with pytest.raises(InputError, match=r"a\.mp4 is damaged") as caught:
-        remux(plan)
+        plan_streams(tmp_path / "a.mp4", sound(tmp_path / "dub.wav"), tmp_path / "out.mp4")
     assert "--original-audio drop" in caught.value.remedy

@@ -18,7 +18,7 @@ from lipdub.media.audio import load_audio
 from lipdub.media.clocks import _clock_of, _Packet, _signed_duration
 from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.mend import on_one_clock, sound_on_one_clock
-from lipdub.media.probe import probe, read_clocks, require_video
+from lipdub.media.probe import open_input, probe, read_clocks, require_video
 from lipdub.media.streams import plan_streams
 from lipdub.media.video import VideoReader
 
@@ -139,6 +139,74 @@ def test_joined_sounds_are_read_one_after_another(clip, sound, dubbed, tmp_path,
     for heard in (load_audio(joined), load_audio(tmp_path / "out.mp4")):
         assert len(heard) / 16_000 == pytest.approx(2.0, abs=0.06)
         assert [pitch(heard[at : at + 8000]) for at in (4000, 20_000)] == pytest.approx([400, 900], abs=5)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [
+        *(("wav", "pcm_s16le"), ("aiff", "pcm_s16be"), ("caf", "pcm_s16le"), ("w64", "pcm_s24le"), ("au", "pcm_s16be")),
+        *(("tta", "tta"), ("m4a", "aac"), ("mp3", "libmp3lame"), ("amr", "libopencore_amrnb")),
+    ],
+)
+def test_sounds_that_lie_one_behind_another_are_read(tmp_path, suffix, codec):
+    """Only the first was heard, or its data was taken for damage: each has a header of its own."""
+    options = ("-ar", 8000, "-b:a", 12_200) if suffix == "amr" else ("-ar", 24_000)
+    for name, hz in (("a", 400), ("b", 900)):
+        run("-f", "lavfi", "-i", f"sine={hz}:d=1", *options, "-c:a", codec, tmp_path / f"{name}.{suffix}")
+    joined = tmp_path / f"joined.{suffix}"
+    joined.write_bytes(b"".join((tmp_path / f"{name}.{suffix}").read_bytes() for name in "aba"))
+    whole, told = sound_on_one_clock(joined, tmp_path.joinpath, MediaConfig())
+    assert told == [f"{joined.name} was joined from 3 sounds: they are read one after another"]
+    heard = load_audio(whole)
+    assert len(heard) / 16_000 == pytest.approx(3.0, abs=0.1)
+    assert [pitch(heard[at : at + 8000]) for at in (4000, 20_000, 36_000)] == pytest.approx([400, 900, 400], abs=5)
+    single = tmp_path / f"a.{suffix}"
+    assert sound_on_one_clock(single, tmp_path.joinpath, MediaConfig()) == (single, [])
+
+
+def test_what_lies_behind_a_sound_and_is_none_is_told(sound, tmp_path):
+    data = sound(tmp_path / "a.wav", 0.4).read_bytes()
+    (tmp_path / "b.wav").write_bytes(data + data[:44].replace(b"data", b"atad"))
+    path, told = sound_on_one_clock(tmp_path / "b.wav", tmp_path.joinpath, MediaConfig())
+    assert path == tmp_path / "b.wav" and told == [
+        "what follows behind the first sound in b.wav cannot be read: left out"
+    ]
+
+
+@pytest.mark.parametrize("gop", [8, 25])
+def test_joined_mp4_in_fragments_is_read_on_or_told(sound, dubbed, tmp_path, gop):
+    """FFmpeg reads on where the first file has several fragments; that was told as left out, too."""
+    pieces = ("-g", gop, "-movflags", "frag_keyframe+empty_moov+default_base_moof")
+    run("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=1", "-pix_fmt", "yuv420p", *pieces, tmp_path / "a.mp4")
+    (tmp_path / "two.mp4").write_bytes((tmp_path / "a.mp4").read_bytes() * 2)
+    made = dubbed(tmp_path / "two.mp4", sound(tmp_path / "d.wav", 2.0), tmp_path / "out.mp4")
+    left_out = any("another file follows" in each for each in made.told)
+    assert (made.n_frames, left_out) == ((50, False) if gop == 8 else (25, True))
+    with VideoReader(tmp_path / "out.mp4", require_video(probe(tmp_path / "out.mp4"))) as reader:
+        assert np.diff([frame.time_s for frame in reader]) == pytest.approx(0.04, abs=1e-6)
+
+
+def test_pictures_that_share_a_time_are_no_fault_of_the_output(sound, dubbed, tmp_path):
+    """MP4 with a fragment for each picture: FFmpeg's own file has two at one time, and the dub ended with exit 5."""
+    pieces = ("-bf", 2, "-g", 8, "-movflags", "frag_every_frame+empty_moov+default_base_moof")
+    streams = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=1", "-f", "lavfi", "-i", "sine=440:d=1:r=48000")
+    run(*streams, "-pix_fmt", "yuv420p", "-preset", "ultrafast", *pieces, tmp_path / "a.mp4")
+    with open_input(tmp_path / "a.mp4") as opened:
+        shown = [each.pts for each in opened.demux(video=0) if each.pts is not None and not each.is_discard]
+    assert len(set(shown)) < len(shown)
+    assert dubbed(tmp_path / "a.mp4", sound(tmp_path / "d.wav", 1.0), tmp_path / "o.mp4").n_frames == len(shown)
+
+
+def test_chapters_of_damaged_times_are_left_out_and_told(clip, sound, dubbed, tmp_path):
+    """Matroska refuses the whole file for one, at the end of the work."""
+    clip(tmp_path / "a.mp4", chapters=True)
+    data = bytearray((tmp_path / "a.mp4").read_bytes())
+    at = data.index(b"chpl") + 13
+    data[at : at + 8] = b"\x31" * 8
+    (tmp_path / "b.mp4").write_bytes(data.replace(b"chap", b"chax"))
+    made = dubbed(tmp_path / "b.mp4", sound(tmp_path / "d.wav"), tmp_path / "o.mkv")
+    assert made.told == ["chapters have damaged times: they are left out"]
+    assert probe(tmp_path / "o.mkv").chapters == 0
 
 
 def test_a_dub_of_several_sounds_tells_which_is_taken(sound, tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lipdub.config import MediaConfig
-from lipdub.media.mux import ffmpeg_binary
+from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.probe import Ending, VideoInfo, probe, require_video
 from lipdub.media.timeline import Extension
 from lipdub.media.video import SourceFrame, VideoReader

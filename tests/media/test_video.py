@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lipdub.errors import InputError
-from lipdub.media.mux import ffmpeg_binary
+from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.probe import probe, require_video
 from lipdub.media.video import VideoReader, upright_rgb
 
@@ -15,6 +15,11 @@ def read(path, **options):
     info = require_video(probe(path))
     with VideoReader(path, info, **options) as reader:
         return [(f.index, f.pts * info.time_base, f.time_s, f.in_range) for f in reader]
+
+
+def first_picture(path):
+    with VideoReader(path, require_video(probe(path))) as reader:
+        return next(iter(reader)).picture.to_ndarray(format="gray")
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
@@ -134,3 +139,28 @@ def test_hdr_is_brought_to_sdr(frame, clip, tmp_path):
     assert upright_rgb(grey, replace(info, color_trc=16, colorspace=9))[5, 5, 0] == pytest.approx(255, abs=6), (
         "8 bit steps of PQ are large"
     )
+
+
+def test_a_cropped_stream_is_read_as_it_is_shown(clip, tmp_path):
+    """FFmpeg crops less on the left where that is quicker: two columns were shown that no player shows."""
+    clip(tmp_path / "a.mp4", n_frames=2, size=(96, 64))
+    crop = "h264_metadata=crop_left=2:crop_right=6:crop_top=4:crop_bottom=4"
+    argv = [ffmpeg_binary(), "-v", "error", "-i", tmp_path / "a.mp4", "-c", "copy", "-bsf:v", crop, tmp_path / "b.mp4"]
+    subprocess.run(argv, check=True)
+    whole, cropped = (first_picture(tmp_path / name) for name in ("a.mp4", "b.mp4"))
+    assert cropped.shape == (56, 88)
+    np.testing.assert_array_equal(cropped, whole[4:60, 2:90])
+
+
+def test_pixels_that_change_their_shape_are_told(clip, tmp_path):
+    for name, sar in (("a", Fraction(1)), ("b", Fraction(4, 3))):
+        clip(tmp_path / f"{name}.h264", n_frames=5, sar=sar, n_b=0)
+    (tmp_path / "c.h264").write_bytes(b"".join((tmp_path / f"{name}.h264").read_bytes() for name in "aba"))
+    for name in "ac":
+        argv = [ffmpeg_binary(), "-v", "error", "-r", "25", "-i", tmp_path / f"{name}.h264", "-c", "copy"]
+        subprocess.run([*argv, tmp_path / f"{name}.mkv"], check=True)
+        path = tmp_path / f"{name}.mkv"
+        with VideoReader(path, require_video(probe(path))) as reader:
+            assert len(list(reader)) == (5 if name == "a" else 15)
+        told = "the pixel aspect changes from 1:1 to 4:3 at 0.200 s; the output keeps the first"
+        assert reader.shape_change == (None if name == "a" else told)
