@@ -84,7 +84,7 @@ def drop_eyes(path: Path) -> None:
         start, index = _index(file)
         entry = _entry(index)[-1]
         end = entry + int.from_bytes(index[entry : entry + 4], "big")
-        for kind, at, _ in _boxes(index, entry + _ENTRY, end):
+        for kind, at, _ in boxes_within(index, entry + _ENTRY, end):
             if kind == b"vexu":
                 file.seek(start + at + 4)
                 file.write(b"free")
@@ -100,13 +100,13 @@ def unusual_boxes(path: Path) -> Counter[str]:
             unusual[f"{name} {content[:16].hex()}" if kind == b"uuid" else name] += 1
 
     def walk(data: bytes | bytearray, start: int, end: int) -> None:
-        for kind, at, stop in _boxes(data, start, end):
+        for kind, at, stop in boxes_within(data, start, end):
             count(kind, bytes(data[at + 8 : at + 24]))
             if kind in _HOLDERS:
                 walk(data, at + 8, stop)
 
     with path.open("rb") as file:
-        for kind, at, _ in _top(file):
+        for kind, at, _ in top_boxes(file):
             file.seek(at + 8)
             count(kind, file.read(16))
         index = _index(file)[1]
@@ -114,7 +114,7 @@ def unusual_boxes(path: Path) -> Counter[str]:
     return unusual
 
 
-def _top(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+def top_boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
     """Kind, begin and length of each box that lies in no other."""
     start, size = 0, file.seek(0, os.SEEK_END)
     while start + 8 <= size:
@@ -130,7 +130,7 @@ def _top(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
 
 def _index(file: BinaryIO) -> tuple[int, bytearray]:
     """Offset of the index (moov) of an MP4 file, and its bytes."""
-    start, length = next(((at, length) for kind, at, length in _top(file) if kind == b"moov"), (0, 0))
+    start, length = next(((at, length) for kind, at, length in top_boxes(file) if kind == b"moov"), (0, 0))
     file.seek(start)
     return start, bytearray(file.read(length))
 
@@ -139,7 +139,7 @@ def _entry(index: bytearray) -> list[int]:
     """Offset of the first sample entry of the first track, after the boxes that contain it."""
     at, end, parents = 0, len(index), []
     for name in _PATH:
-        at, end = next((each for kind, *each in _boxes(index, at, end) if kind == name), (0, 0))
+        at, end = next((each for kind, *each in boxes_within(index, at, end) if kind == name), (0, 0))
         if end == 0:
             raise ValueError(f"no {name.decode()} where one should be")
         parents.append(at)
@@ -147,7 +147,7 @@ def _entry(index: bytearray) -> list[int]:
     return [*parents, at]
 
 
-def _boxes(data: bytes | bytearray, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+def boxes_within(data: bytes | bytearray, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Kind, begin and end of each box between two places."""
     while start + 8 <= end:
         length = int.from_bytes(data[start : start + 4], "big")
