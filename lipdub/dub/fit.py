@@ -11,7 +11,8 @@ from lipdub.dub.report import FittedSentence, Retiming
 from lipdub.errors import InputError, OutputError
 from lipdub.media.containers import container_of
 from lipdub.media.probe import measured, probe, read_clocks
-from lipdub.media.retime import Sentence, TimeMap, copy_retimed, fit_times, read_sentences
+from lipdub.media.retime import TimeMap, copy_retimed, fit_times
+from lipdub.media.sentences import Sentence, read_sentences
 from lipdub.media.source import Source
 
 OFF_S = 0.04  # from which on a sentence counts as off: a frame at 25 frames a second
