@@ -64,7 +64,7 @@ def on_new_times(
         if not 1 / options.stretch_max <= factor <= options.stretch_max:
             raise InputError(
                 f"the audio is {factor:.2f} times as long as the video, --stretch-max is {options.stretch_max:g}",
-                "raise --stretch-max, or use --length audio",
+                "raise --stretch-max, or use --length audio" if 0.25 <= factor <= 4 else "use --length audio",
             )
     times = fit_times(sentences, start_s, end_s, options.stretch_max, length_s)
     target = scratch("retimed")
