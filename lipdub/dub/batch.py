@@ -134,7 +134,7 @@ def run_batch(
 
     Raises:
         InputError: two items with one output, or a state file that cannot be read.
-        OutputError: outputs that exist, or whose folder cannot be made, before anything is done.
+        OutputError: before anything is done: outputs that exist, or that an item reads, or whose folder cannot be made.
         BatchError: some items failed; all others are done. `on_event` has had the report.
     """
     started = time.monotonic()
@@ -147,6 +147,8 @@ def run_batch(
     if there and skip_existing:
         results |= {item.key: BatchResult(key=item.key, status="skipped") for item in there}
         left = [item for item in left if item.key not in results]
+    elif (lost := _inputs_among(there, items)) is not None:
+        raise OutputError(f"{lost} would be replaced, and the batch reads it", "name another output")
     elif there and not overwrite:
         exist = f"and {len(there) - 1} more exist" if len(there) > 1 else "exists"
         raise OutputError(f"{there[0].output} {exist} already", "--skip-existing leaves them, -y replaces them")
@@ -229,8 +231,14 @@ def _is_finished(item: BatchItem, result: BatchResult | None, retry_failed: bool
     return item.output.exists() if result.status == "done" else not retry_failed
 
 
+def _inputs_among(outputs: Sequence[BatchItem], items: Sequence[BatchItem]) -> Path | None:
+    """The first output that an item reads, also through a link."""
+    read = {path.resolve() for item in items for path in (item.video, item.audio, item.options.drive_audio) if path}
+    return next((item.output for item in outputs if item.output.resolve() in read), None)
+
+
 def _refuse_duplicates(items: Sequence[BatchItem]) -> None:
-    twins = [key for key, count in Counter(item.key for item in items).items() if count > 1]
+    twins = [path for path, count in Counter(item.output.resolve() for item in items).items() if count > 1]
     if twins:
         raise InputError(f"{len(twins)} outputs are named more than once, first {twins[0]}", "name each output once")
 

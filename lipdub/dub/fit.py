@@ -11,7 +11,8 @@ from lipdub.dub.report import FittedSentence, Retiming
 from lipdub.errors import InputError, OutputError
 from lipdub.media.containers import container_of
 from lipdub.media.probe import measured, probe, read_clocks
-from lipdub.media.retime import Sentence, TimeMap, copy_retimed, fit_times, read_sentences
+from lipdub.media.retime import TimeMap, copy_retimed, fit_times
+from lipdub.media.sentences import Sentence, read_sentences
 from lipdub.media.source import Source
 
 OFF_S = 0.04  # from which on a sentence counts as off: a frame at 25 frames a second
@@ -63,7 +64,7 @@ def on_new_times(
         if not 1 / options.stretch_max <= factor <= options.stretch_max:
             raise InputError(
                 f"the audio is {factor:.2f} times as long as the video, --stretch-max is {options.stretch_max:g}",
-                "raise --stretch-max, or use --length audio",
+                "raise --stretch-max, or use --length audio" if 0.25 <= factor <= 4 else "use --length audio",
             )
     times = fit_times(sentences, start_s, end_s, options.stretch_max, length_s)
     target = scratch("retimed")

@@ -159,7 +159,10 @@ class SyncOptions:
         kind=Path,
     )
     fit_source: Path | None = option_field(
-        None, OUTPUT, "With --fit: subtitles (SRT, WebVTT) of the video, one cue for each of the dub's.", kind=Path
+        None,
+        OUTPUT,
+        "With --fit: subtitles of the video (SRT, WebVTT, ASS, TTML, Whisper's JSON), one cue for each of the dub's.",
+        kind=Path,
     )
     stretch_max: float = option_field(
         1.5,

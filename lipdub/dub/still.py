@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,12 +20,13 @@ from lipdub.faces.backend import Frame
 from lipdub.faces.selection import Face
 from lipdub.media.audio import audio_duration
 from lipdub.media.clip import write_clip
-from lipdub.media.probe import picture_kind
-from lipdub.media.source import open_source
+from lipdub.media.heif import read_heif
+from lipdub.media.probe import are_jpegs, picture_kind
 
-PICTURES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
+ENDINGS = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 )
+READ = frozenset({"JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "HEIF", "JPEG 2000", "PGM", "PPM"})
 MOTIONS = ("none", "gentle")
 RATE = 25  # frames a second of the film
 CRF = 10  # of the film that is dubbed: hardly to be told from the picture
@@ -34,11 +36,13 @@ ZOOM = 1.08  # of a picture that moves: room for its borders outside of the film
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file is a still picture: by its ending, unless it holds an animation."""
+    """Whether a file is a still picture: by its first bytes, or by its ending if it cannot be opened."""
+    named = path.suffix.lower() in ENDINGS
     try:
-        return path.suffix.lower() in PICTURES and not picture_kind(path)[1]
+        kind, animated = picture_kind(path)
+        return bool(kind) and not animated and (named or not are_jpegs(path))
     except OSError:  # whoever reads it says why
-        return True
+        return named
 
 
 def sway(t: float, centre: tuple[float, float], zoom: float, unit: float = 1.0) -> NDArray[np.float64]:
@@ -128,18 +132,22 @@ def read_picture(path: Path, config: Config) -> tuple[Frame, float]:
         InputError: it cannot be read, or is larger than media.max_pixels.
     """
     try:
+        kind, _ = picture_kind(path)
         data = np.frombuffer(path.read_bytes(), np.uint8)
-        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None  # turned as EXIF tells
+        if kind == "HEIF":
+            picture = read_heif(path, config.media.max_pixels)
+        else:
+            bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None  # turned as EXIF tells
+            picture = np.zeros((0, 0, 3), np.uint8) if bgr is None else np.asarray(bgr[..., ::-1], np.uint8)
     except (OSError, cv2.error) as error:
         raise InputError(f"cannot read {path}: {error}", "give a picture, or a video") from error
-    if bgr is None:  # none, or a format that OpenCV was built without
-        picture = _first_frame(path, config)
-    else:
-        picture = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
-        plain = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-        if plain is not None and plain.ndim == 3 and plain.shape[2] == 4 and plain.shape[:2] == picture.shape[:2]:
-            cover = plain[..., 3:].astype(np.float32) / (65535 if plain.dtype == np.uint16 else 255)
-            picture = np.rint(picture * cover + 255 * (1 - cover)).astype(np.uint8)
+    if not picture.size:
+        what = f"{path} is damaged, or a kind of {kind}" if kind in READ else f"{path} is a picture ({kind or '?'})"
+        raise InputError(f"{what} that lipdub does not read", "save it anew as JPEG or PNG")
+    if min(picture.shape[:2]) < 2:
+        raise InputError(f"{path} has {picture.shape[1]}x{picture.shape[0]} pixels", "give a picture that shows a face")
+    if kind != "HEIF":
+        picture = _on_white(picture, cv2.imdecode(data, cv2.IMREAD_UNCHANGED))
     if picture.shape[0] * picture.shape[1] > config.media.max_pixels:
         what = f"{path} has {picture.shape[1]}x{picture.shape[0]} pixels, the limit is {config.media.max_pixels}"
         raise InputError(what, "make it smaller, or --set media.max_pixels=...")
@@ -150,14 +158,12 @@ def read_picture(path: Path, config: Config) -> tuple[Frame, float]:
     return np.ascontiguousarray(picture[:height, :width]), 1.0
 
 
-def _first_frame(path: Path, config: Config) -> Frame:
-    """First frame of a picture in a container that FFmpeg reads: HEIC, AVIF."""
-    try:
-        source = open_source(path, config.media)
-    except InputError as error:
-        raise InputError(f"{path} is not a picture that can be read here", "save it as JPEG or PNG") from error
-    with source.frames() as frames:
-        return next(iter(frames)).upright()
+def _on_white(picture: Frame, plain: NDArray[Any] | None) -> Frame:
+    """A picture (H, W, 3) on white where `plain`, as the file holds it, has a fourth channel that covers less."""
+    if plain is None or plain.ndim != 3 or plain.shape[2] != 4 or plain.shape[:2] != picture.shape[:2]:
+        return picture
+    cover = plain[..., 3:].astype(np.float32) / (65535 if plain.dtype == np.uint16 else 255)
+    return np.rint(picture * cover + 255 * (1 - cover)).astype(np.uint8)
 
 
 def _frames(picture: Frame, count: int, motion: str) -> Iterator[Frame]:

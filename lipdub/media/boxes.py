@@ -84,7 +84,7 @@ def drop_eyes(path: Path) -> None:
         start, index = _index(file)
         entry = _entry(index)[-1]
         end = entry + int.from_bytes(index[entry : entry + 4], "big")
-        for kind, at, _ in _boxes(index, entry + _ENTRY, end):
+        for kind, at, _ in boxes_within(index, entry + _ENTRY, end):
             if kind == b"vexu":
                 file.seek(start + at + 4)
                 file.write(b"free")
@@ -100,7 +100,7 @@ def unusual_boxes(path: Path) -> Counter[str]:
         index = _index(file)[1]
     holders = [(8, len(index))]
     while holders:
-        for kind, at, stop in _boxes(index, *holders.pop()):
+        for kind, at, stop in boxes_within(index, *holders.pop()):
             found.append((kind, bytes(index[at + 8 : at + 24])))
             holders += [(at + 8, stop)] * (kind in _HOLDERS)
     return Counter(
@@ -135,7 +135,7 @@ def _entry(index: bytearray) -> list[int]:
     """Offset of the first sample entry of the first track, after the boxes that contain it."""
     at, end, parents = 0, len(index), []
     for name in _PATH:
-        at, end = next((each for kind, *each in _boxes(index, at, end) if kind == name), (0, 0))
+        at, end = next((each for kind, *each in boxes_within(index, at, end) if kind == name), (0, 0))
         if end == 0:
             raise ValueError(f"no {name.decode()} where one should be")
         parents.append(at)
@@ -143,7 +143,7 @@ def _entry(index: bytearray) -> list[int]:
     return [*parents, at]
 
 
-def _boxes(data: bytes | bytearray, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+def boxes_within(data: bytes | bytearray, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Kind, begin and end of each box between two places."""
     while start + 8 <= end:
         length = int.from_bytes(data[start : start + 4], "big")

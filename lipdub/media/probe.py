@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
@@ -336,6 +337,10 @@ _SAMPLES_REMEDY = "put samples without a header into a WAV first: ffmpeg -f s16l
 _RAW = {b"YUV4MPEG2": "-i FILE", b"\0\0\0\1": "-r 25 -i FILE", b"\0\0\1": "-r 25 -i FILE"}
 
 
+_HEIF = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"mif2", b"avif")  # brands: HEIC and AVIF ...
+_HEIF_SEQUENCES = (b"avis", b"hevc", b"hevx", b"msf1")  # ... and what moves
+
+
 def picture_kind(path: Path) -> tuple[str, bool]:
     """The format of a picture, by its first bytes, and whether it is animated; "" for everything else.
 
@@ -348,19 +353,40 @@ def picture_kind(path: Path) -> tuple[str, bool]:
     kind = next((name for start, name in _PICTURES.items() if head.startswith(start)), "")
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         kind = "WebP"
-    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"avif"):
+    brand = head[8:12] if head[4:8] == b"ftyp" else b""
+    if head.startswith(b"GIF8") and not _moves(path):
+        kind = "GIF"
+    if brand in _HEIF or brand in _HEIF_SEQUENCES:
         kind = "HEIF"
-    return kind, (kind == "PNG" and b"acTL" in head.partition(b"IDAT")[0]) or (
+    return kind, brand in _HEIF_SEQUENCES or (kind == "PNG" and b"acTL" in head.partition(b"IDAT")[0]) or (
         kind == "WebP" and head[12:16] == b"VP8X" and head[20] & 2 > 0
     )
+
+
+def _moves(path: Path) -> bool:
+    """Whether a GIF has more than one frame, or cannot be read: what reads it as a video says why."""
+    try:
+        with av.open(file_url(path), mode="r", options={"format_whitelist": "gif"}) as container:
+            return sum(packet.size > 0 for packet in islice(container.demux(video=0), 2)) > 1
+    except (av.error.FFmpegError, IndexError):
+        return True
+
+
+def are_jpegs(path: Path) -> bool:
+    """Whether one JPEG follows another: motion JPEG without a container, or a photo with a second picture behind it.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return file.read(3) == b"\xff\xd8\xff" and b"\xff\xd9\xff\xd8\xff" in file.read(1 << 20)
 
 
 def _refuse_other_kinds(path: Path) -> None:
     """What FFmpeg could read, but is no film: a still picture; or one without a clock: a stream without a container."""
     with path.open("rb") as file:
         head = file.read(64)
-        rest = file.read(1 << 20) if head.startswith(b"\xff\xd8\xff") else b""
-    if b"\xff\xd9\xff\xd8\xff" in rest:  # one JPEG behind another
+    if are_jpegs(path):
         remedy = (
             "put it into one: ffmpeg -r 25 -f mjpeg -i FILE -c:v libx264 -crf 12 FILM.mkv; name the right rate with -r"
         )

@@ -7,12 +7,9 @@ is the least possible (a linear program), and each sentence tells how far off it
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +24,11 @@ from lipdub.errors import InputError
 from lipdub.media.containers import is_remade
 from lipdub.media.kept import is_statistic
 from lipdub.media.probe import file_url, kind_of, open_input, origin, probe, require_video
-
-Span = tuple[float, float]  # start and end, seconds
+from lipdub.media.sentences import Sentence
 
 MIN_TICKS = 90_000  # a second: the coarsest clock of a retimed picture
 _MIN_STEP_S = 0.02  # knots that are closer are one
 _START_WEIGHT, _END_WEIGHT, _SPEED_WEIGHT = 1.0, 0.2, 0.01  # of a sentence's start and end; of natural speed elsewhere
-_CUE = re.compile(r"(\d+(?::\d+)*(?:[.,]\d+)?)\s*-->\s*(\d+(?::\d+)*(?:[.,]\d+)?)")
-# Names of a sentence's times in JSON: ours, then those of the plans that KrillinAI writes.
-_KEYS = (("source", "target"), (("original_start", "original_end"), ("new_start", "new_end")))
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """When a sentence is spoken."""
-
-    source: Span  # in the video
-    target: Span  # in the dub
 
 
 @dataclass(frozen=True)
@@ -64,107 +49,6 @@ class TimeMap:
         """Output over video time of each piece (K - 1,): above 1 is slower."""
         result: NDArray[np.float64] = np.diff(self.output_s) / np.diff(self.source_s)
         return result
-
-
-def read_sentences(path: Path, source: Path | None = None) -> tuple[Sentence, ...]:
-    """Sentences with their times in the video and in the dub, in order.
-
-    Args:
-        path: a JSON list of {"source": [start, end], "target": [start, end]}, in seconds or timecodes, or of
-            KrillinAI's original_start, original_end, new_start and new_end, perhaps under a key "segments"; or
-            subtitles (SRT, WebVTT) of the dub, which need `source`.
-        source: subtitles of the video, one cue for each of the dub's.
-
-    Raises:
-        InputError: a file cannot be read; the sentences do not correspond, or change places.
-    """
-    if path.suffix.lower() == ".json":
-        if source is not None:
-            raise InputError(f"{path} holds both times of each sentence", "leave out --fit-source")
-        sentences = _from_json(path)
-    elif source is None:
-        raise InputError(
-            f"{path} tells only when the dub speaks", "give the subtitles of the video, too: --fit-source video.srt"
-        )
-    else:
-        video_cues, dub_cues = _read_cues(source), _read_cues(path)
-        if len(video_cues) != len(dub_cues):
-            raise InputError(
-                f"{source} has {len(video_cues)} sentences, {path} has {len(dub_cues)}",
-                "both need one cue for each sentence",
-            )
-        sentences = [Sentence(*times) for times in zip(video_cues, dub_cues, strict=True)]
-    if not sentences:
-        raise InputError(f"{path} holds no sentence", "see `--fit` in docs/how-to.md")
-    sentences.sort(key=lambda each: each.source)
-    for sentence, following in pairwise(sentences):
-        if following.target[0] < sentence.target[0] or following.source[0] == sentence.source[0]:
-            where = f"the sentences at {sentence.source[0]:.2f} s and {following.source[0]:.2f} s of the video"
-            raise InputError(f"{path}: {where} change places in the dub", "give sentences in one order in both")
-    return tuple(sentences)
-
-
-def _from_json(path: Path) -> list[Sentence]:
-    """Sentences of a JSON file, as `read_sentences` describes it, in the order of the file."""
-    try:
-        data = json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not JSON: {error}", "check the file") from error
-    rows = data.get("segments") if isinstance(data, dict) else data
-    if not isinstance(rows, list):
-        raise InputError(f"{path} is no list of sentences", 'give [{"source": [0.5, 2.0], "target": [0.7, 2.9]}, ...]')
-    return [_parse_sentence(row, f"{path}, sentence {number}") for number, row in enumerate(rows, start=1)]
-
-
-def _parse_sentence(row: Any, where: str) -> Sentence:
-    """A sentence of one object of the JSON list; `where` names it in errors."""
-    for keys in _KEYS:
-        names = [name for key in keys for name in ((key,) if isinstance(key, str) else key)]
-        if isinstance(row, dict) and all(name in row for name in names):
-            values = [row[key] if isinstance(key, str) else [row[name] for name in key] for key in keys]
-            return Sentence(*(_parse_span(value, where) for value in values))
-    raise InputError(f"{where}: no source and target times", 'give {"source": [0.5, 2.0], "target": [0.7, 2.9]}')
-
-
-def _parse_span(value: Any, where: str) -> Span:
-    """A pair of times, which must rise from 0 on."""
-    if not isinstance(value, list) or len(value) != 2:
-        raise InputError(f"{where}: {value!r} is not [start, end]", "give two times")
-    start_s, end_s = (_parse_seconds(each, where) for each in value)
-    if not 0 <= start_s < end_s < float("inf"):
-        raise InputError(f"{where}: {value!r} ends before it begins", "give start and end, from 0 on")
-    return start_s, end_s
-
-
-def _parse_seconds(value: Any, where: str) -> float:
-    """Seconds of a number, or of a timecode: "1:02:03,456", "2:03.4"."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, str) and re.fullmatch(r"\d+(:\d+){0,2}([.,]\d+)?", value.strip()):
-        total = 0.0
-        for part in value.strip().replace(",", ".").split(":"):
-            total = 60 * total + float(part)
-        return total
-    raise InputError(f"{where}: {value!r} is not a time", "give seconds, or h:mm:ss.mmm")
-
-
-def _read_cues(path: Path) -> list[Span]:
-    """The times of each cue of SRT or WebVTT."""
-    text = _read_text(path)
-    spans = [_parse_span(list(cue.groups()), f"{path}, cue {n}") for n, cue in enumerate(_CUE.finditer(text), start=1)]
-    if not spans:
-        raise InputError(f"{path} holds no cue as subtitles have, `00:00:01,000 --> 00:00:02,500`", "give .srt or .vtt")
-    return sorted(spans)
-
-
-def _read_text(path: Path) -> str:
-    """The text of a UTF-8 or UTF-16 file; letters of other encodings are replaced."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot open {path}: {error.strerror}", "check the path") from error
-    wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
-    return data.decode("utf-16" if wide else "utf-8-sig", "replace")  # only numbers are read
 
 
 def fit_times(

@@ -112,6 +112,30 @@ def test_two_items_with_one_output_are_refused(tmp_path: Path) -> None:
     first, second = items(tmp_path, 2)
     with pytest.raises(InputError, match="named more than once"):
         run_batch([first, replace(second, output=first.output)], tmp_path / "state.jsonl", work=Worker())
+    (tmp_path / "linked").symlink_to(tmp_path)
+    for same in (
+        tmp_path / "linked" / first.output.name,
+        tmp_path / "linked" / ".." / tmp_path.name / first.output.name,
+    ):
+        with pytest.raises(InputError, match="named more than once"):
+            run_batch([first, replace(second, output=same)], tmp_path / "state.jsonl", work=Worker())
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_no_output_replaces_what_the_batch_reads(tmp_path: Path, overwrite: bool) -> None:
+    first, second = items(tmp_path, 2)
+    second.video.write_text("precious")
+    work = Worker()
+    for output in (second.video, tmp_path / "link.mp4"):  # by its name, and through a link
+        if output != second.video:
+            output.symlink_to(second.video)
+        with pytest.raises(OutputError, match="the batch reads it") as caught:
+            run_batch([replace(first, output=output), second], tmp_path / "s.jsonl", work=work, overwrite=overwrite)
+        assert "-y" not in caught.value.remedy
+    assert work.did == [] and second.video.read_text() == "precious"
+    second.video.unlink()  # an output that the next item reads is a chain, and is made first
+    chained = run_batch([replace(first, output=second.video), second], tmp_path / "s.jsonl", work=work)
+    assert chained.done == 2 and work.did == [0, 1]
 
 
 def test_a_file_that_is_no_state_is_refused(tmp_path: Path) -> None:

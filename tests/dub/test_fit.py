@@ -183,6 +183,13 @@ def test_what_cannot_be_fitted_is_refused_before_the_work(dub, footage, clicks, 
     assert what in caught.value.what and not dub.output.exists()
 
 
+@pytest.mark.parametrize(("seconds", "raised"), [(1.2, True), (2.0, False)])  # --stretch-max goes to 4
+def test_a_limit_that_cannot_be_given_is_not_advised(dub, footage, clicks, seconds: float, raised: bool) -> None:
+    with pytest.raises(InputError) as caught:
+        dub(footage(seconds=0.4), clicks([], seconds), length="stretch")
+    assert ("--stretch-max" in caught.value.remedy) is raised and "--length audio" in caught.value.remedy
+
+
 def test_a_container_with_one_frame_rate_is_refused(dub, footage, clicks, tmp_path: Path) -> None:
     dub.output = tmp_path / "out.avi"
     with pytest.raises(OutputError, match=r"\.avi has one frame rate"):
@@ -204,7 +211,7 @@ def test_a_preview_of_a_fitted_video_is_refused(footage, clicks, tmp_path: Path)
 
 def test_a_picture_has_no_sentences(clicks, tmp_path: Path) -> None:
     portrait = tmp_path / "portrait.png"
-    portrait.write_bytes(b"x")
+    portrait.write_bytes(b"\x89PNG")
     options = SyncOptions(fit=tmp_path / "fit.json")
     with pytest.raises(InputError, match="it has no sentences"), filmed(portrait, clicks([], 1), options, Config()):
         pass

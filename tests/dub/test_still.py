@@ -72,12 +72,14 @@ def test_what_shines_through_is_white_and_odd_or_huge_sides_are_made_fit(tmp_pat
 
 
 def test_bad_pictures_are_refused(tmp_path: Path, sound: Path) -> None:
-    for name, data in (("e.png", b""), ("t.jpg", b"no picture"), ("h.heic", b"\0\0\0\x18ftypheic")):
+    for name, data in (("e.png", b""), ("t.jpg", b"no picture"), ("h.heic", b"\0\0\0\x18ftypheic"), ("l.psd", b"8BPS")):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(InputError, match=name):
             read_picture(tmp_path / name, CONFIG)
     with pytest.raises(InputError, match=r"gone\.png"):
         read_picture(tmp_path / "gone.png", CONFIG)
+    with pytest.raises(InputError, match="1x1 pixels"):
+        read_picture(written(tmp_path / "dot.png", GREY[:1, :1]), CONFIG)
     small = load_config(None, ["media.max_pixels=1000"])
     with pytest.raises(InputError, match="80x60"):
         read_picture(written(tmp_path / "p.png"), small)
@@ -112,11 +114,33 @@ def test_an_animation_is_no_picture(tmp_path: Path) -> None:
     for name, data, still in (
         ("still.png", head + plain[33:], True),
         ("moving.png", head + b"\0\0\0\x08acTL" + bytes(12) + plain[33:], False),
-        ("film.mp4", plain, False),
+        ("named_wrong.mp4", plain, True),
+        ("film.jpg", b"\0\0\0\x18ftypisom", False),
+        ("photo.heic", b"\0\0\0\x18ftypheic", True),
+        ("burst.heic", b"\0\0\0\x18ftyphevc", False),
+        ("moving.avif", b"\0\0\0\x18ftypavis", False),
+        ("stream.mjpeg", b"\xff\xd8\xff\xe0\xff\xd9\xff\xd8\xff\xe0", False),
+        ("photo_with_depth.jpg", b"\xff\xd8\xff\xe0\xff\xd9\xff\xd8\xff\xe0", True),
         ("p.jfif", b"\xff\xd8\xff\xe0", True),
     ):
         (tmp_path / name).write_bytes(data)
-        assert is_picture(tmp_path / name) is still
+        assert is_picture(tmp_path / name) is still, name
+    assert is_picture(tmp_path / "gone.png") and not is_picture(tmp_path / "gone.mp4")
+
+
+def test_a_gif_of_one_frame_is_a_picture(tmp_path: Path) -> None:
+    for count in (1, 2):
+        with av.open(str(tmp_path / f"{count}.gif"), "w") as file:
+            stream = file.add_stream("gif", rate=5)
+            stream.width, stream.height, stream.pix_fmt = 80, 60, "rgb8"
+            frames = [
+                av.VideoFrame.from_ndarray(GREY + 40 * n, format="rgb24").reformat(format="rgb8") for n in range(count)
+            ]
+            for packet in [*(packet for frame in frames for packet in stream.encode(frame)), *stream.encode()]:
+                file.mux(packet)
+    assert is_picture(tmp_path / "1.gif") and not is_picture(tmp_path / "2.gif")
+    picture, _ = read_picture(tmp_path / "1.gif", CONFIG)
+    assert picture.shape == (60, 80, 3) and abs(int(picture[50, 10].mean()) - 90) < 40
 
 
 def test_errors_name_the_picture_and_what_to_do(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import subprocess
 from fractions import Fraction
 from pathlib import Path
@@ -12,84 +11,10 @@ import pytest
 from lipdub.errors import InputError
 from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.probe import probe
-from lipdub.media.retime import Sentence, TimeMap, copy_retimed, fit_times, read_sentences
+from lipdub.media.retime import TimeMap, copy_retimed, fit_times
+from lipdub.media.sentences import Sentence
 
-SRT = "1\n00:00:00,500 --> 00:00:02,000\nHello.\n\n2\n00:00:02,400 --> 00:00:03,000\nBye.\n"
-DUB = "\ufeff1\r\n00:00:00,500 --> 00:00:02,500\r\nHallo.\r\n\r\n2\r\n00:00:03,000 --> 00:00:03,800\r\nTschüss.\r\n"
 SAME = (Sentence((0.5, 2.0), (0.5, 2.5)), Sentence((2.4, 3.0), (3.0, 3.8)))
-
-
-def written(path: Path, text: str, encoding: str = "utf-8") -> Path:
-    path.write_text(text, encoding=encoding, newline="")
-    return path
-
-
-@pytest.mark.parametrize(
-    "rows",
-    [
-        [{"source": [0.5, 2], "target": [0.5, 2.5]}, {"source": [2.4, 3.0], "target": [3.0, 3.8]}],
-        {
-            "segments": [
-                {"source": ["0:02.4", "3"], "target": ["00:00:03,000", "00:00:03.800"]},
-                {"source": ["0.5", "00:00:02,000"], "target": [0.5, 2.5], "text": "Hello."},
-            ]
-        },
-        [  # KrillinAI's dubbing_plan.json
-            {"index": 1, "original_start": 0.5, "original_end": 2.0, "new_start": 0.5, "new_end": 2.5},
-            {"index": 2, "original_start": 2.4, "original_end": 3.0, "new_start": 3.0, "new_end": 3.8},
-        ],
-    ],
-    ids=["seconds", "timecodes", "krillinai"],
-)
-def test_json_tells_both_times_of_a_sentence(tmp_path: Path, rows) -> None:
-    assert read_sentences(written(tmp_path / "fit.json", json.dumps(rows))) == SAME
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
-def test_two_subtitle_files_do_too(tmp_path: Path, encoding: str) -> None:
-    source = written(tmp_path / "en.srt", SRT)
-    dub = written(tmp_path / "de.srt", DUB.removeprefix("\ufeff") if encoding == "utf-16" else DUB, encoding)
-    assert read_sentences(dub, source) == SAME
-    text = "WEBVTT\n\n00:00.500 --> 00:02.500 align:start\nHallo.\n\n00:03.000 --> 00:03.800\nTschüss.\n"
-    assert read_sentences(written(tmp_path / "de.vtt", text), source) == SAME
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "what"),
-    [
-        ("a.json", "[", "not JSON"),
-        ("a.json", "{}", "no list of sentences"),
-        ("a.json", "[]", "no sentence"),
-        ("a.json", '[{"source": [0, 1]}]', "sentence 1: no source and target times"),
-        ("a.json", '[{"source": [0, 1], "target": [2, 1]}]', "ends before it begins"),
-        ("a.json", '[{"source": [0, 1], "target": ["x", 1]}]', "'x' is not a time"),
-        ("a.json", '[{"source": [0, 1], "target": [true, 1]}]', "True is not a time"),
-        ("a.json", '[{"source": [0, NaN], "target": [0, 1]}]', "ends before it begins"),
-        ("a.json", '[{"source": [0, 1, 2], "target": [0, 1]}]', "is not [start, end]"),
-        (
-            "a.json",
-            '[{"source": [0, 1], "target": [4, 5]}, {"source": [2, 3], "target": [1, 2]}]',
-            "the sentences at 0.00 s and 2.00 s of the video change places",
-        ),
-        ("a.srt", SRT, "tells only when the dub speaks"),
-    ],
-)
-def test_what_cannot_be_used_is_refused_with_a_reason(tmp_path: Path, name: str, text: str, what: str) -> None:
-    with pytest.raises(InputError) as caught:
-        read_sentences(written(tmp_path / name, text))
-    assert what in caught.value.what and caught.value.remedy
-
-
-def test_subtitles_must_correspond(tmp_path: Path) -> None:
-    one, two = written(tmp_path / "one.srt", SRT[: SRT.index("2\n00:")]), written(tmp_path / "two.srt", SRT)
-    with pytest.raises(InputError, match=r"1 sentences, .*two\.srt has 2"):
-        read_sentences(two, one)
-    with pytest.raises(InputError, match="holds no cue"):
-        read_sentences(two, written(tmp_path / "empty.srt", "nothing"))
-    with pytest.raises(InputError, match="cannot open"):
-        read_sentences(two, tmp_path / "absent.srt")
-    with pytest.raises(InputError, match="both times"):
-        read_sentences(written(tmp_path / "a.json", "[]"), one)
 
 
 def test_sentences_are_met_where_the_limit_allows() -> None:
@@ -191,11 +116,13 @@ def test_only_the_times_change(tmp_path: Path, name: str, rate: Fraction) -> Non
 
 def test_everything_but_the_sound_goes_along(tmp_path: Path) -> None:
     plain, video = numbered(tmp_path / "plain.mp4", rotation=90), tmp_path / "all.mkv"
-    words = written(tmp_path / "a.srt", "1\n00:00:00,200 --> 00:00:01,500\n<i>hello</i>\n")
+    words, marks = tmp_path / "a.srt", tmp_path / "c.txt"
+    words.write_text("1\n00:00:00,200 --> 00:00:01,500\n<i>hello</i>\n")
     chapters = ";FFMETADATA1\ntitle=A film\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=1000\ntitle=one\n"
     chapters += "[CHAPTER]\nTIMEBASE=1/1000\nSTART=1000\nEND=2000\ntitle=two\n"
     argv = [ffmpeg_binary(), "-v", "error", "-i", plain, "-f", "lavfi", "-i", "sine=d=2", "-i", words]
-    argv += ["-i", written(tmp_path / "c.txt", chapters), "-map", "0", "-map", "1", "-map", "2", "-map_metadata", "3"]
+    marks.write_text(chapters)
+    argv += ["-i", marks, "-map", "0", "-map", "1", "-map", "2", "-map_metadata", "3"]
     argv += ["-c:v", "copy", "-c:s", "srt", "-metadata:s:s:0", "language=spa", "-attach", words]
     subprocess.run([*argv, "-metadata:s:t", "mimetype=text/plain", video], check=True)
     assert copy_retimed(video, tmp_path / "retimed", HALF) == [
