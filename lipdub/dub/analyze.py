@@ -59,7 +59,7 @@ class FaceJob:
     voice: int = 0  # number of the driving audio
     rests: tuple[Rest, ...] = ()  # where nobody speaks, and the face is unchanged
     turned: NDArray[np.bool_] | None = None  # (T,) where the head is turned too far, and the face is unchanged
-    drawn_open: bool = False  # whether the mouth never opens, and references are drawn
+    drawn_open: bool = False  # whether the mouth hardly opens, and references are drawn
 
     @property
     def references(self) -> Selection:

@@ -78,7 +78,7 @@ class SyncReport:
     generator: str  # name or path of the weights
     added: int = 0  # of `frames`, those behind the video's own end
     occluded: int = 0  # of `dubbed`: with something in front of a mouth, which stays as it is
-    drawn_open: int = 0  # of `faces`: mouths that never open in the video, so that their insides are drawn
+    drawn_open: int = 0  # of `faces`: mouths that hardly open in the video, so that their insides are drawn
     cached: bool = False  # whether faces were taken from an earlier run of the same video
     shots: tuple[ShotReport, ...] = ()
     segments: tuple[Segment, ...] = ()

@@ -29,7 +29,7 @@ UPPER_LIP, LOWER_JAW = [*range(49, 54), 61, 62, 63], [*range(55, 60), 65, 66, 67
 NOSE_TOP, NOSE_BASE, CHIN, LOWER_EDGE = 27, 33, 8, 57
 
 MIN_WIDTH = 0.05  # crop sides: a narrower mouth is seen from its side
-PARTED = 0.07  # eye distances: lips of a mouth that is less open count as closed
+PARTED = 0.1  # eye distances: lips of a mouth that is less open count as closed
 UPPER_SHARE, CHIN_SHARE = 0.12, 0.9  # of an opening: how far the upper lip rises and the chin sinks, as in speech
 UPPER_REACH, LOWER_REACH = (0.1, 0.45), (1.05, 1.95)  # from the seam, upwards, and downwards in distances of the chin:
 # all moves with the lips up to the first, nothing from the second on

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from lipdub.cli.results import show_report
 from lipdub.config import Config, load_config
 from lipdub.dub.demo import SAMPLE_RATE, babble, portrait_frames
 from lipdub.dub.face_list import list_faces
@@ -198,7 +199,7 @@ def test_one_of_several_faces_in_a_picture(tmp_path: Path, sound: Path, fake_bac
 
 
 @pytest.mark.slow
-def test_a_picture_with_closed_lips_speaks(tmp_path: Path) -> None:
+def test_a_picture_with_closed_lips_speaks(tmp_path: Path, capsys) -> None:
     write_wav(tmp_path / "speech.wav", babble(3.0), SAMPLE_RATE)
     closed = written(tmp_path / "closed.png", lips_shut(portrait_frames(0.04)[0]))
     report = sync_video(closed, tmp_path / "speech.wav", tmp_path / "talk.mp4", SyncOptions(device="cpu"))
@@ -207,7 +208,11 @@ def test_a_picture_with_closed_lips_speaks(tmp_path: Path) -> None:
     talking = openings(frames_of(tmp_path / "talk.mp4"))
     rest = float(np.median(talking[-10:]))  # the speech is over by then
     assert rest < at_rest + 0.01  # the lips stay shut in silence,
-    assert talking.max() > rest + 0.08  # and part by a twelfth of the eyes' distance when they speak
+    assert talking.max() > rest + 0.08  # and part by a twelfth of the eyes' distance when they speak,
+    assert dark_share(frames_of(tmp_path / "talk.mp4")[int(talking.argmax())]) > 0.1  # over a dark inside
+    assert report.drawn_open == report.faces == 1
+    show_report(report)
+    assert "1 person hardly opens the mouth in the video: its inside is drawn" in capsys.readouterr().err
 
 
 def landmarks(frames: list[np.ndarray]) -> np.ndarray:
@@ -222,6 +227,16 @@ def openings(frames: list[np.ndarray]) -> np.ndarray:
     points = landmarks(frames)
     eyes = np.linalg.norm(points[:, 36:42].mean(1) - points[:, 42:48].mean(1), axis=1)
     return np.linalg.norm(points[:, 62] - points[:, 66], axis=1) / eyes
+
+
+def dark_share(frame: np.ndarray) -> float:
+    """Share of what lies between the inner lips that is less than half as light as the lips."""
+    points = landmarks([frame])[0]
+    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+    between, lips = np.zeros(grey.shape, np.uint8), np.zeros(grey.shape, np.uint8)
+    cv2.fillPoly(between, [points[60:68].astype(np.int32)], 1)
+    cv2.fillPoly(lips, [points[48:60].astype(np.int32)], 1)
+    return float((grey[between > 0] < 0.5 * np.median(grey[lips > between])).mean())
 
 
 def lips_shut(picture: np.ndarray) -> np.ndarray:
