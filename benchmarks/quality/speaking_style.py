@@ -21,7 +21,7 @@ from lipdub.config import Config
 from lipdub.data.corpora import videos
 from lipdub.dub.analyze import track_faces
 from lipdub.dub.driving_audio import analyze_audio, predict_mouth_shapes
-from lipdub.dub.speaking_style import MIN_MOVEMENT, frame_rate_of, measure_style, smooth_shapes
+from lipdub.dub.speaking_style import MIN_HEARD, frame_rate_of, measure_style, smooth_shapes
 from lipdub.errors import LipdubError
 from lipdub.faces.choose import face_backend
 from lipdub.faces.mouth_shape import OPENINGS, shape_code
@@ -63,7 +63,7 @@ def main() -> None:
             heard = predict_mouth_shapes(generator, speech, seen.times_s, config.mel, config.sync, cpu)
             assert heard is not None  # a shape code
             values += [heard.style.movement, float(heard.style.posture[OPENINGS].mean())]
-        if min(values[0], *values[2::2]) > MIN_MOVEMENT / 2:
+        if min(values[0], *values[2::2]) > MIN_HEARD:
             found[path.parent.name].append(tuple(values))
     for number, name in enumerate(names):
         print(f"\n{name}\n\n| footage | clips | movement seen | predicted | ratio | posture seen | predicted |")

@@ -99,10 +99,11 @@ class DubPlan:
     rests: tuple[Rest, ...] = ()  # faces that are unchanged because nobody speaks
 
     def styles(self) -> dict[int, SpeakingStyle]:
-        """Speaking style of each person in the dubbed frames, by `track.person`."""
-        parts: dict[int, list[NDArray[np.float32]]] = {}
+        """Speaking style of each person in the dubbed frames, by `track.person`; shots where a mouth is shut say none."""
+        parts: dict[int, list[NDArray[np.float32]]] = {job.track.person: [] for job in self.jobs}
         for job in self.jobs:
-            parts.setdefault(job.track.person, []).append(job.shapes[job.weight > 0])
+            if not job.drawn_open:
+                parts[job.track.person].append(job.shapes[job.weight > 0])
         return {person: measure_style(shapes, frame_rate_of(self.times_s)) for person, shapes in parts.items()}
 
 

@@ -13,7 +13,7 @@ that quarter, since nobody speaks all the time. A shape s that is heard then bec
 
 the gain of openings, lips' height and chin times OPENING_GAIN. w, in [0, 1), is how much is known of the person:
 t / (t + KNOWN_S) for t seconds in view, less for a mouth that hardly moves, which may be that of a listener. A portrait
-has w = 0 and moves as people do on average. The two TYPICAL numbers belong to the bundled weights: `python -m
+and a mouth that never opens have w = 0, and move as people do on average. The two TYPICAL numbers belong to the bundled weights: `python -m
 benchmarks speaking_style` measures them.
 
 A mean of mouths never closes, but lips do meet in speech, and viewers notice. The lower half of the openings is
@@ -37,7 +37,8 @@ from lipdub.faces.mouth_shape import OPENINGS, SHAPE_NAMES, SHAPE_SCALE, WITH_OP
 SPAN_S = 0.7  # a syllable or three
 MOVING_SHARE = 0.25  # of the frames, those that move most
 KNOWN_S = 2.4  # seconds in view after which half of what is done comes from the person
-MIN_MOVEMENT, SPEECH_MOVEMENT = 0.1, 0.3  # of a silent mouth; from the second on it surely speaks
+MIN_MOVEMENT, SPEECH_MOVEMENT = 0.2, 0.45  # of a listener; of 382 people who speak, 95 % move more than the second
+MIN_HEARD = 0.075  # movement predicted from a sound that has speech to compare with a person's
 TYPICAL = 1.35  # movement of a mouth over the predicted one: 1.22 on dev, of which rendering passes on 0.9
 TYPICAL_POSTURE = 1.25  # its posture over the predicted one, likewise
 CLOSED_OFTEN = 0.05  # of the time with speech the lips are together, and in three times as much all but; real: 0.14
@@ -119,7 +120,7 @@ def retarget(
         strength: gain beside the person's own.
         closed: c, (3,) openings of closed lips, at most 0; None: those of the mouth at rest, 0.
     """
-    known = person.known if audio_style.movement > MIN_MOVEMENT / TYPICAL else 0.0
+    known = person.known if audio_style.movement > MIN_HEARD else 0.0
     ratio = person.movement / audio_style.movement / TYPICAL if known else 1.0
     gain = strength * TYPICAL * float(np.clip(ratio**known, MIN_GAIN, MAX_GAIN))
     posture = (1 - known) * TYPICAL_POSTURE * audio_style.posture + known * person.posture

@@ -97,6 +97,16 @@ def test_a_face_is_painted_from_its_sound_and_its_own_references(runner_of, gene
     assert not close(other.run(own), together)
 
 
+def test_a_mouth_that_hardly_opens_says_nothing_of_how_its_person_speaks() -> None:
+    moving = np.sin(np.arange(100, dtype=np.float32))[:, None] * np.ones(8, np.float32)
+    spoken, shut = (replace(job(0, first, 100), shapes=moving) for first in (0, 100))
+    shut = replace(shut, drawn_open=True)
+    times_s = np.arange(200) / 25
+    both, alone = (DubPlan(times_s, jobs, {}).styles()[0] for jobs in ([spoken, shut], [shut]))
+    assert both.seconds == pytest.approx(4.0) and both.known > 0.5
+    assert alone.known == alone.seconds == 0
+
+
 def test_no_call_holds_more_faces_than_a_batch(runner_of) -> None:
     jobs = [job(number, 0, 1) for number in range(7)]
     runner, calls = runner_of(jobs, batch_size=3)
