@@ -99,7 +99,7 @@ class DubPlan:
     rests: tuple[Rest, ...] = ()  # faces that are unchanged because nobody speaks
 
     def styles(self) -> dict[int, SpeakingStyle]:
-        """Speaking style of each person in the dubbed frames, by `track.person`; shots where a mouth is shut say none."""
+        """Speaking style of each person in the dubbed frames, by `track.person`; shut mouths have none."""
         parts: dict[int, list[NDArray[np.float32]]] = {job.track.person: [] for job in self.jobs}
         for job in self.jobs:
             if not job.drawn_open:

@@ -13,8 +13,8 @@ that quarter, since nobody speaks all the time. A shape s that is heard then bec
 
 the gain of openings, lips' height and chin times OPENING_GAIN. w, in [0, 1), is how much is known of the person:
 t / (t + KNOWN_S) for t seconds in view, less for a mouth that hardly moves, which may be that of a listener. A portrait
-and a mouth that never opens have w = 0, and move as people do on average. The two TYPICAL numbers belong to the bundled weights: `python -m
-benchmarks speaking_style` measures them.
+and a mouth that hardly opens have w = 0, and move as people do on average. The two TYPICAL numbers belong to the
+bundled weights: `python -m benchmarks speaking_style` measures them.
 
 A mean of mouths never closes, but lips do meet in speech, and viewers notice. The lower half of the openings is
 stretched until those of CLOSED_OFTEN of the time with speech are c: closed, which a mouth at rest need not be, or, by
