@@ -93,6 +93,7 @@ class GeneratorConfig:
     warp: bool = False  # bend references into place instead of painting anew (thesis 4.3, "future work")
     own_frame: bool = False  # in sync the frame itself is one more reference, its old mouth to be bent; needs `warp`
     audio_context: str = "window"  # thesis: a mel window a frame; "track": shapes come from an audio encoder of its own
+    fine_paint: bool = False  # beside a warp: paint at S instead of S / 2, with a head wide enough for teeth
     margin: float = 1.0  # side of the crop over the unit crop's, about the same centre; 4/3 shows the neck
 
 
@@ -160,6 +161,9 @@ class LossConfig:
     correlation: float = 0.0  # 1 - correlation of mouth shapes over a run of frames; not in the thesis
     phones: float = 0.0  # cross-entropy of phones in synthetic speech, beside mouth shapes; stage phones has it alone
     gradient_l1: float = 0.0  # masked L1 of neighbouring pixels' differences, not in the thesis
+    painted_share: float = 0.0  # penalty on painting where no lips are parted (warp)
+    unpainted_lips: float = 0.0  # penalty on not painting between lips that no reference shows parted as far (warp)
+    painted_l1: float = 0.0  # L1 of the painted picture itself (warp): what has no share in a face is not learnt by it
     blur_kernel: int = 5  # (10)
     blur_sigma: float = 3.0  # (10)
 

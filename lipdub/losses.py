@@ -56,6 +56,48 @@ def gradient_l1(fake: Tensor, real: Tensor, mask: Tensor) -> Tensor:
     return (across + down) / 2
 
 
+def painted_share(share: Tensor, mouth: Tensor, lips: Tensor) -> Tensor:
+    """How much of the mouth region is painted where the references would do: everywhere but between parted lips.
+
+        1 / sum(M (1 - P)) * sum(M (1 - P) s)
+
+    L1 alone prefers a soft painted face to a sharp one that is a pixel off.
+
+    Args:
+        share: s, (N, 1, H, W) of the painted picture, in [0, 1].
+        mouth: M, (N, 1, H, W) the true mouth mask.
+        lips: P, (N, 1, H, W), 1 between the lips.
+
+    Returns:
+        Scalar in [0, 1].
+    """
+    _same_shape(share, mouth)
+    _same_shape(share, lips)
+    region = mouth * (1 - lips)
+    return (region * share).sum() / region.sum().clamp(min=1e-6)
+
+
+def unpainted_lips(share: Tensor, lips: Tensor, unseen: Tensor) -> Tensor:
+    """How little is painted between lips that are parted wider than any reference shows; not in the thesis.
+
+        -1 / sum(P u) * sum(P u log s)
+
+    Bent closed lips swell, and L1 alone finds that better than what a young painter makes; where the share is 0, it has
+    no gradient to say otherwise.
+
+    Args:
+        share: s, (N, 1, H, W) of the painted picture, in [0, 1].
+        lips: P, (N, 1, H, W), 1 between the lips.
+        unseen: u, (N,) in [0, 1]: by how much the lips are parted wider.
+
+    Returns:
+        Scalar, 0 where nothing is unseen.
+    """
+    _same_shape(share, lips)
+    region = lips * unseen.view(-1, 1, 1, 1)
+    return -(region * share.clamp(min=MARGIN).log()).sum() / region.sum().clamp(min=1.0)
+
+
 def mouth_emphasis(mask: Tensor, weight: float, margin: float = 1.0) -> Tensor:
     """A weight per pixel for `masked_l1` that grows towards the mouth of an aligned face; not in the thesis.
 

@@ -14,8 +14,10 @@ from lipdub.losses import (
     mask_bce,
     masked_l1,
     mouth_emphasis,
+    painted_share,
     perceptual,
     r1_penalty,
+    unpainted_lips,
 )
 
 
@@ -246,6 +248,50 @@ class TestEdgeL1:
             lambda x: gradient_l1(x, doubles(1, 2, 3, 3).detach() * 0 + 0.5, torch.ones(1, 1, 3, 3)),
             doubles(1, 2, 3, 3),
         )
+
+
+class TestPaintedShare:
+    def test_known_value(self):
+        share = torch.tensor([[[[0.2, 0.4, 0.9, 0.7]]]])
+        mouth, lips = torch.tensor([[[[1.0, 1.0, 1.0, 0.0]]]]), torch.tensor([[[[0.0, 0.0, 1.0, 0.0]]]])
+        assert painted_share(share, mouth, lips).item() == pytest.approx(0.3)
+
+    def test_gradcheck(self):
+        mouth, lips = torch.rand(2, 1, 3, 3, dtype=torch.float64), torch.rand(2, 1, 3, 3, dtype=torch.float64)
+        assert gradcheck(lambda share: painted_share(share, mouth, lips), doubles(2, 1, 3, 3))
+
+    def test_nothing_to_count_is_zero(self):
+        one = torch.ones(1, 1, 2, 2)
+        assert painted_share(one, one, one).item() == 0
+
+    def test_wrong_shape(self):
+        with pytest.raises(ValueError, match="shapes differ"):
+            painted_share(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 3))
+
+
+class TestUnpaintedLips:
+    def test_known_value(self):
+        share = torch.tensor([[[[0.5, 0.1]]], [[[0.2, 0.3]]], [[[0.25, 0.01]]]])
+        lips = torch.tensor([[[[1.0, 0.0]]], [[[1.0, 1.0]]], [[[1.0, 0.0]]]])
+        unseen = torch.tensor([1.0, 0.0, 0.5])  # by the second frame's references there is nothing to paint
+        wanted = (math.log(2) + 0.5 * math.log(4)) / 1.5
+        assert unpainted_lips(share, lips, unseen).item() == pytest.approx(wanted)
+
+    def test_a_share_of_nothing_has_a_gradient(self):
+        logit = torch.full((1, 1, 1, 1), -12.0, requires_grad=True)
+        unpainted_lips(logit.sigmoid(), torch.ones(1, 1, 1, 1), torch.ones(1)).backward()
+        assert logit.grad.item() == pytest.approx(-1, abs=1e-3)
+
+    def test_nothing_unseen_is_zero(self):
+        assert unpainted_lips(torch.rand(2, 1, 3, 3), torch.ones(2, 1, 3, 3), torch.zeros(2)).item() == 0
+
+    def test_gradcheck(self):
+        lips, unseen = torch.rand(2, 1, 3, 3, dtype=torch.float64), torch.rand(2, dtype=torch.float64)
+        assert gradcheck(lambda share: unpainted_lips(0.2 + 0.5 * share.sigmoid(), lips, unseen), doubles(2, 1, 3, 3))
+
+    def test_wrong_shape(self):
+        with pytest.raises(ValueError, match="shapes differ"):
+            unpainted_lips(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 3), torch.ones(1))
 
 
 class TestFollow:

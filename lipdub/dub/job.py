@@ -126,13 +126,13 @@ def open_job(
 
     def whole(sound: Path, name: str) -> Path:
         known = copy_with_length(sound, scratch(name))
-        path, told = sound_on_one_clock(known, lambda made: scratch(f"{name}.{made}"), config.media)
-        notes.extend(told)
+        path, repairs = sound_on_one_clock(known, lambda made: scratch(f"{name}.{made}"), config.media)
+        notes.extend(repairs)
         return path
 
     audio = whole(audio, "sound")
     drive = audio if options.drive_audio is None else whole(options.drive_audio, "drive")
-    said = [one.sound and whole(one.sound, f"speaker{number}") for number, one in enumerate(options.speakers)]
+    sounds = [one.sound and whole(one.sound, f"speaker{number}") for number, one in enumerate(options.speakers)]
     retimed = on_new_times(open_source(video, config.media, scratch), audio, output, options, scratch)
     source, options = retimed.source, retimed.options
     streams = plan_streams(
@@ -152,7 +152,7 @@ def open_job(
     with shared_cores():
         isolate = options.isolate_voice
         speech = networks.load_driving_audio(drive, isolate=isolate)
-        voices = [speech if one is None else networks.load_driving_audio(one, isolate=isolate) for one in said]
+        voices = [speech if one is None else networks.load_driving_audio(one, isolate=isolate) for one in sounds]
         audio_s = speech.duration_s
         if options.drive_audio is not None:
             audio_s = audio_duration(audio, sample_rate=config.mel.sample_rate, config=config.media)

@@ -115,31 +115,31 @@ class OcclusionTracker:
 
     def _with_occlusion(self, crop: FaceCrop) -> FaceCrop:
         occlusion, share = find_letters(crop.picture, self._landmarks(crop)), 1.0
-        detections = self._detections.get(crop.job, {})
+        detected = self._detections.get(crop.job, {})
         if self._occluded(crop.job, crop.row):
             self._last[crop.job] = crop.row
-            near = [detections[row] for row in (crop.row - 1, crop.row + 1) if row in detections]
-            probability = detections[crop.row].probability
+            near = [detected[row] for row in (crop.row - 1, crop.row + 1) if row in detected]
+            probability = detected[crop.row].probability
             if len(near) == 2:
                 probability = np.maximum(probability, np.minimum(near[0].probability, near[1].probability))
             objects = mask_of(probability, len(crop.picture))
             occlusion = objects if occlusion is None else occlusion | objects
-            lips = np.mean([each.lips for each in (detections[crop.row], *near)])
+            lips = np.mean([each.lips for each in (detected[crop.row], *near)])
             share = float(np.clip((COVERED[1] - lips) / (COVERED[1] - COVERED[0]), 0, 1))
-        for row in [row for row in detections if row < crop.row - IN_A_ROW + 1]:
-            del detections[row]
+        for row in [row for row in detected if row < crop.row - IN_A_ROW + 1]:
+            del detected[row]
         return replace(crop, occlusion=occlusion, share=share)
 
     def _occluded(self, job: int, row: int) -> bool:
         """Whether an object is before the mouth: seen for certain in a row, or likely from here to such a row."""
-        detections = self._detections.get(job, {})
-        if row not in detections or not detections[row].likely:
+        detected = self._detections.get(job, {})
+        if row not in detected or not detected[row].likely:
             return False
         if self._last.get(job) == row - 1:
             return True
         for first in range(row - IN_A_ROW + 1, row + AHEAD - IN_A_ROW + 2):
-            if all(each in detections and detections[each].certain for each in range(first, first + IN_A_ROW)):
+            if all(each in detected and detected[each].certain for each in range(first, first + IN_A_ROW)):
                 return True
-            if first >= row and (first not in detections or not detections[first].likely):
+            if first >= row and (first not in detected or not detected[first].likely):
                 return False
         return False

@@ -11,6 +11,7 @@ the picture (0) to its right one (1), v across it, downwards. An opening of 0.5 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -46,6 +47,8 @@ IVORY, NEUTRAL = np.array([0.97, 0.94, 0.88]), 0.6  # times the colour of the sk
 BRIGHTEST = 225.0  # of the teeth's channels before shading
 TOOTH_GAPS = np.array([-0.42, -0.335, -0.255, -0.165, 0, 0.165, 0.255, 0.335, 0.42])  # from the midline
 TOOTH_LENGTH, TOOTH_BOW = 0.165, 0.09  # of the middle ones; by how much less the outermost reach down
+TONGUE_SIZE, TONGUE_FROM = (0.24, 0.22), 0.35  # half its width, its height; opening from which on all of it shows
+LIP_SHADOW = 0.18  # light that lips take from what is right behind them
 TEETH_SIDE = 0.4  # from the midline, where teeth vanish in the dark of the cheek
 
 
@@ -139,7 +142,7 @@ class _Mouth:
         sink: Field = amount * np.clip(across, 0, None) * _fall(down, LOWER_REACH)
         return sink
 
-    def _shift(self, movement: Any, opening: float) -> NDArray[np.float32]:
+    def _shift(self, movement: Callable[[Field, Field], Field], opening: float) -> NDArray[np.float32]:
         """The crop, each point moved down by `movement` openings; what a pixel shows is found by iteration."""
         u, there = self._grid(FIELD_STEP)
         v = there
@@ -157,11 +160,23 @@ class _Mouth:
 
         Dark; on it a tongue that lies behind the lower lip; before both the upper teeth, which the jaw does not move.
         """
-        inside = np.broadcast_to(np.maximum(DARK * self.lips, BLACK * self.black), self.crop.shape).astype(np.float32)
-        middle = float(self.points[LOWER_INNER[2], 0])
-        lying = np.exp(-(((self.u - middle) / 0.24) ** 4) - (np.clip(lower - self.v, 0, None) / 0.22) ** 2)
-        inside += (0.8 * min(1.0, opening / 0.35) * lying)[..., None] * (TONGUE * self.lips - inside)
+        dark = np.maximum(DARK * self.lips, BLACK * self.black)
+        inside = np.broadcast_to(dark, self.crop.shape).astype(np.float32)
+        for opacity, colour in (self._tongue(lower, opening), self._teeth(upper, opening)):
+            inside += opacity[..., None] * (colour - inside)
+        depth = np.clip(np.minimum(self.v - upper, lower - self.v), 0, None)
+        inside *= (1 - LIP_SHADOW * _fall(depth, (0, 0.05)))[..., None]
+        return inside
 
+    def _tongue(self, lower: Field, opening: float) -> tuple[Field, Field]:
+        """Opacity (S, S) of a tongue behind the lower lip, whose inner edge is `lower`, and its colour (3,)."""
+        middle = float(self.points[LOWER_INNER[2], 0])
+        above = np.clip(lower - self.v, 0, None)
+        lying = np.exp(-(((self.u - middle) / TONGUE_SIZE[0]) ** 4) - (above / TONGUE_SIZE[1]) ** 2)
+        return 0.8 * min(1.0, opening / TONGUE_FROM) * lying, TONGUE * self.lips
+
+    def _teeth(self, upper: Field, opening: float) -> tuple[Field, Field]:
+        """Opacity (S, S) of the upper teeth behind the upper lip, whose inner edge is `upper`; colours (S, S, 3)."""
         midline = float(np.clip(self.points[UPPER_INNER[2], 0], 0.2, 0.8))  # not 0.5 where a head is turned
         place = (self.u - midline) / (2 * np.where(self.u < midline, midline, 1 - midline))
         tooth = np.clip(np.digitize(place, TOOTH_GAPS) - 1, 0, len(TOOTH_GAPS) - 2)
@@ -171,14 +186,10 @@ class _Mouth:
         root, bottom = (float(edge) for edge in self._edges(np.array(midline), opening))
         length = min(TOOTH_LENGTH, 0.6 * (bottom - root))
         edge = root + length * (1 - TOOTH_BOW / TOOTH_LENGTH * aside**2 - 0.12 * np.abs(2 * across - 1) ** 3)
-        shade = (1 - 0.64 * aside**2) * (0.62 + 0.38 * _rise((self.v - upper) / (0.45 * length)))
-        shade *= 1 - 0.22 * np.exp(-((np.minimum(across, 1 - across) * wide / 0.012) ** 2))
-        shown = _step((edge - self.v) * self.width) * _rise((1.08 - aside) / 0.35)
-        inside += shown[..., None] * (np.clip(shade, 0, None)[..., None] * self.skin - inside)
-
-        depth = np.clip(np.minimum(self.v - upper, lower - self.v), 0, None)  # lips throw a shadow
-        inside *= (0.82 + 0.18 * _rise(depth / 0.05))[..., None]
-        return inside
+        light = (1 - 0.64 * aside**2) * (0.62 + 0.38 * _rise((self.v - upper) / (0.45 * length)))
+        light *= 1 - 0.22 * np.exp(-((np.minimum(across, 1 - across) * wide / 0.012) ** 2))  # between two teeth
+        shown = _step((edge - self.v) * self.width) * _fall(aside, (0.73, 1.08))
+        return shown, np.clip(light, 0, None)[..., None] * self.skin
 
     def _find_seam(self, grey: NDArray[np.uint8], middle: Field) -> tuple[Field, Field]:
         """The line between the lips, u and v: the darkest smooth path near the middle of the inner lips' landmarks.

@@ -93,19 +93,19 @@ def drop_eyes(path: Path) -> None:
 def unusual_boxes(path: Path) -> Counter[str]:
     """Counts of the boxes of a file that FFmpeg does not know, by kind, beside tracks and tags."""
     with path.open("rb") as file:
-        found = []
+        contents = []
         for kind, at, _ in [*top_boxes(file)]:
             file.seek(at + 8)
-            found.append((kind, file.read(16)))
+            contents.append((kind, file.read(16)))
         index = _index(file)[1]
     holders = [(8, len(index))]
     while holders:
         for kind, at, stop in boxes_within(index, *holders.pop()):
-            found.append((kind, bytes(index[at + 8 : at + 24])))
+            contents.append((kind, bytes(index[at + 8 : at + 24])))
             holders += [(at + 8, stop)] * (kind in _HOLDERS)
     return Counter(
         f"uuid {content.hex()}" if kind == b"uuid" else kind.decode("ascii")
-        for kind, content in found
+        for kind, content in contents
         if kind not in _USUAL and kind.isascii() and kind.decode("ascii").isprintable() and content != _SPHERICAL
     )
 

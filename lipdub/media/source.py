@@ -23,7 +23,7 @@ class Source:
         clocks: when the packets of each stream are shown, by its index.
         repairs: what differs from the file that the user gave, one sentence each.
         ending: where the frames end, if not where those of the file do.
-        given: the file that the user gave, where another is read.
+        original: the file that the user gave, where another is read.
     """
 
     media: MediaInfo
@@ -31,12 +31,12 @@ class Source:
     clocks: dict[int, Clock] = field(default_factory=dict)
     repairs: tuple[str, ...] = ()
     ending: Ending | None = None
-    given: Path | None = None
+    original: Path | None = None
 
     @property
     def name(self) -> Path:
         """The file that the user gave, for messages."""
-        return self.given or self.path
+        return self.original or self.path
 
     @property
     def path(self) -> Path:
@@ -91,4 +91,4 @@ def open_source(path: Path, config: MediaConfig, scratch: Callable[[str], Path] 
     whole, clocks, repairs = on_one_clock(path, scratch, config)
     media = measured(probe(whole, config), clocks)
     require_video(media)
-    return Source(media=media, config=config, clocks=clocks, repairs=tuple(repairs), given=path)
+    return Source(media=media, config=config, clocks=clocks, repairs=tuple(repairs), original=path)

@@ -12,7 +12,7 @@ Shapes at the default size, widths (C0 .. C5):
     decoder             3 x 512 -> (N, C5, 3, 3) -> ... -> (N, C0, 96, 96)
                         bilinear upsampling; features of identity and references concatenated at each scale but the
                         finest; a vector from the three embeddings added to each scale ("audio skips")
-    heads               face (N, 3, 96, 96) in [0, 1], not beside a warp;  mask (N, 1, 96, 96) logits
+    heads               face (N, 3, 96, 96) in [0, 1];  mask (N, 1, 96, 96) logits
 
 Attention. Equation (5) prints
 
@@ -30,8 +30,10 @@ shape can be supplied instead: the true one in training, a closed or a stronger 
 "track" the generator has no audio encoder at all: shapes come from models/audio_encoder.py, which is trained apart.
 
 Warp (thesis 4.3 proposes it, `warp`). A second decoder bends each reference into place, see models/warp.py; the face is
-then put together from bent references, and the first decoder makes the mask alone. With a shape code the second is told
-the reference's own shape, too, so that what it has to bend is the difference of both.
+then put together from bent references. With a shape code it is told the reference's own shape, too, so that what it has
+to bend is the difference of both. In training the picture above is one more candidate beside them: it takes what no
+reference shows, which fields would smear the lips over, since an L1 prefers a smear to teeth that are a pixel off. A
+dub does without it: it is soft, and lipdub draws what is never seen (faces/open_mouth.py).
 """
 
 from __future__ import annotations
@@ -45,9 +47,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lipdub.config import GeneratorConfig, LossConfig
-from lipdub.models.layers import AudioEncoder, ConvBlock, gaussian_blur
+from lipdub.models.layers import AudioEncoder, ConvBlock, PaintHead, gaussian_blur
 from lipdub.models.unet import HALF_SCALE, Decoder, ImageEncoder, memory_format
-from lipdub.models.warp import Warp, WarpHead, blend_weights, compose, enlarged, reference_indices
+from lipdub.models.warp import Warp, WarpHead, compose, enlarged, reference_indices, weight_logits
 
 AVOIDED = -1e4  # score of somebody else's reference: exp(AVOIDED) is exactly 0, also in half precision
 SHAPE_HIDDEN = 128  # hidden units of the two-layer network that widens a shape code
@@ -80,6 +82,8 @@ class Drawn:
     mask: Tensor | None  # (N, 1, S, S) logits; None without the mask head
     shape: Tensor | None  # (N, C) mouth shape that the sound predicts; None without a shape code
     warp: Warp | None = None  # where the hidden half comes from; None without a warp
+    features: Tensor | None = None  # (N, C1, S / 4, S / 2) of the first decoder, with a warp
+    weighed: Tensor | None = None  # (N, 1, S / 4, S / 2), logarithm of the references' weights before they were shared
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,8 @@ class Generated:
     mask: Tensor | None  # (N, 1, S, S) logits; None without the mask head
     shape: Tensor | None  # (N, C) mouth shape that the sound predicts; None without a shape code
     warp: Warp | None = None  # what the face was put together from; None without a warp
+    painted: Tensor | None = None  # (N, 3, S / 4, S / 2) in [0, 1], with `fine_paint` (N, 3, S / 2, S); None: no warp
+    paint: Tensor | None = None  # (N, 1, S / 4, S / 2) in [0, 1], its share
 
 
 class Generator(nn.Module):
@@ -123,16 +129,19 @@ class Generator(nn.Module):
             self.shape_embed = nn.Sequential(
                 nn.Linear(config.shape_code, SHAPE_HIDDEN), nn.ReLU(), nn.Linear(SHAPE_HIDDEN, config.embedding)
             )
-        if config.mask_head or not config.warp:
-            self.decoder = Decoder(config, lower_only=config.warp)
+        self.decoder = Decoder(config, lower_only=config.warp)
         finest = config.widths[HALF_SCALE if config.warp else 0]
-        if not config.warp:
-            self.face_head = nn.Sequential(ConvBlock(finest, finest), nn.Conv2d(finest, 3, 1))
+        self.face_head: nn.Module = (
+            PaintHead(finest)
+            if config.fine_paint
+            else nn.Sequential(ConvBlock(finest, finest), nn.Conv2d(finest, 3, 1))
+        )
         if config.mask_head:
             self.mask_head = nn.Sequential(ConvBlock(finest, finest // 2), nn.Conv2d(finest // 2, 1, 1))
         if config.warp:
             self.warp_decoder = Decoder(config, lower_only=True)
             self.warp_head = WarpHead(finest)
+            self.paint_score = nn.Conv2d(finest, 1, 1)
             if config.shape_code:
                 self.difference_embed = nn.Sequential(
                     nn.Linear(2 * config.shape_code, SHAPE_HIDDEN), nn.ReLU(), nn.Linear(SHAPE_HIDDEN, config.embedding)
@@ -206,17 +215,24 @@ class Generator(nn.Module):
         *,
         shape: Tensor | None = None,
     ) -> Generated:
-        """Make N faces: `draw`, and a warp's pieces put together in the generator's own size.
+        """Make N faces: `draw`, and a warp's pieces and the painted picture put together in the generator's own size.
 
         Args and errors are those of `draw`.
         """
         drawn = self.draw(masked, windows, references, owner, shape=shape)
         if drawn.face is not None:
             return Generated(drawn.face, drawn.mask, drawn.shape)
-        assert drawn.warp is not None and references.pictures is not None  # encode_references
-        above = masked[..., : self.config.size // 2, :].float()
-        face = torch.cat([above, compose(drawn.warp, references.pictures)], 2)
-        return Generated(face, drawn.mask, drawn.shape, drawn.warp)
+        assert drawn.warp is not None and drawn.features is not None and drawn.weighed is not None
+        assert references.pictures is not None  # encode_references
+        painted = self.face_head(drawn.features).sigmoid()
+        paint = (self.paint_score(drawn.features).float() - drawn.weighed).sigmoid()
+        below = torch.lerp(
+            compose(drawn.warp, references.pictures),
+            enlarged(painted, self.config.size),
+            enlarged(paint, self.config.size),
+        )
+        face = torch.cat([masked[..., : self.config.size // 2, :].float(), below], 2)
+        return Generated(face, drawn.mask, drawn.shape, drawn.warp, painted, paint)
 
     def draw(
         self,
@@ -238,7 +254,7 @@ class Generator(nn.Module):
             shape: (N, C) mouth shapes to use instead of the predicted ones; needs `shape_code` > 0.
 
         Returns:
-            Face or warp, mask logits and predicted shape.
+            Face, or warp and what is painted beside it in training; mask logits and predicted shape.
 
         Raises:
             ValueError: shapes that do not fit, or a shape without a shape code.
@@ -258,21 +274,19 @@ class Generator(nn.Module):
         weights = self.attend(voice, references, owner)  # (N, R)
         identity, features = self.identity_encoder(masked)
         references = replace(references, features=tuple(given.to(identity.dtype) for given in references.features))
-        face = mask = warp = None
-        if self.config.mask_head or listed is None:
-            skips = [
-                (own, _aggregate(weights, given))
-                for own, given in zip(features[self.config.skip_free_scales :], references.features, strict=True)
-            ]
-            x = self.decoder(torch.cat([identity, weights @ references.embeddings, voice], 1), skips)
-            mask = self.mask_head(x) if self.config.mask_head else None
-            face = self.face_head(x).sigmoid() if listed is None else None
-        if listed is not None:
-            code = audio.shape if shape is None else shape
-            warp = self._warp(identity, features, references, listed, weights, voice if code is None else code)
-            if mask is not None:
-                mask = F.pad(enlarged(mask, self.config.size), (0, 0, self.config.size // 2, 0), value=UNSEEN)
-        return Drawn(face, mask, audio.shape, warp)
+        skips = [
+            (own, _aggregate(weights, given))
+            for own, given in zip(features[self.config.skip_free_scales :], references.features, strict=True)
+        ]
+        x = self.decoder(torch.cat([identity, weights @ references.embeddings, voice], 1), skips)
+        mask = self.mask_head(x) if self.config.mask_head else None
+        if listed is None:
+            return Drawn(self.face_head(x).sigmoid(), mask, audio.shape)
+        code = audio.shape if shape is None else shape
+        warp, weighed = self._warp(identity, features, references, listed, weights, voice if code is None else code)
+        if mask is not None:
+            mask = F.pad(enlarged(mask, self.config.size), (0, 0, self.config.size // 2, 0), value=UNSEEN)
+        return Drawn(None, mask, audio.shape, warp, x, weighed)
 
     def _warp(
         self,
@@ -282,8 +296,11 @@ class Generator(nn.Module):
         listed: Sequence[Tensor],
         weights: Tensor,
         wanted: Tensor,
-    ) -> Warp:
-        """How references are bent and mixed, as `reference_indices` lists them; `wanted`: mouth shape or voice."""
+    ) -> tuple[Warp, Tensor]:
+        """How references are bent and mixed, as `reference_indices` lists them, and the logarithm of their weights.
+
+        `wanted` is a mouth shape or voice.
+        """
         indices, known = listed
         n, k = indices.shape
         item, flat = torch.arange(n, device=indices.device).repeat_interleave(k), indices.flatten()
@@ -294,8 +311,9 @@ class Generator(nn.Module):
         embeddings = torch.cat([identity[item], references.embeddings[flat], told], 1)
         skips = [*zip(features[self.config.skip_free_scales :], references.features, strict=True)]
         flow, scores = self.warp_head(self.warp_decoder(embeddings, skips, (item, flat)))
-        blend = blend_weights(scores.view(n, k, *scores.shape[2:]), weights.float().gather(1, indices), known)
-        return Warp(indices, flow.view(n, k, *flow.shape[1:]), blend)
+        logits = weight_logits(scores.view(n, k, *scores.shape[2:]), weights.float().gather(1, indices), known)
+        warp = Warp(indices, flow.view(n, k, *flow.shape[1:]), logits.softmax(1))
+        return warp, logits.logsumexp(1, keepdim=True)
 
     def _voice(self, audio: Audio, shape: Tensor | None) -> Tensor:
         """What attention and decoder get from the sound."""
@@ -383,6 +401,8 @@ def _check(config: GeneratorConfig) -> None:
         raise ValueError(f"audio_context must be 'window' or 'track', got {config.audio_context!r}")
     if config.audio_context == "track" and not config.shape_code:
         raise ValueError("audio_context 'track' needs a shape_code: mouth shapes are all that comes from the track")
+    if config.fine_paint and not config.warp:
+        raise ValueError("fine_paint needs a warp: without one the decoder paints at full size anyway")
     if config.margin < 1:
         raise ValueError(f"margin must be at least 1, got {config.margin}")
     if config.own_frame and not config.warp:

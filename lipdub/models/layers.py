@@ -204,6 +204,27 @@ def gaussian_blur(images: Tensor, kernel: int, sigma: float) -> Tensor:
     return x.view(n, channels, height, width)
 
 
+PAINT_WIDTH = 48  # channels of `PaintHead`
+
+
+class PaintHead(nn.Module):
+    """Decoder features at S / 2 -> a picture at S, as fine as what a warp makes of references.
+
+    Args:
+        inputs: channels of the features.
+    """
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(ConvBlock(inputs, PAINT_WIDTH), ConvBlock(PAINT_WIDTH, PAINT_WIDTH, residual=True))
+        self.out = nn.Sequential(nn.Conv2d(PAINT_WIDTH, 12, 3, padding=1), nn.PixelShuffle(2))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, h, w) -> (N, 3, 2 h, 2 w), before any sigmoid."""
+        picture: Tensor = self.out(self.blocks(features))
+        return picture
+
+
 def fold_norms(module: nn.Module) -> None:
     """Merge each normalisation that follows a convolution into it, in place; inference only, weights are rewritten.
 

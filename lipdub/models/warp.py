@@ -86,21 +86,19 @@ def reference_indices(owner: Tensor) -> tuple[Tensor, Tensor]:
     return order, owner.gather(1, order)
 
 
-def blend_weights(scores: Tensor, prior: Tensor, known: Tensor) -> Tensor:
-    """How much each reference counts at each pixel.
-
-        share_k = softmax_k(log w_k + score_k)
+def weight_logits(scores: Tensor, prior: Tensor, known: Tensor) -> Tensor:
+    """How much each reference counts at each pixel: log w_k + score_k, whose softmax are the shares.
 
     Args:
         scores: (N, K, h, w) of the references.
         prior: w, (N, K) attention weights of the references, thesis (5).
-        known: (N, K) bool; others get nothing.
+        known: (N, K) bool; others get a share of exactly 0.
 
     Returns:
         (N, K, h, w).
     """
     logits = scores + prior.clamp(min=1e-6).log()[:, :, None, None]
-    return logits.masked_fill(~known[:, :, None, None], UNUSED).softmax(1)
+    return logits.masked_fill(~known[:, :, None, None], UNUSED)
 
 
 def select(warp: Warp, items: slice | Tensor, *, first: int, views: int, own: bool = False) -> Warp:

@@ -39,7 +39,6 @@ LIGHT_CHANGE = 0.02  # log gain, standard deviation, between a clip's frames in 
 DARKEST = 0.05  # light that is left of a sample in a fade (train.dark)
 CLOSED_SHARE, WIDE_SHARE = 0.2, 0.2  # calmest and widest share of a clip's frames that count as closed and as wide
 CLOSED_AT = 0.6  # code of the mean opening above which a clip's calmest frames are no closed mouths
-UNSEEN_FROM = 0.5  # units of SHAPE_SCALE by which a mouth is open wider than in all references, to be unseen altogether
 DRAWN_OPEN = (0.1, 0.25), (0.25, 0.5)  # ranges of openings, in mouth widths, of closed mouths that are drawn open
 LIGHT_TURN = 0.15  # strength of `Augmentation.relight` between a clip's target and its references
 VOICE_PACE, VOICE_PITCH, VOICE_SPREAD = 0.06, 3.5, 0.05  # of `vary_voice`: log time, mel bands, log mel axis
@@ -98,7 +97,7 @@ class Batch(NamedTuple):
     mouth: Tensor  # (B, T, 1, S, S) true mouth mask
     changed: Tensor  # (B, T, 1, S, S) the mouth mask, widened by the jaw of the aligned reference where there is one
     lips: Tensor  # (B, T, 1, S, S) 1 between the lips and a little around
-    unseen: Tensor  # (B, T) in [0, 1], how much wider the mouth is open than in any reference that is not drawn
+    unseen: Tensor  # (B, T) in [0, 1], SHAPE_SCALE by which the mouth is open wider than in any reference not drawn
     shape: Tensor  # (B, T, C)
 
 
@@ -247,7 +246,7 @@ class ClipSet:
             "mouth": np.ascontiguousarray(mouth[..., ::-1]) if mirrored else mouth,
             "changed": np.ascontiguousarray(changed[..., ::-1]) if mirrored else changed,
             "lips": np.ascontiguousarray(lips[..., ::-1]) if mirrored else lips,
-            "unseen": np.clip(unseen / UNSEEN_FROM, 0, 1).astype(np.float32),
+            "unseen": np.clip(unseen, 0, 1).astype(np.float32),
             "shape": shape[:, MIRRORED_SHAPE] if mirrored else shape,
             "reference_shapes": np.resize(
                 reference_shapes[:, MIRRORED_SHAPE] if mirrored else reference_shapes,

@@ -24,10 +24,13 @@ from lipdub.losses import (
     mask_bce,
     masked_l1,
     mouth_emphasis,
+    painted_share,
     perceptual,
+    unpainted_lips,
 )
 from lipdub.models.expert import Expert, lower_halves
 from lipdub.models.generator import Generated, Generator, References, blend
+from lipdub.models.warp import enlarged
 from lipdub.training.adversary import Adversary
 from lipdub.training.data import Batch, ClipSet, add_noise, masked_faces, obscure_speech, vary_voice
 from lipdub.training.engine import Engine, rate_at
@@ -156,21 +159,24 @@ class GeneratorTraining(Stage[Generator]):
     def picture_losses(self, batch: Batch, generated: Generated) -> dict[str, Tensor]:
         """The terms that look at pictures."""
         real, mouth, lips = (each.flatten(0, 1) for each in (batch.real, batch.mouth, batch.lips))
-        face, weight = generated.face, self.config.loss
+        weight = self.config.loss
         half = real.shape[-1] // 2
         blended = blend(generated, real, weight)
-        if generated.warp is not None:
-            # What no reference shows cannot be bent into place: asked for it, a warp smears lips over the gap.
-            hidden = lips * batch.unseen.view(-1, 1, 1, 1)
-            face, blended = torch.lerp(face, real, hidden), torch.lerp(blended, real, hidden)
         region = batch.changed.flatten(0, 1)
         if generated.mask is not None:
             region = torch.maximum(generated.mask.sigmoid().detach(), region)
         region = region * mouth_emphasis(region, weight.mouth_weight, self.config.generator.margin)
         region = region + weight.lips_weight * lips
-        losses = {"l1": masked_l1(face, real, region)}
+        losses = {"l1": masked_l1(generated.face, real, region)}
         if weight.gradient_l1:
-            losses["gradient_l1"] = gradient_l1(face, real, region)
+            losses["gradient_l1"] = gradient_l1(generated.face, real, region)
+        if generated.painted is not None and weight.painted_l1:
+            painted = enlarged(generated.painted, real.shape[-1])
+            losses["painted_l1"] = masked_l1(painted, real[..., half:, :], region[..., half:, :])
+        if generated.paint is not None and (weight.painted_share or weight.unpainted_lips):
+            share = enlarged(generated.paint, real.shape[-1])
+            losses["painted_share"] = painted_share(share, mouth[..., half:, :], lips[..., half:, :])
+            losses["unpainted_lips"] = unpainted_lips(share, lips[..., half:, :], batch.unseen.flatten())
         if self.features is not None and weight.vgg:
             seen = torch.randperm(len(real), device=real.device)[: max(1, round(weight.vgg_share * len(real)))]
             losses["vgg"] = perceptual(

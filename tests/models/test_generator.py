@@ -10,6 +10,7 @@ from lipdub.config import GeneratorConfig, LossConfig
 from lipdub.losses import mask_bce, masked_l1
 from lipdub.models.generator import Audio, Generated, Generator, References, blend
 from lipdub.models.layers import fold_norms, gaussian_blur, mask_lower_half, n_parameters
+from lipdub.models.warp import compose, enlarged
 
 TINY = GeneratorConfig(
     size=32, widths=(8, 12, 16, 16), residual_blocks=4, audio_blocks=3, audio_widths=(8, 8, 16), embedding=24, n_mels=20
@@ -79,6 +80,8 @@ def test_every_parameter_gets_gradient(config):
     generator = Generator(config).train()
     out = run(generator, *inputs(config))
     loss = masked_l1(out.face, torch.rand_like(out.face), torch.ones(4, 1, 32, 32))
+    if out.painted is not None:
+        loss = loss + out.painted.mean()
     if out.mask is not None:
         loss = loss + mask_bce(out.mask, torch.ones(4, 1, 32, 32))
     loss.backward()
@@ -236,8 +239,22 @@ class TestWarp:
         torch.testing.assert_close(out.face[:, :, :16], faces[:, :, :16], rtol=0, atol=0)
         assert out.mask[:, :, :16].sigmoid().max() < 0.01
         assert out.warp.flow.shape == (4, 3, 2, 8, 16)
+        assert out.painted.shape == (4, 3, 8, 16) and out.paint.shape == (4, 1, 8, 16)
         torch.testing.assert_close(out.warp.weights.sum(1), torch.ones(4, 8, 16))
         assert out.warp.indices.tolist() == [[0, 1, 2], [3, 4, 5]] * 2
+
+    def test_the_painted_picture_is_one_more_candidate_in_training_alone(self):
+        faces, windows, references, owner = inputs(self.config)[:4]
+        generator = make(self.config)
+        with torch.no_grad():
+            generator.paint_score.weight.zero_()
+        for score, share in ((-60.0, 0.0), (60.0, 1.0)):
+            generator.paint_score.bias.data.fill_(score)
+            out = run(generator, faces, windows, references, owner)
+            torch.testing.assert_close(out.paint, torch.full((4, 1, 8, 16), share))
+            bent = torch.cat([out.face[:, :, :16], compose(out.warp, references)], 2)
+            wanted = bent if share == 0 else torch.cat([faces[:, :, :16], enlarged(out.painted, 32)], 2)
+            torch.testing.assert_close(out.face, wanted)
 
     def test_one_more_reference_for_one_item_changes_nobody_else(self):
         generator = make(self.config)

@@ -6,7 +6,6 @@ from lipdub.models.warp import (
     OUTSIDE_WEIGHT,
     Cells,
     Warp,
-    blend_weights,
     compose,
     compose_part,
     enlarged,
@@ -15,6 +14,7 @@ from lipdub.models.warp import (
     select,
     sharpen_weights,
     suppress_references_outside_mouth,
+    weight_logits,
 )
 
 SIDE = 16
@@ -72,7 +72,7 @@ def test_places_are_the_own_references_in_order():
 
 def test_shares_known_value_and_nothing_for_the_unknown():
     scores = torch.tensor([1.0, 5.0, 0.0]).view(1, 3, 1, 1)
-    found = blend_weights(scores, torch.tensor([[0.25, 0.5, 0.25]]), torch.tensor([[True, False, True]]))
+    found = weight_logits(scores, torch.tensor([[0.25, 0.5, 0.25]]), torch.tensor([[True, False, True]])).softmax(1)
     assert found.flatten().tolist() == pytest.approx([torch.e / (torch.e + 1), 0.0, 1 / (torch.e + 1)])
 
 

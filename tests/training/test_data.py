@@ -452,7 +452,7 @@ def test_where_all_references_are_closed_the_last_ones_are_drawn_open(
     changed = (batch.references - batch.references[:, 1:2]).abs().amax((2, 3, 4))
     assert (changed[:, 2:] > 0.1).all()
     real = batch.reference_shapes[:, :2, :3].mean(-1).amax(1, keepdim=True)  # drawn ones do not count
-    wanted = ((batch.shape[..., :3].mean(-1) - real) / 0.5).clamp(0, 1)
+    wanted = (batch.shape[..., :3].mean(-1) - real).clamp(0, 1)
     torch.testing.assert_close(batch.unseen, wanted, atol=0.02, rtol=0)
     assert batch.unseen.max() > 0
     plain = calm("reference.draw_open=false")[0].batch(6, 32, 16, augment=False)

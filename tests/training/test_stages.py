@@ -49,6 +49,7 @@ def short_validations(monkeypatch: pytest.MonkeyPatch) -> None:
 WARP = [
     *("generator.shape_code=8", "generator.warp=true", "generator.whole_references=true", "generator.own_frame=true"),
     *("train.aligned_references=1", "loss.shape=1", "loss.gradient_l1=1"),
+    *("loss.painted_share=0.1", "loss.painted_l1=0.5", "loss.unpainted_lips=0.02"),
 ]
 
 
@@ -320,11 +321,27 @@ def test_a_warp_has_its_own_losses_and_carries_its_references(made_data: Path, t
     path = tmp_path / "generator.safetensors"
     run_stage(request(made_data, tmp_path / "run", "1", *WARP, "reference.count=3", export=path), quiet)
     lines = [line for line in metrics(tmp_path / "run") if line["kind"] == "train"]
-    assert lines and all(line["gradient_l1"] > 0 for line in lines)
+    assert lines and all(line["gradient_l1"] > 0 and 0 < line["painted_share"] < 1 for line in lines)
+    assert all(line["painted_l1"] > 0 for line in lines)
     generator, config = load_generator(path, Config())
     assert generator.config.warp and config.reference.count == 3  # sync takes as many as training had
     before = Generator(generator.config).state_dict()
-    assert {name.split(".")[0] for name in before} >= {"warp_decoder", "warp_head", "difference_embed"}
+    assert {name.split(".")[0] for name in before} >= {"warp_decoder", "warp_head", "paint_score", "difference_embed"}
+
+
+def test_what_is_painted_is_learnt_though_it_has_no_share(made_data: Path, tmp_path: Path) -> None:
+    config = load_config("debug", [*WARP, "train.stage='1'"])
+    training = GeneratorTraining(
+        config, Engine(config.train), *(ClipSet(made_data, split, config) for split in ("train", "val"))
+    )
+    with torch.no_grad():
+        training.network.paint_score.weight.zero_()
+        training.network.paint_score.bias.fill_(-100.0)
+    losses = training.losses(training.sample(0, 0), 0)
+    assert losses["painted_share"].item() < 1e-20
+    (losses["painted_l1"] + losses["l1"]).backward()
+    gradients = [p.grad for p in training.network.face_head.parameters()]
+    assert all(g is not None for g in gradients) and sum(float(g.abs().sum()) for g in gradients) > 0
 
 
 def test_an_exported_generator_is_the_averaged_one(made_data: Path, tmp_path: Path) -> None:
