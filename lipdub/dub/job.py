@@ -135,14 +135,8 @@ def open_job(
     sounds = [one.sound and whole(one.sound, f"speaker{number}") for number, one in enumerate(options.speakers)]
     retimed = on_new_times(open_source(video, config.media, scratch), audio, output, options, scratch)
     source, options = retimed.source, retimed.options
-    streams = plan_streams(
-        source.path,
-        audio,
-        output,
-        keep_audio=options.keep_original_audio,
-        config=config.media,
-        clocks=source.clocks,
-    )
+    keep = options.keep_original_audio
+    streams = plan_streams(source.path, audio, output, keep_audio=keep, config=config.media, clocks=source.clocks)
     if options.language is not None:
         language_code(options.language)
     ffmpeg_binary(config.media)  # one that the user names is tried now

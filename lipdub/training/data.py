@@ -229,29 +229,26 @@ class ClipSet:
         if self.config.train.aligned_references:
             old = augmentation.distort(transform(references.landmarks[0], matrix), size)
             changed = np.stack([mouth_mask(points, size, margin=margin, others=old)[None] for points in landmarks])
+        masks = {"mouth": mouth, "changed": changed, "lips": lips}
         times = _times(at)
+        middle = times.mean(keepdims=True)
         shape, reference_shapes = (
             self._shape(clip, faces.landmarks, matrix, size, augmentation) for faces in (target, references)
         )
-        return {
+        if mirrored:
+            masks = {name: np.ascontiguousarray(mask[..., ::-1]) for name, mask in masks.items()}
+            shape, reference_shapes = shape[:, MIRRORED_SHAPE], reference_shapes[:, MIRRORED_SHAPE]
+        return masks | {
             "real": np.stack([_warp(face, matrix, size, mirrored, augmentation) for face in target.pictures]),
             "references": self._reference_crops(
                 clip, references, distinct, matrix, size, mirrored, augment, augmentation
             ),
             "known": np.arange(self.config.train.references) < len(frames),
             "windows": mel_windows(clip.mel, times, self.config.mel, width=width),
-            "expert_mel": mel_windows(
-                clip.mel, times.mean(keepdims=True), self.config.mel, self.config.expert.mel_steps
-            )[0],
-            "mouth": np.ascontiguousarray(mouth[..., ::-1]) if mirrored else mouth,
-            "changed": np.ascontiguousarray(changed[..., ::-1]) if mirrored else changed,
-            "lips": np.ascontiguousarray(lips[..., ::-1]) if mirrored else lips,
+            "expert_mel": mel_windows(clip.mel, middle, self.config.mel, self.config.expert.mel_steps)[0],
             "unseen": np.clip(unseen, 0, 1).astype(np.float32),
-            "shape": shape[:, MIRRORED_SHAPE] if mirrored else shape,
-            "reference_shapes": np.resize(
-                reference_shapes[:, MIRRORED_SHAPE] if mirrored else reference_shapes,
-                (self.config.train.references, reference_shapes.shape[1]),
-            ),
+            "shape": shape,
+            "reference_shapes": np.resize(reference_shapes, (self.config.train.references, reference_shapes.shape[1])),
         }
 
     def _target(self, clip: Clip, n_frames: int) -> NDArray[np.int64]:
