@@ -77,7 +77,8 @@ def on_one_clock(
     broken_s = _broken_off(info, clocks, config)
     untimed, wrapped = _untimed(info, clocks), _wrapped(info)
     notes = [] if joints else _unread(video)
-    if info.format == "mxf" and (repeats := max((c.repeats for c in _main(info, clocks).values()), default=0)) > 1:
+    repeats = max((clock.repeats for clock in _main(info, clocks).values()), default=0)
+    if (info.format == "mxf" and repeats > 1) or (info.format == "ogg" and joints):  # decoders refuse its new headers
         raise InputError(
             f"{video}: {repeats} packets repeat an earlier time, as where files were joined byte by byte",
             "dub the parts one by one, or join them with FFmpeg's concat demuxer",
