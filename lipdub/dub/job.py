@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
-from lipdub.config import Config
+from lipdub.config import Config, MediaConfig
 from lipdub.dub.active_speaker import SpeakerScores, score_speakers
 from lipdub.dub.analyze import DubPlan, FaceTracks
 from lipdub.dub.cores import shared_cores
@@ -27,7 +28,6 @@ from lipdub.media.language import language_code
 from lipdub.media.mend import sound_on_one_clock
 from lipdub.media.probe import Ending
 from lipdub.media.source import Source, open_source
-from lipdub.media.streamed import copy_with_length
 from lipdub.media.streams import StreamPlan, plan_streams
 from lipdub.media.writer import VideoWriter
 
@@ -128,17 +128,7 @@ def open_job(
         InputError, OutputError, SetupError, WeightsError: what cannot be used.
     """
     config = adjusted(config, options)
-    notes: list[str] = []
-
-    def whole(sound: Path, name: str) -> Path:
-        known = copy_with_length(sound, scratch(name))
-        path, told = sound_on_one_clock(known, lambda made: scratch(f"{name}.{made}"), config.media)
-        notes.extend(told)
-        return path
-
-    audio = whole(audio, "sound")
-    drive = audio if options.drive_audio is None else whole(options.drive_audio, "drive")
-    said = [one.sound and whole(one.sound, f"speaker{number}") for number, one in enumerate(options.speakers)]
+    (audio, drive, *said), notes = _whole_sounds(audio, options, config.media, scratch)
     retimed = on_new_times(open_source(video, config.media, scratch), audio, output, options, scratch)
     source, options = retimed.source, retimed.options
     streams = plan_streams(
@@ -158,7 +148,7 @@ def open_job(
     with shared_cores():
         isolate = options.isolate_voice
         speech = networks.load_driving_audio(drive, isolate=isolate)
-        voices = [speech if one is None else networks.load_driving_audio(one, isolate=isolate) for one in said]
+        voices = [speech if one == drive else networks.load_driving_audio(one, isolate=isolate) for one in said]
         audio_s = speech.duration_s
         if options.drive_audio is not None:
             audio_s = audio_duration(audio, sample_rate=config.mel.sample_rate, config=config.media)
@@ -179,6 +169,25 @@ def open_job(
         retiming=retimed.retiming,
         retiming_warnings=retimed.warnings,
     )
+
+
+def _whole_sounds(
+    audio: Path, options: SyncOptions, config: MediaConfig, scratch: Callable[[str], Path]
+) -> tuple[list[Path], list[str]]:
+    """Files to read: the speech track, what drives the lips, what drives those of each speaker; and what is said."""
+    paths: dict[Path, Path] = {}
+    notes: list[str] = []
+    given = [audio, options.drive_audio, *(one.sound for one in options.speakers)]
+    for number, sound in enumerate(given):
+        if sound is not None and sound not in paths:
+            paths[sound], told = sound_on_one_clock(sound, partial(_place, scratch, f"sound{number}"), config)
+            notes += told
+    drive = options.drive_audio or audio
+    return [paths[audio], paths[drive], *(paths[one.sound or drive] for one in options.speakers)], notes
+
+
+def _place(scratch: Callable[[str], Path], sound: str, name: str) -> Path:
+    return scratch(f"{sound}.{name}")
 
 
 def ending_of(source: Source, audio_s: float, options: SyncOptions) -> Ending | None:
