@@ -154,7 +154,7 @@ def open_job(
             audio_s = audio_duration(audio, sample_rate=config.mel.sample_rate, config=config.media)
     return Job(
         video=video,
-        source=replace(source, ending=ending_of(source, audio_s, options)),
+        source=replace(source, ending=ending_of(source, audio_s, options, streams.dub.start_s)),
         audio=audio,
         audio_s=audio_s,
         output=output,
@@ -190,22 +190,27 @@ def _place(scratch: Callable[[str], Path], sound: str, name: str) -> Path:
     return scratch(f"{sound}.{name}")
 
 
-def ending_of(source: Source, audio_s: float, options: SyncOptions) -> Ending | None:
+def ending_of(source: Source, audio_s: float, options: SyncOptions, begins_s: float = 0.0) -> Ending | None:
     """End of the output, if it is not the video's.
 
     Args:
         source: the video.
         audio_s: when the speech track ends, on the video's timeline.
         options: length, extend and the selected faces.
+        begins_s: when the speech track begins, on the video's timeline.
 
     Raises:
-        InputError: "speaking" is selected where the output goes on behind the video's own audio.
+        InputError: the speech track lies behind the video's end; or "speaking" is selected where the output goes on
+            behind the video's own audio.
         ValueError: an unknown `length` or `extend`.
     """
     for name in ("length", "extend"):
         if getattr(options, name) not in OPTIONS[name].choices:
             raise ValueError(f"{name} must be one of {', '.join(OPTIONS[name].choices)}")
     ends_s = source.video.start_s + source.video.duration_s
+    if options.length != "audio" and begins_s >= ends_s:
+        what = f"the audio begins at {begins_s:.2f} s, where the video is over: it lasts until {ends_s:.2f} s"
+        raise InputError(what, "check that it is the right file, and that its times begin at 0")
     if options.length == "video" or (options.length == "shortest" and audio_s >= ends_s):
         return None
     if audio_s - ends_s > OTHER_LENGTH_S and "speaking" in (options.face, *(one.face for one in options.speakers)):
