@@ -81,7 +81,7 @@ def on_one_clock(
     repeats = max((clock.repeats for clock in _main(info, clocks).values()), default=0)
     if (info.format == "mxf" and repeats > 1) or (info.format == "ogg" and joints):  # decoders refuse its new headers
         raise InputError(
-            f"{video}: {repeats} packets repeat an earlier time, as where files were joined byte by byte",
+            f"{video}: packets repeat an earlier time, as where files were joined byte by byte",
             "dub the parts one by one, or join them with FFmpeg's concat demuxer",
         )
     if not joints and not joined and broken_s is None and not untimed and not wrapped:
