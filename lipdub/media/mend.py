@@ -156,7 +156,8 @@ def sound_on_one_clock(audio: Path, place: Callable[[str], Path], config: MediaC
             run([*inputs, "-filter_complex", chain, "-map", "[all]", *_WAV, file_url(target)], config)
             return target, [*notes, f"{name} was joined from {n} sounds: they are read one after another"]
         except (InputError, OutputError):
-            notes.append(f"what follows behind the first sound in {name} cannot be read: left out")
+            if info.format != "mp3":  # of which all is read in any case: it may have two tags in front
+                notes.append(f"what follows behind the first sound in {name} cannot be read: left out")
     clock = read_clocks(audio).get(first.index)
     longer = clock is not None and first.duration_known and clock.end_s - first.end_s > _TAIL_S
     if clock is None or (clock.jump_s <= JUMP_S and not longer):

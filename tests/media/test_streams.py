@@ -169,6 +169,13 @@ def test_sounds_that_lie_one_behind_another_are_read(tmp_path, suffix, codec):
     assert sound_on_one_clock(single, tmp_path.joinpath, MediaConfig()) == (single, [])
 
 
+def test_two_tags_in_front_of_a_sound_are_no_two_sounds(sound, tmp_path):
+    data = sound(tmp_path / "a.mp3", 0.4, codec="libmp3lame").read_bytes()
+    (tmp_path / "b.mp3").write_bytes(data[: data.index(b"\xff\xfb")] + data)
+    path, told = sound_on_one_clock(tmp_path / "b.mp3", tmp_path.joinpath, MediaConfig())
+    assert told == [] and len(load_audio(path)) / 16_000 == pytest.approx(0.4, abs=0.06)
+
+
 def test_what_lies_behind_a_sound_and_is_none_is_told(sound, tmp_path):
     data = sound(tmp_path / "a.wav", 0.4).read_bytes()
     (tmp_path / "b.wav").write_bytes(data + data[:44].replace(b"data", b"atad"))
