@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
-from lipdub.config import Config
+from lipdub.config import Config, MediaConfig
 from lipdub.dub.active_speaker import SpeakerScores, score_speakers
 from lipdub.dub.analyze import DubPlan, FaceTracks
 from lipdub.dub.driving_audio import DrivingAudio
@@ -26,7 +27,6 @@ from lipdub.media.language import language_code
 from lipdub.media.mend import sound_on_one_clock
 from lipdub.media.probe import Ending
 from lipdub.media.source import Source, open_source
-from lipdub.media.streamed import copy_with_length
 from lipdub.media.streams import StreamPlan, plan_streams
 from lipdub.media.writer import VideoWriter
 from lipdub.process import shared_cores
@@ -122,17 +122,7 @@ def open_job(
         InputError, OutputError, SetupError, WeightsError: what cannot be used.
     """
     config = adjusted(config, options)
-    notes: list[str] = []
-
-    def whole(sound: Path, name: str) -> Path:
-        known = copy_with_length(sound, scratch(name))
-        path, repairs = sound_on_one_clock(known, lambda made: scratch(f"{name}.{made}"), config.media)
-        notes.extend(repairs)
-        return path
-
-    audio = whole(audio, "sound")
-    drive = audio if options.drive_audio is None else whole(options.drive_audio, "drive")
-    sounds = [one.sound and whole(one.sound, f"speaker{number}") for number, one in enumerate(options.speakers)]
+    (audio, drive, *sounds), notes = _whole_sounds(audio, options, config.media, scratch)
     retimed = on_new_times(open_source(video, config.media, scratch), audio, output, options, scratch)
     source, options = retimed.source, retimed.options
     keep = options.keep_original_audio
@@ -146,13 +136,13 @@ def open_job(
     with shared_cores():
         isolate = options.isolate_voice
         speech = networks.load_driving_audio(drive, isolate=isolate)
-        voices = [speech if one is None else networks.load_driving_audio(one, isolate=isolate) for one in sounds]
+        voices = [speech if one == drive else networks.load_driving_audio(one, isolate=isolate) for one in sounds]
         audio_s = speech.duration_s
         if options.drive_audio is not None:
             audio_s = audio_duration(audio, sample_rate=config.mel.sample_rate, config=config.media)
     return Job(
         video=video,
-        source=replace(source, ending=ending_of(source, audio_s, options)),
+        source=replace(source, ending=ending_of(source, audio_s, options, streams.dub.start_s)),
         audio=audio,
         audio_s=audio_s,
         output=output,
@@ -169,17 +159,46 @@ def open_job(
     )
 
 
-def ending_of(source: Source, audio_s: float, options: SyncOptions) -> Ending | None:
-    """End of the output, if it is not the video's; `audio_s` is when the speech track ends, on the video's timeline.
+def _whole_sounds(
+    audio: Path, options: SyncOptions, config: MediaConfig, scratch: Callable[[str], Path]
+) -> tuple[list[Path], list[str]]:
+    """Files to read: the speech track, what drives the lips, what drives those of each speaker; and what is said."""
+    paths: dict[Path, Path] = {}
+    notes: list[str] = []
+    every = [audio, options.drive_audio, *(one.sound for one in options.speakers)]
+    for number, sound in enumerate(every):
+        if sound is not None and sound not in paths:
+            paths[sound], repairs = sound_on_one_clock(sound, partial(_place, scratch, f"sound{number}"), config)
+            notes += repairs
+    drive = options.drive_audio or audio
+    return [paths[audio], paths[drive], *(paths[one.sound or drive] for one in options.speakers)], notes
+
+
+def _place(scratch: Callable[[str], Path], sound: str, name: str) -> Path:
+    return scratch(f"{sound}.{name}")
+
+
+def ending_of(source: Source, audio_s: float, options: SyncOptions, begins_s: float = 0.0) -> Ending | None:
+    """End of the output, if it is not the video's.
+
+    Args:
+        source: the video.
+        audio_s: when the speech track ends, on the video's timeline.
+        options: length, extend and the selected faces.
+        begins_s: when the speech track begins, on the video's timeline.
 
     Raises:
-        InputError: "speaking" is selected where the output goes on behind the video's own audio.
+        InputError: the speech track lies behind the video's end; or "speaking" is selected where the output goes on
+            behind the video's own audio.
         ValueError: an unknown `length` or `extend`.
     """
     for name in ("length", "extend"):
         if getattr(options, name) not in OPTIONS[name].choices:
             raise ValueError(f"{name} must be one of {', '.join(OPTIONS[name].choices)}")
     ends_s = source.video.start_s + source.video.duration_s
+    if options.length != "audio" and begins_s >= ends_s:
+        what = f"the audio begins at {begins_s:.2f} s, where the video is over: it lasts until {ends_s:.2f} s"
+        raise InputError(what, "check that it is the right file, and that its times begin at 0")
     if options.length == "video" or (options.length == "shortest" and audio_s >= ends_s):
         return None
     if audio_s - ends_s > OTHER_LENGTH_S and "speaking" in (options.face, *(one.face for one in options.speakers)):

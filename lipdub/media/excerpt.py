@@ -14,7 +14,6 @@ from lipdub.errors import InputError, OutputError
 from lipdub.media.ffmpeg import QUIET, ffmpeg_binary, reading, run
 from lipdub.media.mend import sound_on_one_clock
 from lipdub.media.probe import file_url
-from lipdub.media.streamed import copy_with_length
 
 _PIECES = "frag_keyframe+empty_moov+default_base_moof+use_metadata_tags"  # a file that need not be sought in
 
@@ -36,8 +35,7 @@ def cut_sound(source: Path, target: Path, start_s: float, length_s: float, confi
     Raises:
         InputError: FFmpeg cannot read it.
     """
-    known = copy_with_length(source, target.with_suffix(".known"))
-    whole, _ = sound_on_one_clock(known, lambda name: target.with_suffix(f".{name}"), config or MediaConfig())
+    whole, _ = sound_on_one_clock(source, lambda name: target.with_suffix(f".{name}"), config or MediaConfig())
     words = [*_piece(whole, start_s, length_s), "-map", "0:a:0", "-c:a", "pcm_s24le", file_url(target)]
     _run(words, source, config)
 

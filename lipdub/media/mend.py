@@ -17,6 +17,7 @@ from lipdub.media.boxes import top_boxes
 from lipdub.media.clocks import JUMP_S, Clock
 from lipdub.media.ffmpeg import reading, run
 from lipdub.media.probe import MediaInfo, file_url, probe, read_clocks
+from lipdub.media.streamed import copy_with_length
 
 _FREE = ("mpegts", "mpeg")  # clocks that mean nothing behind a joint; FFmpeg joins them
 _SYNC, _PADDING = 0x47, 8191  # of a transport stream: first byte of each packet, packets that hold nothing
@@ -77,9 +78,10 @@ def on_one_clock(
     broken_s = _broken_off(info, clocks, config)
     untimed, wrapped = _untimed(info, clocks), _wrapped(info)
     notes = [] if joints else _unread(video)
-    if info.format == "mxf" and (repeats := max((c.repeats for c in _main(info, clocks).values()), default=0)) > 1:
+    repeats = max((clock.repeats for clock in _main(info, clocks).values()), default=0)
+    if (info.format == "mxf" and repeats > 1) or (info.format == "ogg" and joints):  # decoders refuse its new headers
         raise InputError(
-            f"{video}: {repeats} packets repeat an earlier time, as where files were joined byte by byte",
+            f"{video}: packets repeat an earlier time, as where files were joined byte by byte",
             "dub the parts one by one, or join them with FFmpeg's concat demuxer",
         )
     if not joints and not joined and broken_s is None and not untimed and not wrapped:
@@ -122,7 +124,7 @@ def on_one_clock(
 
 
 def sound_on_one_clock(audio: Path, place: Callable[[str], Path], config: MediaConfig) -> tuple[Path, list[str]]:
-    """The sound, or a decoded copy where its clock begins anew or goes on, as in Ogg and FLAC files that were joined.
+    """The sound, or a copy that can be read to its end: with a length, and decoded where several sounds were joined.
 
     Args:
         audio: the speech track.
@@ -135,12 +137,13 @@ def sound_on_one_clock(audio: Path, place: Callable[[str], Path], config: MediaC
     Raises:
         InputError: it is no media file, or cannot be read to its end.
     """
+    name, audio = audio.name, copy_with_length(audio, place("known"))
     info = probe(audio)
     if not info.audio:
         return audio, []
     notes = []
     if len(info.audio) > 1:
-        notes.append(f"of the {len(info.audio)} sounds of {audio.name}, the first is taken")
+        notes.append(f"of the {len(info.audio)} sounds of {name}, the first is taken")
     first = info.audio[0]
     starts = _starts(audio, _ID3 if info.format == "mp3" else None)
     if len(starts) > 1:
@@ -151,9 +154,10 @@ def sound_on_one_clock(audio: Path, place: Callable[[str], Path], config: MediaC
         chain += "".join(f"[a{k}]" for k in range(n)) + f"concat=n={n}:v=0:a=1[all]"
         try:
             run([*inputs, "-filter_complex", chain, "-map", "[all]", *_WAV, file_url(target)], config)
-            return target, [*notes, f"{audio.name} was joined from {n} sounds: they are read one after another"]
+            return target, [*notes, f"{name} was joined from {n} sounds: they are read one after another"]
         except (InputError, OutputError):
-            notes.append(f"what follows behind the first sound in {audio.name} cannot be read: left out")
+            if info.format != "mp3":  # of which all is read in any case: it may have two tags in front
+                notes.append(f"what follows behind the first sound in {name} cannot be read: left out")
     clock = read_clocks(audio).get(first.index)
     longer = clock is not None and first.duration_known and clock.end_s - first.end_s > _TAIL_S
     if clock is None or (clock.jump_s <= JUMP_S and not longer):
@@ -161,7 +165,7 @@ def sound_on_one_clock(audio: Path, place: Callable[[str], Path], config: MediaC
     target = place("whole.wav")
     pauses = [] if clock.jump_s > JUMP_S else ["-af", "aresample=async=1:first_pts=0"]  # which it keeps
     run([*reading(audio), *pauses, "-map", "0:a:0", *_WAV, file_url(target)], config)
-    return target, [*notes, f"{audio.name} was joined from several sounds: they are read one after another"]
+    return target, [*notes, f"{name} was joined from several sounds: they are read one after another"]
 
 
 def _untimed(info: MediaInfo, clocks: dict[int, Clock]) -> int:

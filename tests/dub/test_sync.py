@@ -228,6 +228,15 @@ def test_a_voice_and_a_mix_of_other_lengths_are_said(dub, face_clip, speech) -> 
     assert [event.code for event in dub.events if isinstance(event, Warning_)] == ["drive"]
 
 
+def test_audio_behind_the_end_of_the_video_is_refused(dub, face_clip, speech, tmp_path: Path) -> None:
+    """A file may say that its sound begins late; the output had no dub, or ended with exit 5 after the work."""
+    late = tmp_path / "late.mka"
+    argv = [ffmpeg_binary(), "-v", "error", "-i", speech(), "-output_ts_offset", "3", "-c:a", "flac", late]
+    subprocess.run(argv, check=True)
+    with pytest.raises(InputError, match=r"begins at 3\.00 s, where the video is over"):
+        dub(face_clip(one), late)
+
+
 def test_a_driving_voice_of_several_files_is_heard_whole(dub, face_clip, speech, tmp_path: Path) -> None:
     """As a service that sends sentences leaves it: WAV files one behind another."""
     (tmp_path / "two.wav").write_bytes(speech(0.2, "a.wav").read_bytes() * 2)

@@ -106,13 +106,18 @@ def test_a_clock_that_runs_over_hides_no_picture(clip, sound, dubbed, tmp_path, 
     assert len(load_audio(output, stream=1)) / 16_000 == pytest.approx(1.0, abs=0.06)
 
 
-def test_joined_mxf_is_refused_before_the_work(clip, tmp_path):
+@pytest.mark.parametrize(
+    ("suffix", "codecs"),
+    [("mxf", "-c:v mpeg2video -c:a pcm_s16le"), ("ogv", "-c:v libtheora -c:a libvorbis")],
+)
+def test_joined_mxf_and_ogg_are_refused_before_the_work(clip, tmp_path, suffix, codecs):
     clip(tmp_path / "a.mp4", n_audio=1, n_frames=10)
-    run("-i", tmp_path / "a.mp4", "-c:v", "mpeg2video", "-c:a", "pcm_s16le", tmp_path / "a.mxf")
-    (tmp_path / "two.mxf").write_bytes((tmp_path / "a.mxf").read_bytes() * 2)
+    one, two = tmp_path / f"a.{suffix}", tmp_path / f"two.{suffix}"
+    run("-i", tmp_path / "a.mp4", *codecs.split(), one)
+    two.write_bytes(one.read_bytes() * 2)
     with pytest.raises(InputError, match="repeat an earlier time"):
-        on_one_clock(tmp_path / "two.mxf", tmp_path.joinpath, MediaConfig())
-    assert on_one_clock(tmp_path / "a.mxf", tmp_path.joinpath, MediaConfig())[2] == []
+        on_one_clock(two, tmp_path.joinpath, MediaConfig())
+    assert on_one_clock(one, tmp_path.joinpath, MediaConfig())[2] == []
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "wmv"])
@@ -162,6 +167,13 @@ def test_sounds_that_lie_one_behind_another_are_read(tmp_path, suffix, codec):
     assert [pitch(heard[at : at + 8000]) for at in (4000, 20_000, 36_000)] == pytest.approx([400, 900, 400], abs=5)
     single = tmp_path / f"a.{suffix}"
     assert sound_on_one_clock(single, tmp_path.joinpath, MediaConfig()) == (single, [])
+
+
+def test_two_tags_in_front_of_a_sound_are_no_two_sounds(sound, tmp_path):
+    data = sound(tmp_path / "a.mp3", 0.4, codec="libmp3lame").read_bytes()
+    (tmp_path / "b.mp3").write_bytes(data[: data.index(b"\xff\xfb")] + data)
+    path, told = sound_on_one_clock(tmp_path / "b.mp3", tmp_path.joinpath, MediaConfig())
+    assert told == [] and len(load_audio(path)) / 16_000 == pytest.approx(0.4, abs=0.06)
 
 
 def test_what_lies_behind_a_sound_and_is_none_is_told(sound, tmp_path):
