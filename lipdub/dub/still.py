@@ -115,11 +115,20 @@ def film_of(path: Path, seconds: float, motion: str, config: Config) -> Iterator
         try:
             yield film, picture, scale
         except NoFaceError as error:
-            what = error.what.replace(str(film), str(path))
-            remedy = "give a picture with a larger, upright face, or another --face: `lipdub faces PICTURE` lists them"
-            raise NoFaceError(what, remedy) from error
+            raise NoFaceError(error.what.replace(str(film), str(path)), _remedy(error)) from error
         except LipdubError as error:
             raise type(error)(error.what.replace(str(film), str(path)), error.remedy) from error
+
+
+def _remedy(error: NoFaceError) -> str:
+    """The remedy of an error about the film, for its picture: without a range, and without FFmpeg."""
+    first, _, rest = error.remedy.partition("; ")
+    if first.startswith("turn the picture"):
+        first = "turn the picture upright first"
+    elif "--start" in first:
+        other = ", or another --face: `lipdub faces PICTURE` lists them" if "--face" in first else ""
+        first = f"give a picture with a larger, upright face{other}"
+    return f"{first}; {rest}" if rest else first
 
 
 def read_picture(path: Path, config: Config) -> tuple[Frame, float]:

@@ -14,7 +14,7 @@ import torch
 from lipdub.config import Config, load_config
 from lipdub.dub import SyncOptions, list_faces, plan_sync, sync_video
 from lipdub.dub.demo import SAMPLE_RATE, babble, portrait_frames
-from lipdub.dub.still import LARGEST, filmed, is_picture, read_picture
+from lipdub.dub.still import LARGEST, film_of, filmed, is_picture, read_picture
 from lipdub.errors import InputError, NoFaceError
 from lipdub.faces.choose import face_backend
 from lipdub.media.audio import write_wav
@@ -148,6 +148,26 @@ def test_errors_name_the_picture_and_what_to_do(
     with pytest.raises(NoFaceError, match=f"^{path}, ") as caught:
         sync_video(path, sound, tmp_path / "out.mp4", options)
     assert "lipdub faces" in caught.value.remedy and "ffmpeg" not in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("remedy", "expected"),
+    [
+        ("list them with `lipdub faces`", "list them with `lipdub faces`"),
+        ("turn the picture first: ffmpeg -i FILE -vf transpose=1", "turn the picture upright first"),
+        ("give another --start or --end", "give a picture with a larger, upright face"),
+        (
+            "give another --face (`lipdub faces` lists them), --start or --end; --set sync.min_far_side=-1 dubs it",
+            "give a picture with a larger, upright face, or another --face: `lipdub faces PICTURE` lists them; "
+            "--set sync.min_far_side=-1 dubs it",
+        ),
+    ],
+)
+def test_advice_fits_a_picture(tmp_path: Path, remedy: str, expected: str) -> None:
+    path = written(tmp_path / "wall.png")
+    with pytest.raises(NoFaceError, match="wall") as caught, film_of(path, 0.04, "none", CONFIG) as (film, *_):
+        raise NoFaceError(f"{film}: no face", remedy)
+    assert caught.value.remedy == expected
 
 
 def test_the_faces_of_a_picture_are_listed(tmp_path: Path, fake_faces, monkeypatch) -> None:
