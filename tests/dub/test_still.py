@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,6 +68,19 @@ def test_what_shines_through_is_white_and_odd_or_huge_sides_are_made_fit(tmp_pat
     wide = np.zeros((20, LARGEST + 1000, 3), np.uint8)
     picture, scale = read_picture(written(tmp_path / "wide.png", wide), CONFIG)
     assert picture.shape[1] == LARGEST and scale == LARGEST / (LARGEST + 1000)
+
+
+@pytest.mark.parametrize(("orientation", "turned"), [(1, 0), (3, 2), (6, -1), (8, 1)])
+def test_what_shines_through_turns_with_the_picture(tmp_path: Path, orientation: int, turned: int) -> None:
+    side = GREY[:60, 20:]  # a square, whose turns have one shape
+    cover = np.where(np.arange(60) < 20, 0, 255)[None].repeat(60, 0).astype(np.uint8)  # clear on the left
+    data = written(tmp_path / "p.png", np.dstack([side, cover])).read_bytes()
+    exif = b"eXIfMM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0" + bytes([orientation]) + bytes(6)
+    chunk = (len(exif) - 4).to_bytes(4) + exif + zlib.crc32(exif).to_bytes(4)
+    (tmp_path / "p.png").write_bytes(data[:33] + chunk + data[33:])  # behind its header
+    picture, _ = read_picture(tmp_path / "p.png", CONFIG)
+    expected = np.rot90(np.where(cover[..., None] > 0, side, 255), turned)
+    assert np.array_equal(picture, expected)
 
 
 def test_bad_pictures_are_refused(tmp_path: Path, sound: Path) -> None:
