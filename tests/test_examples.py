@@ -35,6 +35,13 @@ def test_every_example_is_in_the_list() -> None:
     assert all(f"]({path.name})" in listed for path in EXAMPLES.iterdir() if path.name != "README.md")
 
 
+@pytest.mark.parametrize("name", ["python_api.py", "json_events.py"])
+def test_an_example_without_its_files_says_how_it_is_called(name: str) -> None:
+    done = run(sys.executable, EXAMPLES / name)
+    assert done.returncode == 1 and f"python {name} VIDEO SPEECH OUTPUT" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.slow
 def test_python_api(clip, tmp_path: Path) -> None:
     done = run(sys.executable, EXAMPLES / "python_api.py", *clip, tmp_path / "out.mp4")

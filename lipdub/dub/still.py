@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import cv2
 import numpy as np
@@ -115,11 +114,20 @@ def film_of(path: Path, seconds: float, motion: str, config: Config) -> Iterator
         try:
             yield film, picture, scale
         except NoFaceError as error:
-            what = error.what.replace(str(film), str(path))
-            remedy = "give a picture with a larger, upright face, or another --face: `lipdub faces PICTURE` lists them"
-            raise NoFaceError(what, remedy) from error
+            raise NoFaceError(error.what.replace(str(film), str(path)), _remedy(error)) from error
         except LipdubError as error:
             raise type(error)(error.what.replace(str(film), str(path)), error.remedy) from error
+
+
+def _remedy(error: NoFaceError) -> str:
+    """The remedy of an error about the film, for its picture: without a range, and without FFmpeg."""
+    first, _, rest = error.remedy.partition("; ")
+    if first.startswith("turn the picture"):
+        first = "turn the picture upright first"
+    elif "--start" in first:
+        other = ", or another --face: `lipdub faces PICTURE` lists them" if "--face" in first else ""
+        first = f"give a picture with a larger, upright face{other}"
+    return f"{first}; {rest}" if rest else first
 
 
 def read_picture(path: Path, config: Config) -> tuple[Frame, float]:
@@ -147,7 +155,7 @@ def read_picture(path: Path, config: Config) -> tuple[Frame, float]:
     if min(picture.shape[:2]) < 2:
         raise InputError(f"{path} has {picture.shape[1]}x{picture.shape[0]} pixels", "give a picture that shows a face")
     if kind != "HEIF":
-        picture = _on_white(picture, cv2.imdecode(data, cv2.IMREAD_UNCHANGED))
+        picture = _on_white(picture, data)
     if picture.shape[0] * picture.shape[1] > config.media.max_pixels:
         what = f"{path} has {picture.shape[1]}x{picture.shape[0]} pixels, the limit is {config.media.max_pixels}"
         raise InputError(what, "make it smaller, or --set media.max_pixels=...")
@@ -158,12 +166,20 @@ def read_picture(path: Path, config: Config) -> tuple[Frame, float]:
     return np.ascontiguousarray(picture[:height, :width]), 1.0
 
 
-def _on_white(picture: Frame, plain: NDArray[Any] | None) -> Frame:
-    """A picture (H, W, 3) on white where `plain`, as the file holds it, has a fourth channel that covers less."""
-    if plain is None or plain.ndim != 3 or plain.shape[2] != 4 or plain.shape[:2] != picture.shape[:2]:
+def _on_white(picture: Frame, data: NDArray[np.uint8]) -> Frame:
+    """A picture (H, W, 3) on white where the file, whose bytes `data` are, has a fourth channel that covers less."""
+    plain = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)  # not turned, as its channels are
+    if plain is None or plain.ndim != 3 or plain.shape[2] != 4:
         return picture
+    colors = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     cover = plain[..., 3:].astype(np.float32) / (65535 if plain.dtype == np.uint16 else 255)
-    return np.rint(picture * cover + 255 * (1 - cover)).astype(np.uint8)
+    for mirrored in (False, True):
+        for turns in range(4):  # the one that made the picture of the file's colours
+            step = -1 if mirrored else 1
+            if np.array_equal(np.rot90(colors[:, ::step, ::-1], turns), picture):
+                turned = np.rot90(cover[:, ::step], turns)
+                return np.rint(picture * turned + 255 * (1 - turned)).astype(np.uint8)
+    return picture
 
 
 def _frames(picture: Frame, count: int, motion: str) -> Iterator[Frame]:

@@ -19,6 +19,7 @@ class Damage:
     what: str  # what the decoder said of the first
     replaced: int = 0  # pictures in whose place the one before is shown
     passed: int = 0  # pictures that follow up to the next key frame, built on damaged ones: shown as they are decoded
+    missing: int = 0  # pictures that the decoder refused: the one before is shown for longer
 
 
 def damage_text(damage: Damage) -> str:
@@ -31,6 +32,9 @@ def damage_text(damage: Damage) -> str:
         parts.append(f"{damage.replaced} damaged frame{'s' if damage.replaced > 1 else ''} replaced by the one before")
     if damage.passed:
         parts.append(f"{damage.passed} shown as decoded, which build on damaged ones")
+    if damage.missing:
+        frames = f"{damage.missing} frames are" if damage.missing > 1 else "1 frame is"
+        parts.insert(0, f"{frames} missing, and the one before stays on screen")
     return f"damage at {when} ({damage.what}): {', '.join(parts) or 'frames are missing'}"
 
 
@@ -46,6 +50,7 @@ def joined(places: Iterable[Damage], gap_s: float) -> tuple[Damage, ...]:
                 what=before.what,
                 replaced=before.replaced + each.replaced,
                 passed=before.passed + each.passed,
+                missing=before.missing + each.missing,
             )
         else:
             rows.append(each)

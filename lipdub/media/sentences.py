@@ -158,7 +158,7 @@ def _ttml_times(text: str, path: Path) -> list[list[Any]]:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
         raise InputError(f"{path} is not TTML: {error}", "give .srt or .vtt") from error
-    pairs: list[list[float]] = []
+    pairs: list[list[Any]] = []
     for each in root.iter():
         begin, end, length = (each.get(name) for name in ("begin", "end", "dur"))
         if each.tag.rpartition("}")[2] == "p" and begin is not None and (end or length):

@@ -266,7 +266,7 @@ class VideoReader:
         try:
             return packet.decode()
         except (av.error.InvalidDataError, av.error.PatchWelcomeError) as error:
-            self._damaged(self._seconds(self._position), str(error), error)
+            self._damaged(self._seconds(self._position), str(error), error, missing=1 if packet.size else 0)
             return []
 
     def _checked(self, picture: av.VideoFrame, pts: int, whole: Iterator[av.VideoFrame] | None) -> av.VideoFrame:

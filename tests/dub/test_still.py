@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from lipdub.config import Config, load_config
 from lipdub.dub.demo import SAMPLE_RATE, babble, portrait_frames
 from lipdub.dub.face_list import list_faces
 from lipdub.dub.options import SyncOptions
-from lipdub.dub.still import LARGEST, filmed, is_picture, read_picture
+from lipdub.dub.still import LARGEST, film_of, filmed, is_picture, read_picture
 from lipdub.dub.sync import plan_sync, sync_video
 from lipdub.errors import InputError, NoFaceError
 from lipdub.faces.choose import face_backend
@@ -70,6 +71,19 @@ def test_what_shines_through_is_white_and_odd_or_huge_sides_are_made_fit(tmp_pat
     wide = np.zeros((20, LARGEST + 1000, 3), np.uint8)
     picture, scale = read_picture(written(tmp_path / "wide.png", wide), CONFIG)
     assert picture.shape[1] == LARGEST and scale == LARGEST / (LARGEST + 1000)
+
+
+@pytest.mark.parametrize(("orientation", "turned"), [(1, 0), (3, 2), (6, -1), (8, 1)])
+def test_what_shines_through_turns_with_the_picture(tmp_path: Path, orientation: int, turned: int) -> None:
+    side = GREY[:60, 20:]  # a square, whose turns have one shape
+    cover = np.where(np.arange(60) < 20, 0, 255)[None].repeat(60, 0).astype(np.uint8)  # clear on the left
+    data = written(tmp_path / "p.png", np.dstack([side, cover])).read_bytes()
+    exif = b"eXIfMM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0" + bytes([orientation]) + bytes(6)
+    chunk = (len(exif) - 4).to_bytes(4) + exif + zlib.crc32(exif).to_bytes(4)
+    (tmp_path / "p.png").write_bytes(data[:33] + chunk + data[33:])  # behind its header
+    picture, _ = read_picture(tmp_path / "p.png", CONFIG)
+    expected = np.rot90(np.where(cover[..., None] > 0, side, 255), turned)
+    assert np.array_equal(picture, expected)
 
 
 def test_bad_pictures_are_refused(tmp_path: Path, sound: Path) -> None:
@@ -151,6 +165,26 @@ def test_errors_name_the_picture_and_what_to_do(
     with pytest.raises(NoFaceError, match=f"^{path}, ") as caught:
         sync_video(path, sound, tmp_path / "out.mp4", options)
     assert "lipdub faces" in caught.value.remedy and "ffmpeg" not in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("remedy", "expected"),
+    [
+        ("list them with `lipdub faces`", "list them with `lipdub faces`"),
+        ("turn the picture first: ffmpeg -i FILE -vf transpose=1", "turn the picture upright first"),
+        ("give another --start or --end", "give a picture with a larger, upright face"),
+        (
+            "give another --face (`lipdub faces` lists them), --start or --end; --set sync.min_far_side=-1 dubs it",
+            "give a picture with a larger, upright face, or another --face: `lipdub faces PICTURE` lists them; "
+            "--set sync.min_far_side=-1 dubs it",
+        ),
+    ],
+)
+def test_advice_fits_a_picture(tmp_path: Path, remedy: str, expected: str) -> None:
+    path = written(tmp_path / "wall.png")
+    with pytest.raises(NoFaceError, match="wall") as caught, film_of(path, 0.04, "none", CONFIG) as (film, *_):
+        raise NoFaceError(f"{film}: no face", remedy)
+    assert caught.value.remedy == expected
 
 
 def test_the_faces_of_a_picture_are_listed(tmp_path: Path, fake_faces, monkeypatch) -> None:

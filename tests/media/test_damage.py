@@ -75,6 +75,20 @@ def test_a_damaged_frame_is_the_one_before_once_more(clip, name: str) -> None:
     assert damage_text(found[0]) == f"{told}, 5 shown as decoded, which build on damaged ones"
 
 
+def test_frames_that_the_decoder_refuses_are_counted(clip) -> None:
+    path, places = clip("a.mp4")
+    before, _ = read(path, SKIP)
+    data = bytearray(path.read_bytes())
+    for number in (14, 15, 24):
+        data[places[number][0] : places[number][0] + 4] = b"\x7f\xff\xff\xff"  # a unit longer than the packet
+    path.write_bytes(bytes(data))
+    after, found = read(path, SKIP)
+    assert [time for time, _, _ in after] == [time for n, (time, _, _) in enumerate(before) if n not in (14, 15, 24)]
+    assert [each.missing for each in found if each.missing] == [2, 1]
+    assert "2 frames are missing, and the one before stays on screen" in damage_text(found[0])
+    assert sum(each.passed for each in found) == 4 + 5  # what follows them, up to the next key frame
+
+
 def test_what_is_painted_into_a_frame_is_not_in_its_repetition(clip) -> None:
     path, places = clip()
     clean = read(path, SKIP)[0][13][1]
