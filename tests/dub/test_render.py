@@ -34,6 +34,7 @@ class Studio:
         self.batches: list[int] = []
         self.order: list[int] = []
         self.damage = ()
+        self.shape_change = None
 
     def frames(self) -> Studio:
         return self
