@@ -35,6 +35,7 @@ _RATE, _SECONDS, _CUT_S = 48_000, 1.0, 0.5  # of the sound that another FFmpeg h
 _CLOSE_S = 0.05  # two packets of that sound
 # How FFmpeg says that it is an input, and which, that it cannot read on.
 _DAMAGE = re.compile(r"\[in#(\d+)/[^]]*\] (corrupt input packet in stream \d+|[^\n]*Invalid data found[^\n]*)")
+_UNDECODED = re.compile(r"\[[avs]ist#(\d+):[^\n]*Decode error rate")  # likewise, that hardly a packet is whole
 # What is said once a reason was given: that a task ended, with which code.
 _ECHO = re.compile(r"Task finished with error code|Terminating thread with return code|Conversion failed")
 _REMEDY = f"take it out of {VARIABLE} and media.ffmpeg: lipdub then uses imageio-ffmpeg's, which is tested"
@@ -166,14 +167,16 @@ def run(words: Iterable[str], config: MediaConfig) -> None:
         process.communicate()
         raise
     text = stderr.decode("utf-8", "replace").strip()
+    inputs = [word.removeprefix("file:") for flag, word in pairwise(argv) if flag == "-i"]
     if damage := _DAMAGE.search(text):
-        inputs = [word for flag, word in pairwise(argv) if flag == "-i"]
         raise InputError(
-            f"{inputs[int(damage[1])].removeprefix('file:')} is damaged: {damage[2]}",
+            f"{inputs[int(damage[1])]} is damaged: {damage[2]}",
             "get the file again; where only its old sound is damaged, leave that out with --original-audio drop",
         )
     if process.returncode == 0:
         return
+    if undecoded := _UNDECODED.search(text):
+        raise InputError(f"{inputs[int(undecoded[1])]} cannot be decoded", "get the file again, or give another")
     words = "\n".join(_reason_first(text.splitlines(), config.error_lines)) or f"exit code {process.returncode}"
     if "No space left on device" in words:
         raise ResourceError("the disc is full", "make room, or write to another disc")

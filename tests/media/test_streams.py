@@ -176,6 +176,14 @@ def test_two_tags_in_front_of_a_sound_are_no_two_sounds(sound, tmp_path):
     assert told == [] and len(load_audio(path)) / 16_000 == pytest.approx(0.4, abs=0.06)
 
 
+def test_a_dub_of_which_nothing_can_be_decoded_is_an_input_error(clip, sound, tmp_path):
+    clip(tmp_path / "v.mp4")
+    data = sound(tmp_path / "a.wav", 0.4).read_bytes()
+    (tmp_path / "b.wav").write_bytes(data[: data.index(b"data") + 9])
+    with pytest.raises(InputError, match=r"b\.wav"):
+        plan_streams(tmp_path / "v.mp4", tmp_path / "b.wav", tmp_path / "o.mp4")
+
+
 def test_what_lies_behind_a_sound_and_is_none_is_told(sound, tmp_path):
     data = sound(tmp_path / "a.wav", 0.4).read_bytes()
     (tmp_path / "b.wav").write_bytes(data + data[:44].replace(b"data", b"atad"))
