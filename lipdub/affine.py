@@ -31,8 +31,7 @@ def scale(matrix: NDArray[np.floating]) -> float:
 
 def transform(points: NDArray[np.floating], matrix: NDArray[np.floating]) -> NDArray[np.float32]:
     """Points (..., 2) through a map."""
-    moved: NDArray[np.float32] = (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
-    return moved
+    return (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
 
 
 def finer(matrix: NDArray[np.floating], times: int) -> Affine:

@@ -39,7 +39,7 @@ def librosas_basis(config: MelConfig) -> NDArray[np.float32]:
     """The same, made by librosa."""
     import librosa
 
-    basis: NDArray[np.float32] = librosa.filters.mel(
+    return librosa.filters.mel(
         sr=config.sample_rate,
         n_fft=config.n_fft,
         n_mels=config.n_mels,
@@ -48,7 +48,6 @@ def librosas_basis(config: MelConfig) -> NDArray[np.float32]:
         norm=None,
         dtype=np.float32,
     )
-    return basis
 
 
 def settings_of(config: MelConfig) -> list[float]:
@@ -126,8 +125,7 @@ def _cut(waveform: NDArray[np.float32], start: int, length: int) -> NDArray[np.f
 
 def mean_power(blocks: NDArray[np.float32]) -> NDArray[np.float64]:
     """(N,) mean square of blocks (N, n) of samples; no copy of them is made."""
-    power: NDArray[np.float64] = np.einsum("ij,ij->i", blocks, blocks, dtype=np.float64) / blocks.shape[1]
-    return power
+    return np.einsum("ij,ij->i", blocks, blocks, dtype=np.float64) / blocks.shape[1]
 
 
 def mel_windows(
@@ -186,5 +184,4 @@ def wav2lip_mel(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
     )
     spectrum = np.abs(librosa.stft(sharp, n_fft=config.n_fft, hop_length=config.hop))
     levels = 20 * np.log10(np.maximum(basis @ spectrum, 1e-5)) - 20
-    mel: NDArray[np.float32] = np.clip((levels + 100) / 50 - 1, -1, 1).astype(np.float32)
-    return mel
+    return np.clip((levels + 100) / 50 - 1, -1, 1).astype(np.float32)

@@ -169,8 +169,7 @@ def _jsonl_rows(text: str) -> list[dict[str, Any]]:
 
 
 def _toml_rows(text: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = tomllib.loads(text).get("item", [])
-    return rows
+    return tomllib.loads(text).get("item", [])
 
 
 def _item(row: Any, where: str, folder: Path, defaults: dict[str, str], config: Config) -> BatchItem:

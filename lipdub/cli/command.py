@@ -68,14 +68,12 @@ def long_options(command: Any) -> dict[str, Any]:
 
 def values_of(ctx: typer.Context) -> dict[str, settings.OptionValue]:
     """The running command's options in files and environment."""
-    values: dict[str, settings.OptionValue] = ctx.meta.get(VALUES_KEY, {})
-    return values
+    return ctx.meta.get(VALUES_KEY, {})
 
 
 def files_of(ctx: typer.Context) -> list[settings.SettingsFile]:
     """The settings files that were read."""
-    files: list[settings.SettingsFile] = ctx.meta.get(FILES_KEY, [])
-    return files
+    return ctx.meta.get(FILES_KEY, [])
 
 
 @contextmanager

@@ -163,8 +163,7 @@ def _correlation(a: NDArray[np.floating], b: NDArray[np.floating], span: float) 
     sd_a = np.sqrt(np.clip(mean(a * a) - mean_a**2, 0, None))
     sd_b = np.sqrt(np.clip(mean(b * b) - mean_b**2, 0, None))
     together = mean(a * b) - mean_a * mean_b
-    fits: NDArray[np.float64] = np.where(sd_b > 1e-3, together / ((sd_a + DAMPING) * np.maximum(sd_b, 1e-3)), 0.0)
-    return fits
+    return np.where(sd_b > 1e-3, together / ((sd_a + DAMPING) * np.maximum(sd_b, 1e-3)), 0.0)
 
 
 def _cheapest(scores: NDArray[np.float32], change: float) -> NDArray[np.int64]:

@@ -288,8 +288,7 @@ def usable_rows(track: Track, config: FaceConfig) -> NDArray[np.bool_]:
     """(T,) whether a face is clear and large enough to be dubbed."""
     box = track.boxes
     large = (box[:, 2:] - box[:, :2]).max(1) >= config.min_face
-    usable: NDArray[np.bool_] = (track.confidence >= config.min_confidence) & large
-    return usable
+    return (track.confidence >= config.min_confidence) & large
 
 
 def _range_of(source: Source, faces: FaceTracks) -> str:
@@ -358,8 +357,7 @@ def _drop_late_references(references: Selection, count: int) -> Selection:
 def _frame_middles(starts: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
     """Middle of each frame's display time; the last frame lasts as long as the average one."""
     lengths = np.append(np.diff(starts), 1 / rate)
-    middles: NDArray[np.float64] = starts + np.clip(lengths, 0, 1.0) / 2
-    return middles
+    return starts + np.clip(lengths, 0, 1.0) / 2
 
 
 def _rest_masks(
@@ -418,8 +416,7 @@ def _turned_rows(track: Track, times_s: NDArray[np.float64], config: Config) -> 
     for first, after in pairwise(np.flatnonzero(far)):
         if times_s[after] - times_s[first] <= config.face.max_gap_s:
             far[first:after] = True
-    turned: NDArray[np.bool_] = far
-    return turned
+    return far
 
 
 def _rest_segments(

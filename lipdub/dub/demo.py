@@ -63,8 +63,7 @@ def _syllable(length: float, formants: tuple[int, int, int], rng: np.random.Gene
         angle = 2 * np.pi * formant / SAMPLE_RATE
         sound = lfilter([1 - radius], [1, -2 * radius * np.cos(angle), radius**2], sound)
     envelope = np.sin(np.pi * np.clip(t / length, 0, 1)) ** 0.7
-    result: NDArray[np.float64] = sound * envelope
-    return result
+    return sound * envelope
 
 
 def make_demo_inputs(folder: Path, seconds: float = 6.0) -> tuple[Path, Path]:

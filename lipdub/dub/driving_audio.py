@@ -86,8 +86,7 @@ def analyze_audio(
 def sounding_steps(gate: NDArray[np.float32], count: int, mel: MelConfig) -> NDArray[np.bool_]:
     """Which of the first `count` mel steps of a sound are no pause, by its `silence_gate` (L,): (count,)."""
     steps_s = np.arange(count) * mel.hop / mel.sample_rate
-    sounding: NDArray[np.bool_] = np.interp(steps_s, np.arange(len(gate)) * LEVEL_STEP_S, gate, right=0.0) == 1
-    return sounding
+    return np.interp(steps_s, np.arange(len(gate)) * LEVEL_STEP_S, gate, right=0.0) == 1
 
 
 def silence_gate(level: NDArray[np.float64], sync: SyncConfig) -> NDArray[np.float32]:
@@ -111,8 +110,7 @@ def silence_gate(level: NDArray[np.float64], sync: SyncConfig) -> NDArray[np.flo
     # is free to move by then.
     width = 2 * round(sync.silence_fade_s / LEVEL_STEP_S / 2) + 1
     widened = maximum_filter1d(sounding.astype(np.float64), width)
-    gate: NDArray[np.float32] = np.clip(uniform_filter1d(widened, width), 0, 1).astype(np.float32)
-    return gate
+    return np.clip(uniform_filter1d(widened, width), 0, 1).astype(np.float32)
 
 
 def loudness_levels(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
@@ -122,8 +120,7 @@ def loudness_levels(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[
     power = mean_power(waveform[:whole].reshape(-1, step))
     if whole < len(waveform):
         power = np.append(power, mean_power(np.pad(waveform[whole:], (0, step - len(waveform) + whole))[None]))
-    level: NDArray[np.float64] = 10 * np.log10(uniform_filter1d(power, 3) + 1e-12)
-    return level
+    return 10 * np.log10(uniform_filter1d(power, 3) + 1e-12)
 
 
 def windows_at(speech: DrivingAudio, times_s: NDArray[np.float64], mel: MelConfig, width: int) -> NDArray[np.float32]:
@@ -153,8 +150,7 @@ class PredictedMouthShapes:
             closed: (3,) openings of closed lips; None: those of the mouth at rest.
         """
         asked, gate = retarget(person, self.shapes[frame], self.style, strength, closed), self.gate[frame][..., None]
-        result: NDArray[np.float32] = (gate * asked + (1 - gate) * closed_lips(closed)).astype(np.float32)
-        return result
+        return (gate * asked + (1 - gate) * closed_lips(closed)).astype(np.float32)
 
 
 def predict_mouth_shapes(

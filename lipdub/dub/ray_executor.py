@@ -94,8 +94,7 @@ def _next_answer(stream: Any, item: BatchItem) -> BatchResult | None:
     import ray
 
     try:
-        answer: BatchResult | None = ray.get(next(stream))
-        return answer
+        return ray.get(next(stream))
     except ray.exceptions.RayTaskError as error:
         reason = f"unexpected {type(error.cause).__name__}: {error.cause}"
         return failure(item, BUG, reason, "report it with what `lipdub doctor` prints", 0.0)

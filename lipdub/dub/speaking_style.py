@@ -82,8 +82,7 @@ def smooth_shapes(shapes: NDArray[np.float32], rate: float, smooth_s: float) -> 
     """
     if not len(shapes) or smooth_s <= 0:
         return shapes
-    smooth: NDArray[np.float32] = gaussian_filter1d(shapes, smooth_s * rate, axis=0, mode="nearest")
-    return smooth
+    return gaussian_filter1d(shapes, smooth_s * rate, axis=0, mode="nearest")
 
 
 def measure_style(parts: Sequence[NDArray[np.float32]], rate: float) -> SpeakingStyle:
@@ -136,8 +135,7 @@ def retarget(
         lowered = _closing(openings, low[OPENINGS], median[OPENINGS], lowest)
     moved[..., HEIGHT] -= _height_of(openings - lowered)
     moved[..., OPENINGS] = np.maximum(lowered, floor)
-    result: NDArray[np.float32] = moved.astype(np.float32)
-    return result
+    return moved.astype(np.float32)
 
 
 def closed_lips(closed: NDArray[np.float32] | None) -> NDArray[np.float32]:
@@ -154,16 +152,12 @@ def closed_lips(closed: NDArray[np.float32] | None) -> NDArray[np.float32]:
 
 def _height_of(openings: NDArray[np.float32]) -> NDArray[np.float32]:
     """Change of the lips' outer height that goes with a change (..., 3) of the openings; both in SHAPE_SCALE."""
-    change: NDArray[np.float32] = (
-        (openings * SHAPE_SCALE[OPENINGS]).mean(-1) * WITH_OPENING[HEIGHT] / SHAPE_SCALE[HEIGHT]
-    )
-    return change
+    return (openings * SHAPE_SCALE[OPENINGS]).mean(-1) * WITH_OPENING[HEIGHT] / SHAPE_SCALE[HEIGHT]
 
 
 def _above_closed(lowest: NDArray[np.float32], closed: NDArray[np.float32]) -> NDArray[np.float32]:
     """How far a person's low openings (3,) are above closed lips (3,): none of it up to 0, all from NEVER_CLOSED on."""
-    share: NDArray[np.float32] = (np.clip(lowest / NEVER_CLOSED, 0, 1) * (lowest - closed)).astype(np.float32)
-    return share
+    return (np.clip(lowest / NEVER_CLOSED, 0, 1) * (lowest - closed)).astype(np.float32)
 
 
 def _closing(
@@ -175,13 +169,11 @@ def _closing(
     """Openings (..., 3), those below the `median` (3,) stretched until `low` (3,) is `closed` (3,)."""
     share = np.maximum(openings - low, 0) / np.maximum(median - low, 1e-6)
     lowered = np.where((low > closed) & (openings < median), closed + (median - closed) * share, openings)
-    result: NDArray[np.float32] = lowered.astype(np.float32)
-    return result
+    return lowered.astype(np.float32)
 
 
 def _variance(openings: NDArray[np.float32], span: int) -> NDArray[np.float64]:
     """(T,) of openings (T,) over `span` rows around each."""
     values = openings.astype(np.float64)
     mean = uniform_filter1d(values, span, mode="nearest")
-    variance: NDArray[np.float64] = np.clip(uniform_filter1d(values**2, span, mode="nearest") - mean**2, 0, None)
-    return variance
+    return np.clip(uniform_filter1d(values**2, span, mode="nearest") - mean**2, 0, None)

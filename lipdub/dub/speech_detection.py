@@ -159,8 +159,7 @@ def repetition(db: NDArray[np.float32], rate: float) -> float:
 
 def _broad(db: NDArray[np.float32]) -> NDArray[np.float32]:
     """Levels (80, n) averaged over BAND bands each."""
-    bands: NDArray[np.float32] = db.reshape(-1, BAND, db.shape[1]).mean(1)
-    return bands
+    return db.reshape(-1, BAND, db.shape[1]).mean(1)
 
 
 def _rms(values: NDArray[np.float32]) -> float:
@@ -193,5 +192,4 @@ def phone_variety(phones: NDArray[np.float64]) -> tuple[float, float]:
 
 def _entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
     """Of distributions (..., P), in nats."""
-    entropy: NDArray[np.float64] = -(p * np.log(np.maximum(p, 1e-12))).sum(-1)
-    return entropy
+    return -(p * np.log(np.maximum(p, 1e-12))).sum(-1)

@@ -259,5 +259,4 @@ def lips_mask(points: NDArray[np.floating], size: int) -> NDArray[np.float32]:
     mask = np.zeros((size, size), np.uint8)
     corners = np.rint(np.clip(points[LIPS], -2 * size, 3 * size)).astype(np.int32)
     cv2.fillConvexPoly(mask, cv2.convexHull(corners), 1)
-    lips: NDArray[np.float32] = np.maximum(mask.astype(np.float32), parted_lips(points, size))
-    return lips
+    return np.maximum(mask.astype(np.float32), parted_lips(points, size))

@@ -73,8 +73,7 @@ def _kinks(sums: NDArray[np.float64]) -> list[float]:
     bends = (profile[:, :-2] - 2 * profile[:, 1:-1] + profile[:, 2:]) / 2
     seen = np.isfinite(bends).sum(0)
     full = seen >= max(2, seen.max() / 2)  # distances present in half of the sectors that the border crosses
-    kinks: list[float] = np.abs(np.nanmedian(bends[:, full], 0)).tolist() if full.any() else []
-    return kinks
+    return np.abs(np.nanmedian(bends[:, full], 0)).tolist() if full.any() else []
 
 
 def _distance(mask: NDArray[np.uint8]) -> NDArray[np.float32]:

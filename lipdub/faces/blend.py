@@ -157,8 +157,7 @@ def _slopes(rest: NDArray[np.floating], weight: NDArray[np.floating], at: NDArra
 
 def _smoothstep(x: NDArray[np.floating]) -> NDArray[np.float32]:
     inside: NDArray[np.floating] = np.clip(x, 0, 1)
-    step: NDArray[np.float32] = (inside * inside * (3 - 2 * inside)).astype(np.float32)
-    return step
+    return (inside * inside * (3 - 2 * inside)).astype(np.float32)
 
 
 @lru_cache(maxsize=8)

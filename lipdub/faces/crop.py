@@ -122,8 +122,7 @@ def _jumps(path: NDArray[np.float64]) -> NDArray[np.bool_]:
     """
     step = np.abs(np.diff(path, axis=0))
     away = np.hypot(step[:, 2], step[:, 3]) * np.exp(path[1:, 0])  # in crop sides
-    jumps: NDArray[np.bool_] = (away > JUMP_SIDES) | (step[:, 0] > JUMP_SCALE)
-    return jumps
+    return (away > JUMP_SIDES) | (step[:, 0] > JUMP_SCALE)
 
 
 def crop_detail(matrix: NDArray[np.floating], max_detail: int) -> int:
@@ -148,15 +147,13 @@ def far_side(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
         landmarks: (N, 68, 2) of any pixels.
     """
     right, nose, left = to_unit_crop(landmarks)[:, [2, 33, 14], 0].astype(np.float64).T
-    share: NDArray[np.float64] = np.minimum(nose - right, left - nose) / np.maximum(left - right, 1e-6)
-    return share
+    return np.minimum(nose - right, left - nose) / np.maximum(left - right, 1e-6)
 
 
 def unit_crop_scale(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
     """Unit crop sides per pixel (N,), of landmarks (N, 68, 2)."""
     turn, _ = _fit(landmarks)
-    scale: NDArray[np.float64] = np.abs(turn)
-    return scale
+    return np.abs(turn)
 
 
 def mouth_mask(

@@ -105,8 +105,7 @@ def _hull(points: NDArray[np.floating], shape: tuple[int, ...]) -> NDArray[np.ui
 
 
 def _dilated(area: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
-    grown: NDArray[np.bool_] = cv2.dilate(area.astype(np.uint8), _disc(2 * radius)).astype(bool)
-    return grown
+    return cv2.dilate(area.astype(np.uint8), _disc(2 * radius)).astype(bool)
 
 
 def _disc(diameter: float) -> NDArray[np.uint8]:

@@ -54,15 +54,13 @@ def mouth_shape(landmarks: NDArray[np.floating]) -> NDArray[np.float32]:
     scale = unit_crop_scale(landmarks)
     ends = np.asarray(landmarks, np.float64)[:, _SHAPE_PAIRS]  # (N, 8, 2, 2)
     lengths = np.linalg.norm(ends[:, :, 0] - ends[:, :, 1], axis=2)
-    shapes: NDArray[np.float32] = (lengths * scale[:, None] / EYE_DISTANCE).astype(np.float32)
-    return shapes
+    return (lengths * scale[:, None] / EYE_DISTANCE).astype(np.float32)
 
 
 def rest_shape(shapes: NDArray[np.floating]) -> NDArray[np.float32]:
     """Mouth at rest (8,): mean of the least open fifth of mouth shapes (N, 8), by the inner opening at the centre."""
     calm = np.argsort(shapes[:, 0])[: max(1, round(REST_SHARE * len(shapes)))]
-    rest: NDArray[np.float32] = shapes[calm].mean(0).astype(np.float32)
-    return rest
+    return shapes[calm].mean(0).astype(np.float32)
 
 
 def closed_rest(rest: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -74,21 +72,18 @@ def closed_rest(rest: NDArray[np.floating]) -> NDArray[np.float32]:
         rest: (8,) of `rest_shape`.
     """
     excess = max(0.0, float(rest[OPENINGS].mean()) - MAX_REST_OPENING)
-    closed: NDArray[np.float32] = (rest - excess * WITH_OPENING).astype(np.float32)
-    return closed
+    return (rest - excess * WITH_OPENING).astype(np.float32)
 
 
 def relative_shape(shapes: NDArray[np.floating], rest: NDArray[np.floating]) -> NDArray[np.float32]:
     """Mouth shapes (N, 8) relative to a mouth at rest (8,), in units of SHAPE_SCALE, as networks see them."""
-    code: NDArray[np.float32] = ((shapes - rest) / SHAPE_SCALE).astype(np.float32)
-    return code
+    return ((shapes - rest) / SHAPE_SCALE).astype(np.float32)
 
 
 def closed_openings(rest: NDArray[np.floating]) -> NDArray[np.float32]:
     """(3,) openings of touching lips, relative to a mouth at rest (8,), in units of SHAPE_SCALE; at most 0."""
     away = (CLOSED_OPENING - rest[OPENINGS]) / SHAPE_SCALE[OPENINGS]
-    closed: NDArray[np.float32] = np.minimum(away, 0).astype(np.float32)
-    return closed
+    return np.minimum(away, 0).astype(np.float32)
 
 
 def shape_code(landmarks: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -136,8 +136,7 @@ def skin_region(landmarks: NDArray[np.floating], side: int, size: int) -> NDArra
     """Likewise the mouth's region without lips, and without what is beside the face."""
     lips = cv2.dilate(lip_region(landmarks, side, size).astype(np.uint8), np.ones((AROUND_LIPS, AROUND_LIPS), np.uint8))
     face = inside_outline(_at(landmarks, side, size), size, margin=MARGIN) == 1
-    skin: NDArray[np.bool_] = mouth_region(landmarks, side, size) & face & (lips == 0)
-    return skin
+    return mouth_region(landmarks, side, size) & face & (lips == 0)
 
 
 def share_of(mask: NDArray[np.bool_], region: NDArray[np.bool_]) -> float:

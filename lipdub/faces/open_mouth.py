@@ -54,8 +54,7 @@ TEETH_SIDE = 0.4  # from the midline, where teeth vanish in the dark of the chee
 
 def is_closed(shapes: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Which of the mouths (N,) of shapes (N, 8) as of `mouth_shape` are closed."""
-    closed: NDArray[np.bool_] = shapes[:, OPENINGS].mean(1) < PARTED
-    return closed
+    return shapes[:, OPENINGS].mean(1) < PARTED
 
 
 def opened(
@@ -139,8 +138,7 @@ class _Mouth:
         chin = _rise(down)
         across = 1 - (np.abs(u - 0.5) / (SIDE + (SIDE_AT_CHIN - SIDE) * chin)) ** 2.5
         amount = 1 - UPPER_SHARE + (CHIN_SHARE - 1 + UPPER_SHARE) * chin
-        sink: Field = amount * np.clip(across, 0, None) * _fall(down, LOWER_REACH)
-        return sink
+        return amount * np.clip(across, 0, None) * _fall(down, LOWER_REACH)
 
     def _shift(self, movement: Callable[[Field, Field], Field], opening: float) -> NDArray[np.float32]:
         """The crop, each point moved down by `movement` openings; what a pixel shows is found by iteration."""
@@ -225,8 +223,7 @@ class _Mouth:
     def _median(self, where: NDArray[np.bool_]) -> Field:
         """Colour (3,) of a part of the crop; of all of it where there is no such part."""
         seen = self.crop[where] if where.any() else self.crop.reshape(-1, 3)
-        colour: Field = np.median(seen, 0)
-        return colour
+        return np.median(seen, 0)
 
 
 def blur_of(grey: NDArray[np.uint8]) -> float:
@@ -246,14 +243,12 @@ def blur_of(grey: NDArray[np.uint8]) -> float:
 
 def _gap_shape(u: Field) -> Field:
     """Height of the gap between the lips over its height in the middle."""
-    shape: Field = 1 - np.clip(np.abs(2 * u - 1), 0, 1) ** 2.3
-    return shape
+    return 1 - np.clip(np.abs(2 * u - 1), 0, 1) ** 2.3
 
 
 def _step(pixels: Field) -> Field:
     """From 0 to 1 over the pixel around 0."""
-    step: Field = np.clip(pixels + 0.5, 0, 1)
-    return step
+    return np.clip(pixels + 0.5, 0, 1)
 
 
 def _rise(x: Field) -> Field:

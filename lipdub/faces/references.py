@@ -294,8 +294,7 @@ def _poses(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
 
 def _pose_distances(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     """(N, M) root mean square distance in crop sides of poses (N, 26) and (M, 26)."""
-    apart: NDArray[np.float64] = cdist(a, b) / np.sqrt(len(POSE_POINTS))
-    return apart
+    return cdist(a, b) / np.sqrt(len(POSE_POINTS))
 
 
 def _assign_views(poses: NDArray[np.float64], count: int) -> NDArray[np.int64]:
@@ -308,8 +307,7 @@ def _assign_views(poses: NDArray[np.float64], count: int) -> NDArray[np.int64]:
     while len(leaders) < min(count, len(poses)) and away.max() > NEARER:
         leaders.append(int(away.argmax()))
         away = np.minimum(away, _pose_distances(poses, poses[leaders[-1:]])[:, 0])
-    nearest: NDArray[np.int64] = _pose_distances(poses, poses[leaders]).argmin(1)
-    return nearest
+    return _pose_distances(poses, poses[leaders]).argmin(1)
 
 
 def sharpness(frame: Frame) -> float:

@@ -52,13 +52,11 @@ def overlap(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floa
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
     common = np.clip(high - low, 0, None).astype(np.float64).prod(2)
     union = _areas(a)[:, None] + _areas(b)[None] - common
-    shared: NDArray[np.float64] = common / np.maximum(union, 1e-9)
-    return shared
+    return common / np.maximum(union, 1e-9)
 
 
 def _areas(boxes: NDArray[np.floating]) -> NDArray[np.float64]:
-    areas: NDArray[np.float64] = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).astype(np.float64).prod(1)
-    return areas
+    return np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).astype(np.float64).prod(1)
 
 
 def choose_tracks(

@@ -386,8 +386,7 @@ def _near_boxes(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArra
     """(N,) whether the centre of each of `others` is inside `box` at twice its size, or the reverse."""
     middle, side = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
     middles, sides = (others[:, :2] + others[:, 2:]) / 2, others[:, 2:] - others[:, :2]
-    near: NDArray[np.bool_] = (np.abs(middles - middle) <= np.maximum(side, sides)).all(1)
-    return near
+    return (np.abs(middles - middle) <= np.maximum(side, sides)).all(1)
 
 
 def _patch_matrix(box: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -398,8 +397,7 @@ def _patch_matrix(box: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _transform_box(matrix: NDArray[np.float64], box: NDArray[np.float32]) -> NDArray[np.float64]:
-    moved: NDArray[np.float64] = (box.reshape(2, 2) * matrix[0, 0] + matrix[:, 2]).ravel()
-    return moved
+    return (box.reshape(2, 2) * matrix[0, 0] + matrix[:, 2]).ravel()
 
 
 def _interpolate_gaps(rows: list[NDArray[np.float32] | None]) -> NDArray[np.float32]:

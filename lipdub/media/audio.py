@@ -165,8 +165,7 @@ def _powers(frame: av.AudioFrame) -> NDArray[np.float64]:
         whole = whole - 128
     if samples.dtype.kind in "iu":
         whole /= 2 ** (8 * samples.dtype.itemsize - 1)
-    powers: NDArray[np.float64] = np.square(whole).sum(axis=1)
-    return powers
+    return np.square(whole).sum(axis=1)
 
 
 def _samples(frame: av.AudioFrame) -> NDArray[Any]:

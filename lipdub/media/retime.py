@@ -47,8 +47,7 @@ class TimeMap:
     @property
     def speeds(self) -> NDArray[np.float64]:
         """Output over video time of each piece (K - 1,): above 1 is slower."""
-        result: NDArray[np.float64] = np.diff(self.output_s) / np.diff(self.source_s)
-        return result
+        return np.diff(self.output_s) / np.diff(self.source_s)
 
 
 def fit_times(
@@ -135,8 +134,7 @@ def _solve(
     if solution.x is None:
         raise ValueError(f"no time map: {solution.message}")
     slopes = np.clip(np.diff(solution.x[:count]) / steps, 1 / limit, limit)  # to the last digit
-    output: NDArray[np.float64] = times[0] + np.concatenate([[0.0], np.cumsum(slopes * steps)])
-    return output
+    return times[0] + np.concatenate([[0.0], np.cumsum(slopes * steps)])
 
 
 def copy_retimed(

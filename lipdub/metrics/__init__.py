@@ -273,8 +273,7 @@ def silent_frames(waveform: NDArray[np.floating], sample_rate: int, times_s: NDA
     loud = np.concatenate([[0], np.cumsum(level > limit)])  # number of loud blocks before each
     first = np.clip(np.floor((times_s - SILENT_S) / BLOCK_S), 0, len(level)).astype(int)
     last = np.clip(np.ceil((times_s + SILENT_S) / BLOCK_S), 0, len(level)).astype(int)
-    silent: NDArray[np.bool_] = loud[last] == loud[first]
-    return silent
+    return loud[last] == loud[first]
 
 
 def _grey(images: Tensor) -> Tensor:
@@ -283,8 +282,7 @@ def _grey(images: Tensor) -> Tensor:
 
 
 def _distance(landmarks: NDArray[np.floating], a: int, b: int) -> NDArray[np.float64]:
-    lengths: NDArray[np.float64] = np.linalg.norm(landmarks[:, a] - landmarks[:, b], axis=1).astype(np.float64)
-    return lengths
+    return np.linalg.norm(landmarks[:, a] - landmarks[:, b], axis=1).astype(np.float64)
 
 
 def _filter(image: Tensor, kernel: Tensor) -> Tensor:

@@ -75,8 +75,7 @@ def lips_closed(curve: NDArray[np.floating]) -> NDArray[np.bool_]:
     values = np.asarray(curve, np.float64)
     if np.ptp(values) < FLAT:
         return np.zeros(len(values), bool)
-    closed: NDArray[np.bool_] = values < CLOSED_SHARE * np.percentile(values, OPEN_PERCENTILE)
-    return closed
+    return values < CLOSED_SHARE * np.percentile(values, OPEN_PERCENTILE)
 
 
 def closure_spans(reference: NDArray[np.floating], silent: NDArray[np.bool_], frame_s: float) -> list[slice]:
@@ -244,8 +243,7 @@ def _polygon(points: NDArray[np.floating], side: int) -> NDArray[np.bool_]:
 
 def _luma(face: NDArray[np.floating]) -> NDArray[np.float64]:
     """(3, H, W) in [0, 1] -> (H, W) in 0..255."""
-    grey: NDArray[np.float64] = PEAK * np.tensordot(LUMA, face.astype(np.float64), 1)
-    return grey
+    return PEAK * np.tensordot(LUMA, face.astype(np.float64), 1)
 
 
 def _check_faces(faces: NDArray[np.floating], landmarks: NDArray[np.floating]) -> None:

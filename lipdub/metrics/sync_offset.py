@@ -42,8 +42,7 @@ class Offset:
 
 def loudness(waveform: NDArray[np.float32], config: MelConfig) -> NDArray[np.float32]:
     """Mean of the log-mel's bands (M,), one value per hop."""
-    mean: NDArray[np.float32] = log_mel(waveform, config).mean(0)
-    return mean
+    return log_mel(waveform, config).mean(0)
 
 
 def level_at(level: FloatArray, times_s: FloatArray, config: MelConfig) -> NDArray[np.float64]:
@@ -123,8 +122,7 @@ def similarities(
     )
     near = sound.unfold(0, 2 * REACH + 1, 1)  # (n, E, 2 REACH + 1): of window i, sounds i - REACH .. i + REACH
     d = torch.einsum("ne,nek->nk", lips, near).flip(1)  # sound that lies k earlier is shift + k
-    values: NDArray[np.float64] = d.double().numpy()
-    return values
+    return d.double().numpy()
 
 
 def _best(shifts: FloatArray, fits: FloatArray) -> Offset | None:

@@ -109,5 +109,4 @@ class ContextEncoder(nn.Module):
 
     def forward(self, mel: Tensor) -> Tensor:
         """See the class."""
-        embedding: Tensor = self.embed(self.layers.features(mel)[..., self.middle].flatten(1))
-        return embedding
+        return self.embed(self.layers.features(mel)[..., self.middle].flatten(1))

@@ -66,8 +66,7 @@ class FaceDetector(nn.Module):
         e = self.thirtysecond(d)  # H/32
         d = F.relu(d + _doubled(self.from_32(e)))
         c = F.relu(c + _doubled(self.from_16(d)))
-        out: Tensor = self.head(c)
-        return out
+        return self.head(c)
 
 
 def decode_boxes(output: Tensor, threshold: float) -> list[tuple[Tensor, Tensor]]:

@@ -325,8 +325,7 @@ class Generator(nn.Module):
         if code is None or code.shape != (len(audio.embedding), self.config.shape_code):
             got = None if code is None else tuple(code.shape)
             raise ValueError(f"shape must be {(len(audio.embedding), self.config.shape_code)}, got {got}")
-        out: Tensor = self.shape_embed(code)
-        return out
+        return self.shape_embed(code)
 
     def _check_faces(self, faces: Tensor, what: str) -> None:
         wanted = (3, self.config.size, self.config.size)

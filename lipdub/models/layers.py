@@ -115,8 +115,7 @@ class UpBlock(nn.Module):
             x = self.merge.of_parts(x, [*zip(skips, rows, strict=True)], shift)
         else:
             x = self.merge(torch.cat([x, *skips], 1) if skips else x, shift)
-        out: Tensor = self.blocks(x)
-        return out
+        return self.blocks(x)
 
 
 class AudioEncoder(nn.Module):
@@ -157,8 +156,7 @@ class AudioEncoder(nn.Module):
         """
         if windows.ndim != 3 or windows.shape[1:] != (self.n_mels, self.window):
             raise ValueError(f"mel windows must be (N, {self.n_mels}, {self.window}), got {tuple(windows.shape)}")
-        out: Tensor = self.embed(self.trunk(add_coordinates(windows[:, None])).flatten(1))
-        return out
+        return self.embed(self.trunk(add_coordinates(windows[:, None])).flatten(1))
 
 
 def add_coordinates(x: Tensor) -> Tensor:
@@ -221,8 +219,7 @@ class PaintHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, h, w) -> (N, 3, 2 h, 2 w), before any sigmoid."""
-        picture: Tensor = self.out(self.blocks(features))
-        return picture
+        return self.out(self.blocks(features))
 
 
 def fold_norms(module: nn.Module) -> None:

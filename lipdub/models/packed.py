@@ -35,8 +35,7 @@ class PackedConv2d(nn.Module):
             weight = torch.ops.mkldnn._reorder_convolution_weight(self._weight, *self._how, list(x.shape))
             if len(self._packed) < MAX_SIZES:
                 self._packed[x.shape] = weight
-        y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, weight, self._bias, *self._how, "none", [], "")
-        return y
+        return torch.ops.mkldnn._convolution_pointwise(x, weight, self._bias, *self._how, "none", [], "")
 
 
 def pack(network: nn.Module) -> torch.dtype:

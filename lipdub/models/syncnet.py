@@ -83,8 +83,7 @@ class SyncNet(nn.Module):
         """
         if mfcc.ndim != 4 or mfcc.shape[1:] != (1, N_MFCC, STEPS):
             raise ValueError(f"mfcc must be (N, 1, {N_MFCC}, {STEPS}), got {tuple(mfcc.shape)}")
-        out: Tensor = self.netfcaud(self.netcnnaud(mfcc).flatten(1))
-        return out
+        return self.netfcaud(self.netcnnaud(mfcc).flatten(1))
 
     def embed_lips(self, clips: Tensor) -> Tensor:
         """(N, 5, 3, 224, 224) RGB in [0, 1] -> (N, 1024). The network itself was trained on BGR in 0..255.
@@ -95,8 +94,7 @@ class SyncNet(nn.Module):
         if clips.ndim != 5 or clips.shape[1:] != (FRAMES, 3, SIDE, SIDE):
             raise ValueError(f"clips must be (N, {FRAMES}, 3, {SIDE}, {SIDE}), got {tuple(clips.shape)}")
         x = 255 * clips.flip(2).transpose(1, 2)  # (N, 3, 5, 224, 224)
-        out: Tensor = self.netfclip(self.netcnnlip(x).flatten(1))
-        return out
+        return self.netfclip(self.netcnnlip(x).flatten(1))
 
 
 def _head() -> nn.Sequential:

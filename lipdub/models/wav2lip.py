@@ -99,8 +99,7 @@ class Wav2Lip(nn.Module):
         x = self.audio_encoder(mel)
         for block, feature in zip(self.face_decoder_blocks, reversed(features), strict=True):
             x = torch.cat([block(x), feature], 1)
-        out: Tensor = self.output_block(x)
-        return out
+        return self.output_block(x)
 
 
 def _decoder(channels: list[int]) -> list[nn.Module]:

@@ -227,8 +227,7 @@ def at_frames(encoded: Tensor, length: int, mel: MelConfig) -> Tensor:
     low = columns.floor().long().clamp(0, encoded.shape[-1] - 1)
     high = (low + 1).clamp(max=encoded.shape[-1] - 1)
     share = (columns - low).to(encoded.dtype)
-    values: Tensor = (encoded[..., low] * (1 - share) + encoded[..., high] * share).transpose(-1, -2)
-    return values
+    return (encoded[..., low] * (1 - share) + encoded[..., high] * share).transpose(-1, -2)
 
 
 def _mel_columns(mel: NDArray[np.float32], columns: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -248,13 +247,11 @@ def _augmented(mel: Tensor, rng: np.random.Generator) -> Tensor:
 
 def _high_passed(shapes: Tensor, seen: Tensor) -> Tensor:
     """Shapes (S, B, L, C) less their moving mean over half a second of the frames that there are; 0 elsewhere."""
-    fast: Tensor = (shapes - _moving_mean(shapes * seen) / _moving_mean(seen).clamp(min=1e-3)) * seen
-    return fast
+    return (shapes - _moving_mean(shapes * seen) / _moving_mean(seen).clamp(min=1e-3)) * seen
 
 
 def _moving_mean(values: Tensor) -> Tensor:
     """Mean (S, B, L, C) over HIGH_PASS neighbours in L, fewer at the ends."""
     rows = values.transpose(-1, -2).flatten(0, 1)
     mean = F.avg_pool1d(rows, HIGH_PASS, 1, HIGH_PASS // 2, count_include_pad=False)
-    spread: Tensor = mean.unflatten(0, values.shape[:2]).transpose(-1, -2)
-    return spread
+    return mean.unflatten(0, values.shape[:2]).transpose(-1, -2)

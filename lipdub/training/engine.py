@@ -102,8 +102,7 @@ class Engine:
 
     def send(self, batch: Value) -> Value:
         """A batch, a tuple of tensors, on this process' device."""
-        sent: Value = send_to_device(batch, self.device, non_blocking=True)
-        return sent
+        return send_to_device(batch, self.device, non_blocking=True)
 
     @contextmanager
     def part(self, *networks: nn.Module) -> Iterator[None]:
@@ -167,8 +166,7 @@ class Engine:
 
     def gathered(self, value: Value) -> list[Value]:
         """The value of every process, in the order of ranks."""
-        everyone: list[Value] = gather_object([value])
-        return everyone
+        return gather_object([value])
 
     def of_first(self, value: Value) -> Value:
         """The first process' value, in all of them."""

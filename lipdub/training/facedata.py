@@ -256,8 +256,7 @@ def _move_boxes(
     clipped = np.clip(moved, 0, [width, height, width, height])
     share = np.prod(clipped[:, 2:] - clipped[:, :2], 1) / np.prod(moved[:, 2:] - moved[:, :2], 1)
     size = np.max(moved[:, 2:] - moved[:, :2], 1)
-    kept: NDArray[np.float32] = moved[(share > 0.5) & (size > 6)].astype(np.float32)
-    return kept
+    return moved[(share > 0.5) & (size > 6)].astype(np.float32)
 
 
 def detector_targets(

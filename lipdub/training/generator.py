@@ -79,8 +79,7 @@ def generate(generator: Generator, batch: Batch, shape: Tensor | None) -> Genera
     references: References = generator.encode_references(batch.references.flatten(0, 1), shapes)
     owner = own_references(batch.known, batch.real.shape[1])
     windows = batch.windows.flatten(0, 1) if generator.config.audio_context == "window" else None
-    result: Generated = generator(masked_faces(batch.real), windows, references, owner, shape=shape)
-    return result
+    return generator(masked_faces(batch.real), windows, references, owner, shape=shape)
 
 
 class GeneratorTraining(Stage[Generator]):
