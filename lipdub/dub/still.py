@@ -169,9 +169,9 @@ def read_picture(path: Path, config: Config) -> tuple[Frame, float]:
 def _on_white(picture: Frame, data: NDArray[np.uint8]) -> Frame:
     """A picture (H, W, 3) on white where the file, whose bytes `data` are, has a fourth channel that covers less."""
     plain = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)  # not turned, as its channels are
-    if plain is None or plain.ndim != 3 or plain.shape[2] != 4:
-        return picture
     colors = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if plain is None or colors is None or plain.ndim != 3 or plain.shape[2] != 4:
+        return picture
     cover = plain[..., 3:].astype(np.float32) / (65535 if plain.dtype == np.uint16 else 255)
     for mirrored in (False, True):
         for turns in range(4):  # the one that made the picture of the file's colours

@@ -137,7 +137,7 @@ def _read_cues(path: Path) -> list[Span]:
     elif text.lstrip().startswith("<"):
         pairs = _ttml_times(text, path)
     else:
-        pairs = next((found for form in _CUES if (found := [list(cue.groups()) for cue in form.finditer(text)])), [])
+        pairs = next((cues for form in _CUES if (cues := [list(cue.groups()) for cue in form.finditer(text)])), [])
     if not pairs:
         what = f"{path} holds no cue as subtitles have, `00:00:01,000 --> 00:00:02,500`"
         raise InputError(what, "give .srt, .vtt, .ass, .ttml or .json")
