@@ -208,7 +208,7 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 def channels_last(network: Network) -> Network:
     """The network with its convolutions in the memory format that CPUs and tensor cores are fastest with."""
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def averaged_copy(network: nn.Module, decay: float, device: torch.device) -> torch.optim.swa_utils.AveragedModel:
