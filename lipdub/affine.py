@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,19 +13,20 @@ Affine = NDArray[np.float64]  # (2, 3)
 
 def compose(outer: Affine, inner: Affine) -> Affine:
     """The map that applies `inner`, then `outer`."""
-    linear = outer[:, :2] @ inner[:, :2]
-    return np.column_stack([linear, outer[:, :2] @ inner[:, 2] + outer[:, 2]])
+    both: Affine = outer[:, :2] @ inner
+    both[:, 2] += outer[:, 2]
+    return both
 
 
 def invert(matrix: Affine) -> Affine:
     """The map back."""
-    linear = np.linalg.inv(matrix[:, :2])
-    return np.column_stack([linear, -linear @ matrix[:, 2]])
+    return np.asarray(cv2.invertAffineTransform(matrix), np.float64)
 
 
 def scale(matrix: NDArray[np.floating]) -> float:
     """Length in the target of one pixel of the source."""
-    return math.sqrt(abs(float(np.linalg.det(matrix[:, :2]))))
+    (a, b), (c, d) = matrix[:, :2].tolist()
+    return math.sqrt(abs(a * d - b * c))
 
 
 def transform(points: NDArray[np.floating], matrix: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -40,4 +42,6 @@ def finer(matrix: NDArray[np.floating], times: int) -> Affine:
         matrix: source -> crop.
         times: whole number, at least 1.
     """
-    return np.column_stack([times * matrix[:, :2], times * matrix[:, 2] + (times - 1) / 2])
+    fine: Affine = times * np.asarray(matrix, np.float64)
+    fine[:, 2] += (times - 1) / 2
+    return fine

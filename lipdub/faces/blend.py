@@ -73,7 +73,7 @@ def inside_outline(landmarks: NDArray[np.floating], size: int, *, margin: float 
     return _smoothstep(1 - away / (BESIDE * unit))
 
 
-def extent(alpha: NDArray[np.floating]) -> tuple[slice, slice]:
+def extent(alpha: NDArray[np.floating | np.bool_]) -> tuple[slice, slice]:
     """The smallest rectangle (rows, columns) of an opacity (H, W) that holds all that is not 0; empty where all is."""
     rows, columns = np.flatnonzero(alpha.any(1)), np.flatnonzero(alpha.any(0))
     if rows.size == 0:

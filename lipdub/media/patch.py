@@ -8,11 +8,14 @@ between its own samples and the crop. Only samples under the crop are ever touch
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 import av
 import cv2
 import numpy as np
+from cv2.typing import MatLike
 from numpy.typing import NDArray
 
 from lipdub.affine import Affine, compose, invert, scale
@@ -23,6 +26,7 @@ from lipdub.media.probe import VideoInfo
 
 _MARGIN = 3  # samples around the crop that a cubic filter may look at
 _MOST = 16  # largest supersampling, which bounds the work for a face of thousands of pixels
+_MIN_SCALE = 3e-5  # of a crop: below it there is no way back
 
 
 def read_patch(picture: av.VideoFrame, info: VideoInfo, matrix: Affine, size: int) -> Frame:
@@ -42,12 +46,12 @@ def read_patch(picture: av.VideoFrame, info: VideoInfo, matrix: Affine, size: in
         ValueError: a matrix that is not (2, 3), finite and invertible.
     """
     form, to_crop = layout(picture.format.name), compose(_checked(matrix), info.display_matrix)
-    warped = np.empty((size, size, len(form.parts)), dtype=np.float32)
-    for i, component in enumerate(components(picture)):
-        warped[..., i] = _cut(component, form, compose(to_crop, _grid(component.part, info)), size)
-    warped = np.repeat(warped, 3, axis=2) if form.kind == "gray" else warped
-    rgb = _codes(form, info).decode(warped) if form.kind != "gray" else _gray_decode(form, info, warped)
-    return np.clip(np.rint(to_sdr(rgb, info.color_trc)), 0, 255).astype(np.uint8)
+    planes = [_cut(each, form, compose(to_crop, _grid(each.part, info)), size) for each in components(picture)]
+    table = _codes(form, info)
+    if form.kind == "gray":  # with neutral chroma
+        planes += [np.full((size, size), neutral, np.float32) for neutral in table.offset[1:]]
+    rgb = to_sdr(table.decode(np.asarray(cv2.merge(planes), np.float32)), info.color_trc)
+    return np.clip(np.rint(rgb, out=rgb), 0, 255, out=rgb).astype(np.uint8)
 
 
 def paste_patch(
@@ -80,10 +84,12 @@ def paste_patch(
         raise ValueError("face and alpha must be finite")
     form, to_crop = layout(picture.format.name), compose(_checked(matrix), info.display_matrix)
     picture.make_writable()
-    values = _codes(form, info).encode(from_sdr(np.asarray(face, dtype=np.float32), info.color_trc))
+    values = cv2.split(_codes(form, info).encode(from_sdr(np.asarray(face, dtype=np.float32), info.color_trc)))
     weight = np.clip(np.asarray(alpha, dtype=np.float32), 0.0, 1.0)
-    for i, component in enumerate(components(picture)):
-        _blend(component, form, compose(to_crop, _grid(component.part, info)), values[..., i], weight)
+    targets = zip(components(picture), values, strict=False)  # grey pictures have no chroma
+    for _, alike in groupby(targets, lambda target: (target[0].part.sub_x, target[0].part.sub_y)):
+        group = [*alike]
+        _blend(group, form, compose(to_crop, _grid(group[0][0].part, info)), weight)
 
 
 def _cut(component: Component, form: Layout, to_crop: Affine, size: int) -> NDArray[np.float32]:
@@ -112,34 +118,44 @@ def _shrunk(image: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]:
 
 
 def _blend(
-    component: Component, form: Layout, to_crop: Affine, values: NDArray[np.float32], weight: NDArray[np.float32]
+    group: Sequence[tuple[Component, MatLike]], form: Layout, to_crop: Affine, weight: NDArray[np.float32]
 ) -> None:
-    size = (values.shape[1], values.shape[0])
+    """Blend into components of one grid what each is to have in the crop."""
+    size = (weight.shape[1], weight.shape[0])
     times = max(1, round(scale(to_crop)))  # > 1: crop pixels for one sample of the picture
     if times > 1:
         small = (-(-size[0] // times), -(-size[1] // times))
         across, down = small[0] / size[0], small[1] / size[1]
-        values, weight = _shrunk(values, small), _shrunk(weight, small)
+        group, weight = [(each, _shrunk(values, small)) for each, values in group], _shrunk(weight, small)
         shrink = np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2]])
         to_crop, size = compose(shrink, to_crop), small
     from_crop = invert(to_crop)
-    span = _span(from_crop, size, component.samples.shape, 1)
+    span = _span(from_crop, size, group[0][0].samples.shape, 1)
     if span is None:
         return
     x0, y0, x1, y1 = span
     warp = compose(np.array([[1.0, 0, -x0], [0, 1.0, -y0]]), from_crop)
     side = (x1 - x0, y1 - y0)
-    target = component.samples[y0:y1, x0:x1]
-    old = (target >> form.shift).astype(np.float32) if form.shift else target.astype(np.float32)
-    new = cv2.warpAffine(values, warp, side, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    share = cv2.warpAffine(weight, warp, side, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
-    mixed = np.clip(np.rint(old + share * (new - old)), 0, 2**form.depth - 1).astype(target.dtype)
-    np.copyto(target, mixed << form.shift if form.shift else mixed, where=share > 0)
+    share = np.asarray(
+        cv2.warpAffine(weight, warp, side, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0),
+        np.float32,
+    )
+    pasted = share > 0
+    for component, values in group:
+        target = component.samples[y0:y1, x0:x1]
+        old = (target >> form.shift if form.shift else target).astype(np.float32)
+        new = cv2.warpAffine(values, warp, side, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        mixed = np.asarray(new, np.float32)
+        mixed -= old
+        mixed *= share
+        mixed += old
+        code = np.clip(np.rint(mixed, out=mixed), 0, 2**form.depth - 1, out=mixed).astype(target.dtype)
+        np.copyto(target, code << form.shift if form.shift else code, where=pasted)
 
 
 def _checked(matrix: Affine) -> Affine:
     matrix = np.asarray(matrix, dtype=np.float64)
-    if matrix.shape != (2, 3) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:, :2])) < 1e-9:
+    if matrix.shape != (2, 3) or not np.isfinite(matrix).all() or scale(matrix) < _MIN_SCALE:
         raise ValueError(f"need an invertible (2, 3) affine, got {matrix.tolist()}")
     return matrix
 
@@ -151,34 +167,29 @@ def _grid(part: Part, info: VideoInfo) -> Affine:
     return np.array([[part.sub_x, 0, (part.sub_x - 1) / 2 if centred else 0.0], [0, part.sub_y, (part.sub_y - 1) / 2]])
 
 
-def _corners(from_crop: Affine, size: tuple[int, int]) -> NDArray[np.float64]:
-    low, right, bottom = -0.5, size[0] - 0.5, size[1] - 0.5
-    corners = np.array([[low, low], [low, bottom], [right, low], [right, bottom]])
-    return np.asarray(corners @ from_crop[:, :2].T + from_crop[:, 2])
+def _bounds(from_crop: Affine, size: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Centre (x, y) of the rectangle of samples that a crop covers, and half its sides."""
+    half = np.array(size) / 2
+    linear = from_crop[:, :2]
+    return linear @ (half - 0.5) + from_crop[:, 2], np.abs(linear) @ half
 
 
 def _span(
     from_crop: Affine, size: tuple[int, int], shape: tuple[int, ...], margin: int
 ) -> tuple[int, int, int, int] | None:
     """Rectangle of samples (half-open) under the crop, cut to the component; None when there is none."""
-    corners = _corners(from_crop, size)
-    x0, y0 = np.maximum(np.floor(corners.min(axis=0)).astype(int) - margin, 0)
-    x1, y1 = np.minimum(np.ceil(corners.max(axis=0)).astype(int) + margin + 1, [shape[1], shape[0]])
-    return (int(x0), int(y0), int(x1), int(y1)) if x1 > x0 and y1 > y0 else None
+    centre, half = _bounds(from_crop, size)
+    x0, y0 = (max(0, math.floor(low) - margin) for low in (centre - half).tolist())
+    x1, y1 = (math.ceil(high) + margin + 1 for high in (centre + half).tolist())
+    x1, y1 = min(x1, shape[1]), min(y1, shape[0])
+    return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
 
 
 def _nearest(from_crop: Affine, size: tuple[int, int], shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     """The corner sample closest to a crop that lies wholly outside."""
-    x, y = np.clip(np.rint(_corners(from_crop, size).mean(axis=0)).astype(int), 0, [shape[1] - 1, shape[0] - 1])
+    x, y = np.clip(np.rint(_bounds(from_crop, size)[0]).astype(int), 0, [shape[1] - 1, shape[0] - 1])
     return int(x), int(y), int(x) + 1, int(y) + 1
 
 
 def _codes(form: Layout, info: VideoInfo) -> Codes:
     return codes("rgb" if form.kind == "rgb" else "yuv", colorspace_of(info), full_range(info), form.depth)
-
-
-def _gray_decode(form: Layout, info: VideoInfo, warped: NDArray[Any]) -> NDArray[np.float32]:
-    """Y'CbCr of a grey picture, with neutral chroma."""
-    table = _codes(form, info)
-    warped[..., 1:] = table.offset[1:]
-    return table.decode(warped)
