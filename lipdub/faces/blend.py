@@ -108,45 +108,51 @@ def match_colour(
     """
     if generated.shape != original.shape or generated.shape != (*alpha.shape, 3):
         raise ValueError(f"shapes disagree: {generated.shape}, {original.shape}, alpha {alpha.shape}")
-    rows, columns = np.nonzero((alpha > 0.02) & (alpha < 0.98))
-    edge = alpha[rows, columns]
+    opacity = np.ravel(alpha)
+    ring = np.flatnonzero((opacity > 0.02) & (opacity < 0.98))
+    edge = opacity[ring]
     weight = 4 * edge * (1 - edge)
     if weight.sum() < RING_MIN:
         return generated
-    ring = rows * alpha.shape[1] + columns
-    made, real = (np.ascontiguousarray(face).reshape(-1, 3).take(ring, 0) for face in (generated, original))
+    places = _unit_places(side or alpha.shape[1])[: alpha.shape[0], : alpha.shape[1]]
+    made, real, at = (_samples(each, ring) for each in (generated, original, places))
     away = real - made
-    unusual = np.abs(away - np.median(away, 0)) @ np.full(3, 1 / 3, np.float32)  # the mean
+    unusual = np.abs(away - np.median(away, 1, keepdims=True)).mean(0)
     weight /= 1 + (unusual / OUTLIER) ** 2
     weight /= weight.sum()
-    mean_made, mean_real = weight @ made, weight @ real
-    spread_made, spread_real = weight @ (made - mean_made) ** 2, weight @ (real - mean_real) ** 2
-    gain = np.sqrt((spread_real + NOISE) / (spread_made + NOISE))
-    gain = np.clip(gain, 1 / MAX_GAIN, MAX_GAIN).astype(np.float32)
+    mean_made, mean_real = made @ weight, real @ weight
+    made -= mean_made[:, None]
+    real -= mean_real[:, None]
+    gain = np.sqrt((real**2 @ weight + NOISE) / (made**2 @ weight + NOISE))
+    gain = np.clip(gain, 1 / MAX_GAIN, MAX_GAIN)
     mean = mean_made + np.clip(mean_real - mean_made, -MAX_SHIFT, MAX_SHIFT)
-    plane = _plane(real - mean_real - gain * (made - mean_made), weight, rows, columns, alpha.shape, side)
+    plane = cv2.transform(places, _slopes(real - gain[:, None] * made, weight, at))
     matched = cv2.transform(generated, np.column_stack([np.diag(gain), mean - gain * mean_made]))
     return np.clip(cv2.add(matched, plane), 0, 255)
 
 
-def _plane(
-    rest: NDArray[np.floating],
-    weight: NDArray[np.floating],
-    rows: NDArray[np.int64],
-    columns: NDArray[np.int64],
-    shape: tuple[int, ...],
-    side: int | None,
-) -> NDArray[np.float32]:
-    """Least-squares plane (H, W, 3) through `rest` (P, 3) at the ring's pixels, 0 at the ring's centre."""
-    side = side or shape[1]
-    at = np.stack([columns, rows], 1).astype(np.float32) / side
-    middle = weight @ at
-    away = at - middle
-    weighted = away * weight[:, None]
-    slopes = np.linalg.solve(weighted.T @ away + RIDGE * np.eye(2, dtype=np.float32), weighted.T @ rest)  # (2, 3)
+def _samples(picture: NDArray[np.float32], ring: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Values (3, P) of a picture (H, W, 3) at the numbers of P pixels."""
+    return np.ascontiguousarray(picture.reshape(-1, 3).take(ring, 0).T)
+
+
+@lru_cache(maxsize=8)
+def _unit_places(side: int) -> NDArray[np.float32]:
+    """(S, S, 3): x and y of each pixel in crop sides, and 1."""
+    line = np.arange(side, dtype=np.float32) / np.float32(side)
+    places: NDArray[np.float32] = np.stack([*np.meshgrid(line, line), np.ones((side, side), np.float32)], 2)
+    places.setflags(write=False)  # shared by all calls
+    return places
+
+
+def _slopes(rest: NDArray[np.floating], weight: NDArray[np.floating], at: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Least-squares planes through `rest` (3, P) at the places x, y, 1 (3, P), 0 at their centre: (3, 3) by channel."""
+    middle = at @ weight
+    away = (at - middle[:, None])[:2]
+    weighted = away * weight
+    slopes = np.linalg.solve(weighted @ away.T + RIDGE * np.eye(2, dtype=np.float32), weighted @ rest.T)  # (2, 3)
     slopes = np.clip(slopes, -MAX_TILT, MAX_TILT)
-    places = cv2.merge(np.meshgrid(*(np.arange(length, dtype=np.float32) / np.float32(side) for length in shape[::-1])))
-    return np.asarray(cv2.transform(places, np.column_stack([slopes.T, -slopes.T @ middle])), np.float32)
+    return np.column_stack([slopes.T, -slopes.T @ middle[:2]])
 
 
 def _smoothstep(x: NDArray[np.floating]) -> NDArray[np.float32]:
