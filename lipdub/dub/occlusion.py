@@ -34,7 +34,7 @@ from lipdub.media.video import SourceFrame
 
 IN_A_ROW = 3  # frames that an object has to be seen in
 AHEAD = 6  # frames that are looked at before one is decided
-TOGETHER = 4  # frames that the network looks at in one go
+TOGETHER = 8  # frames that the network looks at in one go
 COVERED = (0.5, 0.8)  # share of the lips behind an object from which the dub fades, and from which it is left out
 
 
