@@ -41,19 +41,22 @@ def compose_face(
     if not np.isfinite(flows).all():
         return np.full_like(composed, np.nan)
     line = np.arange(side, dtype=np.float32)
+    places = np.meshgrid(line[columns], line[side // 2 :][rows])
     for k, (flow, weight, picture) in enumerate(zip(flows, weights, pictures, strict=True)):
         seen_in = _cells_in_use(weight, cells)
         if seen_in is None:
             continue
         share = _enlarged(weight, side, seen_in, across)
         shares = [share * gain for gain in gains[k]] if gains is not None and k < len(gains) else [share] * 3
-        down, right = seen_in.times(times)
-        places = np.meshgrid(line[right], line[side // 2 :][down])
-        x, y = (at + side * _enlarged(away, side, seen_in, across) for at, away in zip(places, flow, strict=True))
+        inside = tuple(
+            slice(part.start - of.start, part.stop - of.start)
+            for part, of in zip(seen_in.times(times), (rows, columns), strict=True)
+        )
+        x, y = (
+            at[inside] + side * _enlarged(away, side, seen_in, across) for at, away in zip(places, flow, strict=True)
+        )
         seen = cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        top, left = down.start - rows.start, right.start - columns.start
-        part = composed[top : top + len(seen), left : left + seen.shape[1]]
-        cv2.accumulateProduct(seen, cv2.merge(shares), part)
+        cv2.accumulateProduct(seen, cv2.merge(shares), composed[inside])
     return np.clip(composed, 0, 1, out=composed)  # cubics overshoot
 
 
