@@ -102,7 +102,7 @@ def test_encoders_that_are_absent(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(av, "codecs_available", av.codecs_available - {"libsvtav1"})
     (check,) = of("pyav")
-    assert check.status == "warning" and "lacks libsvtav1" in check.text and check.values["missing"] == ("libsvtav1",)
+    assert check.status == "warning" and "lacks libsvtav1" in check.text and check.values["missing"] == ["libsvtav1"]
     monkeypatch.setattr(av, "codecs_available", av.codecs_available - {"libx264"})
     assert of("pyav")[0].status == "problem"
 
