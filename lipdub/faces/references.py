@@ -23,7 +23,7 @@ from lipdub.errors import ResourceError
 from lipdub.faces.backend import Frame
 from lipdub.faces.crop import CHIN, to_unit_crop
 from lipdub.faces.mouth_shape import OPENINGS, closed_rest, mouth_shape, rest_shape
-from lipdub.faces.open_mouth import is_closed, opened
+from lipdub.faces.open_mouth import never_opens, opened
 
 LIPS = slice(48, 68)
 MOUTH_ROWS, MOUTH_COLUMNS = (0.5, 0.9), (0.25, 0.75)  # of the crop side; holds the mouth with a margin of 1 or 1.25
@@ -141,7 +141,7 @@ class ReferencePool:
         rng = np.random.default_rng(seed)
         groups = [[self._kept[i] for i in group] for group in self._choose_groups(rng, seed, max(1, views))]
         landmarks = np.stack([face.landmarks for group in groups for face in group])
-        if self._config.draw_open and is_closed(mouth_shape(landmarks)).all():
+        if self._config.draw_open and never_opens(mouth_shape(landmarks)):
             groups = groups[: max(1, self._config.count - len(DRAWN_OPEN))]
             groups += [[_drawn_open(face, opening) for face in groups[0]] for opening in DRAWN_OPEN]
         if self._config.augment:

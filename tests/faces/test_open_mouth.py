@@ -9,7 +9,7 @@ import pytest
 from lipdub.affine import transform
 from lipdub.faces.crop import TEMPLATE
 from lipdub.faces.mouth_shape import WITH_OPENING, mouth_shape
-from lipdub.faces.open_mouth import blur_of, is_closed, opened
+from lipdub.faces.open_mouth import blur_of, is_closed, never_opens, opened
 
 S = 192
 SKIN, LIPS, SEAM = (200, 160, 140), (180, 90, 90), (110, 50, 50)
@@ -155,3 +155,13 @@ def test_lips_that_touch_are_closed_and_parted_ones_are_not() -> None:
     other = closed.copy()
     other[[67, 66, 65], 1] += 0.12 * 0.47 * S / 1.25
     assert is_closed(mouth_shape(np.stack([closed, other]))).tolist() == [True, False]
+
+
+def test_a_mouth_that_speaks_with_small_openings_is_no_mouth_that_never_opens() -> None:
+    shapes = np.repeat(mouth_shape(closed_landmarks()[None]), 4, 0)
+    rests, speaks, opens = shapes.copy(), shapes.copy(), shapes.copy()
+    rests[:, :3] = np.array([0.05, 0.06, 0.07, 0.09])[:, None]
+    speaks[:, :3] = np.array([0.01, 0.03, 0.06, 0.09])[:, None]
+    opens[:, :3] = np.array([0.01, 0.02, 0.03, 0.12])[:, None]
+    assert never_opens(rests) and never_opens(shapes)
+    assert not never_opens(speaks) and not never_opens(opens)
