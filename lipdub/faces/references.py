@@ -120,7 +120,7 @@ class ReferencePool:
     ) -> Selection:
         """References of K = config.count groups; with `config.closed_mouth` the most closed mouth's group is first.
 
-        Where every mouth is closed, those of the first group drawn open take the last places, with `draw_open`. Fewer
+        Where a mouth never opens, those of the first group drawn open take the last places, with `draw_open`. Fewer
         candidates or clusters than K leave groups free; with `augment` affine copies fill them (Table 4.1,
         "KMeans + Aug"), else there are fewer.
 
