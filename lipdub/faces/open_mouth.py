@@ -30,7 +30,7 @@ UPPER_LIP, LOWER_JAW = [*range(49, 54), 61, 62, 63], [*range(55, 60), 65, 66, 67
 NOSE_TOP, NOSE_BASE, CHIN, LOWER_EDGE = 27, 33, 8, 57
 
 MIN_WIDTH = 0.05  # crop sides: a narrower mouth is seen from its side
-PARTED, SPEAKING = 0.1, 0.06  # eye distances: openings of closed mouths are below the first; a range of speech
+CLOSED_BELOW, SPEAKING = 0.1, 0.06  # eye distances: openings of closed mouths are below the first; a range of speech
 UPPER_SHARE, CHIN_SHARE = 0.12, 0.9  # of an opening: how far the upper lip rises and the chin sinks, as in speech
 UPPER_REACH, LOWER_REACH = (0.1, 0.45), (1.05, 1.95)  # from the seam, upwards, and downwards in distances of the chin:
 # all moves with the lips up to the first, nothing from the second on
@@ -54,7 +54,7 @@ TEETH_SIDE = 0.4  # from the midline, where teeth vanish in the dark of the chee
 
 def is_closed(shapes: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Which of the mouths (N,) of shapes (N, 8) as of `mouth_shape` are closed."""
-    return shapes[:, OPENINGS].mean(1) < PARTED
+    return shapes[:, OPENINGS].mean(1) < CLOSED_BELOW
 
 
 def never_opens(shapes: NDArray[np.floating]) -> bool:

@@ -83,7 +83,7 @@ class Drawn:
     shape: Tensor | None  # (N, C) mouth shape that the sound predicts; None without a shape code
     warp: Warp | None = None  # where the hidden half comes from; None without a warp
     features: Tensor | None = None  # (N, C1, S / 4, S / 2) of the first decoder, with a warp
-    weighed: Tensor | None = None  # (N, 1, S / 4, S / 2), logarithm of the references' weights before they were shared
+    logits: Tensor | None = None  # (N, K, S / 4, S / 2), whose softmax are the warp's shares
 
 
 @dataclass(frozen=True)
@@ -222,10 +222,10 @@ class Generator(nn.Module):
         drawn = self.draw(masked, windows, references, owner, shape=shape)
         if drawn.face is not None:
             return Generated(drawn.face, drawn.mask, drawn.shape)
-        assert drawn.warp is not None and drawn.features is not None and drawn.weighed is not None
+        assert drawn.warp is not None and drawn.features is not None and drawn.logits is not None
         assert references.pictures is not None  # encode_references
         painted = self.face_head(drawn.features).sigmoid()
-        paint = (self.paint_score(drawn.features).float() - drawn.weighed).sigmoid()
+        paint = (self.paint_score(drawn.features).float() - drawn.logits.logsumexp(1, keepdim=True)).sigmoid()
         below = torch.lerp(
             compose(drawn.warp, references.pictures),
             enlarged(painted, self.config.size),
@@ -283,10 +283,10 @@ class Generator(nn.Module):
         if listed is None:
             return Drawn(self.face_head(x).sigmoid(), mask, audio.shape)
         code = audio.shape if shape is None else shape
-        warp, weighed = self._warp(identity, features, references, listed, weights, voice if code is None else code)
+        warp, logits = self._warp(identity, features, references, listed, weights, voice if code is None else code)
         if mask is not None:
             mask = F.pad(enlarged(mask, self.config.size), (0, 0, self.config.size // 2, 0), value=UNSEEN)
-        return Drawn(None, mask, audio.shape, warp, x, weighed)
+        return Drawn(None, mask, audio.shape, warp, x, logits)
 
     def _warp(
         self,
@@ -297,7 +297,7 @@ class Generator(nn.Module):
         weights: Tensor,
         wanted: Tensor,
     ) -> tuple[Warp, Tensor]:
-        """How references are bent and mixed, as `reference_indices` lists them, and the logarithm of their weights.
+        """How references are bent and mixed, as `reference_indices` lists them, and the logits of their shares.
 
         `wanted` is a mouth shape or voice.
         """
@@ -312,8 +312,7 @@ class Generator(nn.Module):
         skips = [*zip(features[self.config.skip_free_scales :], references.features, strict=True)]
         flow, scores = self.warp_head(self.warp_decoder(embeddings, skips, (item, flat)))
         logits = weight_logits(scores.view(n, k, *scores.shape[2:]), weights.float().gather(1, indices), known)
-        warp = Warp(indices, flow.view(n, k, *flow.shape[1:]), logits.softmax(1))
-        return warp, logits.logsumexp(1, keepdim=True)
+        return Warp(indices, flow.view(n, k, *flow.shape[1:]), logits.softmax(1)), logits
 
     def _voice(self, audio: Audio, shape: Tensor | None) -> Tensor:
         """What attention and decoder get from the sound."""

@@ -385,6 +385,7 @@ def capped(share: NDArray[np.float64], cap: float) -> NDArray[np.float64]:
 
 
 def _faces(clip: Clip, frames: NDArray[np.int64]) -> _Faces:
+    """The faces of a clip's `frames` (N,)."""
     return _Faces([clip.frames[frame] for frame in frames], clip.landmarks[frames])
 
 
