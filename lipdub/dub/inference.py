@@ -28,6 +28,7 @@ from lipdub.dub.analyze import DubPlan
 from lipdub.dub.composition import compose_face
 from lipdub.dub.driving_audio import DrivingAudio, predict_mouth_shapes, windows_at
 from lipdub.dub.precision import half_precision
+from lipdub.dub.speaking_style import DRAWN_GAIN
 from lipdub.errors import ResourceError, out_of_memory
 from lipdub.faces.blend import extent, inside_outline, paste_alpha
 from lipdub.faces.crop import mouth_mask
@@ -134,6 +135,7 @@ class _EncodedJob:
     pictures: Tensor  # (R, 3, D, D) in [0, 1]
     colours: Tensor  # (R, 3) of `_upper_face_colours`
     closed: NDArray[np.float32]  # (3,) openings of closed lips, relative to rest
+    gain: float  # of the movement that is asked for
 
 
 class GeneratorRunner(Runner):
@@ -299,14 +301,12 @@ class GeneratorRunner(Runner):
 
     def _audio(self, targets: Sequence[FaceCrop]) -> Tensor | Audio:
         """Mouth shapes from the audio, where the generator takes them, else mel windows."""
-        jobs, strength = self._plan.jobs, self._config.sync.strength
-        shapes = [
-            predicted.retargeted(
-                self._styles[jobs[target.job].track.person], target.frame, strength, self._encoded[target.job].closed
-            )
-            for target in targets
-            if (predicted := self._predicted[jobs[target.job].voice]) is not None
-        ]
+        jobs, shapes = self._plan.jobs, []
+        for target in targets:
+            job, encoded = jobs[target.job], self._encoded[target.job]
+            if (predicted := self._predicted[job.voice]) is not None:
+                style, gain = self._styles[job.track.person], self._config.sync.strength * encoded.gain
+                shapes.append(predicted.retargeted(style, target.frame, gain, encoded.closed))
         if not shapes:
             times_s, width = self._plan.times_s, self._generator.config.window
             windows = [
@@ -359,6 +359,7 @@ class GeneratorRunner(Runner):
             pictures=whole,
             colours=_upper_face_colours(whole),
             closed=closed_openings(references.rest),
+            gain=DRAWN_GAIN if references.drawn.any() else 1.0,
         )
 
 

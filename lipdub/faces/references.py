@@ -11,6 +11,8 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from importlib import import_module
+from threading import Thread
 
 import cv2
 import numpy as np
@@ -231,6 +233,11 @@ class ReferenceStore(Mapping[int, Selection]):
             raise ResourceError(where, "make room there, or name another folder in TMPDIR") from error
 
 
+def import_ahead() -> None:
+    """Import scikit-learn in another thread, while pictures are read: `cluster` would have to wait a second for it."""
+    Thread(target=import_module, args=("sklearn.cluster",)).start()
+
+
 def cluster(landmarks: NDArray[np.floating], count: int, seed: int = 0) -> NDArray[np.int64]:
     """KMeans groups of faces by lips (48-67) and chin (3-13), each seen in its own unit crop [3.5].
 
@@ -242,7 +249,7 @@ def cluster(landmarks: NDArray[np.floating], count: int, seed: int = 0) -> NDArr
     Returns:
         (T,) group numbers 0, 1, ..., none without a face.
     """
-    from sklearn.cluster import KMeans  # slow to import
+    from sklearn.cluster import KMeans  # slow to import; see `import_ahead`
 
     unit = to_unit_crop(landmarks)
     features = np.concatenate([unit[:, LIPS], unit[:, CHIN]], 1).reshape(len(unit), -1)

@@ -1,7 +1,8 @@
 """Face tracking in one pass: periodic detection, landmarks in between.
 
 Each frame costs one small patch and one landmark call per face; the detector runs on every k-th frame, after a cut and
-while a face is missing. Only landmarks are kept: 550 bytes per face and frame.
+while a face is missing. In a picture that stands still faces stay where they are. Only landmarks are kept: 550 bytes
+per face and frame.
 
 Landmarks take as long as the rest, and are found from those of the frame before. What does not depend on these is done
 ahead in another thread by `follow`: thumbnails, cuts, and the next periodic detection.
@@ -69,6 +70,7 @@ class _Overview:
 
     small: Frame  # thumbnail
     scale: float  # its pixels per display pixel
+    still: bool  # it is the thumbnail before
     cut: bool  # a shot begins
     in_doubt: bool  # one may begin; the faces decide
 
@@ -79,7 +81,7 @@ class _Coming(Generic[AnyView]):
 
     view: AnyView
     overview: Future[_Overview]
-    detections: Future[Detections] | None = None
+    detections: Future[Detections | None] | None = None  # None of a picture that stands still
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,7 @@ class FaceTracker:
         self._max_gap = max(1, round(config.max_gap_s * rate))
         self._min_rows = max(1, round(config.min_track_s * rate))
         self._shots = ShotDetector(config.shot_threshold)
+        self._seen: Frame | None = None  # the last thumbnail
         self._active: list[_Active] = []
         self._shot, self._shot_start = 0, 0
         self._people = People()
@@ -195,10 +198,12 @@ class FaceTracker:
     def _look(self, view: View) -> _Overview:
         """Look at the next frame."""
         small, scale = view.thumbnail(self._config.detect_side)
-        return _Overview(small, scale, self._shots.push(small), self._shots.in_doubt)
+        still, self._seen = self._seen is not None and np.array_equal(small, self._seen), small
+        return _Overview(small, scale, still, self._shots.push(small), self._shots.in_doubt)
 
-    def _search_early(self, overview: Future[_Overview]) -> Detections:
-        return self._search([overview.result().small])[0]
+    def _search_early(self, overview: Future[_Overview]) -> Detections | None:
+        seen = overview.result()
+        return None if seen.still else self._search([seen.small])[0]
 
     def _search(self, pictures: list[Frame]) -> list[Detections]:
         """Faces of pictures; detectors need not be safe to use in two threads at once."""
@@ -206,10 +211,12 @@ class FaceTracker:
             return self._backend.detect(pictures)
 
     def _track(
-        self, index: int, view: View, overview: _Overview, detections: Future[Detections] | None = None
+        self, index: int, view: View, overview: _Overview, detections: Future[Detections | None] | None = None
     ) -> list[TrackedFace]:
         """Track the faces of a frame; `detections` are those of its thumbnail, if they were begun."""
         self._frames += 1
+        if overview.still:
+            return self._keep_faces()
         if overview.cut or (overview.in_doubt and self._shows_other_person(view)):
             self._end_tracks(self._active, shot_over=True)
             self._shot, self._shot_start = self._shot + 1, index
@@ -219,8 +226,8 @@ class FaceTracker:
             self.shots.append(index)
         self._since_detection += 1
         if self._since_detection > self._config.detect_every or any(face.missing for face in self._active):
-            boxes = self._search([overview.small])[0] if detections is None else detections.result()
-            self._detect(index, overview, boxes)
+            boxes = None if detections is None else detections.result()
+            self._detect(index, overview, self._search([overview.small])[0] if boxes is None else boxes)
         return self._locate_faces(view)
 
     def finish(self, *, shot_over: bool = True) -> list[Track]:
@@ -306,6 +313,20 @@ class FaceTracker:
                 face.forget_unconfirmed()
                 lost.append(face)
         return lost
+
+    def _keep_faces(self) -> list[TrackedFace]:
+        """The faces of a picture that is shown on; it counts as confirmed if the one before did."""
+        for face in self._active:
+            face.landmarks.append(face.landmarks[-1])
+            face.confidence.append(face.confidence[-1])
+            face.missing += bool(face.missing)
+            face.confirmed += 1
+        self._end_tracks([face for face in self._active if face.missing > self._max_gap])
+        return [
+            TrackedFace(face.id, landmarks, face.confidence[-1])
+            for face in self._active
+            if (landmarks := face.landmarks[-1]) is not None
+        ]
 
     def _locate_faces(self, view: View) -> list[TrackedFace]:
         seen = []

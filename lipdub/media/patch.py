@@ -26,6 +26,7 @@ from lipdub.media.probe import VideoInfo
 
 _MARGIN = 3  # samples around the crop that a cubic filter may look at
 _MOST = 16  # largest supersampling, which bounds the work for a face of thousands of pixels
+_SAMPLED = 0.85  # least samples that are looked up for one of the picture when it shrinks; each leans on two
 _MIN_SCALE = 3e-5  # of a crop: below it there is no way back
 
 
@@ -94,7 +95,7 @@ def paste_patch(
 
 def _cut(component: Component, form: Layout, to_crop: Affine, size: int) -> NDArray[np.float32]:
     """One component in the crop's grid; where that is coarser, it is made `times` as large and then averaged."""
-    times = min(_MOST, max(1, math.ceil(1 / scale(to_crop) - 0.05)))
+    times = min(_MOST, max(1, math.ceil(_SAMPLED / scale(to_crop))))
     span = _span(invert(to_crop), (size, size), component.samples.shape, _MARGIN)
     if span is None:  # the crop lies outside: the nearest edge goes on
         span = _nearest(invert(to_crop), (size, size), component.samples.shape)

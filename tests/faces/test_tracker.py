@@ -402,6 +402,26 @@ def test_following_gives_what_pushing_gives(fake_faces, draw_faces) -> None:
     assert pushed.n_detections == followed.n_detections > 10
 
 
+def test_faces_of_a_picture_that_is_shown_on_stay_without_being_looked_for(fake_faces, draw_faces) -> None:
+    shown = [*range(7), *[6] * 40, *range(7, 20)]
+    read: list[int] = []
+
+    class Watched(Numbered):
+        def patch(self, matrix: np.ndarray, size: int) -> Frame:
+            read.append(self.index)
+            return super().patch(matrix, size)
+
+    follower = FaceTracker(fake_faces(), CONFIG, RATE)
+    views = (Watched(place, draw_faces(SIZE, [moving(number)], number, 0)) for place, number in enumerate(shown))
+    seen = [faces for _, faces in follower.follow(views)]
+    assert not {*read} & {*range(7, 47)} and {*read} >= {*range(7), *range(47, 60)}
+    assert follower.n_detections == pytest.approx(20 / CONFIG.detect_every, abs=1)
+    (track,) = follower.finish()
+    assert track.frames == range(60) and all(len(faces) == 1 for faces in seen)
+    np.testing.assert_array_equal(track.landmarks[7:47], np.repeat(track.landmarks[6:7], 40, 0))
+    np.testing.assert_allclose(track.landmarks[59], points(moving(19)), atol=1)
+
+
 def test_the_next_detection_is_made_while_the_faces_before_it_are_tracked(fake_faces, draw_faces) -> None:
     events: list[str] = []
     tracked = threading.Event()
