@@ -66,7 +66,7 @@ class ReferenceConfig:
     exclude: int = 5  # frames around the target that are never its reference [3.6]
     pool: int = 120  # most candidate crops an identity keeps while a video is read; up to 250 kB each
     closed_mouth: bool = True  # the most closed mouth is always among them (not in the thesis)
-    draw_open: bool = True  # a mouth that never opens is drawn open: lips that touch cannot be bent apart (likewise)
+    draw_open: bool = True  # a mouth that never opens wide is drawn open: bending cannot part lips or teeth (likewise)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,7 +56,7 @@ def show_report(report: SyncReport) -> None:
         console.say(f"  {report.occluded} frames have something in front of a mouth, which stays as it is")
     if report.drawn_open:
         who = "1 person hardly opens" if report.drawn_open == 1 else f"{report.drawn_open} people hardly open"
-        console.say(f"  {who} the mouth in the video: its inside is drawn, not the person's own")
+        console.say(f"  {who} the mouth in the video: what shows inside is drawn, in part at least")
     if report.retiming is not None:
         console.say(f"  {retimed(report.retiming)}")
     for reason, count in report.passed.items():

@@ -1,9 +1,10 @@
-"""Closed mouths drawn open: references for people whose lips never part in the video.
+"""Mouths drawn open: references for people whose mouth is closed, or stands a little open, all through the video.
 
-Fields that bend a picture are smooth. They cannot part lips that touch in every reference, they stretch them. So the
-lower lip is cut from the upper one along the line where they meet, moved down with the jaw, and the gap between them
-filled with upper teeth, tongue and dark in the colours of the face. Lips that are parted a little are cut at their own
-edges. The generator bends the result to every opening, as it does with any reference.
+Fields that bend a picture are smooth. They cannot part lips that touch in every reference, they stretch them, and they
+stretch the teeth of a smile. So the lower lip is cut from the upper one along the line where they meet, moved down with
+the jaw, and the gap between them filled with upper teeth, tongue and dark in the colours of the face. Lips that all but
+touch are cut at their own edges. Where teeth show already, they stay as they are: the lower lip is cut from them, and
+only tongue and dark are drawn below. The generator bends the result to every opening, as it does with any reference.
 
 Everything is measured in the mouth's own coordinates, in mouth widths: u runs along the mouth from its left corner in
 the picture (0) to its right one (1), v across it, downwards. An opening of 0.5 is about the widest in speech.
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 
 from lipdub.affine import transform
-from lipdub.faces.mouth_shape import OPENINGS
+from lipdub.faces.mouth_shape import OPENINGS, mouth_shape
 
 Field = NDArray[np.floating[Any]]
 
@@ -31,6 +32,7 @@ NOSE_TOP, NOSE_BASE, CHIN, LOWER_EDGE = 27, 33, 8, 57
 
 MIN_WIDTH = 0.05  # crop sides: a narrower mouth is seen from its side
 CLOSED_BELOW, SPEAKING = 0.1, 0.06  # eye distances: openings of closed mouths are below the first; a range of speech
+WIDE_FROM = 0.25  # eye distances: an opening from which on a mouth that stands still needs no other
 UPPER_SHARE, CHIN_SHARE = 0.12, 0.9  # of an opening: how far the upper lip rises and the chin sinks, as in speech
 UPPER_REACH, LOWER_REACH = (0.1, 0.45), (1.05, 1.95)  # from the seam, upwards, and downwards in distances of the chin:
 # all moves with the lips up to the first, nothing from the second on
@@ -58,19 +60,20 @@ def is_closed(shapes: NDArray[np.floating]) -> NDArray[np.bool_]:
 
 
 def never_opens(shapes: NDArray[np.floating]) -> bool:
-    """Whether the mouths (N, 8) of one person are all closed, and do not move as in speech, however little it opens."""
-    return bool(is_closed(shapes).all() and np.ptp(shapes[:, OPENINGS].mean(1)) < SPEAKING)
+    """Whether the mouths (N, 8) of one person are closed or a little parted, and do not move as in speech."""
+    openings = shapes[:, OPENINGS].mean(1)
+    return bool(openings.max() < WIDE_FROM and np.ptp(openings) < SPEAKING)
 
 
 def opened(
     crop: NDArray[np.uint8], landmarks: NDArray[np.floating], opening: float
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """A face with closed lips, its mouth drawn open.
+    """A face with closed or parted lips, its mouth drawn open.
 
     Args:
         crop: (S, S, 3) RGB, an upright face.
         landmarks: (68, 2) crop pixels.
-        opening: height of the gap in the middle of the mouth, in mouth widths.
+        opening: by how much the gap grows in the middle of the mouth, in mouth widths.
 
     Returns:
         Picture and landmarks (68, 2) of the same face with an open mouth; as they are where a mouth is seen from its
@@ -83,7 +86,7 @@ def opened(
 
 
 class _Mouth:
-    """A closed mouth in its own coordinates; arguments as for `opened`."""
+    """A mouth in its own coordinates; arguments as for `opened`."""
 
     def __init__(self, crop: NDArray[np.uint8], landmarks: NDArray[np.floating]) -> None:
         left, right = np.asarray(landmarks, np.float64)[[UPPER_INNER[0], UPPER_INNER[-1]]]
@@ -97,9 +100,15 @@ class _Mouth:
         self.u, self.v = self._grid(1)
         self.blur = min(blur_of(grey), 0.06 * self.width)
         upper, lower = self.points[UPPER_INNER], self.points[LOWER_INNER]
-        self._inner_u = np.maximum.accumulate((upper + lower)[:, 0] / 2)
-        self._parted = np.clip(lower[:, 1] - upper[:, 1], 0, None)  # by landmarks
-        self._seam_u, self._seam_v = self._find_seam(grey, (upper + lower)[:, 1] / 2)
+        self._shows_inside = not is_closed(mouth_shape(np.asarray(landmarks, np.float32)[None]))[0]
+        if self._shows_inside:  # what shows is part of the upper lip, and the seam is where the lower one begins
+            self._upper_share, self._parted = 0.0, np.zeros(len(lower))
+            self._inner_u = self._seam_u = np.maximum.accumulate(lower[:, 0])
+            self._seam_v = lower[:, 1]
+        else:
+            self._upper_share, self._parted = UPPER_SHARE, np.clip(lower[:, 1] - upper[:, 1], 0, None)  # by landmarks
+            self._inner_u = np.maximum.accumulate((upper + lower)[:, 0] / 2)
+            self._seam_u, self._seam_v = self._find_seam(grey, (upper + lower)[:, 1] / 2)
         self.lips, self.skin, self.black = self._colours(grey)
 
     def seam(self, u: Field) -> Field:
@@ -123,7 +132,7 @@ class _Mouth:
     def _edges(self, u: Field, opening: float) -> tuple[Field, Field]:
         """The inner edges of both lips, v at u."""
         seam, apart, height = self.seam(u), np.interp(u, self._inner_u, self._parted) / 2, opening * _gap_shape(u)
-        return seam - apart - UPPER_SHARE * height, seam + apart + (1 - UPPER_SHARE) * height
+        return seam - apart - self._upper_share * height, seam + apart + (1 - self._upper_share) * height
 
     def _grid(self, step: int) -> tuple[Field, Field]:
         """Coordinates u and v, float32, of every `step`-th pixel of the crop."""
@@ -135,14 +144,14 @@ class _Mouth:
 
     def _upper_lift(self, u: Field, v: Field) -> Field:
         """By how many openings a point above the seam sinks: a negative number."""
-        return -UPPER_SHARE * _gap_shape(u) * _fall(self.seam(u) - v, UPPER_REACH)
+        return -self._upper_share * _gap_shape(u) * _fall(self.seam(u) - v, UPPER_REACH)
 
     def _lower_sink(self, u: Field, v: Field) -> Field:
         """By how many openings a point below the seam sinks."""
         down = (v - self.seam(u)) / max(float(self.points[CHIN, 1]), 0.3)  # 1 at the chin
         chin = _rise(down)
         across = 1 - (np.abs(u - 0.5) / (SIDE + (SIDE_AT_CHIN - SIDE) * chin)) ** 2.5
-        amount = 1 - UPPER_SHARE + (CHIN_SHARE - 1 + UPPER_SHARE) * chin
+        amount = 1 - self._upper_share + (CHIN_SHARE - 1 + self._upper_share) * chin
         return amount * np.clip(across, 0, None) * _fall(down, LOWER_REACH)
 
     def _shift(self, movement: Callable[[Field, Field], Field], opening: float) -> NDArray[np.float32]:
@@ -165,7 +174,10 @@ class _Mouth:
         """
         dark = np.maximum(DARK * self.lips, BLACK * self.black)
         inside = np.broadcast_to(dark, self.crop.shape).astype(np.float32)
-        for opacity, colour in (self._tongue(lower, opening), self._teeth(upper, opening)):
+        layers = [self._tongue(lower, opening)]
+        if not self._shows_inside:
+            layers.append(self._teeth(upper, opening))
+        for opacity, colour in layers:
             inside += opacity[..., None] * (colour - inside)
         depth = np.clip(np.minimum(self.v - upper, lower - self.v), 0, None)
         inside *= (1 - LIP_SHADOW * _fall(depth, (0, 0.05)))[..., None]

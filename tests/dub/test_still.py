@@ -246,7 +246,7 @@ def test_a_picture_with_closed_lips_speaks(tmp_path: Path, capsys) -> None:
     assert dark_share(frames_of(tmp_path / "talk.mp4")[int(talking.argmax())]) > 0.1  # over a dark inside
     assert report.drawn_open == report.faces == 1
     show_report(report)
-    assert "1 person hardly opens the mouth in the video: its inside is drawn" in capsys.readouterr().err
+    assert "1 person hardly opens the mouth in the video: what shows inside is drawn" in capsys.readouterr().err
 
 
 def landmarks(frames: list[np.ndarray]) -> np.ndarray:

@@ -116,7 +116,27 @@ def test_the_lips_are_cut_where_the_picture_shows_that_they_meet() -> None:
     assert not pink[inside[0] : inside[-1]].any()  # no strip of lip in the gap
 
 
-def test_what_shows_between_parted_lips_makes_way_for_what_is_drawn() -> None:
+def test_parted_lips_keep_what_shows_between_them_and_the_dark_comes_below() -> None:
+    smile = closed_landmarks()
+    for points, by in (([67, 66, 65], 12), (range(55, 60), 12), (range(3, 14), 10)):
+        smile[list(points), 1] += by
+    face = np.full((S, S, 3), SKIN, np.uint8)
+    for points, colour in ((smile[48:60], LIPS), (smile[60:68], (40, 60, 250))):  # teeth, to be told from drawn ones
+        cv2.fillPoly(face, [np.rint(points * 8).astype(np.int32)], colour, cv2.LINE_AA, shift=3)
+    picture, landmarks = opened(face, smile, 0.3)
+    before, after = column(face, smile), column(picture, landmarks)
+    length = [float(np.linalg.norm(points[57] - points[51])) / len(before) for points in (smile, landmarks)]
+    teeth = [seen[:, 2] - seen[:, 0] > 100 for seen in (before, after)]
+    assert teeth[1].sum() * length[1] == pytest.approx(teeth[0].sum() * length[0], abs=1.5)
+    dark = after.max(1) < 120
+    assert np.flatnonzero(dark)[0] > np.flatnonzero(teeth[1])[-1]
+    width = np.linalg.norm(smile[64] - smile[60])
+    assert dark.sum() * length[1] == pytest.approx(0.3 * width, rel=0.25)
+    opening = mouth_shape(np.stack([smile, landmarks]))[:, 0]
+    assert opening[1] - opening[0] == pytest.approx(0.3 * mouth_shape(smile[None])[0, 5], rel=0.1)
+
+
+def test_what_shows_between_lips_that_all_but_touch_makes_way_for_what_is_drawn() -> None:
     parted = closed_landmarks()
     parted[[67, 66, 65], 1] += 3
     parted[55:60, 1] += 3
@@ -163,5 +183,6 @@ def test_a_mouth_that_speaks_with_small_openings_is_no_mouth_that_never_opens() 
     rests[:, :3] = np.array([0.05, 0.06, 0.07, 0.09])[:, None]
     speaks[:, :3] = np.array([0.01, 0.03, 0.06, 0.09])[:, None]
     opens[:, :3] = np.array([0.01, 0.02, 0.03, 0.12])[:, None]
-    assert never_opens(rests) and never_opens(shapes)
+    smiles, sings = np.clip(rests + 0.06, 0, None), rests + 0.2
+    assert never_opens(rests) and never_opens(shapes) and never_opens(smiles) and not never_opens(sings)
     assert not never_opens(speaks) and not never_opens(opens)

@@ -260,7 +260,7 @@ def test_some_references_alone() -> None:
 
 
 def test_equal_faces_make_one_group() -> None:
-    pool = ReferencePool(replace(CONFIG, augment=False))
+    pool = ReferencePool(replace(CONFIG, augment=False, draw_open=False))
     for i in range(10):
         pool.push(crop(i), mouth(0.05))
     assert len(pool.select().crops) == 1
