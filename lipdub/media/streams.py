@@ -73,6 +73,9 @@ def plan_streams(
         if clock is None and item.kind in ("audio", "subtitle", "data", "unknown"):
             losses.append(f"{_name(item)} is empty: it is left out")
             continue
+        if item.sound is not None and not item.sound.channels:  # its decoder does not open; a copy may move all times
+            losses.append(f"{_name(item)} has a damaged header: it is left out")
+            continue
         if clock is not None and clock.damaged_s is not None:
             raise InputError(
                 f"{source} is damaged: {_name(item)} is incomplete at {clock.damaged_s:.3f} s", _DROP_REMEDY

@@ -648,4 +648,16 @@ def test_a_sound_of_no_channels_is_left_out_alone(clip, sound, tmp_path):
     data[at : at + 2 + (data[at + 1] & 127)] = bytes(2 + (data[at + 1] & 127))
     (tmp_path / "zero.mkv").write_bytes(data)
     told = plan_streams(tmp_path / "zero.mkv", tmp_path / "d.wav", tmp_path / "o.mkv").losses
-    assert "audio stream 1 (pcm_s16le) cannot be written into matroska: it is left out" in told
+    assert "audio stream 1 (pcm_s16le) has a damaged header: it is left out" in told
+
+
+def test_a_sound_whose_header_is_damaged_is_left_out_and_told(clip, tmp_path):
+    clip(tmp_path / "a.mp4", n_audio=1, n_frames=25)
+    clip(tmp_path / "dub.mkv", n_audio=1, n_frames=25)
+    data = bytearray((tmp_path / "a.mp4").read_bytes())
+    at = data.index(b"\x05\x80\x80\x80") + 5  # AudioSpecificConfig of an MPEG-4 sound
+    data[at + 1] &= ~0x78  # no channels
+    (tmp_path / "b.mp4").write_bytes(data)
+    for name, lost in (("a.mp4", ()), ("b.mp4", ("audio stream 1 (aac) has a damaged header: it is left out",))):
+        plan = plan_streams(tmp_path / name, tmp_path / "dub.mkv", tmp_path / "out.mkv")
+        assert plan.losses == lost and len(plan.items) == 1 - len(lost)
