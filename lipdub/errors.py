@@ -6,7 +6,7 @@ LipdubError
 ├── OutputError     5   output exists, equals the input, or its folder cannot be written
 ├── SetupError      6   device or encoder that was asked for is absent
 ├── WeightsError    7   missing, offline, hash mismatch, dimensions do not fit; names the command that mends it
-├── ResourceError   8   disc full, out of memory after the batch was halved to one
+├── ResourceError   8   disk full, out of memory after the batch was halved to one
 ├── TrainingError   8   non-finite loss several steps in a row: step and the loss's name
 ├── BatchError      9   some items of a batch failed
 └── StrictError    10   --strict: finished, but with warnings
@@ -66,7 +66,7 @@ class WeightsError(LipdubError):
 
 
 class ResourceError(LipdubError):
-    """Disc or memory ran out."""
+    """Disk or memory ran out."""
 
     exit_code = 8
 

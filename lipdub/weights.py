@@ -182,7 +182,7 @@ def pull(name: str, *, progress: bool = False) -> Path:
     Raises:
         WeightsError: no network, refused, offline mode, or the file that came is not the one that is pinned; that
             file is kept as `<file>.bad` and never used.
-        ResourceError: the disc is full.
+        ResourceError: the disk is full.
     """
     entry = entry_of(name)
     if entry.bundled or find(entry) is not None:
@@ -277,7 +277,7 @@ def save_state(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str,
     Raises:
         WeightsError: a value is not finite, or does not fit into float16.
         OutputError: the folder cannot be written.
-        ResourceError: the disc is full.
+        ResourceError: the disk is full.
     """
     import torch
     from safetensors.torch import save

@@ -22,7 +22,7 @@ def of(name: str) -> list[Check]:
 def test_here_everything_is_found() -> None:
     checks = list(examine(MediaConfig()))
     assert [check.name for check in checks][:3] == ["lipdub", "python", "platform"]
-    assert {"weights", "cache", "output disc", "temp disc", "pyav", "ffmpeg", "opencv", "torch"} <= {
+    assert {"weights", "cache", "output disk", "temp disk", "pyav", "ffmpeg", "opencv", "torch"} <= {
         check.name for check in checks
     }
     assert not [check for check in checks if check.status == "problem"]
@@ -40,7 +40,7 @@ for check in examine(MediaConfig()):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     lines = [line.split() for line in done.stdout.splitlines()]
     before = next(i for i, line in enumerate(lines) if line[0] == "pyav")
-    assert before >= 7 and all(set(line[1:]) <= {"disc"} for line in lines[:before])
+    assert before >= 7 and all(set(line[1:]) <= {"disk"} for line in lines[:before])
     assert all("torch" not in line[1:] for line in lines[:-1])
 
 
@@ -94,7 +94,7 @@ def test_a_cache_that_cannot_be_written_is_a_warning(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(("free", "statuses"), [(10**12, ["ok"] * 2), (10**9, ["warning"] * 2), (10**6, None)])
 def test_a_disc_that_fills_up(monkeypatch: pytest.MonkeyPatch, free: int, statuses: list[str] | None) -> None:
     monkeypatch.setattr("lipdub.cli.doctor.shutil.disk_usage", lambda folder: SimpleNamespace(free=free))
-    assert [check.status for check in of("disc")] == (statuses or ["warning", "problem"])
+    assert [check.status for check in of("disk")] == (statuses or ["warning", "problem"])
 
 
 def test_encoders_that_are_absent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from lipdub.config import MediaConfig
 from lipdub.errors import LipdubError, SetupError
 
 PYTHON = (3, 11)  # the oldest that is tested
-LOW_BYTES, LEAST_BYTES = 2_000_000_000, 200_000_000  # free disc: some minutes of film, a short clip
+LOW_BYTES, LEAST_BYTES = 2_000_000_000, 200_000_000  # free disk: some minutes of film, a short clip
 _OTHER_FFMPEG = "name another ffmpeg in LIPDUB_FFMPEG or media.ffmpeg, or none: lipdub then uses imageio-ffmpeg's"
 
 
@@ -137,12 +137,12 @@ def _cache(config: MediaConfig) -> Iterator[Check]:
     )
 
 
-def _disc(config: MediaConfig) -> Iterator[Check]:
-    for name, folder in (("output disc", Path.cwd()), ("temp disc", Path(tempfile.gettempdir()))):
+def _disk(config: MediaConfig) -> Iterator[Check]:
+    for name, folder in (("output disk", Path.cwd()), ("temp disk", Path(tempfile.gettempdir()))):
         free, writable = shutil.disk_usage(folder).free, _writable(folder)
         status, remedy = "ok", ""
         if not writable or free < LEAST_BYTES:
-            status, remedy = "problem" if name == "temp disc" else "warning", "make room, or use another folder"
+            status, remedy = "problem" if name == "temp disk" else "warning", "make room, or use another folder"
         elif free < LOW_BYTES:
             status, remedy = "warning", "a run needs about three times the size of its output while it lasts"
         yield Check(
@@ -233,7 +233,7 @@ CHECKS: dict[str, Callable[[MediaConfig], Iterator[Check]]] = {
     "platform": _platform,
     "weights": _weights,
     "cache": _cache,
-    "disc": _disc,
+    "disk": _disk,
     "pyav": _pyav,
     "ffmpeg": _ffmpeg,
     "opencv": _opencv,

@@ -40,7 +40,7 @@ def show_plan(plan: SyncPlan) -> None:
     total = duration(sum(estimate.seconds.values()))
     console.data(f"{'time':8} about {total} on {plan.device} ({stages}; the last copy is not counted)")
     made, room = estimate.output_bytes, estimate.output_bytes + estimate.needed_bytes
-    console.data(f"{'disc':8} about {size(made)}, {size(room)} while it is made; {size(estimate.free_bytes)} free")
+    console.data(f"{'disk':8} about {size(made)}, {size(room)} while it is made; {size(estimate.free_bytes)} free")
 
 
 def show_report(report: SyncReport) -> None:

@@ -2,7 +2,7 @@
 
 An item is a video, a sound, an output and its options. Results are appended to a state file as they come, so that a
 batch that was stopped, or whose machine died, goes on where it was; an item is only ever counted once. Shard i of N
-takes every N-th item and has a state file of its own: machines that share nothing but a disc need no scheduler.
+takes every N-th item and has a state file of its own: machines that share nothing but a disk need no scheduler.
 """
 
 from __future__ import annotations

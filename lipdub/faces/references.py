@@ -221,7 +221,7 @@ class ReferenceStore(Mapping[int, Selection]):
         """Add the references of a track.
 
         Raises:
-            ResourceError: the disc of temporary files is full.
+            ResourceError: the disk of temporary files is full.
         """
         self._places[track] = self._file.seek(0, 2)
         try:

@@ -46,7 +46,7 @@ class AtomicOutput:
         OutputError: on entry, before anything is written: the target exists, is a folder, an input or another output,
             or its folder is missing or cannot be written. On exit: nothing was written, or somebody else made the
             target meanwhile.
-        ResourceError: the disc is full.
+        ResourceError: the disk is full.
     """
 
     def __init__(
@@ -192,7 +192,7 @@ def verify(output: Path, source_info: MediaInfo, n_frames: int, ending: Ending |
     except InputError as error:
         raise OutputError(f"the output cannot be read back: {error.what}", "run with --debug and report it") from error
     if len(times) != n_frames:
-        raise OutputError(f"the output has {len(times)} pictures, {n_frames} were written", "check the disc")
+        raise OutputError(f"the output has {len(times)} pictures, {n_frames} were written", "check the disk")
     if (made.display_width, made.display_height) != (source.display_width, source.display_height):
         raise OutputError(
             f"the output is shown with {made.display_width}x{made.display_height} pixels, the source with "

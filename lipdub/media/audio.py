@@ -115,7 +115,7 @@ def write_wav(path: Path, samples: Waveform, sample_rate: int) -> None:
         sample_rate: Hz.
 
     Raises:
-        OutputError: the disc refuses.
+        OutputError: the disk refuses.
     """
     pcm = np.rint(np.clip(samples, -1.0, 1.0) * 32767).astype("<i2")
     try:

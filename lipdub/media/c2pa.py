@@ -97,7 +97,7 @@ class Signing:
                 with unsigned.open("rb") as plain, output.open("w+b") as made:
                     builder.sign(signer, mime, plain, made)
         except (c2pa.C2paError, OSError) as error:
-            raise OutputError(f"the output cannot be signed: {error}", "check the certificate, and the disc") from error
+            raise OutputError(f"the output cannot be signed: {error}", "check the certificate, and the disk") from error
         credentials = read_credentials(output)
         if credentials is None or credentials.state != "intact":
             raise OutputError(

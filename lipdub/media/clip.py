@@ -49,8 +49,8 @@ class ClipWriter(ClosedOrCancelled):
         sound: (n,) at SAMPLE_RATE from time 0, or None.
 
     Raises:
-        OutputError: the disc or FFmpeg refuses.
-        ResourceError: the disc is full.
+        OutputError: the disk or FFmpeg refuses.
+        ResourceError: the disk is full.
     """
 
     def __init__(

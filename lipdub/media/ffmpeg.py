@@ -150,7 +150,7 @@ def run(words: Iterable[str], config: MediaConfig) -> None:
     Raises:
         InputError: it says that an input is damaged, also where it went on.
         OutputError: it failed.
-        ResourceError: the disc is full.
+        ResourceError: the disk is full.
         SetupError: it does not start.
     """
     argv = [str(ffmpeg_binary(config)), *QUIET, *words]
@@ -179,7 +179,7 @@ def run(words: Iterable[str], config: MediaConfig) -> None:
         raise InputError(f"{inputs[int(undecoded[1])]} cannot be decoded", "get the file again, or give another")
     words = "\n".join(_reason_first(text.splitlines(), config.error_lines)) or f"exit code {process.returncode}"
     if "No space left on device" in words:
-        raise ResourceError("the disc is full", "make room, or write to another disc")
+        raise ResourceError("the disk is full", "make room, or write to another disk")
     raise OutputError(f"FFmpeg could not write the output:\n{words}", "choose another container for the output")
 
 

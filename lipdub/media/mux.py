@@ -83,7 +83,7 @@ def remux(plan: RemuxPlan, config: MediaConfig | None = None) -> list[str]:
 
     Raises:
         OutputError: unknown container, or FFmpeg failed: its last words are in the message.
-        ResourceError: the disc is full.
+        ResourceError: the disk is full.
         SetupError: no ffmpeg.
         InputError: the dub or the source cannot be read or is damaged, or there is no such language.
     """

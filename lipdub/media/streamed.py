@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 _W64 = bytes.fromhex("2e91cf11a5d628db04c10000"), bytes.fromhex("f3acd3118cd100c04f8edb8a")  # of riff, of other chunks
-_UNKNOWN_LENGTHS = (0, (1 << 32) - 1)  # and all that no disc holds
+_UNKNOWN_LENGTHS = (0, (1 << 32) - 1)  # and all that no disk holds
 _HEAD = 1 << 16  # bytes in which a header ends
 
 

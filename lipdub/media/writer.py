@@ -45,8 +45,8 @@ class VideoWriter(ClosedOrCancelled):
 
     Raises:
         SetupError: this PyAV lacks the encoder.
-        OutputError: the encoder or the disc refuses, or see `choose_encoding`.
-        ResourceError: the disc is full.
+        OutputError: the encoder or the disk refuses, or see `choose_encoding`.
+        ResourceError: the disk is full.
     """
 
     def __init__(
@@ -233,7 +233,7 @@ class VideoWriter(ClosedOrCancelled):
 
 
 def refused(path: Path, error: Exception) -> OutputError | ResourceError:
-    """What it means that an encoder or the disc refuses a file."""
+    """What it means that an encoder or the disk refuses a file."""
     if getattr(error, "errno", None) == errno.ENOSPC:
         return ResourceError(f"the disk is full: {path.parent}", "free some space, or write to another disk")
     return OutputError(f"cannot write {path}: {error}", "check the folder and the chosen codec")

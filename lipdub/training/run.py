@@ -55,7 +55,7 @@ class TrainProgress:
 
 
 class Run:
-    """One training run on disc.
+    """One training run on disk.
 
     Args:
         folder: created if needed.

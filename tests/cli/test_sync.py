@@ -109,7 +109,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(sync, face_clip, o
     )
     table = next(number for number, line in enumerate(text) if line.startswith("ID  SHOT"))
     assert text[table + 1].split()[:2] == ["0", "0"] and text[table + 1].split()[-1] == "5"
-    assert text[-2].startswith("time     about 0:") and text[-1].startswith("disc     about ")
+    assert text[-2].startswith("time     about 0:") and text[-1].startswith("disk     about ")
     assert "[3/3] trial" in result.stderr
     quiet = sync("--dry-run", "-q")
     assert quiet.stderr == "" and quiet.stdout.startswith("dry run")

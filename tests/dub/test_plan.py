@@ -157,7 +157,7 @@ def test_the_estimate_counts_picture_sound_and_what_is_kept(plan, dub, face_clip
     assert 0 < estimate.needed_bytes < estimate.output_bytes < estimate.free_bytes
 
 
-def test_a_full_disc_is_a_warning(plan, face_clip, speech, monkeypatch) -> None:
+def test_a_full_disk_is_a_warning(plan, face_clip, speech, monkeypatch) -> None:
     monkeypatch.setattr("lipdub.dub.estimate.shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
     found = plan(face_clip(lambda number: [FACE]), speech())
     assert len(found.warnings) == 1 and "hardly room" in found.warnings[0]

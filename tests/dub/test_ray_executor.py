@@ -44,7 +44,7 @@ def numbered(folder: Path, count: int) -> list[BatchItem]:
 
 
 def slowly(item: BatchItem) -> BatchResult:
-    """Leaves a note on the disc that it began, and one that it ended."""
+    """Leaves a note on the disk that it began, and one that it ended."""
     with item.output.with_suffix(".begun").open("a") as file:
         file.write("x")
     time.sleep(1.0)

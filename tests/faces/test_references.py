@@ -319,7 +319,7 @@ def test_a_store_gives_back_what_it_kept_and_holds_nothing() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disc_of_temporary_files_is_no_bug(monkeypatch) -> None:
+def test_a_full_disk_of_temporary_files_is_no_bug(monkeypatch) -> None:
     with open("/dev/full", "r+b", buffering=0) as full:
         monkeypatch.setattr("tempfile.TemporaryFile", lambda prefix: full)
         with pytest.raises(ResourceError, match="cannot keep reference faces"):

@@ -354,7 +354,7 @@ def test_ffmpegs_last_words(clip, sound, tmp_path):
         remux(plan_of(clip, sound, tmp_path, tmp_path / "nowhere" / "out.mp4"))
 
 
-def test_a_full_disc(clip, sound, tmp_path):
+def test_a_full_disk(clip, sound, tmp_path):
     (tmp_path / "out.mkv").symlink_to("/dev/full")
     with pytest.raises(ResourceError, match="full"):
         remux(plan_of(clip, sound, tmp_path, tmp_path / "out.mkv"))

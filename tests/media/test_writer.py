@@ -216,7 +216,7 @@ def test_refusals(clip, tmp_path):
             writer.write(frame.picture, 5)
 
 
-def test_a_full_disc(clip, tmp_path):
+def test_a_full_disk(clip, tmp_path):
     from lipdub.errors import ResourceError
 
     clip(tmp_path / "a.mp4", n_frames=40, size=(160, 120))
@@ -232,7 +232,7 @@ def test_a_full_disc(clip, tmp_path):
 
 
 def test_a_trial_in_memory(clip, tmp_path):
-    """The same encode, nowhere on the disc, with the size of every packet."""
+    """The same encode, nowhere on the disk, with the size of every packet."""
     clip(tmp_path / "a.mp4")
     file, before = BytesIO(), {*tmp_path.iterdir()}
     writer = copy(tmp_path / "a.mp4", file)

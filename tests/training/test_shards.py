@@ -140,7 +140,7 @@ def test_a_shard_writes_nothing_outside_of_its_copy(packed: Path, tmp_path: Path
         assert not (place.parent / "evil.txt").exists()
 
 
-def test_a_full_disc_is_told(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_told(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
