@@ -164,9 +164,14 @@ class FaceTracker:
         self._next_id = 0
         self._since_detection = config.detect_every
         self.n_detections, self._frames = 0, 0
-        self.turned: list[int] = []  # frames with a face that is not upright, which is not tracked
+        self._turned: list[tuple[int, NDArray[np.float32]]] = []  # frames and boxes of faces that are not upright
         self.shots: list[int] = []  # first frame of each shot
         self.tracks: list[Track] = []  # finished ones that were long enough
+
+    @property
+    def turned(self) -> list[int]:
+        """Frames with a face that is not upright, and is not tracked later in the shot either."""
+        return [index for index, _ in self._turned]
 
     @property
     def following(self) -> set[int]:
@@ -272,6 +277,11 @@ class FaceTracker:
             if not turned:
                 self._active.append(_Active(self._next_id, index, boxes[column]))
                 self._next_id += 1
+                self._turned = [
+                    (frame, box)
+                    for frame, box in self._turned
+                    if frame < self._shot_start or not _near_boxes(boxes[column], box[None])[0]
+                ]
         self._end_tracks(lost)
 
     def _not_upright(
@@ -293,13 +303,13 @@ class FaceTracker:
         for turns, detections in zip((1, 2, 3), self._search(pictures), strict=True):
             back = _rotate_back(detections.boxes, small.shape[:2], turns) / np.float32(overview.scale)
             large = (back[:, 2:] - back[:, :2]).max(1, initial=0) >= self._config.min_face
-            if first and np.any(large & (detections.scores >= TURNED_SCORE)):
-                self.turned.append(index)
+            if first:
+                self._turned += [(index, box) for box in back[large & (detections.scores >= TURNED_SCORE)]]
             for number in np.flatnonzero(doubtful):
                 near = large & _near_boxes(boxes[number], back)
                 if np.any(detections.scores[near] > scores[number] + TURNED_MARGIN):
                     wrong[number] = True
-                    self.turned.append(index)
+                    self._turned.append((index, boxes[number]))
         return wrong
 
     def _lost_faces(self, confirmed: set[int]) -> list[_Active]:

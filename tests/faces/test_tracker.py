@@ -487,6 +487,18 @@ def test_a_face_on_its_head_or_lying_is_told_and_never_followed(turns: int) -> N
     assert (len(faces), bool(follower.turned)) == ((1, False) if turns == 0 else (0, True))
 
 
+@pytest.mark.parametrize("rises", [True, False])
+def test_a_tilted_face_that_is_followed_later_in_the_shot_is_not_told(rises: bool) -> None:
+    follower = FaceTracker(face_backend("builtin", CONFIG, torch.device("cpu")), CONFIG, RATE)
+    for index, frame in enumerate(portrait_frames(1.6)):
+        middle = frame.shape[1] / 2, frame.shape[0] / 2 - 50
+        tilt = cv2.getRotationMatrix2D(middle, max(0, 90 - 4 * index) if rises else 90, 1.0)
+        follower.push(index, Picture(cv2.warpAffine(frame, tilt, frame.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)))
+        if index == 2:
+            assert follower.turned and not follower.following
+    assert (bool(follower.turned), len(follower.following)) == ((False, 1) if rises else (True, 0))
+
+
 @pytest.mark.parametrize("turns", [1, 2, 3])
 def test_boxes_of_a_turned_picture_come_back(turns: int) -> None:
     picture = np.zeros((40, 60), np.uint8)
