@@ -48,7 +48,7 @@ NEVER_CLOSED = 0.5  # CLOSED_OFTEN quantile of the openings of somebody whose li
 OPENING_GAIN = np.where(WITH_OPENING > 0, 1 / 1.12, 1.0)
 HEIGHT = SHAPE_NAMES.index("outer height")  # it falls with the openings; a chin that did would lift a collar
 MIN_GAIN, MAX_GAIN = 0.4, 2.0  # of TYPICAL: bounds of the gain
-DRAWN_GAIN = 1.2  # of mouths drawn open (faces/open_mouth.py): of what eight were asked, they opened 0.69 to 1.13
+DRAWN_GAIN = 1.2  # of mouths drawn open (faces/open_mouth.py): eight opened 0.69 to 1.13 times as far as asked
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ NOSE_TOP, NOSE_BASE, CHIN, LOWER_EDGE = 27, 33, 8, 57
 
 MIN_WIDTH = 0.05  # crop sides: a narrower mouth is seen from its side
 CLOSED_BELOW, SPEAKING = 0.1, 0.06  # eye distances: openings of closed mouths are below the first; a range of speech
-WIDE_FROM = 0.25  # eye distances: an opening from which on a mouth that stands still needs no other
+WIDE_FROM = 0.25  # eye distances: a mouth that always stands this wide shows enough of its inside
 UPPER_SHARE, CHIN_SHARE = 0.12, 0.9  # of an opening: how far the upper lip rises and the chin sinks, as in speech
 UPPER_REACH, LOWER_REACH = (0.1, 0.45), (1.05, 1.95)  # from the seam, upwards, and downwards in distances of the chin:
 # all moves with the lips up to the first, nothing from the second on
