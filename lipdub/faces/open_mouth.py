@@ -46,6 +46,8 @@ ITERATIONS = 12  # that invert it
 DARK, TONGUE = np.array([0.26, 0.14, 0.14]), np.array([0.62, 0.42, 0.42])  # RGB, times the colour of the lips
 BLACK = np.array([0.75, 0.5, 0.5])  # what the dark is at least, times the darkest grey of nose and mouth
 IVORY, NEUTRAL = np.array([0.97, 0.94, 0.88]), 0.6  # times the colour of the skin; how much of its tint teeth lose
+LUMA = np.array([0.299, 0.587, 0.114])
+COLOURED = 0.15  # least difference of the lips' channels, over the largest, of a picture in colour
 BRIGHTEST = 225.0  # of the teeth's channels before shading
 TOOTH_GAPS = np.array([-0.42, -0.335, -0.255, -0.165, 0, 0.165, 0.255, 0.335, 0.42])  # from the midline
 TOOTH_LENGTH, TOOTH_BOW = 0.165, 0.09  # of the middle ones; by how much less the outermost reach down
@@ -109,7 +111,7 @@ class _Mouth:
             self._upper_share, self._parted = UPPER_SHARE, np.clip(lower[:, 1] - upper[:, 1], 0, None)  # by landmarks
             self._inner_u = np.maximum.accumulate((upper + lower)[:, 0] / 2)
             self._seam_u, self._seam_v = self._find_seam(grey, (upper + lower)[:, 1] / 2)
-        self.lips, self.skin, self.black = self._colours(grey)
+        self.dark, self.tongue, self.teeth = self._colours(grey)
 
     def seam(self, u: Field) -> Field:
         """Where the lips meet: v at u, which is kept to [0, 1]."""
@@ -172,8 +174,7 @@ class _Mouth:
 
         Dark; on it a tongue that lies behind the lower lip; before both the upper teeth, which the jaw does not move.
         """
-        dark = np.maximum(DARK * self.lips, BLACK * self.black)
-        inside = np.broadcast_to(dark, self.crop.shape).astype(np.float32)
+        inside = np.broadcast_to(self.dark, self.crop.shape).astype(np.float32)
         layers = [self._tongue(lower, opening)]
         if not self._shows_inside:
             layers.append(self._teeth(upper, opening))
@@ -188,7 +189,7 @@ class _Mouth:
         middle = float(self.points[LOWER_INNER[2], 0])
         above = np.clip(lower - self.v, 0, None)
         lying = np.exp(-(((self.u - middle) / TONGUE_SIZE[0]) ** 4) - (above / TONGUE_SIZE[1]) ** 2)
-        return 0.8 * min(1.0, opening / TONGUE_FROM) * lying, TONGUE * self.lips
+        return 0.8 * min(1.0, opening / TONGUE_FROM) * lying, self.tongue
 
     def _teeth(self, upper: Field, opening: float) -> tuple[Field, Field]:
         """Opacity (S, S) of the upper teeth behind the upper lip, whose inner edge is `upper`; colours (S, S, 3)."""
@@ -204,7 +205,7 @@ class _Mouth:
         light = (1 - 0.64 * aside**2) * (0.62 + 0.38 * _rise((self.v - upper) / (0.45 * length)))
         light *= 1 - 0.22 * np.exp(-((np.minimum(across, 1 - across) * wide / 0.012) ** 2))  # between two teeth
         shown = _step((edge - self.v) * self.width) * _fall(aside, (0.73, 1.08))
-        return shown, np.clip(light, 0, None)[..., None] * self.skin
+        return shown, np.clip(light, 0, None)[..., None] * self.teeth
 
     def _find_seam(self, grey: NDArray[np.uint8], middle: Field) -> tuple[Field, Field]:
         """The line between the lips, u and v: the darkest smooth path near the middle of the inner lips' landmarks.
@@ -223,8 +224,8 @@ class _Mouth:
         v = uniform_filter1d(rough + offsets[path], 5, mode="nearest")
         return np.array([0, *u, 1]), np.array([middle[0], *v, middle[-1]])
 
-    def _colours(self, grey: NDArray[np.uint8]) -> tuple[Field, Field, float]:
-        """Colours (3,) of the lips, and of teeth in the light of the skin; the darkest grey of nose and mouth."""
+    def _colours(self, grey: NDArray[np.uint8]) -> tuple[Field, Field, Field]:
+        """Colours (3,) of the dark, of the tongue and of teeth in the light of the skin; grey where the lips are."""
         middle = (self.u > 0.15) & (self.u < 0.85)
         lip = max(float(self.points[LOWER_EDGE, 1] - self.points[LOWER_INNER[2], 1]), 0.03)
         from_seam, from_lip = self.v - self.seam(self.u), self.v - self.points[LOWER_EDGE, 1]
@@ -232,10 +233,15 @@ class _Mouth:
         around = (np.abs(self.u - 0.5) < 0.5) & (self.v > 0.9 * nose) & (self.v < 0.4 * nose)
         lips = self._median(middle & (from_seam > 0.25 * lip) & (from_seam < 0.8 * lip))
         skin = self._median(around | (middle & (from_lip > 0.08) & (from_lip < 0.25)))
-        ivory = IVORY * (skin + NEUTRAL * (skin @ np.array([0.299, 0.587, 0.114]) - skin))
         face = (np.abs(self.u - 0.5) < 0.7) & (self.v > self.points[NOSE_TOP, 1]) & (self.v < self.points[CHIN, 1])
         black = float(np.percentile(grey[face], 0.5)) if face.any() else 0.0
-        return lips, ivory * min(1.0, BRIGHTEST / max(ivory.max(), 1e-6)), black
+        coloured = min(1.0, float(np.ptp(lips) / max(lips.max(), 1.0)) / COLOURED)
+        dark, blackest, tongue, ivory = (
+            colour @ LUMA + coloured * (colour - colour @ LUMA) for colour in (DARK, BLACK, TONGUE, IVORY)
+        )
+        teeth = ivory * (skin + NEUTRAL * (skin @ LUMA - skin))
+        teeth *= min(1.0, BRIGHTEST / max(teeth.max(), 1e-6))
+        return np.maximum(dark * lips, blackest * black), tongue * lips, teeth
 
     def _median(self, where: NDArray[np.bool_]) -> Field:
         """Colour (3,) of a part of the crop; of all of it where there is no such part."""

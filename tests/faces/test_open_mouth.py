@@ -72,6 +72,15 @@ def test_lips_keep_their_thickness_and_colour_and_part_over_teeth_and_dark() -> 
     assert pink[:first].sum() * length == pytest.approx(thick[1], abs=2.5)
 
 
+def test_a_mouth_without_colour_is_drawn_without_colour() -> None:
+    closed = closed_landmarks()
+    face = np.repeat(cv2.cvtColor(closed_face(closed), cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
+    for picture, coloured in ((face, False), (closed_face(closed), True)):
+        seen = column(*opened(picture, closed, 0.4))
+        assert seen.mean(1).min() < 60 and (np.ptp(seen, axis=1).max() > 20) == coloured
+        assert coloured or np.ptp(seen, axis=1).max() <= 1
+
+
 def test_what_is_drawn_is_as_blurred_as_the_picture() -> None:
     closed = closed_landmarks()
     steep = []
