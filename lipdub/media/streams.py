@@ -70,11 +70,8 @@ def plan_streams(
     kept: list[Item] = []
     for item in items:
         clock = clocks.get(item.index)
-        if clock is None and item.kind in ("audio", "subtitle", "data", "unknown"):
-            losses.append(f"{_name(item)} is empty: it is left out")
-            continue
-        if item.sound is not None and not item.sound.channels:  # its decoder does not open; a copy may move all times
-            losses.append(f"{_name(item)} has a damaged header: it is left out")
+        if lost := _why_left_out(item, clock):
+            losses.append(f"{_name(item)} {lost}: it is left out")
             continue
         if clock is not None and clock.damaged_s is not None:
             raise InputError(
@@ -106,6 +103,15 @@ def plan_streams(
             kept[kept.index(item)] = fitting if fitting is not None else replace(item, encoder="")
     kept = [item for item in kept if item.encoder]
     return StreamPlan(dub=dub_audio, dub_encoder=encoder, items=tuple(kept), losses=tuple(losses), clocks=clocks)
+
+
+def _why_left_out(item: Item, clock: Clock | None) -> str:
+    """What is wrong with a stream that cannot go along; "" if nothing is."""
+    if clock is None and item.kind in ("audio", "subtitle", "data", "unknown"):
+        return "is empty"
+    if item.sound is not None and not item.sound.channels:  # its decoder does not open; a copy may move all times
+        return "has a damaged header"
+    return ""
 
 
 def _lost_of_dub(dub: AudioInfo, encoder: str) -> list[str]:

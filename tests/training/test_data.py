@@ -466,7 +466,7 @@ def test_closed_targets_are_drawn_open_where_asked_for(calm: Callable[..., tuple
     assert not batch.unseen.any()
     assert (asked > 0.15).all() and np.ptp(asked, axis=0).max() > 0.1
     seen = batch.lips.sum((2, 3, 4))
-    assert seen[asked == asked.max()].min() > 1.3 * seen[asked == asked.min()].max()  # masks follow what is drawn
+    assert seen[asked == asked.max()].min() > 1.2 * seen[asked == asked.min()].max()  # masks follow what is drawn
 
 
 def test_the_same_frame_stands_first_where_asked_for(with_settings: Callable[..., ClipSet]) -> None:
