@@ -32,7 +32,7 @@ MOUTH_ROWS, MOUTH_COLUMNS = (0.5, 0.9), (0.25, 0.75)  # of the crop side; holds 
 # Affine copies that fill free places: about the head motion inside one cluster.
 COPY_ANGLE, COPY_SCALE, COPY_SHIFT = 5.0, 0.05, 0.03  # degrees, log scale, crop sides; uniform in +-
 POSE_POINTS = [*range(27, 36), 36, 39, 42, 45]  # nose and eye corners: in the unit crop they move as the head turns
-DRAWN_OPEN = (0.18, 0.4)  # openings, in mouth widths, of closed mouths that are drawn open
+DRAWN_OPEN = (0.08, 0.2, 0.4)  # by how much mouths that never open are drawn open, in mouth widths
 NEARER = 0.005  # crop sides, root mean square: by how much nearer in pose another view must be to replace the current
 
 
@@ -144,8 +144,9 @@ class ReferencePool:
         groups = [[self._kept[i] for i in group] for group in self._choose_groups(rng, seed, max(1, views))]
         landmarks = np.stack([face.landmarks for group in groups for face in group])
         if self._config.draw_open and never_opens(mouth_shape(landmarks)):
-            groups = groups[: max(1, self._config.count - len(DRAWN_OPEN))]
-            groups += [[_drawn_open(face, opening) for face in groups[0]] for opening in DRAWN_OPEN]
+            openings = DRAWN_OPEN[max(0, len(DRAWN_OPEN) + 1 - self._config.count) :]
+            groups = groups[: max(1, self._config.count - len(openings))]
+            groups += [[_drawn_open(face, opening) for face in groups[0]] for opening in openings]
         if self._config.augment:
             originals = [face for group in groups for face in group]
             for number in range(self._config.count - len(groups)):

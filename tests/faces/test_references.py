@@ -156,13 +156,23 @@ def test_mouths_that_never_open_are_drawn_open_in_the_last_places(count: int) ->
     assert groups == CONFIG.count
     first = chosen.group == 0
     assert not chosen.drawn[first].any() and chosen.drawn.any()
-    for number, opening in zip(np.unique(chosen.group)[-2:] if count > 1 else (1, 2), DRAWN_OPEN, strict=True):
+    for number, opening in zip(np.unique(chosen.group)[-3:] if count > 1 else (1, 2, 3), DRAWN_OPEN, strict=True):
         drawn = chosen.group == number
         np.testing.assert_array_equal(chosen.frames[drawn], chosen.frames[first])  # of the most closed mouths
         wider = chosen.shapes[drawn, 0] - chosen.shapes[first, 0]
         np.testing.assert_allclose(wider, opening * chosen.shapes[first, 5], rtol=0.05)
     assert (chosen.crops[chosen.group == 1] != chosen.crops[first][:1]).any()
     assert chosen.rest[0] < 0.05  # drawn mouths are no part of what is at rest
+
+
+@pytest.mark.parametrize(("places", "drawn"), [(1, ()), (2, DRAWN_OPEN[-1:]), (3, DRAWN_OPEN[-2:]), (6, DRAWN_OPEN)])
+def test_the_most_closed_mouth_keeps_a_place_beside_drawn_ones(places: int, drawn: tuple[float, ...]) -> None:
+    chosen = closed_pool(40, replace(CONFIG, count=places)).select()
+    assert len(np.unique(chosen.group)) == places and not chosen.drawn[0]
+    assert len(np.unique(chosen.group[chosen.drawn])) == len(drawn)
+    if drawn:
+        wider = chosen.shapes[-1, 0] - chosen.shapes[0, 0]
+        np.testing.assert_allclose(wider, drawn[-1] * chosen.shapes[0, 5], rtol=0.05)
 
 
 def test_mouths_are_not_drawn_open_where_one_opens_or_nobody_asks() -> None:
