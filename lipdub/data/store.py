@@ -15,6 +15,7 @@ import json
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import cv2
@@ -87,10 +88,13 @@ def stored_offset(folder: Path, clip: str) -> float:
     return float(_load(folder, clip)["offset_s"])
 
 
+_READING = Lock()  # NumPy parses headers by `ast`, whose constructor in CPython 3.11 fails now and then in two threads
+
+
 def _load(folder: Path, clip: str) -> dict[str, NDArray[Any]]:
     path = folder / "clips" / f"{clip}.npz"
     try:
-        with path.open("rb") as file, np.load(file) as data:
+        with path.open("rb") as file, _READING, np.load(file) as data:
             return {name: data[name] for name in ("landmarks", "confidence", "mel", "offset_s")}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"cannot read {path}: {error}", AGAIN) from error

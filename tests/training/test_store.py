@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,3 +112,24 @@ def test_a_damaged_manifest_is_an_input_error(tmp_path: Path, line: str) -> None
     (tmp_path / "clips.jsonl").write_text(line)
     with pytest.raises(InputError, match="manifest"):
         read_manifest(tmp_path)
+
+
+def test_threads_read_one_after_another(data: tuple[Path, ClipEntry], monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPython 3.11 fails now and then where two of them parse the header of an array."""
+    folder, entry = data
+    inside, most = [0], [0]
+    load = np.load
+
+    @contextmanager
+    def watched(file: Any) -> Iterator[Any]:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.01)
+        with load(file) as data:
+            yield data
+        inside[0] -= 1
+
+    monkeypatch.setattr(np, "load", watched)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: read_arrays(folder, entry.id), range(12)))
+    assert most == [1]
