@@ -12,7 +12,7 @@ the picture (0) to its right one (1), v across it, downwards. An opening of 0.5 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
@@ -68,23 +68,24 @@ def never_opens(shapes: NDArray[np.floating]) -> bool:
 
 
 def opened(
-    crop: NDArray[np.uint8], landmarks: NDArray[np.floating], opening: float
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """A face with closed or parted lips, its mouth drawn open.
+    crop: NDArray[np.uint8], landmarks: NDArray[np.floating], openings: Sequence[float]
+) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+    """A face with closed or parted lips, its mouth drawn open by several amounts.
 
     Args:
         crop: (S, S, 3) RGB, an upright face.
         landmarks: (68, 2) crop pixels.
-        opening: by how much the gap grows in the middle of the mouth, in mouth widths.
+        openings: by how much the gap grows in the middle of the mouth, in mouth widths.
 
     Returns:
-        Picture and landmarks (68, 2) of the same face with an open mouth; as they are where a mouth is seen from its
-        side.
+        For each opening, picture and landmarks (68, 2) of the same face with an open mouth; as they are where a mouth
+        is seen from its side.
     """
     ends = np.asarray(landmarks)[[UPPER_INNER[0], UPPER_INNER[-1]]]
     if np.hypot(*(ends[1] - ends[0])) < MIN_WIDTH * len(crop):
-        return crop, np.asarray(landmarks, np.float32)
-    return _Mouth(crop, landmarks).opened(opening)
+        return [(crop, np.asarray(landmarks, np.float32))] * len(openings)
+    mouth = _Mouth(crop, landmarks)
+    return [mouth.opened(opening) for opening in openings]
 
 
 class _Mouth:

@@ -146,7 +146,7 @@ class ReferencePool:
         if self._config.draw_open and never_opens(mouth_shape(landmarks)):
             openings = DRAWN_OPEN[max(0, len(DRAWN_OPEN) + 1 - self._config.count) :]
             groups = groups[: max(1, self._config.count - len(openings))]
-            groups += [[_drawn_open(face, opening) for face in groups[0]] for opening in openings]
+            groups += [[*drawn] for drawn in zip(*(_drawn_open(face, openings) for face in groups[0]), strict=True)]
         if self._config.augment:
             originals = [face for group in groups for face in group]
             for number in range(self._config.count - len(groups)):
@@ -339,7 +339,9 @@ def _affine_copy(face: _Candidate, rng: np.random.Generator) -> _Candidate:
     return replace(face, crop=np.asarray(copy, np.uint8), landmarks=transform(face.landmarks, matrix))
 
 
-def _drawn_open(face: _Candidate, opening: float) -> _Candidate:
-    """A face with closed lips whose mouth is drawn open."""
-    crop, landmarks = opened(face.crop, face.landmarks, opening)
-    return replace(face, crop=crop, landmarks=landmarks, drawn=True)
+def _drawn_open(face: _Candidate, openings: Sequence[float]) -> list[_Candidate]:
+    """A face with closed or parted lips, its mouth drawn open by each amount."""
+    return [
+        replace(face, crop=crop, landmarks=landmarks, drawn=True)
+        for crop, landmarks in opened(face.crop, face.landmarks, openings)
+    ]

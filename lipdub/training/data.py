@@ -82,7 +82,9 @@ class _Faces(NamedTuple):
 
     def draw_open(self, place: int, source: int, opening: float) -> None:
         """Put the face at `source`, its mouth drawn open, in a place."""
-        self.pictures[place], self.landmarks[place] = opened(self.pictures[source], self.landmarks[source], opening)
+        [(self.pictures[place], self.landmarks[place])] = opened(
+            self.pictures[source], self.landmarks[source], [opening]
+        )
 
 
 class Batch(NamedTuple):

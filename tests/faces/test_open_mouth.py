@@ -44,7 +44,7 @@ def column(picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("turn", [0.0, -12.0])
 def test_the_landmarks_open_as_far_as_asked_and_the_chin_follows(opening: float, turn: float) -> None:
     closed = closed_landmarks(turn)
-    _, landmarks = opened(closed_face(closed), closed, opening)
+    [(_, landmarks)] = opened(closed_face(closed), closed, [opening])
     before, after = mouth_shape(np.stack([closed, landmarks]))
     asked = opening * before[5]  # mouth widths
     assert after[0] - before[0] == pytest.approx(asked, rel=0.03)
@@ -56,7 +56,7 @@ def test_the_landmarks_open_as_far_as_asked_and_the_chin_follows(opening: float,
 def test_lips_keep_their_thickness_and_colour_and_part_over_teeth_and_dark() -> None:
     closed = closed_landmarks()
     face = closed_face(closed)
-    picture, landmarks = opened(face, closed, 0.4)
+    [(picture, landmarks)] = opened(face, closed, [0.4])
     seen = column(picture, landmarks)
     pink = np.abs(seen - LIPS).max(1) < 12
     light = (np.ptp(seen, axis=1) < 40) & (seen.mean(1) > 90)  # teeth: hardly a tint
@@ -76,7 +76,7 @@ def test_a_mouth_without_colour_is_drawn_without_colour() -> None:
     closed = closed_landmarks()
     face = np.repeat(cv2.cvtColor(closed_face(closed), cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
     for picture, coloured in ((face, False), (closed_face(closed), True)):
-        seen = column(*opened(picture, closed, 0.4))
+        seen = column(*opened(picture, closed, [0.4])[0])
         assert seen.mean(1).min() < 60 and (np.ptp(seen, axis=1).max() > 20) == coloured
         assert coloured or np.ptp(seen, axis=1).max() <= 1
 
@@ -86,7 +86,7 @@ def test_what_is_drawn_is_as_blurred_as_the_picture() -> None:
     steep = []
     for blur in (0.6, 2.5):
         face = closed_face(closed, blur)
-        picture, landmarks = opened(face, closed, 0.4)
+        [(picture, landmarks)] = opened(face, closed, [0.4])
         steep.append(np.abs(np.diff(column(picture, landmarks).mean(1))).max())
     assert steep[0] > 1.5 * steep[1]
 
@@ -105,7 +105,7 @@ def test_eyes_nose_and_what_lies_beside_the_jaw_stay_as_they_are() -> None:
     rng = np.random.default_rng(0)
     closed = closed_landmarks()
     face = cv2.GaussianBlur(rng.integers(0, 256, (S, S, 3), dtype=np.uint8), (0, 0), 1.5)
-    picture, _ = opened(face, closed, 0.5)
+    [(picture, _)] = opened(face, closed, [0.5])
     base = int(closed[33, 1]) - 8
     np.testing.assert_allclose(picture[:base].astype(int), face[:base], atol=1)
     np.testing.assert_allclose(picture[:, :10].astype(int), face[:, :10], atol=1)
@@ -117,7 +117,7 @@ def test_the_lips_are_cut_where_the_picture_shows_that_they_meet() -> None:
     face = closed_face(closed)
     off = closed.copy()
     off[60:68, 1] += 1.5  # the landmarks are a little too low
-    picture, landmarks = opened(face, off, 0.4)
+    [(picture, landmarks)] = opened(face, off, [0.4])
     seen = column(picture, landmarks)
     inside = np.flatnonzero(seen.mean(1) < 70)
     pink = np.abs(seen - LIPS).max(1) < 12
@@ -132,7 +132,7 @@ def test_parted_lips_keep_what_shows_between_them_and_the_dark_comes_below() -> 
     face = np.full((S, S, 3), SKIN, np.uint8)
     for points, colour in ((smile[48:60], LIPS), (smile[60:68], (40, 60, 250))):  # teeth, to be told from drawn ones
         cv2.fillPoly(face, [np.rint(points * 8).astype(np.int32)], colour, cv2.LINE_AA, shift=3)
-    picture, landmarks = opened(face, smile, 0.3)
+    [(picture, landmarks)] = opened(face, smile, [0.3])
     before, after = column(face, smile), column(picture, landmarks)
     length = [float(np.linalg.norm(points[57] - points[51])) / len(before) for points in (smile, landmarks)]
     teeth = [seen[:, 2] - seen[:, 0] > 100 for seen in (before, after)]
@@ -152,7 +152,7 @@ def test_what_shows_between_lips_that_all_but_touch_makes_way_for_what_is_drawn(
     face = closed_face(closed_landmarks())
     cv2.fillPoly(face, [np.rint(parted[48:60]).astype(np.int32)], LIPS)
     cv2.fillPoly(face, [np.rint(parted[60:68]).astype(np.int32)], (40, 60, 250))  # teeth, to be told from drawn ones
-    picture, landmarks = opened(face, parted, 0.3)
+    [(picture, landmarks)] = opened(face, parted, [0.3])
     blue = column(picture, landmarks)[:, 2] - column(picture, landmarks)[:, 0]
     assert blue.max() < 60 < np.ptp(face.astype(int)[..., 2] - face[..., 0])
     before, after = mouth_shape(np.stack([parted, landmarks]))
@@ -163,7 +163,7 @@ def test_a_mouth_seen_from_its_side_stays_as_it_is() -> None:
     closed = closed_landmarks()
     closed[48:68, 0] = closed[66, 0]
     face = closed_face(closed)
-    picture, landmarks = opened(face, closed, 0.4)
+    [(picture, landmarks)] = opened(face, closed, [0.4])
     np.testing.assert_array_equal(picture, face)
     np.testing.assert_array_equal(landmarks, closed)
 
@@ -175,7 +175,7 @@ def test_crops_of_any_size_and_any_landmarks_do(side: int) -> None:
     face = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
     for scatter in (0.0, 0.02, 0.2):
         landmarks = closed_landmarks(size=side) + rng.normal(0, scatter * side, (68, 2)).astype(np.float32)
-        picture, moved = opened(face, landmarks, 0.3)
+        [(picture, moved)] = opened(face, landmarks, [0.3])
         assert picture.shape == face.shape and picture.dtype == np.uint8 and np.isfinite(moved).all()
 
 
