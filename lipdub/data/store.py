@@ -28,6 +28,7 @@ from lipdub.faces.backend import Frame
 RATE = 25.0  # frames a second of every stored clip
 FIXED_POINT = 256.0  # stored landmark units per pixel
 AGAIN = "run `lipdub prepare` again, into another folder"
+_READING = Lock()  # NumPy parses headers by `ast`, whose constructor in CPython 3.11 fails now and then in two threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,9 +87,6 @@ def read_arrays(folder: Path, clip: str) -> tuple[NDArray[np.float32], NDArray[n
 def stored_offset(folder: Path, clip: str) -> float:
     """Shift of a clip's stored mel, in seconds; raises as `read_arrays` does."""
     return float(_load(folder, clip)["offset_s"])
-
-
-_READING = Lock()  # NumPy parses headers by `ast`, whose constructor in CPython 3.11 fails now and then in two threads
 
 
 def _load(folder: Path, clip: str) -> dict[str, NDArray[Any]]:

@@ -81,7 +81,7 @@ class _Coming(Generic[AnyView]):
 
     view: AnyView
     overview: Future[_Overview]
-    detections: Future[Detections | None] | None = None  # None of a picture that stands still
+    detections: Future[list[Detections]] | None = None  # of the frame; empty if it stands still
 
 
 @dataclass(frozen=True)
@@ -206,9 +206,9 @@ class FaceTracker:
         still, self._seen = self._seen is not None and np.array_equal(small, self._seen), small
         return _Overview(small, scale, still, self._shots.push(small), self._shots.in_doubt)
 
-    def _search_early(self, overview: Future[_Overview]) -> Detections | None:
+    def _search_early(self, overview: Future[_Overview]) -> list[Detections]:
         seen = overview.result()
-        return None if seen.still else self._search([seen.small])[0]
+        return [] if seen.still else self._search([seen.small])
 
     def _search(self, pictures: list[Frame]) -> list[Detections]:
         """Faces of pictures; detectors need not be safe to use in two threads at once."""
@@ -216,7 +216,7 @@ class FaceTracker:
             return self._backend.detect(pictures)
 
     def _track(
-        self, index: int, view: View, overview: _Overview, detections: Future[Detections | None] | None = None
+        self, index: int, view: View, overview: _Overview, detections: Future[list[Detections]] | None = None
     ) -> list[TrackedFace]:
         """Track the faces of a frame; `detections` are those of its thumbnail, if they were begun."""
         self._frames += 1
@@ -231,8 +231,8 @@ class FaceTracker:
             self.shots.append(index)
         self._since_detection += 1
         if self._since_detection > self._config.detect_every or any(face.missing for face in self._active):
-            boxes = None if detections is None else detections.result()
-            self._detect(index, overview, self._search([overview.small])[0] if boxes is None else boxes)
+            (boxes,) = self._search([overview.small]) if detections is None else detections.result()
+            self._detect(index, overview, boxes)
         return self._locate_faces(view)
 
     def finish(self, *, shot_over: bool = True) -> list[Track]:
