@@ -34,6 +34,7 @@ class Clock:
     packets: int
     start_s: float  # of the first that is shown
     end_s: float  # of the last that is shown; equal to `start_s` where there is none
+    inside_s: float = 0.0  # start of the first that is shown and does not begin before time 0
     untimed: int = 0  # packets without any time, as FFmpeg gives them where a Matroska picture begins before 0
     repeats: int = 0  # packets that come no later than the one before
     jump_s: float = 0.0  # largest step back, of packets that are shown
@@ -125,6 +126,7 @@ def _clock_of(packets: list[_Packet], time_base: Fraction, origin_s: float) -> C
         if after - before - packets[last].duration > leap:
             leap, leap_end = after - before - packets[last].duration, number
     start_s = seconds(min((each.start for each in shown), default=0))
+    inside_s = min((start for each in shown if (start := seconds(each.start)) >= 0), default=start_s)
     corrupt = [n for n, each in enumerate(packets) if each.damaged]
     damaged = [n for n in corrupt if all(abs(n - joint) > _JOINT_PACKETS for joint in joints)]
     runs = [(hidden, [n for n, _ in run]) for hidden, run in groupby(enumerate(packets), lambda each: each[1].hidden)]
@@ -132,6 +134,7 @@ def _clock_of(packets: list[_Packet], time_base: Fraction, origin_s: float) -> C
         packets=len(packets),
         untimed=sum(each.pts is None and each.dts is None for each in packets),
         start_s=start_s,
+        inside_s=inside_s,
         end_s=max(start_s, seconds(max((each.start + each.duration for each in shown), default=0))),
         repeats=repeats,
         jump_s=float(jump * time_base),

@@ -342,25 +342,29 @@ def _check_streams(plan: RemuxPlan, items: Sequence[Item]) -> None:
     end_s = source.start_s + plan.video_duration_s
     dub = plan.streams.dub
     copied = dub_encoder(plan.streams, dub.end_s - end_s) == "copy"
-    expected = [(max(0.0, dub.start_s), min(end_s, dub.end_s) if copied else end_s)]
+    dub_start_s = max(0.0, dub.start_s)
+    expected = [(dub_start_s, dub_start_s, min(end_s, dub.end_s) if copied else end_s)]
     for item in items:
         clock = plan.streams.clocks.get(item.index)
         if item.kind == "audio" and clock is not None:
             stop = min(clock.end_s, end_s) if plan.cut else clock.end_s
             known = not clock.repeats and stop > clock.start_s
-            expected.append((max(0.0, clock.start_s), stop) if known else (0.0, -1.0))
-    first_s = clocks[require_video(made).index].start_s
-    offset_s = 0.0 if is_timeline(made.format) else source.start_s - first_s  # a free clock may start anywhere
-    for (start_s, stop_s), sound in zip(expected, made.audio, strict=True):
+            # FFmpeg may leave out a packet that begins before time 0, and there may be a hole behind it.
+            first_s = max(0.0, clock.start_s)
+            expected.append((first_s, max(first_s, clock.inside_s), stop) if known else (0.0, 0.0, -1.0))
+    picture_s = clocks[require_video(made).index].start_s
+    offset_s = 0.0 if is_timeline(made.format) else source.start_s - picture_s  # a free clock may start anywhere
+    for (start_s, latest_s, stop_s), sound in zip(expected, made.audio, strict=True):
         clock = clocks.get(sound.index)
         if stop_s < start_s:  # nothing is known of it, or nothing is left of it
             continue
         if clock is None:
             raise OutputError(f"audio stream {sound.index} of the output is empty", "run with --debug and report it")
-        off_s = max(abs(clock.start_s + offset_s - start_s), abs(clock.end_s + offset_s - stop_s))
+        begins_s, ends_s = clock.start_s + offset_s, clock.end_s + offset_s
+        off_s = max(start_s - begins_s, begins_s - latest_s, abs(ends_s - stop_s))
         if off_s > _AUDIO_TOLERANCE_S:
             raise OutputError(
-                f"audio stream {sound.index} of the output lasts from {clock.start_s + offset_s:.3f} s to "
-                f"{clock.end_s + offset_s:.3f} s, not from {start_s:.3f} s to {stop_s:.3f} s",
+                f"audio stream {sound.index} of the output lasts from {begins_s:.3f} s to {ends_s:.3f} s, not from "
+                f"{start_s:.3f} s to {stop_s:.3f} s",
                 "choose another container for the output, or report it",
             )

@@ -14,9 +14,21 @@ from lipdub.errors import InputError, OutputError
 from lipdub.media.clocks import Clock
 from lipdub.media.containers import MOST_CHANNELS, MOST_HZ, Container, Item, container_of, encoder_options, planned
 from lipdub.media.ffmpeg import reading, run
-from lipdub.media.probe import UNKNOWN, AudioInfo, codec_of, file_url, kind_of, measured, open_input, probe, read_clocks
+from lipdub.media.probe import (
+    UNKNOWN,
+    AudioInfo,
+    codec_of,
+    file_url,
+    is_timeline,
+    kind_of,
+    measured,
+    open_input,
+    probe,
+    read_clocks,
+)
 
 _TRIAL_S = 10.0  # of each stream that is tried; what begins later is only opened
+_MOVED_S = 0.02  # by which no stream may move the others: half a picture
 _DROP_REMEDY = "get the file again; where only its old sound is damaged, leave that out with --original-audio drop"
 
 
@@ -170,6 +182,7 @@ class _Trial:
     ) -> None:
         self._source, self._dub, self._config, self._clocks = source, dub, config, clocks
         self._container, self._dub_audio = container_of(output), dub_audio
+        self._dub_start_s = 0.0  # in what was written last; a delay that a damaged header tells moves all streams
         self.encoder = self._container.audio_encoder(dub_audio.codec)  # of the dub; as it is meant to be, at first
 
     def encoder_of_dub(self) -> str:
@@ -202,6 +215,8 @@ class _Trial:
         within = [item for item in items if self._start_s(item) < _TRIAL_S]
         if len(within) < len(items):  # one that begins late may not be there
             return bool(made)
+        if self._dub_start_s > _MOVED_S:
+            return False
         return len(made) > len(items) and all(map(_is_as_planned, items, made[1:]))
 
     def _start_s(self, item: Item) -> float:
@@ -226,6 +241,9 @@ class _Trial:
             run([*words, "-f", self._container.muxer, file_url(path)], self._config)
             try:
                 with av.open(str(path), metadata_errors="replace") as made:
+                    dub = made.streams[0]
+                    start_s = float((dub.start_time or 0) * (dub.time_base or 0))
+                    self._dub_start_s = abs(start_s) if is_timeline(made.format.name) else 0.0
                     return [(kind_of(stream), codec_of(stream)) for stream in made.streams]
             except av.FFmpegError:  # nothing came through: FFmpeg wrote an empty file
                 return []

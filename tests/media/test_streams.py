@@ -661,3 +661,31 @@ def test_a_sound_whose_header_is_damaged_is_left_out_and_told(clip, tmp_path):
     for name, lost in (("a.mp4", ()), ("b.mp4", ("audio stream 1 (aac) has a damaged header: it is left out",))):
         plan = plan_streams(tmp_path / name, tmp_path / "dub.mkv", tmp_path / "out.mkv")
         assert plan.losses == lost and len(plan.items) == 1 - len(lost)
+
+
+def test_a_sound_whose_header_tells_another_rate_moves_no_other_stream(clip, sound, dubbed, tmp_path):
+    """Matroska counts a sound's delay in its samples: at twice the rate, half the time."""
+    clip(tmp_path / "v.mp4")
+    dub = sound(tmp_path / "d.wav", 2.0)
+    run("-i", tmp_path / "v.mp4", "-i", dub, "-c:v", "copy", "-c:a", "aac", "-ar", "16000", tmp_path / "a.mp4")
+    data = bytearray((tmp_path / "a.mp4").read_bytes())
+    at = data.index(b"\x05\x80\x80\x80") + 5  # AudioSpecificConfig: 5 bits of object type, 4 of rate
+    assert (data[at] & 7) << 1 | data[at + 1] >> 7 == 8  # 16 kHz
+    data[at], data[at + 1] = data[at] & ~7 | 2, data[at + 1] | 0x80  # 32 kHz
+    (tmp_path / "b.mp4").write_bytes(data)
+    told, _, _ = dubbed(tmp_path / "b.mp4", dub, tmp_path / "out.mkv")
+    assert "audio stream 1 (aac) cannot be written into matroska: it is left out" in told  # nor can it be decoded
+    clocks = read_clocks(tmp_path / "out.mkv")
+    assert clocks[0].start_s == clocks[1].start_s == 0
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_a_hole_behind_a_packet_before_time_0_is_no_fault_of_the_output(clip, sound, dubbed, tmp_path, suffix):
+    clip(tmp_path / "a.mp4", n_audio=1)
+    hole = "setts=ts='if(eq(N\\,0)\\,-1024\\,if(eq(N\\,1)\\,-448\\,PTS+0.4/TB))'"
+    run("-i", tmp_path / "a.mp4", "-c", "copy", "-bsf:a", hole, tmp_path / "hole.mp4")
+    clock = read_clocks(tmp_path / "hole.mp4")[1]
+    assert clock.start_s < 0 < 0.4 < clock.inside_s
+    output = tmp_path / f"out.{suffix}"
+    dubbed(tmp_path / "hole.mp4", sound(tmp_path / "d.wav", 2.0), output)
+    assert read_clocks(output)[2].end_s == pytest.approx(clock.end_s, abs=0.1)
