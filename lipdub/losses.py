@@ -158,7 +158,7 @@ def expert_bce(similarity: Tensor, in_sync: Tensor) -> Tensor:
 
 
 def expert_loss(similarity: Tensor, *, floor: float) -> Tensor:
-    """What the frozen expert tells the generator.
+    """Loss of the frozen expert for the generator.
 
         L_expert = 1/B sum( -log(d_i) ),    d clipped to [floor, 1]        (thesis eq. 8, checked; floor 1e-3)
 

@@ -171,7 +171,7 @@ class _Mouth:
         return shifted.astype(np.float32)
 
     def _inside(self, upper: Field, lower: Field, opening: float) -> NDArray[np.float32]:
-        """(S, S, 3) in [0, 255] what is seen between the lines `upper` and `lower` of the lips, and nonsense elsewhere.
+        """(S, S, 3) in [0, 255] what is seen between the lines `upper` and `lower` of the lips (elsewhere undefined).
 
         Dark; on it a tongue that lies behind the lower lip; before both the upper teeth, which the jaw does not move.
         """

@@ -35,7 +35,7 @@ _ROUND = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))
 Pattern = NDArray[np.float16]  # (CELLS * CELLS * 59,) of length 1
 
 
-@dataclass(eq=False)  # told apart by identity: comparing arrays gives no answer
+@dataclass(eq=False)  # compared by identity: comparing arrays gives no answer
 class _Person:
     number: int
     patterns: list[Pattern]

@@ -44,7 +44,7 @@ class ShotDetector:
     there `in_doubt` leaves it to the faces.
 
     A jump cut, with the same person in the same place, has a d of .03 to .15. There the median over the blocks of the
-    mean difference of grey levels is told apart from motion by how suddenly it comes: over JUMP, and over JUMP_RATIO
+    mean difference of grey levels is distinguished from motion by how suddenly it comes: over JUMP, and over JUMP_RATIO
     times what it was in each of the frames before. Measured on 107 clips (18,150 frames, also at a half and a third of
     their rate): 13 of the 14 jump cuts in them, none elsewhere; where 0.5 to 2.5 s are cut out of a talking head, one
     in four, those that move the head most.

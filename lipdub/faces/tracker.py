@@ -122,7 +122,7 @@ class Track:
         return np.concatenate([self.landmarks.min(1), self.landmarks.max(1)], 1)
 
 
-@dataclass(eq=False)  # told apart by identity: comparing arrays gives no answer
+@dataclass(eq=False)  # compared by identity: comparing arrays gives no answer
 class _Active:
     id: int
     first: int

@@ -44,8 +44,8 @@ class AtomicOutput:
 
     Raises:
         OutputError: on entry, before anything is written: the target exists, is a folder, an input or another output,
-            or its folder is missing or cannot be written. On exit: nothing was written, or somebody else made the
-            target meanwhile.
+            or its folder is missing or cannot be written. On exit: nothing was written, or another process made
+            the target meanwhile.
         ResourceError: the disk is full.
     """
 
@@ -116,7 +116,7 @@ class AtomicOutput:
         for paths in left.values():
             if not any(_is_locked(path) for path in paths):
                 for path in paths:
-                    with suppress(OSError):  # not ours, or gone meanwhile: it is in nobody's way
+                    with suppress(OSError):  # not ours, or gone meanwhile: it does no harm
                         path.unlink()
 
     def _leave(self) -> None:

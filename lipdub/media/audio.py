@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError
 from lipdub.media.probe import open_input, origin, require_rate
-from lipdub.media.streamed import untold_length
+from lipdub.media.streamed import has_unknown_length
 
 Waveform = NDArray[np.float32]  # (n,) in [-1, 1]
 _KINDS = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}  # of packed sample formats
@@ -138,7 +138,7 @@ def _stream(path: Path, container: InputContainer, number: int) -> av.AudioStrea
 
 def _frames(path: Path, container: InputContainer, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
     time_s = 0.0
-    streamed = untold_length(path)
+    streamed = has_unknown_length(path)
     try:
         for packet in container.demux(stream):
             if packet.is_corrupt and not streamed:

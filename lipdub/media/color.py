@@ -65,7 +65,7 @@ def colorspace_of(info: VideoInfo) -> int:
 def full_range(info: VideoInfo) -> bool:
     """Whether codes use the whole scale."""
     if info.pix_fmt.startswith("gray"):
-        return info.color_range != 1  # untold grey is full, as FFmpeg has it
+        return info.color_range != 1  # grey of unknown range is full, as for FFmpeg
     return info.color_range == 2 or info.pix_fmt.startswith("yuvj")
 
 

@@ -198,7 +198,7 @@ def encoder_options(
         chain.append(f"aformat=channel_layouts={layout}")
     elif encoder == "aac" and sound.channels > MOST_CHANNELS:
         chain.append("aformat=channel_layouts=7.1")
-    elif sound.channels in (1, 2):  # some formats tell only how many there are
+    elif sound.channels in (1, 2):  # some formats only state how many there are
         chain.append(f"aformat=channel_layouts={('mono', 'stereo')[sound.channels - 1]}")
     options = {f"b:{number}": config.audio_bitrate} if encoder in ("aac", "libopus") else {}
     return options | ({f"filter:{number}": ",".join(chain)} if chain else {})

@@ -53,7 +53,7 @@ LIMITED, FULL = 1, 2  # FFmpeg's numbers for the range of code values
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """What the encoder is told."""
+    """Settings of the encoder."""
 
     encoder: str
     pix_fmt: str
@@ -145,7 +145,7 @@ def _choose_encoder(video: VideoInfo, codec: str | None, accepted: tuple[str, ..
 
 
 def hardware_here() -> list[str]:
-    """Those hardware encoders that this PyAV has; whether the machine has the hardware, only opening one tells."""
+    """Hardware encoders that this PyAV has; only opening one shows whether the machine has the hardware."""
     return [name for name in HARDWARE if name in av.codecs_available]
 
 

@@ -28,7 +28,7 @@ _META_MAX = 1 << 24  # bytes of a `meta` box that is read
 
 @dataclass
 class _Items:
-    """What the `meta` box tells about the images of a file."""
+    """What the `meta` box says about the images of a file."""
 
     primary: int = 0
     kinds: dict[int, bytes] = field(default_factory=dict)

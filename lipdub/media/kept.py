@@ -69,7 +69,7 @@ def changes(
         source: the video.
         output: the finished file: its picture, the dub, then `items`.
         picture: index of the source's picture stream.
-        items: the other streams, in the output's order; those that stayed behind were told by whoever left them.
+        items: the other streams, in the output's order; those left out were reported by then.
         config: which ffmpeg.
     """
     before, after = read_details(source, config), read_details(output, config)
@@ -109,7 +109,7 @@ def _tags(places: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]]) -> 
         there = {key.lower(): value for key, value in new.items()}
         for key, value in old.items():
             plain = key.lower()
-            value = value.partition(";")[0] if plain == "creation_time" else value  # FFmpeg joins what is told twice
+            value = value.partition(";")[0] if plain == "creation_time" else value  # FFmpeg joins what is stated twice
             kept = there.get(plain, "")
             if plain in _OWN_TAGS or value in _NOTHING or (plain == "comment" and value in kept):
                 continue
@@ -174,7 +174,7 @@ def _picture(pair: _Pair, before: FileDetails, after: FileDetails) -> list[str]:
         facts[f"colour {what}"] = (rgb.get(one, str(one)), rgb.get(other, str(other)))
     facts["language"] = [_language(each) for each in (old, new)]
     return [
-        f"{what} of the picture: {was} became {now or 'untold'}"
+        f"{what} of the picture: {was} became {now or 'unknown'}"
         for what, (was, now) in facts.items()
         if was not in (None, 0, "", "und", now)
     ] + [f"{kind.lower().replace('_', ' ')} of the picture" for kind in sorted(kinds - there - listed_too)]
@@ -227,7 +227,7 @@ def _flags(pair: _Pair) -> list[str]:
 def _side_data(pair: _Pair, before: FileDetails, after: FileDetails) -> list[str]:
     old, new = before.of(pair.old.index), after.of(pair.new.index)
     return [
-        f"{kind} of {pair.name}: {was} became {new.side_data.get(kind, 'untold')}"
+        f"{kind} of {pair.name}: {was} became {new.side_data.get(kind, 'unknown')}"
         for kind, was in old.side_data.items()
         if kind not in _OF_ENCODE and new.side_data.get(kind) != was
     ]

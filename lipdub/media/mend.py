@@ -27,7 +27,7 @@ _LEAP_S = 10.0  # from which on FFmpeg does
 _WAV = ("-c:a", "pcm_f32le", "-f", "wav", "-rf64", "auto")
 _REORDERED = 4  # pictures by which decoding is ahead of showing, at most
 _SHRUNK = 0.9  # share of the parts' time that a copy has at least
-_TAIL_S = 0.25  # by which a sound's packets may go on behind the end that its header tells: some packets of any codec
+_TAIL_S = 0.25  # by which a sound's packets may go on behind the end that its header states: some packets of any codec
 _END_S = 1.0  # before the end of a file, where its streams end
 # How files begin that FFmpeg reads up to the first one's end, or not rightly, where others of the kind lie behind it.
 _ID3 = re.compile(rb"ID3[\x02-\x04]\x00[\x00-\xf0][\x00-\x7f]{4}")  # the tags of an MP3

@@ -79,7 +79,7 @@ def remux(plan: RemuxPlan, config: MediaConfig | None = None) -> list[str]:
     original audio, subtitles, cover art, attachments, data, chapters and tags of the source. Timestamps are copied.
 
     Returns:
-        What FFmpeg could not take, beside what `plan.streams` tells, one sentence each.
+        What FFmpeg could not take, beside the losses of `plan.streams`, one sentence each.
 
     Raises:
         OutputError: unknown container, or FFmpeg failed: its last words are in the message.
@@ -224,7 +224,7 @@ def _dub_options(
     """Options that bring the dub to the length of the picture, which ends at `end_s`, and encode or copy it."""
     dub = streams.dub
     encoder = dub_encoder(streams, dub.end_s - end_s)
-    # By timestamps, not with -t: that counts from where the dub's own clock starts, which a raw stream does not tell.
+    # By timestamps, not with -t: that counts from where the dub's own clock starts, which a raw stream does not state.
     options = {"c:1": encoder, "disposition:1": "default"}
     options |= encoder_options(encoder, dub, config, 1, f"apad,atrim=end={origin_s + end_s:.6f}")
     filters = container.audio_filters(dub.codec, encoder, origin_s, origin_s + end_s)
@@ -319,7 +319,7 @@ def _stream_tags(opened: InputContainer, picture: int, copied: Sequence[Item], m
         words += [word for key, value in new.items() for word in (f"-metadata:s:{number}", f"{key}={value}")]
     reels = [reel for each in opened.streams if each.type == "data" and (reel := each.metadata.get("reel_name"))]
     words += ["-metadata:s:0", f"reel_name={reels[0]}"] if reels else []
-    if made := opened.metadata.get("creation_time"):  # where it is told in two places, FFmpeg joins what they say
+    if made := opened.metadata.get("creation_time"):  # where two places state it, FFmpeg joins them
         words += ["-metadata", f"creation_time={made.partition(';')[0]}"]
     return words
 

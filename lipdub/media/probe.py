@@ -38,7 +38,7 @@ FORMATS = (
 TIMELINES = frozenset({"mov", "mp4", "matroska", "webm", "avi", "nut", "wav", "w64", "aiff", "caf", "flac", "ogg"})
 # Start of all streams on a timeline from which on it is that of another, longer video; MP4 says pauses before a video.
 _LATE_S, _LATE_EDIT_S = 1.0, 10.0
-_TAIL_S = 0.25  # by which packets may go on behind the end that a header tells: some of any codec
+_TAIL_S = 0.25  # by which packets may go on behind the end that a header states: some of any codec
 UNKNOWN = "unknown"  # codec or kind that FFmpeg cannot name
 DYNAMIC_HDR = {  # metadata of each single picture
     SideDataType.DOVI_METADATA: "Dolby Vision",
@@ -46,7 +46,7 @@ DYNAMIC_HDR = {  # metadata of each single picture
     SideDataType.DYNAMIC_HDR_VIVID: "HDR Vivid",
 }
 MOST_HZ = 6_144_000  # of a sound: twice what the fastest converters of one bit give
-UNSPECIFIED = 2  # FFmpeg's number for an untold colour primary, transfer or matrix
+UNSPECIFIED = 2  # FFmpeg's number for an unknown colour primary, transfer or matrix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,14 +83,14 @@ class VideoInfo:
     color_primaries: int
     color_trc: int
     colorspace: int
-    color_range: int  # 0 untold, 1 limited, 2 full
+    color_range: int  # 0 unknown, 1 limited, 2 full
     interlaced: bool | None
     container_matrix: tuple[int, ...] | None  # the nine 16.16 numbers of the file's display matrix
     mastering_display: tuple[Fraction, ...] | None  # HDR: r, g, b, white (x, y), least and most luminance in cd/m2
     content_light: tuple[int, int] | None  # HDR: most light of a pixel, of a frame's average, in cd/m2
     dynamic_hdr: str  # HDR metadata of each picture: its kind, or ""
     alpha: bool  # transparency, also where the decoder leaves it out
-    field_order: int = 0  # FFmpeg's number: 0 untold, 1 progressive, 2 top first, 3 bottom first, 4 and 5 mixed
+    field_order: int = 0  # FFmpeg's number: 0 unknown, 1 progressive, 2 top first, 3 bottom first, 4 and 5 mixed
     spatial: bytes = field(default=b"", repr=False)  # boxes that mark it as stereoscopic or spherical
 
     @property
@@ -177,7 +177,7 @@ def open_input(path: Path) -> Iterator[InputContainer]:
 
 
 def probe(path: Path, config: MediaConfig | None = None) -> MediaInfo:
-    """Look into a file. The first picture is decoded, because only frames tell rotation, colour and interlacing.
+    """Look into a file. The first picture is decoded, because only frames state rotation, colour and interlacing.
 
     Raises:
         InputError: see `open_input`; also when no stream can be decoded, or a picture is larger than `max_pixels`.
@@ -234,7 +234,7 @@ def read_clocks(path: Path) -> dict[int, Clock]:
 
 
 def measured(info: MediaInfo, clocks: dict[int, Clock]) -> MediaInfo:
-    """A file with the lengths of its packets in place of those that its header does not tell, or tells too short."""
+    """A file with the lengths of its packets in place of those that its header does not state, or states too short."""
     video, audio = info.video, info.audio
     if video is not None and (seen := clocks.get(video.index)) is not None:
         length_s = seen.end_s - seen.start_s
@@ -519,7 +519,7 @@ def _video_info(path: Path, container: InputContainer, stream: av.VideoStream, c
 
 
 def _alpha(frame: av.VideoFrame, codec: str) -> bool:
-    """Whether a picture has transparency; every GIF is decoded as if it had, so there the pixels tell."""
+    """Whether a picture has transparency; every GIF is decoded as if it had, so there the pixels decide."""
     if codec == "gif" and has_alpha(frame.format.name):
         return bool((frame.to_ndarray(format="rgba")[..., 3] < 255).any())
     return has_alpha(frame.format.name)
@@ -565,7 +565,7 @@ def _light(frame: av.VideoFrame) -> tuple[int, int] | None:
 
 
 def layout_name(layout: av.AudioLayout) -> str:
-    """A layout as people call it; a WAV file tells only how many channels there are."""
+    """A layout as people call it; a WAV file only states how many channels there are."""
     return {"1 channels": "mono", "2 channels": "stereo"}.get(layout.name, layout.name)
 
 

@@ -2,7 +2,7 @@
 
 A time map is piecewise linear. Its knots are the starts and ends of sentences; its slopes, the factors by which the
 picture is slowed, stay within [1 / limit, limit]. Where no such map meets every sentence, the sum of the distances
-is the least possible (a linear program), and each sentence tells how far off it is.
+is the least possible (a linear program), and each sentence reports how far off it is.
 """
 
 from __future__ import annotations

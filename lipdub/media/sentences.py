@@ -1,4 +1,4 @@
-"""Files that tell when sentences are spoken: subtitles, and lists of times in JSON."""
+"""Files that list when sentences are spoken: subtitles, and lists of times in JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OFFSETS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}  # units of TTML, in 
 _BOTH = (("source", "target"), (("original_start", "original_end"), ("new_start", "new_end")))
 # Names of the times of a cue in JSON: of pyVideoTrans, whose start_time is in milliseconds, of Whisper, of others.
 _CUE_KEYS = (("startraw", "endraw"), ("start", "end"), ("start_time", "end_time"))
-_ONE_SIDED = "{} tells only when the dub speaks"
+_ONE_SIDED = "{} has only the times of the dub"
 _ONE_SIDED_REMEDY = "give the subtitles of the video, too: --fit-source video.srt"
 
 

@@ -1,4 +1,4 @@
-"""Sounds that were written into a pipe: their headers do not tell how long they are, or hold a placeholder.
+"""Sounds that were written into a pipe: their headers do not state how long they are, or hold a placeholder.
 
 FFmpeg reads WAV, AU and AIFF of that kind to their end. Of RF64, Wave64 and CAF it reads nothing, or not all: those are
 read as if their headers had the length of the samples that are there.
@@ -17,7 +17,7 @@ _UNKNOWN_LENGTHS = (0, (1 << 32) - 1)  # and all that no disk holds
 _HEAD = 1 << 16  # bytes in which a header ends
 
 
-def untold_length(path: Path) -> bool:
+def has_unknown_length(path: Path) -> bool:
     """Whether a WAV, RF64, AU or AIFF file was streamed: its header has no length, or a placeholder for one.
 
     Whoever writes into a pipe does not know the length in advance, and puts 0 or some very large number there. A file
@@ -67,7 +67,7 @@ class WithLength(FileIO):
 
 
 def with_length(sound: Path) -> WithLength | None:
-    """A sound file to be read with the length of its samples; None if its header tells it.
+    """A sound file to be read with the length of its samples; None if its header states it.
 
     Raises:
         OSError: the file cannot be read.
@@ -78,7 +78,7 @@ def with_length(sound: Path) -> WithLength | None:
 
 
 def copy_with_length(sound: Path, target: Path) -> Path:
-    """The file, or `target`, a copy of it whose header tells its length, for programs that read it themselves."""
+    """The file, or `target`, a copy of it whose header states its length, for programs that read it themselves."""
     if not sound.is_file() or (mended := with_length(sound)) is None:
         return sound
     with mended, target.open("wb") as file:
@@ -87,7 +87,7 @@ def copy_with_length(sound: Path, target: Path) -> Path:
 
 
 def _lengths(head: bytes, size: int) -> dict[int, bytes]:
-    """What is to be written where, in a file of `size` bytes; nothing if its header tells its length."""
+    """What is to be written where, in a file of `size` bytes; nothing if its header states its length."""
     if head[:4] == b"RF64" and head[12:16] == b"ds64":
         at = _chunk(head, 12, b"data", 4, "little")
         if at and _unknown(int.from_bytes(head[28:36], "little")):

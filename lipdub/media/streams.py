@@ -182,7 +182,7 @@ class _Trial:
     ) -> None:
         self._source, self._dub, self._config, self._clocks = source, dub, config, clocks
         self._container, self._dub_audio = container_of(output), dub_audio
-        self._dub_start_s = 0.0  # in what was written last; a delay that a damaged header tells moves all streams
+        self._dub_start_s = 0.0  # in what was written last; the delay that a damaged header states moves all streams
         self.encoder = self._container.audio_encoder(dub_audio.codec)  # of the dub; as it is meant to be, at first
 
     def encoder_of_dub(self) -> str:

@@ -126,7 +126,7 @@ class VideoWriter(ClosedOrCancelled):
         picture.pts = pts
         picture.time_base = self.video.time_base
         picture.pict_type = PictureType.NONE  # else the encoder repeats the source's I, P and B choice
-        self._end = pts + (picture.duration or step)  # some formats tell no lengths
+        self._end = pts + (picture.duration or step)  # some formats state no durations
         self._held.append(picture)
         if len(self._held) > _LAST:
             self._send(self._held.popleft())

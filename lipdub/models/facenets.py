@@ -111,7 +111,7 @@ def box_iou(a: Tensor, b: Tensor) -> Tensor:
 class LandmarkNet(nn.Module):
     """Draws a map of where each of 68 points may be, and says how sure it is that the crop shows one face.
 
-    A coarse look at the whole face is refined on the way back up, so that a point is told by what is there as well as
+    A coarse look at the whole face is refined on the way back up, so that a point is placed by what is there as well as
     by where the others are; `centres` makes points of the maps.
     """
 

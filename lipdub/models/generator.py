@@ -30,7 +30,7 @@ shape can be supplied instead: the true one in training, a closed or a stronger 
 "track" the generator has no audio encoder at all: shapes come from models/audio_encoder.py, which is trained apart.
 
 Warp (thesis 4.3 proposes it, `warp`). A second decoder bends each reference into place, see models/warp.py; the face is
-then put together from bent references. With a shape code it is told the reference's own shape, too, so that what it has
+then put together from bent references. With a shape code it also gets the reference's own shape, so that what it has
 to bend is the difference of both. In training the picture above is one more candidate beside them: it takes what no
 reference shows, which fields would smear the lips over, since an L1 prefers a smear to teeth that are a pixel off. A
 dub does without it: it is soft, and lipdub draws what is never seen (faces/open_mouth.py).
@@ -51,7 +51,7 @@ from lipdub.models.layers import AudioEncoder, ConvBlock, PaintHead, gaussian_bl
 from lipdub.models.unet import HALF_SCALE, Decoder, ImageEncoder, memory_format
 from lipdub.models.warp import Warp, WarpHead, compose, enlarged, reference_indices, weight_logits
 
-AVOIDED = -1e4  # score of somebody else's reference: exp(AVOIDED) is exactly 0, also in half precision
+AVOIDED = -1e4  # score of another person's reference: exp(AVOIDED) is exactly 0, also in half precision
 SHAPE_HIDDEN = 128  # hidden units of the two-layer network that widens a shape code
 UNSEEN = -8.0  # mask logit of the upper half, which such a generator leaves as it is
 
@@ -305,10 +305,10 @@ class Generator(nn.Module):
         n, k = indices.shape
         item, flat = torch.arange(n, device=indices.device).repeat_interleave(k), indices.flatten()
         if references.shapes is not None:
-            told = self.difference_embed(torch.cat([wanted[item], references.shapes[flat]], 1))
+            mouth = self.difference_embed(torch.cat([wanted[item], references.shapes[flat]], 1))
         else:
-            told = wanted[item]
-        embeddings = torch.cat([identity[item], references.embeddings[flat], told], 1)
+            mouth = wanted[item]
+        embeddings = torch.cat([identity[item], references.embeddings[flat], mouth], 1)
         skips = [*zip(features[self.config.skip_free_scales :], references.features, strict=True)]
         flow, scores = self.warp_head(self.warp_decoder(embeddings, skips, (item, flat)))
         logits = weight_logits(scores.view(n, k, *scores.shape[2:]), weights.float().gather(1, indices), known)

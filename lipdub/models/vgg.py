@@ -1,4 +1,4 @@
-"""VGG features for the perceptual loss and metric (7): frozen, built from a state dict that somebody else has read.
+"""VGG features for the perceptual loss and metric (7): frozen, built from a state dict that the caller has read.
 
     Vgg16         keys of torchvision, features.N.weight, up to relu5_3; the thesis' network
     Vgg19Conv31   the published VGG-19 with normalised activations up to relu3_1: keys N.weight, reflection padding,

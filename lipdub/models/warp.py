@@ -79,7 +79,7 @@ def reference_indices(owner: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         places (N, K) int64, own references first, in their order, and known (N, K) bool; K is the largest number of
-        own references. Where an item has fewer, a place repeats somebody's reference and is not known.
+        own references. Where an item has fewer, a place repeats another item's reference and is not known.
     """
     count = owner.shape[1] if owner.is_meta else int(owner.sum(1).max())  # meta: only costs are counted
     order = torch.argsort((~owner).to(torch.uint8), dim=1, stable=True)[:, :count]

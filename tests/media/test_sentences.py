@@ -67,9 +67,9 @@ def test_two_subtitle_files_do_too(tmp_path: Path, encoding: str) -> None:
             '[{"source": [0, 1], "target": [4, 5]}, {"source": [2, 3], "target": [1, 2]}]',
             "the sentences at 0.00 s and 2.00 s of the video change places",
         ),
-        ("a.srt", SRT, "tells only when the dub speaks"),
-        ("a.json", '[{"start": 0, "end": 1}]', "tells only when the dub speaks"),
-        ("dub.json", '{"segments": [{"start": 0, "end": 1}]}', "tells only when the dub speaks"),
+        ("a.srt", SRT, "has only the times of the dub"),
+        ("a.json", '[{"start": 0, "end": 1}]', "has only the times of the dub"),
+        ("dub.json", '{"segments": [{"start": 0, "end": 1}]}', "has only the times of the dub"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_a_reason(tmp_path: Path, name: str, text: str, what: str) -> None:
