@@ -44,7 +44,9 @@ class Container:
     tags: bool = True  # takes tags of any name; else a comment, if that
     marks: bool = True  # keeps tags or a comment
     turns: bool = True  # says how the picture is to be turned
-    stamps: bool = True  # each picture has its own time; else they follow one another at one rate, in the file's order
+    stamps: bool = (
+        True  # packets have times of their own; else they follow one another at one rate, in the file's order
+    )
 
     @property
     def is_mov(self) -> bool:
@@ -58,6 +60,19 @@ class Container:
         if not self.audio or codec in self.audio or (self.pcm and codec.startswith("pcm_")):
             return "copy"
         return self.fallback
+
+    def keeps_gaps(self, codec: str) -> bool:
+        """Whether sound of this codec can pause; else its packets follow one another."""
+        return self.stamps and not (self.is_mov and codec.startswith("pcm_"))
+
+    def silence_filter(self, encoder: str, origin_s: float, rate: int) -> str:
+        """Audio filter that an encoder needs to put silence in the place of gaps and, without `stamps`, before a start.
+
+        `origin_s` is the timestamp that becomes time 0.
+        """
+        if self.keeps_gaps(encoder):
+            return ""
+        return "aresample=async=1" + ("" if self.stamps else f":first_pts={round(origin_s * rate)}")
 
     def audio_filters(self, codec: str, encoder: str, origin_s: float, end_s: float | None = None) -> str:
         """Bit stream filters that a copy needs; `origin_s` is the timestamp that becomes time 0, `end_s` the last."""

@@ -147,7 +147,8 @@ def arguments(plan: RemuxPlan, items: Sequence[Item], config: MediaConfig) -> li
     options |= _dub_options(plan.streams, container, config, source.origin_s, end_s=end_s)
     if plan.language is not None:
         options["metadata:s:1"] = f"language={code_in(container.muxer, language_code(plan.language))}"
-    options |= _copied_options(copied, config) | _clock_options(source, container, plan.picture)
+    options |= _copied_options(copied, container, config, source.origin_s)
+    options |= _clock_options(source, container, plan.picture)
     if plan.cut:
         options |= _cut_options(copied, source.origin_s + end_s)
     attached, files = _attach_covers(items, len(copied), plan.output)
@@ -226,12 +227,15 @@ def _dub_options(
     encoder = dub_encoder(streams, dub.end_s - end_s)
     # By timestamps, not with -t: that counts from where the dub's own clock starts, which a raw stream does not state.
     options = {"c:1": encoder, "disposition:1": "default"}
-    options |= encoder_options(encoder, dub, config, 1, f"apad,atrim=end={origin_s + end_s:.6f}")
-    filters = container.audio_filters(dub.codec, encoder, origin_s, origin_s + end_s)
-    return options | ({"bsf:1": filters} if filters else {})
+    filters = [container.silence_filter(encoder, origin_s, dub.sample_rate), f"apad,atrim=end={origin_s + end_s:.6f}"]
+    options |= encoder_options(encoder, dub, config, 1, ",".join(filter(None, filters)))
+    drops = container.audio_filters(dub.codec, encoder, origin_s, origin_s + end_s)
+    return options | ({"bsf:1": drops} if drops else {})
 
 
-def _copied_options(items: Sequence[Item], config: MediaConfig) -> dict[str, str]:
+def _copied_options(
+    items: Sequence[Item], container: Container, config: MediaConfig, origin_s: float
+) -> dict[str, str]:
     """Encoder, disposition and filters of each stream of the source behind picture and dub."""
     options: dict[str, str] = {}
     for number, item in enumerate(items, start=2):
@@ -240,7 +244,8 @@ def _copied_options(items: Sequence[Item], config: MediaConfig) -> dict[str, str
         if item.filters:
             options[f"bsf:{number}"] = item.filters
         if item.sound is not None:
-            options |= encoder_options(item.encoder, item.sound, config, number)
+            silence = container.silence_filter(item.encoder, origin_s, item.sound.sample_rate)
+            options |= encoder_options(item.encoder, item.sound, config, number, silence)
     return options
 
 
@@ -342,7 +347,8 @@ def _check_streams(plan: RemuxPlan, items: Sequence[Item]) -> None:
     end_s = source.start_s + plan.video_duration_s
     dub = plan.streams.dub
     copied = dub_encoder(plan.streams, dub.end_s - end_s) == "copy"
-    dub_start_s = max(0.0, dub.start_s)
+    stamps = container_of(plan.output).stamps  # without, silence fills the time before a sound
+    dub_start_s = max(0.0, dub.start_s) * stamps
     expected = [(dub_start_s, dub_start_s, min(end_s, dub.end_s) if copied else end_s)]
     for item in items:
         clock = plan.streams.clocks.get(item.index)
@@ -350,8 +356,8 @@ def _check_streams(plan: RemuxPlan, items: Sequence[Item]) -> None:
             stop = min(clock.end_s, end_s) if plan.cut else clock.end_s
             known = not clock.repeats and stop > clock.start_s
             # FFmpeg may leave out a packet that begins before time 0, and there may be a hole behind it.
-            first_s = max(0.0, clock.start_s)
-            expected.append((first_s, max(first_s, clock.inside_s), stop) if known else (0.0, 0.0, -1.0))
+            first_s = max(0.0, clock.start_s) * stamps
+            expected.append((first_s, max(first_s, clock.inside_s * stamps), stop) if known else (0.0, 0.0, -1.0))
     picture_s = clocks[require_video(made).index].start_s
     offset_s = 0.0 if is_timeline(made.format) else source.start_s - picture_s  # a free clock may start anywhere
     for (start_s, latest_s, stop_s), sound in zip(expected, made.audio, strict=True):

@@ -28,7 +28,7 @@ from lipdub.media.probe import (
 )
 
 _TRIAL_S = 10.0  # of each stream that is tried; what begins later is only opened
-_MOVED_S = 0.02  # by which no stream may move the others: half a picture
+_MOVED_S = 0.02  # by which no sound may be moved: half a picture
 _DROP_REMEDY = "get the file again; where only its old sound is damaged, leave that out with --original-audio drop"
 
 
@@ -93,12 +93,17 @@ def plan_streams(
             planned_encoder, item = item.encoder, _without_hidden(item, clock, container, source)
             if item.encoder != planned_encoder:
                 losses.append(f"{_name(item)} was cut without encoding it anew; it is now, as {item.encoder}")
+            if item.encoder == "copy" and _needs_silence(clock, item.codec, container):
+                item = replace(item, encoder=_encoder_of(item.codec, container), filters="")
+                losses.append(f"{_name(item)} begins late or has gaps: {container.muxer} gets silence there")
             if clock.repeats and item.encoder == "copy":
                 losses.append(
                     f"{clock.repeats} packets of {_name(item)} repeat an earlier time: each is moved on a tick"
                 )
         kept.append(item)
     trial = _Trial(source, dub, dub_audio, output, config, clocks)
+    if trial.encoder == "copy" and _needs_silence(packets[dub_audio.index], dub_audio.codec, container):
+        trial.encoder = _encoder_of(dub_audio.codec, container)
     tried = [item for item in kept if item.kind != "attachment" and item.encoder != "attach"]
     fits = bool(tried) and trial.fits(tried)  # all at once with the dub, as a rule
     encoder = trial.encoder if fits else trial.encoder_of_dub()
@@ -163,6 +168,17 @@ def _without_hidden(item: Item, clock: Clock, container: Container, source: Path
     return replace(item, filters=",".join(filter(None, [item.filters, f"noise=drop={'+'.join(drops)}"])))
 
 
+def _needs_silence(clock: Clock, codec: str, container: Container) -> bool:
+    """Whether a sound would be played too early in a container that does not keep its late start or its gaps."""
+    late = clock.start_s > _MOVED_S and not container.stamps
+    return late or (clock.leap_s > _MOVED_S and not container.keeps_gaps(codec))
+
+
+def _encoder_of(codec: str, container: Container) -> str:
+    """The encoder of a sound that could be copied, but for its times."""
+    return codec if codec.startswith("pcm_") else container.fallback
+
+
 def _alternatives(item: Item, container: Container) -> list[Item]:
     """A stream as it was planned, then in other codecs, those first that lose nothing."""
     if item.kind == "audio":
@@ -182,7 +198,7 @@ class _Trial:
     ) -> None:
         self._source, self._dub, self._config, self._clocks = source, dub, config, clocks
         self._container, self._dub_audio = container_of(output), dub_audio
-        self._dub_start_s = 0.0  # in what was written last; the delay that a damaged header states moves all streams
+        self._dub_start_s = 0.0  # in what was written last
         self.encoder = self._container.audio_encoder(dub_audio.codec)  # of the dub; as it is meant to be, at first
 
     def encoder_of_dub(self) -> str:
@@ -215,9 +231,14 @@ class _Trial:
         within = [item for item in items if self._start_s(item) < _TRIAL_S]
         if len(within) < len(items):  # one that begins late may not be there
             return bool(made)
-        if self._dub_start_s > _MOVED_S:
+        return len(made) > len(items) and all(map(_is_as_planned, items, made[1:])) and not self._moved()
+
+    def _moved(self) -> bool:
+        """Whether the streams written last move the dub, as in Matroska the delay that a damaged header states."""
+        if (start_s := self._dub_start_s) <= _MOVED_S:
             return False
-        return len(made) > len(items) and all(map(_is_as_planned, items, made[1:]))
+        self._write([])
+        return abs(start_s - self._dub_start_s) > _MOVED_S
 
     def _start_s(self, item: Item) -> float:
         """When a stream begins on the timeline of the source; 0 where it has no packets."""
@@ -243,7 +264,7 @@ class _Trial:
                 with av.open(str(path), metadata_errors="replace") as made:
                     dub = made.streams[0]
                     start_s = float((dub.start_time or 0) * (dub.time_base or 0))
-                    self._dub_start_s = abs(start_s) if is_timeline(made.format.name) else 0.0
+                    self._dub_start_s = start_s if is_timeline(made.format.name) else 0.0
                     return [(kind_of(stream), codec_of(stream)) for stream in made.streams]
             except av.FFmpegError:  # nothing came through: FFmpeg wrote an empty file
                 return []

@@ -689,3 +689,49 @@ def test_a_hole_behind_a_packet_before_time_0_is_no_fault_of_the_output(clip, so
     output = tmp_path / f"out.{suffix}"
     dubbed(tmp_path / "hole.mp4", sound(tmp_path / "d.wav", 2.0), output)
     assert read_clocks(output)[2].end_s == pytest.approx(clock.end_s, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix", "late_s", "filled"),
+    [
+        ("pcm_s16le", "mov", 0.0, True),
+        ("ac3", "avi", 0.0, True),
+        ("mp3", "avi", 0.4, True),
+        ("aac", "avi", 0.4, False),  # it is written anew in any case
+        ("ac3", "mov", 0.0, False),
+        ("pcm_s16le", "mov", 0.4, False),  # an edit list says when it begins
+    ],
+)
+def test_a_sound_that_begins_late_or_pauses_keeps_its_place(clip, dubbed, tmp_path, codec, suffix, late_s, filled):
+    rng = np.random.default_rng(0)
+    noise = 0.3 * rng.standard_normal(32_000) * np.repeat(rng.uniform(0, 1, 20), 1600)
+    wav = (noise * 32767).astype("<i2").tobytes()
+    (tmp_path / "noise.raw").write_bytes(wav)
+    clip(tmp_path / "v.mkv", n_frames=60, time_base=Fraction(1, 1000))
+    run("-f", "s16le", "-ar", 16000, "-ac", 1, "-i", tmp_path / "noise.raw", tmp_path / "dub.wav")
+    late = ("-itsoffset", late_s, "-i", tmp_path / "dub.wav")
+    run("-i", tmp_path / "v.mkv", *late, "-c:v", "copy", "-c:a", codec, "-ar", 32000, tmp_path / "whole.mkv")
+    pause = () if late_s else ("-bsf:a", "noise=drop=between(pts*tb\\,0.6\\,1)")
+    run("-i", tmp_path / "whole.mkv", "-c", "copy", *pause, tmp_path / "a.mkv")
+    told, _, _ = dubbed(tmp_path / "a.mkv", tmp_path / "dub.wav", tmp_path / f"out.{suffix}")
+    said = f"audio stream 1 ({codec}) begins late or has gaps: {suffix} gets silence there"
+    assert (said in told) == filled
+    before, after = (
+        load_audio(path, stream=n) for path, n in ((tmp_path / "a.mkv", 0), (tmp_path / f"out.{suffix}", 1))
+    )
+    size = min(len(before), len(after))
+    assert size >= 16_000 * (1.9 + late_s)
+    loudness = [np.abs(each[: size // 160 * 160]).reshape(-1, 160).mean(1) for each in (before, after)]
+    assert np.corrcoef(loudness)[0, 1] > 0.98
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("pcm_s16le", "avi"), ("mp3", "avi"), ("flac", "avi")])
+def test_a_dub_that_begins_late_in_its_file_does_so_in_a_container_without_times(
+    clip, sound, dubbed, tmp_path, codec, suffix
+):
+    clip(tmp_path / "a.mkv", n_frames=50, time_base=Fraction(1, 1000))
+    run("-itsoffset", 0.5, "-i", sound(tmp_path / "d.wav", 1.5), "-c:a", codec, tmp_path / "late.mkv")
+    dubbed(tmp_path / "a.mkv", tmp_path / "late.mkv", tmp_path / f"out.{suffix}")
+    made = load_audio(tmp_path / f"out.{suffix}")
+    assert np.abs(made[: int(0.45 * 16_000)]).max() < 0.01
+    assert np.abs(made[int(0.55 * 16_000) : int(0.65 * 16_000)]).max() > 0.1
