@@ -125,6 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name must not break an ASCII terminal
+    os.environ.setdefault("SVT_LOG", "1")  # errors alone: SVT-AV1 otherwise writes its settings to stderr
     process.own()
     atexit.register(gc.freeze)  # what PyTorch is made of need not be searched for garbage: half a second
     try:

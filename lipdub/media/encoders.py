@@ -139,7 +139,7 @@ def _choose_encoder(video: VideoInfo, codec: str | None, accepted: tuple[str, ..
     if fields_lost:
         raise OutputError(
             f"the video is interlaced, which {encoder} does not keep",
-            f"use --codec h264, or deinterlace it first: {_COPY_LOSSLESS} -vf bwdif PLAIN.mkv",
+            f"write .mkv, .mp4 or .ts with --codec h264, or deinterlace it first: {_COPY_LOSSLESS} -vf bwdif PLAIN.mkv",
         )
     return encoder, pix_fmt
 

@@ -120,6 +120,8 @@ def test_fields_are_kept_or_refused(tmp_path, codec):
             encode(tmp_path / "a.mkv", tmp_path / "c", output=tmp_path / output, **options)
     advised(caught.value.remedy, tmp_path / "a.mkv")
     encode(tmp_path / "PLAIN.mkv", tmp_path / "c", output=tmp_path / "c.webm")
+    for suffix in ("mkv", "mp4", "ts"):  # which the remedy names
+        encode(tmp_path / "a.mkv", tmp_path / "d", output=tmp_path / f"d.{suffix}", codec="h264")
 
 
 @pytest.mark.parametrize("suffix", ["ts", "avi"])
