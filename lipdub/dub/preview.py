@@ -13,20 +13,20 @@ from lipdub.dub.options import SyncOptions
 from lipdub.errors import InputError
 from lipdub.faces.selection import Face, Speaker, ids_of
 from lipdub.media.excerpt import cut_sound, cut_video
-from lipdub.media.probe import probe, require_video
+from lipdub.media.probe import measured, probe, read_clocks, require_video
 
 
 @contextmanager
 def excerpt(
     video: Path, audio: Path, options: SyncOptions, seconds: float, config: MediaConfig | None = None
 ) -> Iterator[tuple[Path, Path, SyncOptions]]:
-    """Excerpt of a job of so many seconds, from `options.start_s` on, else around the middle of the video.
+    """Excerpt of a job of so many seconds, from `options.start_s` on, else around the middle of what is dubbed.
 
     Yields:
         Video, speech track and options of the excerpt, on its own timeline.
 
     Raises:
-        InputError: a file cannot be read, or a face is selected by its id in the whole video.
+        InputError: a file cannot be read or is over before, or a face is selected by its id in the whole video.
     """
     for face in (options.face, *(one.face for one in options.speakers)):
         if ids_of(face):
@@ -34,11 +34,19 @@ def excerpt(
     if options.fit is not None:
         what = "--preview cannot be combined with --fit, whose times are those of the whole video"
         raise InputError(what, "dub a part of it: --start, --end")
-    length_s = require_video(probe(video)).duration_s
-    start_s = options.start_s if options.start_s is not None else max(0.0, (length_s - seconds) / 2)
+    length_s = require_video(measured(probe(video), read_clocks(video))).duration_s
+    sounds = measured(probe(audio), read_clocks(audio)).audio
+    audio_s = sounds[0].end_s if sounds else length_s  # one without sound is refused later
+    dubbed_s = min(length_s, audio_s)
+    start_s = options.start_s if options.start_s is not None else max(0.0, (dubbed_s - seconds) / 2)
+    for path, end_s in ((video, length_s), (audio, audio_s)):
+        if start_s >= end_s:
+            raise InputError(f"{path} is over at {end_s:.2f} s", "check --start")
     seconds = min(seconds, (options.end_s or length_s) - start_s)
     if seconds <= 0:
-        raise InputError(f"{video} is over at {length_s:.2f} s", "check --start")
+        raise InputError(
+            f"nothing is left between {start_s:.2f} s and {options.end_s:.2f} s", "check --start and --end"
+        )
     with TemporaryDirectory(prefix="lipdub-") as name:
         folder = Path(name)
         cut_video(video, folder / "video.mkv", start_s, seconds, config)

@@ -202,14 +202,13 @@ def verify(output: Path, source_info: MediaInfo, n_frames: int, ending: Ending |
     if not info.audio:
         raise OutputError("the output has no sound", "choose another container for the output")
     expected = _times(source_info.path, source.index, source.origin_s)
-    if ending is not None:  # then the first picture is where it was, and the last one begins inside
-        last_s = min(times[-1], ending.end_s)
-        expected, times = [expected[0], last_s], [times[0], times[-1]]
     own_times = len(set(expected)) == len(expected) and "avi" not in (info.format, source_info.format)
-    if len(expected) != len(times) or not own_times:
+    if not own_times or (ending is None and len(expected) != len(times)):
         return  # pictures without a timestamp of their own: there is nothing to hold to
     if not is_timeline(info.format) or not is_timeline(source_info.format):  # a free clock may start anywhere
         times, expected = ([each - listed[0] for each in listed] for listed in (times, expected))
+    if ending is not None:  # then the first picture is where it was, and the last one begins inside
+        expected, times = [expected[0], min(times[-1], ending.end_s)], [times[0], times[-1]]
     limit = max(0.5 / float(source.average_rate), _MATROSKA_CLOCK)
     worst = max((abs(a - b), b) for a, b in zip(times, expected, strict=True))
     if worst[0] >= limit:

@@ -13,8 +13,9 @@ from lipdub.config import MediaConfig
 from lipdub.errors import InputError, OutputError
 from lipdub.media.ffmpeg import QUIET, ffmpeg_binary, reading, run
 from lipdub.media.mend import sound_on_one_clock
-from lipdub.media.probe import file_url
+from lipdub.media.probe import file_url, probe, read_clocks
 
+_LATE_S = 0.1  # by which the first picture of a piece may come late
 _PIECES = "frag_keyframe+empty_moov+default_base_moof+use_metadata_tags"  # a file that need not be sought in
 
 
@@ -24,19 +25,27 @@ def cut_video(source: Path, target: Path, start_s: float, length_s: float, confi
     Raises:
         InputError: FFmpeg cannot read it.
     """
+    piece = ["-ss", f"{start_s:.6f}", "-t", f"{length_s:.6f}"]
     streams = ("-map", "0:v:0", "-map", "0:a:0?", "-sn", "-dn")
     lossless = ("-c:v", "libx264", "-qp", "0", "-preset", "ultrafast", "-c:a", "pcm_s16le")
-    _run([*_piece(source, start_s, length_s), *streams, *lossless, file_url(target)], source, config)
+    _run([*piece, *reading(source), *streams, *lossless, file_url(target)], source, config)
+    picture = read_clocks(target).get(0)
+    if start_s > 0 and (picture is None or picture.start_s > _LATE_S):  # where FFmpeg finds only a later key frame
+        _run([*reading(source), *piece, *streams, *lossless, file_url(target)], source, config)
 
 
 def cut_sound(source: Path, target: Path, start_s: float, length_s: float, config: MediaConfig | None = None) -> None:
-    """Cut a piece of the first audio track; `target` ends in .wav.
+    """Cut a piece of the first audio track, behind its end silence; `target` ends in .wav.
 
     Raises:
         InputError: FFmpeg cannot read it.
     """
     whole, _ = sound_on_one_clock(source, lambda name: target.with_suffix(f".{name}"), config or MediaConfig())
-    words = [*_piece(whole, start_s, length_s), "-map", "0:a:0", "-c:a", "pcm_s24le", file_url(target)]
+    info = probe(whole)
+    first_pts = round(info.origin_s * info.audio[0].sample_rate) if info.audio else 0
+    chain = f"aresample=async=1:first_pts={first_pts},asetpts=PTS-STARTPTS,apad,"
+    chain += f"atrim=start={start_s:.6f}:duration={length_s:.6f},asetpts=PTS-STARTPTS"
+    words = ["-copyts", *reading(whole), "-map", "0:a:0", "-af", chain, "-c:a", "pcm_s24le", file_url(target)]
     _run(words, source, config)
 
 
@@ -55,10 +64,6 @@ def pour(source: Path, pipe: IO[bytes], config: MediaConfig | None = None) -> No
         raise BrokenPipeError(words)
     if done.returncode:
         raise OutputError(f"FFmpeg could not write to the pipe: {words}", "write to a file instead")
-
-
-def _piece(source: Path, start_s: float, length_s: float) -> list[str]:
-    return ["-ss", f"{start_s:.6f}", "-t", f"{length_s:.6f}", *reading(source)]
 
 
 def _run(words: list[str], source: Path, config: MediaConfig | None) -> None:

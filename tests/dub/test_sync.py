@@ -549,6 +549,27 @@ def test_the_film_ends_with_its_dub(dub, face_clip, speech, tmp_path, length, se
             assert len(ends) == (1 if n == 5 else 2) and max(ends) <= end_s + 0.011
 
 
+@pytest.mark.parametrize(("length", "n"), [("audio", 15), ("stretch", 10)])
+def test_a_film_of_another_length_goes_into_a_transport_stream(dub, face_clip, speech, length, n) -> None:
+    """Its clock begins with the priming of the sound, before the first picture."""
+    dub.output = dub.output.with_suffix(".ts")
+    assert dub(face_clip(one), speech(0.6), length=length, crf=None).frames == n
+    info = probe(dub.output)
+    assert info.video.duration_s == pytest.approx(0.6, abs=0.001)
+
+
+def test_a_preview_lies_within_a_short_speech_track(face_clip, speech) -> None:
+    video = face_clip(one)  # 0.4 s
+    with excerpt(video, speech(0.16), SyncOptions(), 0.08) as (piece, heard, _):
+        assert np.abs(load_audio(heard)).max() > 0.1
+        assert probe(piece).video.duration_s == pytest.approx(0.08, abs=0.001)
+    with (
+        pytest.raises(InputError, match=r"dub\.wav is over at 0\.16 s"),
+        excerpt(video, speech(0.16), SyncOptions(start_s=0.2), 0.1),
+    ):
+        pass
+
+
 def test_who_speaks_cannot_be_told_behind_the_videos_own_sound(dub, face_clip, speech) -> None:
     video = face_clip(lambda number: [FACE], languages=("eng",))
     with pytest.raises(InputError, match="cannot tell who speaks"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -27,6 +28,37 @@ def test_a_piece_has_the_pictures_and_the_sound_of_its_time(flash_and_beep, tmp_
         assert beep == pytest.approx(0.4, abs=0.003)
     with pytest.raises(InputError, match=r"cannot cut .*nosuch"):
         cut_video(tmp_path / "nosuch.mp4", tmp_path / "x.mkv", 0, 1)
+
+
+def test_a_piece_without_a_key_frame_is_decoded_from_the_beginning(flash_and_beep, tmp_path: Path) -> None:
+    """FFmpeg seeks in a transport stream by its times alone, and finds only what follows a later key frame."""
+    words = (
+        "-v",
+        "error",
+        "-i",
+        flash_and_beep(seconds=3.0, at_s=[1.6]),
+        "-c:v",
+        "libx264",
+        "-g",
+        "1000",
+        "-c:a",
+        "aac",
+    )
+    subprocess.run([ffmpeg_binary(), *words, tmp_path / "film.ts"], check=True)
+    cut_video(tmp_path / "film.ts", tmp_path / "v.mkv", 1.2, 0.8)
+    with av.open(str(tmp_path / "v.mkv")) as piece:
+        means = [float(frame.to_ndarray(format="gray").mean()) for frame in piece.decode(video=0)]
+    assert len(means) == pytest.approx(20, abs=1) and int(np.argmax(means)) == pytest.approx(10, abs=1)
+
+
+def test_a_piece_of_a_sound_that_begins_late_keeps_its_time(sound, tmp_path: Path) -> None:
+    words = ("-v", "error", "-itsoffset", "0.5", "-i", sound(tmp_path / "a.wav", 1.0), "-c:a", "flac")
+    subprocess.run([ffmpeg_binary(), *words, tmp_path / "late.mka"], check=True)
+    cut_sound(tmp_path / "late.mka", tmp_path / "b.wav", 0.4, 1.5)
+    heard = np.abs(load_audio(tmp_path / "b.wav"))
+    assert len(heard) == pytest.approx(1.5 * 16_000, abs=20)  # silence behind its end
+    assert np.flatnonzero(heard > 0.1)[0] / 16_000 == pytest.approx(0.1, abs=0.005)
+    assert heard[int(1.15 * 16_000) :].max() < 0.01
 
 
 def test_a_piece_of_joined_sounds_may_lie_behind_the_first(sound, tmp_path: Path) -> None:
