@@ -79,6 +79,8 @@ class OcclusionTracker:
             yield self._marked(*waiting.popleft())
 
     def _marked(self, frame: SourceFrame, crops: list[FaceCrop]) -> tuple[SourceFrame, list[FaceCrop]]:
+        for job in [job for job in self._usual if self._jobs[job].track.frames.stop <= frame.index]:
+            del self._usual[job], self._detections[job]
         marked = [self._with_occlusion(crop) for crop in crops]
         shown = [crop for crop in marked if crop.share > 0]
         self.hidden += bool(marked) and not shown
@@ -98,6 +100,8 @@ class OcclusionTracker:
                 self._detections[job][crop.row] = self._judged(crop, probability)
 
     def _judged(self, crop: FaceCrop, probability: NDArray[np.float32]) -> _Detection:
+        if not (probability > LOW).any():  # as in nearly every crop: all shares are 0
+            return _Detection(probability, certain=False, likely=False, lips=0.0)
         points, side = self._landmarks(crop), len(crop.picture)
         region, lips, skin = (of(points, side, len(probability)) for of in (mouth_region, lip_region, skin_region))
         covered = max(share_of(probability > HIGH, region), share_of(probability > LIKELY, skin))

@@ -90,16 +90,8 @@ def plan_streams(
                 f"{source} is damaged: {_name(item)} is incomplete at {clock.damaged_s:.3f} s", _DROP_REMEDY
             )
         if clock is not None and item.kind == "audio":
-            planned_encoder, item = item.encoder, _without_hidden(item, clock, container, source)
-            if item.encoder != planned_encoder:
-                losses.append(f"{_name(item)} was cut without encoding it anew; it is now, as {item.encoder}")
-            if item.encoder == "copy" and _needs_silence(clock, item.codec, container):
-                item = replace(item, encoder=_encoder_of(item.codec, container), filters="")
-                losses.append(f"{_name(item)} begins late or has gaps: {container.muxer} gets silence there")
-            if clock.repeats and item.encoder == "copy":
-                losses.append(
-                    f"{clock.repeats} packets of {_name(item)} repeat an earlier time: each is moved on a tick"
-                )
+            item, changes = _sound_of(item, clock, container, source)
+            losses += changes
         kept.append(item)
     trial = _Trial(source, dub, dub_audio, output, config, clocks)
     if trial.encoder == "copy" and _needs_silence(packets[dub_audio.index], dub_audio.codec, container):
@@ -120,6 +112,20 @@ def plan_streams(
             kept[kept.index(item)] = fitting if fitting is not None else replace(item, encoder="")
     kept = [item for item in kept if item.encoder]
     return StreamPlan(dub=dub_audio, dub_encoder=encoder, items=tuple(kept), losses=tuple(losses), clocks=clocks)
+
+
+def _sound_of(item: Item, clock: Clock, container: Container, source: Path) -> tuple[Item, list[str]]:
+    """A kept sound as its times allow it to be written, and what is said of that."""
+    losses: list[str] = []
+    planned_encoder, item = item.encoder, _without_hidden(item, clock, container, source)
+    if item.encoder != planned_encoder:
+        losses.append(f"{_name(item)} was cut without encoding it anew; it is now, as {item.encoder}")
+    if item.encoder == "copy" and _needs_silence(clock, item.codec, container):
+        item = replace(item, encoder=_encoder_of(item.codec, container), filters="")
+        losses.append(f"{_name(item)} begins late or has gaps: {container.muxer} gets silence there")
+    if clock.repeats and item.encoder == "copy":
+        losses.append(f"{clock.repeats} packets of {_name(item)} repeat an earlier time: each is moved on a tick")
+    return item, losses
 
 
 def _why_left_out(item: Item, clock: Clock | None) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -139,6 +140,18 @@ def test_one_missed_frame_is_bridged() -> None:
     masks = [crops[0].occlusion for _, crops in tracker.mark(iter(frames))]  # type: ignore[arg-type]
     assert all(mask is not None for mask in masks)
     assert masks[4].sum() == masks[3].sum()
+
+
+def test_faces_that_left_are_forgotten() -> None:
+    first, second = job(10), job(10)
+    second = replace(second, track=replace(second.track, first=10))
+    tracker = OcclusionTracker(Told([0.9] * 20, chin()), [first, second])  # type: ignore[arg-type]
+    frames = [(SimpleNamespace(index=n), [FaceCrop(n, n // 10, n % 10, GREY)]) for n in range(20)]
+    frames.append((SimpleNamespace(index=20), []))
+    for frame, crops in tracker.mark(iter(frames)):  # type: ignore[arg-type]
+        assert [crop.occlusion is not None for crop in crops] == [True] * (frame.index < 20)
+        assert 0 not in {*tracker._detections, *tracker._usual} or frame.index < 10
+    assert not tracker._detections and not tracker._usual
 
 
 def test_frames_without_a_face_do_not_wait() -> None:
