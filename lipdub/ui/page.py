@@ -201,7 +201,7 @@ class Desk:
         source_s = time_s if retiming is None else time_s * retiming.source_s / retiming.output_s
         try:
             if is_picture(self.source):
-                return read_picture(self.source, Config())[0], frame_at(output, time_s)
+                return read_picture(self.source, Config()).frame, frame_at(output, time_s)
             return frame_at(self.source, source_s, max_side=SIDE), frame_at(output, time_s, max_side=SIDE)
         except LipdubError:
             return None
