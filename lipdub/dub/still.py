@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lipdub.config import Config
 from lipdub.dub.options import SyncOptions
+from lipdub.dub.voice_isolation import check_installed
 from lipdub.errors import InputError, LipdubError, NoFaceError
 from lipdub.faces.backend import Frame
 from lipdub.faces.selection import Face
@@ -89,6 +90,7 @@ def filmed(
 
     Raises:
         InputError: a file cannot be read, the dub is empty, or a video is told to move.
+        SetupError: the voice is to be isolated, without the extra for it.
         ValueError: an unknown motion.
     """
     if options.motion not in MOTIONS:
@@ -100,6 +102,8 @@ def filmed(
         return
     if options.fit is not None:
         raise InputError(f"{video} is a picture: it has no sentences for --fit", "leave it out")
+    if options.isolate_voice:
+        check_installed()  # before the film is made, which takes a while
     seconds = audio_duration(audio, sample_rate=config.mel.sample_rate, config=config.media)
     if not seconds > 0:
         raise InputError(f"{audio} is empty: a film of {video} would be, too", "give a sound")

@@ -19,7 +19,7 @@ from lipdub.dub.face_list import list_faces
 from lipdub.dub.options import SyncOptions
 from lipdub.dub.still import film_of, filmed, is_picture, read_picture
 from lipdub.dub.sync import plan_sync, sync_video
-from lipdub.errors import InputError, NoFaceError
+from lipdub.errors import InputError, NoFaceError, SetupError
 from lipdub.faces.choose import face_backend
 from lipdub.media.audio import write_wav
 
@@ -160,6 +160,16 @@ def test_the_film_is_as_long_as_the_sound_and_rests_or_moves(tmp_path: Path, sou
     assert moving[0][round(y), round(x), 0] > 150  # the mark, where the film shows it
     with filmed(tmp_path / "v.mp4", sound, SyncOptions(), CONFIG, silent) as (same, _):
         assert same == tmp_path / "v.mp4"
+
+
+def test_a_missing_extra_is_said_before_the_film_is_made(
+    tmp_path: Path, sound: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lipdub.dub.voice_isolation.find_spec", lambda name: None)
+    monkeypatch.setattr("lipdub.dub.still.write_clip", None)
+    options, path = SyncOptions(isolate_voice=True), written(tmp_path / "p.png")
+    with pytest.raises(SetupError, match="pyrnnoise"), filmed(path, sound, options, CONFIG, silent):
+        pass
 
 
 def test_an_animation_is_no_picture(tmp_path: Path) -> None:
