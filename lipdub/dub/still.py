@@ -27,7 +27,6 @@ ENDINGS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 )
 READ = frozenset({"JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "HEIF", "JPEG 2000", "PGM", "PPM"})
-MOTIONS = ("none", "gentle")
 RATE = 25  # frames a second of the film
 CRF = 10  # of the film that is dubbed: hardly to be told from the picture
 ASPECT = 16 / 9  # of the longest film, either way up, that media.still_lines allows
@@ -91,10 +90,7 @@ def filmed(
     Raises:
         InputError: a file cannot be read, the dub is empty, or a video is told to move.
         SetupError: the voice is to be isolated, without the extra for it.
-        ValueError: an unknown motion.
     """
-    if options.motion not in MOTIONS:
-        raise ValueError(f"motion is one of {MOTIONS}, not {options.motion!r}")
     if not is_picture(video):
         if options.motion != "none":
             raise InputError(f"--motion {options.motion} moves a picture, and {video} is a video", "leave it out")
