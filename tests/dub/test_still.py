@@ -212,7 +212,9 @@ def test_errors_name_the_picture_and_what_to_do(
     path, options = written(tmp_path / "wall.png"), SyncOptions(device="cpu", generator=str(generator_file))
     with pytest.raises(NoFaceError, match=f"^{path}, ") as caught:
         sync_video(path, sound, tmp_path / "out.mp4", options)
-    assert "lipdub faces" in caught.value.remedy and "ffmpeg" not in caught.value.remedy
+    remedy = caught.value.remedy
+    assert remedy.startswith("give a picture with a larger, upright face; ") and "profiles" in remedy
+    assert "ffmpeg" not in remedy
 
 
 @pytest.mark.parametrize(

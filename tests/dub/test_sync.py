@@ -325,7 +325,7 @@ def test_no_usable_face_is_an_error_and_makes_no_file(dub, face_clip, speech, ma
     with pytest.raises(NoFaceError, match=words) as caught:
         dub(face_clip(markers), speech(), face=face)
     assert "frames 0 to 9" in caught.value.what
-    assert ("in profile" in caught.value.remedy) == ("no face" in words)
+    assert ("profiles" in caught.value.remedy) == ("no face" in words)
     assert not list(dub.output.parent.iterdir())
 
 
