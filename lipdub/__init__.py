@@ -4,7 +4,8 @@
 
 The public API is what `__all__` names: `sync`, `plan` (what it would do) and `list_faces` (who is there) with their
 options and reports; `Speaker` and `read_speakers` for several voices; `Config` and `load_config` for the numbers; the
-modules `events` and `errors`. It is loaded on first use, so that `import lipdub` does not wait for torch.
+modules `events` and `errors`, whose base class is `LipdubError`. It is loaded on first use, so that `import lipdub`
+does not wait for torch.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lipdub import errors, events
+from lipdub.errors import LipdubError
 
 if TYPE_CHECKING:
     from lipdub.config import Config, load_config
@@ -29,6 +31,7 @@ __all__ = [
     "Config",
     "FaceSummary",
     "FacesReport",
+    "LipdubError",
     "Speaker",
     "SyncOptions",
     "SyncPlan",

@@ -237,6 +237,7 @@ class MediaConfig:
     """Reading and writing of files."""
 
     max_pixels: int = 8192 * 8192  # larger pictures are refused: a header of a few bytes could ask for gigabytes
+    still_lines: int = 2160  # shorter side to which a larger picture is scaled when it is the source; the longer: 16/9
     crf_h264: int = 18  # constant quality of the one encode, per encoder: all about as good as x264's 18
     crf_hevc: int = 20
     crf_vp9: int = 24

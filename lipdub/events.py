@@ -23,6 +23,7 @@ class Stage:
     count: int  # stages of this job
     total: int | None  # units of this stage; None: unknown
     unit: str = "frames"  # what is counted
+    before: int = 0  # units finished by an earlier run, with which the count begins
 
 
 @dataclass(frozen=True, slots=True)

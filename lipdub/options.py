@@ -50,8 +50,6 @@ class Option:
         Raises:
             OptionError: not of this kind, out of bounds, or none of the choices.
         """
-        if self.choices and text not in self.choices:
-            raise OptionError(self.key, f"{text!r} is none of {', '.join(self.choices)}")
         if self.kind is bool:
             if text.lower() not in TRUE + FALSE:
                 raise OptionError(self.key, f"invalid value {text!r}: use true or false")
@@ -63,11 +61,33 @@ class Option:
         except ValueError as error:
             kind = "an integer" if self.kind is int else "a number"
             raise OptionError(self.key, f"{text!r} is not {kind}") from error
-        if isinstance(value, int | float):
-            low, high = self.minimum, self.maximum
-            if (low is not None and value < low) or (high is not None and value > high):
-                bounds = f"from {low:g}" + (f" to {high:g}" if high is not None else "")
-                raise OptionError(self.key, f"{text} is out of range: {bounds}")
+        self.check(value)
+        return value
+
+    def check(self, written: Any) -> None:
+        """Raise an OptionError for a value that is none of the choices, or out of bounds."""
+        if self.choices and written not in self.choices:
+            raise OptionError(self.key, f"{written!r} is none of {', '.join(self.choices)}")
+        low, high = self.minimum, self.maximum
+        if isinstance(written, int | float) and (
+            (low is not None and written < low) or (high is not None and written > high)
+        ):
+            bounds = f"from {low:g}" + (f" to {high:g}" if high is not None else "")
+            raise OptionError(self.key, f"{written} is out of range: {bounds}")
+
+    def of_python(self, value: Any) -> Any:
+        """The field's value from one that a caller in Python gives: a string is read as on the command line.
+
+        Raises:
+            OptionError: none of the choices, out of bounds, or not of this kind.
+            InputError: what `read` refuses.
+        """
+        if isinstance(value, str) and self.kind is bool and not self.choices:
+            raise OptionError(self.key, f"invalid value {value!r}: use True or False")
+        if isinstance(value, str):
+            return self.read(Path(value) if self.kind is Path else self.parsed(value, Path()))
+        if value is not None and not isinstance(value, bool):
+            self.check(value)
         return value
 
     def value(self, written: Any) -> Any:

@@ -149,7 +149,7 @@ class _StageProgress:
     def update(self, event: Stage | Progress) -> None:
         """Begin a stage, or go on in it."""
         if isinstance(event, Stage):
-            self.stage, self.done, self.total, self._started = event, 0, event.total, self._clock()
+            self.stage, self.done, self.total, self._started = event, event.before, event.total, self._clock()
         else:
             self.done, self.total = event.done, event.total if event.total is not None else self.total
 
@@ -161,7 +161,8 @@ class _StageProgress:
     @property
     def rate(self) -> float:
         """Units per second since the stage began."""
-        return self.done / self.seconds if self.seconds > 0 else 0.0
+        done = self.done - (self.stage.before if self.stage else 0)
+        return done / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def left_s(self) -> float | None:
@@ -220,7 +221,8 @@ class _LogLines:
         """Write what the current stage did, if there is one."""
         progress = self._progress
         if progress.stage is not None:
-            done = f"{progress.done} {progress.stage.unit}, {progress.speed}, " if progress.done else ""
+            done = f"{progress.done} {progress.stage.unit}, " if progress.done else ""
+            done += f"{progress.speed}, " if progress.rate else ""
             self._write(f"{progress.title}  {done}{duration(progress.seconds)}")
             progress.stage = None
 

@@ -57,6 +57,10 @@ def show_report(report: SyncReport) -> None:
     if report.drawn_open:
         who = "1 person hardly opens" if report.drawn_open == 1 else f"{report.drawn_open} people hardly open"
         console.say(f"  {who} the mouth in the video: what shows inside is drawn, in part at least")
+    if report.rests:
+        seconds = sum(rest.last_s - rest.first_s for rest in report.rests)
+        places = "1 place" if len(report.rests) == 1 else f"{len(report.rests)} places"
+        console.say(f"  in {places}, {seconds:.1f} s in all, a face stays as it is because it does not speak")
     if report.retiming is not None:
         console.say(f"  {retimed(report.retiming)}")
     for reason, count in report.passed.items():

@@ -161,7 +161,7 @@ def _excerpt(
     from lipdub.dub.still import filmed
 
     with (
-        filmed(video, audio, options, config) as (film, options),
+        filmed(video, audio, options, config, lambda _, text: console.warn(text)) as (film, options),
         excerpt(film, audio, options, seconds, config.media) as piece,
     ):
         yield piece

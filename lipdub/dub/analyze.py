@@ -152,6 +152,8 @@ def plan_faces(
     if not jobs:
         what = _why_no_face(len(faces.tracks), n_selected, selected, config)
         remedy = "give another --face (`lipdub faces` lists them), --start or --end"
+        if not faces.tracks:
+            remedy = "give another --start or --end; --set face.min_face=12 finds smaller faces, nothing finds profiles"
         if turned.any():
             what = "the head is turned too far from the camera wherever it could be dubbed"
             remedy += "; --set sync.min_far_side=-1 dubs it all the same, and the mouth may tear"

@@ -129,8 +129,8 @@ def run_batch(
         retry_failed: items that failed in an earlier call are tried again; else they stay failed.
         skip_existing: an output that is there, and that no earlier call made, is left and counted; else it is refused.
         overwrite: it is replaced.
-        on_event: told which item begins and which has ended, how many are finished, each failure as a warning, and
-            the report.
+        on_event: told which item begins and which has ended, how many are finished, each failure as a warning, also
+            of an earlier call, and the report.
 
     Raises:
         InputError: two items with one output, or a state file that cannot be read.
@@ -157,7 +157,9 @@ def run_batch(
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"cannot make the folder {folder}: {error.strerror}", "name another output") from error
-    on_event(Stage("batch", 1, 1, len(items), "videos"))
+    on_event(Stage("batch", 1, 1, len(items), "videos", len(results)))
+    for earlier in [result for result in results.values() if result.status == "failed"]:
+        on_event(_failure(earlier, ", in an earlier run"))
     on_event(Progress(len(results)))
     with _open_state(state) as write:
         for result in executor(left, work) if left else ():
@@ -167,7 +169,7 @@ def run_batch(
             write(result)
             results[result.key] = result
             if result.status == "failed":
-                on_event(Warning_("item", f"{result.key}: {result.what} (exit code {result.code})"))
+                on_event(_failure(result))
             on_event(Job(result.key, result.status, result.frames, result.seconds))
             on_event(Progress(len(results)))
     report = _report(items, results, before, time.monotonic() - started)
@@ -237,10 +239,15 @@ def _inputs_among(outputs: Sequence[BatchItem], items: Sequence[BatchItem]) -> P
     return next((item.output for item in outputs if item.output.resolve() in read), None)
 
 
+def _failure(result: BatchResult, when: str = "") -> Warning_:
+    return Warning_("item", f"{result.key}: {result.what} (exit code {result.code}{when})")
+
+
 def _refuse_duplicates(items: Sequence[BatchItem]) -> None:
     twins = [path for path, count in Counter(item.output.resolve() for item in items).items() if count > 1]
     if twins:
-        raise InputError(f"{len(twins)} outputs are named more than once, first {twins[0]}", "name each output once")
+        more = f" and {len(twins) - 1} more" if len(twins) > 1 else ""
+        raise InputError(f"several items have the output {twins[0]}{more}", "give each item an output of its own")
 
 
 def _report(items: Sequence[BatchItem], results: Mapping[str, BatchResult], before: int, seconds: float) -> BatchReport:

@@ -15,7 +15,7 @@ from lipdub.dub.driving_audio import DrivingAudio
 from lipdub.dub.fit import on_new_times
 from lipdub.dub.inference import Runner
 from lipdub.dub.networks import Networks, licence_of, load_networks
-from lipdub.dub.options import OPTIONS, SyncOptions, adjusted
+from lipdub.dub.options import SyncOptions, adjusted
 from lipdub.dub.report import Retiming
 from lipdub.dub.speaking_style import UNKNOWN_STYLE
 from lipdub.errors import InputError, SetupError, WeightsError
@@ -190,11 +190,7 @@ def ending_of(source: Source, audio_s: float, options: SyncOptions, begins_s: fl
     Raises:
         InputError: the speech track lies behind the video's end; or "speaking" is selected where the output goes on
             behind the video's own audio.
-        ValueError: an unknown `length` or `extend`.
     """
-    for name in ("length", "extend"):
-        if getattr(options, name) not in OPTIONS[name].choices:
-            raise ValueError(f"{name} must be one of {', '.join(OPTIONS[name].choices)}")
     ends_s = source.video.start_s + source.video.duration_s
     if options.length != "audio" and begins_s >= ends_s:
         what = f"the audio begins at {begins_s:.2f} s, where the video is over: it lasts until {ends_s:.2f} s"

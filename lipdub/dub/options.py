@@ -34,7 +34,14 @@ def _language(tag: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class SyncOptions:
-    """Everything that `lipdub sync` can be told, beside its files."""
+    """Everything that `lipdub sync` can be told, beside its files.
+
+    Strings are taken, too, and read as on the command line: face="640,300", start_s="1:02", fit="dub.srt".
+
+    Raises:
+        OptionError: none of an option's choices, or out of its bounds; a ValueError.
+        InputError: no face, time, language or file of speakers.
+    """
 
     drive_audio: Path | None = option_field(
         None,
@@ -231,6 +238,10 @@ class SyncOptions:
         written=False,
         read=lambda off: not off,
     )
+
+    def __post_init__(self) -> None:
+        for name, option in OPTIONS.items():
+            object.__setattr__(self, name, option.of_python(getattr(self, name)))
 
     @property
     def audio_files(self) -> tuple[Path, ...]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lipdub.config import Config
 from lipdub.dub.options import SyncOptions
+from lipdub.dub.voice_isolation import check_installed
 from lipdub.errors import InputError, LipdubError, NoFaceError
 from lipdub.faces.backend import Frame
 from lipdub.faces.selection import Face
@@ -26,12 +27,20 @@ ENDINGS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 )
 READ = frozenset({"JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "HEIF", "JPEG 2000", "PGM", "PPM"})
-MOTIONS = ("none", "gentle")
 RATE = 25  # frames a second of the film
 CRF = 10  # of the film that is dubbed: hardly to be told from the picture
-LARGEST = 3840  # pixels of its longer side
+ASPECT = 16 / 9  # of the longest film, either way up, that media.still_lines allows
 UNIT = 480  # pixels of the shorter side for which the shifts of `sway` are meant
 ZOOM = 1.08  # of a picture that moves: room for its borders outside of the film
+
+
+@dataclass(frozen=True, kw_only=True)
+class Still:
+    """A picture as the video shows it."""
+
+    frame: Frame  # (H, W, 3) RGB, even sides
+    scale: float  # its pixels over those of the file
+    losses: tuple[str, ...] = ()  # what of the file it does not show
 
 
 def is_picture(path: Path) -> bool:
@@ -63,7 +72,9 @@ def sway(t: float, centre: tuple[float, float], zoom: float, unit: float = 1.0) 
 
 
 @contextmanager
-def filmed(video: Path, audio: Path, options: SyncOptions, config: Config) -> Iterator[tuple[Path, SyncOptions]]:
+def filmed(
+    video: Path, audio: Path, options: SyncOptions, config: Config, warn: Callable[[str, str], None]
+) -> Iterator[tuple[Path, SyncOptions]]:
     """Source and options of a job, with a picture converted to a temporary video.
 
     Args:
@@ -71,16 +82,15 @@ def filmed(video: Path, audio: Path, options: SyncOptions, config: Config) -> It
         audio: the dub; the film lasts as long.
         options: `motion` is of the film; a point on a face is one of the picture.
         config: media and mel sections.
+        warn: told code and text of what the film does not show of a picture.
 
     Yields:
         The video, and the options with the point of a face where the film shows it.
 
     Raises:
         InputError: a file cannot be read, the dub is empty, or a video is told to move.
-        ValueError: an unknown motion.
+        SetupError: the voice is to be isolated, without the extra for it.
     """
-    if options.motion not in MOTIONS:
-        raise ValueError(f"motion is one of {MOTIONS}, not {options.motion!r}")
     if not is_picture(video):
         if options.motion != "none":
             raise InputError(f"--motion {options.motion} moves a picture, and {video} is a video", "leave it out")
@@ -88,31 +98,35 @@ def filmed(video: Path, audio: Path, options: SyncOptions, config: Config) -> It
         return
     if options.fit is not None:
         raise InputError(f"{video} is a picture: it has no sentences for --fit", "leave it out")
+    if options.isolate_voice:
+        check_installed()  # before the film is made, which takes a while
     seconds = audio_duration(audio, sample_rate=config.mel.sample_rate, config=config.media)
     if not seconds > 0:
         raise InputError(f"{audio} is empty: a film of {video} would be, too", "give a sound")
-    with film_of(video, seconds, options.motion, config) as (film, picture, scale):
-        yield film, replace(options, face=_move_point(options.face, picture, scale, options.motion), motion="none")
+    with film_of(video, seconds, options.motion, config) as (film, still):
+        for loss in still.losses:
+            warn("quality", loss)
+        yield film, replace(options, face=_move_point(options.face, still, options.motion), motion="none")
 
 
 @contextmanager
-def film_of(path: Path, seconds: float, motion: str, config: Config) -> Iterator[tuple[Path, Frame, float]]:
+def film_of(path: Path, seconds: float, motion: str, config: Config) -> Iterator[tuple[Path, Still]]:
     """A film of a picture, for as long as the block runs; errors about it name the picture.
 
     Yields:
-        The film, and the picture and its scale as `read_picture` gives them.
+        The film, and the picture that it shows.
 
     Raises:
         InputError: the picture cannot be read.
         NoFaceError: what the block looked for is not in it.
     """
-    picture, scale = read_picture(path, config)
+    still = read_picture(path, config)
     with TemporaryDirectory(prefix="lipdub-") as folder:
         film = Path(folder) / f"{path.stem}.mp4"
         count = int(np.ceil(seconds * RATE - 1e-6))
-        write_clip(film, _frames(picture, count, motion), RATE, CRF, preset="veryfast")
+        write_clip(film, _frames(still.frame, count, motion), RATE, CRF, preset="veryfast")
         try:
-            yield film, picture, scale
+            yield film, still
         except NoFaceError as error:
             raise NoFaceError(error.what.replace(str(film), str(path)), _remedy(error)) from error
         except LipdubError as error:
@@ -130,15 +144,17 @@ def _remedy(error: NoFaceError) -> str:
     return f"{first}; {rest}" if rest else first
 
 
-def read_picture(path: Path, config: Config) -> tuple[Frame, float]:
-    """A picture as viewers show it: rotated by its EXIF, on white where transparent, even sides of at most LARGEST.
+def read_picture(path: Path, config: Config) -> Still:
+    """A picture as viewers show it: rotated by its EXIF, on white where transparent, even sides.
 
-    Returns:
-        (H, W, 3) RGB, and its pixels over those of the file.
+    One whose shorter side is above media.still_lines, or its longer one above ASPECT times as much, is scaled down.
 
     Raises:
-        InputError: it cannot be read, or is larger than media.max_pixels.
+        InputError: it cannot be read, or is larger than media.max_pixels; media.still_lines is less than 2.
     """
+    lines = config.media.still_lines
+    if lines < 2:
+        raise InputError(f"media.still_lines={lines} leaves nothing of a picture", "give 1080 or 2160, for example")
     try:
         kind, _ = picture_kind(path)
         data = np.frombuffer(path.read_bytes(), np.uint8)
@@ -154,16 +170,27 @@ def read_picture(path: Path, config: Config) -> tuple[Frame, float]:
         raise InputError(f"{what} that lipdub does not read", "save it anew as JPEG or PNG")
     if min(picture.shape[:2]) < 2:
         raise InputError(f"{path} has {picture.shape[1]}x{picture.shape[0]} pixels", "give a picture that shows a face")
+    losses = []
     if kind != "HEIF":
+        opaque = picture
         picture = _on_white(picture, data)
-    if picture.shape[0] * picture.shape[1] > config.media.max_pixels:
-        what = f"{path} has {picture.shape[1]}x{picture.shape[0]} pixels, the limit is {config.media.max_pixels}"
+        if picture is not opaque:
+            losses.append(f"{path} is transparent in parts: the video shows them white")
+    high, wide = picture.shape[:2]
+    if high * wide > config.media.max_pixels:
+        what = f"{path} has {wide}x{high} pixels, the limit is {config.media.max_pixels}"
         raise InputError(what, "make it smaller, or --set media.max_pixels=...")
-    scale = min(1.0, LARGEST / max(picture.shape[:2]))
-    height, width = (max(2, round(side * scale) // 2 * 2) for side in picture.shape[:2])
+    scale = min(1.0, lines / min(high, wide), round(lines * ASPECT) / max(high, wide))
+    height, width = (max(2, round(side * scale) // 2 * 2) for side in (high, wide))
     if scale < 1:
-        return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8), scale
-    return np.ascontiguousarray(picture[:height, :width]), 1.0
+        whole = max(min(high, wide), int(np.ceil(max(high, wide) / ASPECT)))
+        losses.append(
+            f"{path} has {wide}x{high} pixels, the video {width}x{height}: "
+            f"--set media.still_lines={whole} keeps all and takes longer, 1080 is faster"
+        )
+        small = np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+        return Still(frame=small, scale=scale, losses=tuple(losses))
+    return Still(frame=np.ascontiguousarray(picture[:height, :width]), scale=1.0, losses=tuple(losses))
 
 
 def _on_white(picture: Frame, data: NDArray[np.uint8]) -> Frame:
@@ -173,6 +200,8 @@ def _on_white(picture: Frame, data: NDArray[np.uint8]) -> Frame:
         return picture
     colors = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION))
     cover = plain[..., 3:].astype(np.float32) / (65535 if plain.dtype == np.uint16 else 255)
+    if cover.min() == 1:
+        return picture
     for mirrored in (False, True):
         for turns in range(4):  # the one that made the picture of the file's colours
             step = -1 if mirrored else 1
@@ -198,11 +227,11 @@ def _sway(picture: Frame, t: float) -> NDArray[np.float64]:
     return sway(t, (width / 2, height / 2), ZOOM, min(height, width) / UNIT)
 
 
-def _move_point(face: Face, picture: Frame, scale: float, motion: str) -> Face:
+def _move_point(face: Face, still: Still, motion: str) -> Face:
     """A point on a face of the picture, at its position in the video."""
     if not isinstance(face, tuple):
         return face
-    x, y = scale * face[0], scale * face[1]
+    x, y = still.scale * face[0], still.scale * face[1]
     if motion != "none":
-        x, y = _sway(picture, face[2] if len(face) == 3 else 0.0) @ (x, y, 1.0)
+        x, y = _sway(still.frame, face[2] if len(face) == 3 else 0.0) @ (x, y, 1.0)
     return (float(x), float(y), *face[2:])

@@ -70,7 +70,7 @@ def sync_video(
         compare, overlay = (
             path and stack.enter_context(outputs[path]).temporary for path in (options.compare, options.overlay)
         )
-        video, options = stack.enter_context(filmed(video, audio, options, config))
+        video, options = stack.enter_context(filmed(video, audio, options, config, reporter.warn))
         with reporter.stage("read"):
             job = open_job(video, audio, target.path, options, config, target.scratch)
             writer = job.writer(target.scratch("picture.mov"))
@@ -124,7 +124,7 @@ def plan_sync(
     _outputs(video, audio, output, options)[output].check()
     with (
         TemporaryDirectory(prefix="lipdub-") as folder,
-        filmed(video, audio, options, config) as (video, options),
+        filmed(video, audio, options, config, reporter.warn) as (video, options),
     ):
         with reporter.stage("read"):
             job = open_job(video, audio, output, options, config, Path(folder).joinpath)

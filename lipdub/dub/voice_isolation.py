@@ -19,14 +19,19 @@ CHUNK_S = 10.0  # of audio in one call
 _FULL_SCALE = 32767  # of the 16-bit samples that RNNoise takes
 
 
+def check_installed() -> None:
+    """Raise a SetupError unless the extra `voice` is installed."""
+    if find_spec("pyrnnoise") is None:
+        raise SetupError("--isolate-voice needs pyrnnoise", 'install it: pip install "lipdub[voice]"')
+
+
 def isolate_voice(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
     """A voice without the music and noise around it, at the times that it had: mono (n,) in [-1, 1], as the waveform.
 
     Raises:
         SetupError: the extra `voice` is not installed.
     """
-    if find_spec("pyrnnoise") is None:
-        raise SetupError("--isolate-voice needs pyrnnoise", 'install it: pip install "lipdub[voice]"')
+    check_installed()
     from pyrnnoise import RNNoise
 
     delay, chunk = round(DELAY_S * sample_rate), round(CHUNK_S * sample_rate)

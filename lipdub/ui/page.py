@@ -72,6 +72,7 @@ CSS = """
 .lipdub-progress ul { margin: .3rem 0 0 1.2rem; list-style: disc; }
 .lipdub-error { border-left: .3rem solid #c0392b; padding: .2rem .8rem; }
 #faces .grid-container { grid-template-columns: repeat(auto-fill, minmax(8rem, 1fr)) !important; }
+#report th { word-break: keep-all; overflow-wrap: normal; }
 #report p, #report li, #report code, #progress * { overflow-wrap: anywhere; white-space: normal; }
 #faces, #faces .grid-wrap { min-height: 0; height: auto; }
 .lipdub-player video { width: 100%; max-height: 70vh; }
@@ -201,7 +202,7 @@ class Desk:
         source_s = time_s if retiming is None else time_s * retiming.source_s / retiming.output_s
         try:
             if is_picture(self.source):
-                return read_picture(self.source, Config())[0], frame_at(output, time_s)
+                return read_picture(self.source, Config()).frame, frame_at(output, time_s)
             return frame_at(self.source, source_s, max_side=SIDE), frame_at(output, time_s, max_side=SIDE)
         except LipdubError:
             return None

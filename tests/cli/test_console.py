@@ -64,6 +64,21 @@ def test_plain_lines_come_every_five_seconds_with_rate_and_time_left(capsys: pyt
     ]
 
 
+def test_what_an_earlier_run_finished_does_not_count_as_speed(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    with console.progress(clock=clock) as on_event:
+        on_event(Stage("batch", 1, 1, 100, "videos", 90))
+        clock.now += 10
+        on_event(Progress(95))
+        on_event(Done(None))
+        on_event(Stage("batch", 1, 1, 2, "videos", 2))
+        on_event(Progress(2))
+        on_event(Done(None))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1] == "[1/1] batch  95/100  0.5 videos/s  0:10 left"
+    assert lines[-1] == "[1/1] batch  2 videos, 0:00"
+
+
 def test_units_other_than_frames_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
     with console.progress(clock=clock) as on_event:
@@ -86,7 +101,15 @@ def test_json_lines_are_typed_thinned_and_ascii(capsys: pytest.CaptureFixture[st
     assert err == "" and out.isascii()
     events = [json.loads(line) for line in out.splitlines()]
     assert events[0] == {"type": "start", "schema": 1}
-    assert events[2] == {"type": "stage", "name": "dub", "index": 2, "count": 2, "total": 100, "unit": "frames"}
+    assert events[2] == {
+        "type": "stage",
+        "name": "dub",
+        "index": 2,
+        "count": 2,
+        "total": 100,
+        "unit": "frames",
+        "before": 0,
+    }
     assert {"type": "warning", "code": "length", "message": "the dub is\nlonger"} in events
     steps = [event["done"] for event in events if event["type"] == "progress"]
     assert steps[0] == 1 and steps[-1] == 100  # the last one is never thinned out
@@ -118,7 +141,7 @@ def test_a_plan_ends_a_dry_run(capsys: pytest.CaptureFixture[str]) -> None:
             on_event(Progress(5))
             on_event(Plan({"frames": 5}))
     out, err = capsys.readouterr()
-    assert err.splitlines()[-1] == "[1/1] faces  5 frames, 0.0 fps, 0:00"
+    assert err.splitlines()[-1] == "[1/1] faces  5 frames, 0:00"
     assert json.loads(out.splitlines()[-1]) == {"type": "plan", "plan": {"frames": 5}}
 
 

@@ -20,7 +20,7 @@ from lipdub.dub.batch import (
 )
 from lipdub.dub.sync import SyncOptions
 from lipdub.errors import BatchError, InputError, OutputError
-from lipdub.events import Done, Event, Progress, Warning_
+from lipdub.events import Done, Event, Progress, Stage, Warning_
 
 
 def items(folder: Path, count: int) -> list[BatchItem]:
@@ -69,9 +69,12 @@ def test_a_failure_stops_nobody_and_stays_until_it_is_tried_again(tmp_path: Path
     report: BatchReport = next(event.report for event in events if isinstance(event, Done))
     assert [(result.status, result.code) for result in report.results] == [("done", 0), ("failed", 4), ("done", 0)]
     assert ["no face" in event.message for event in events if isinstance(event, Warning_)] == [True]
+    events.clear()
     with pytest.raises(BatchError):
-        run_batch(items(tmp_path, 3), state, work=work)
+        run_batch(items(tmp_path, 3), state, work=work, on_event=events.append)
     assert work.did == [0, 1, 2]
+    assert ["no face" in event.message for event in events if isinstance(event, Warning_)] == [True]  # named again
+    assert isinstance(events[0], Stage) and events[0].before == 3
     work.bad.clear()
     assert run_batch(items(tmp_path, 3), state, work=work, retry_failed=True).done == 1
     assert work.did == [0, 1, 2, 1]
@@ -110,14 +113,14 @@ def test_outputs_that_exist_are_refused_left_or_replaced(tmp_path: Path) -> None
 
 def test_two_items_with_one_output_are_refused(tmp_path: Path) -> None:
     first, second = items(tmp_path, 2)
-    with pytest.raises(InputError, match="named more than once"):
+    with pytest.raises(InputError, match="several items have the output"):
         run_batch([first, replace(second, output=first.output)], tmp_path / "state.jsonl", work=Worker())
     (tmp_path / "linked").symlink_to(tmp_path)
     for same in (
         tmp_path / "linked" / first.output.name,
         tmp_path / "linked" / ".." / tmp_path.name / first.output.name,
     ):
-        with pytest.raises(InputError, match="named more than once"):
+        with pytest.raises(InputError, match="several items have the output"):
             run_batch([first, replace(second, output=same)], tmp_path / "state.jsonl", work=Worker())
 
 

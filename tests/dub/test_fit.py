@@ -213,5 +213,8 @@ def test_a_picture_has_no_sentences(clicks, tmp_path: Path) -> None:
     portrait = tmp_path / "portrait.png"
     portrait.write_bytes(b"\x89PNG")
     options = SyncOptions(fit=tmp_path / "fit.json")
-    with pytest.raises(InputError, match="it has no sentences"), filmed(portrait, clicks([], 1), options, Config()):
+    with (
+        pytest.raises(InputError, match="it has no sentences"),
+        filmed(portrait, clicks([], 1), options, Config(), lambda *_: None),
+    ):
         pass

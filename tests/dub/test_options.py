@@ -13,6 +13,7 @@ from lipdub.cli.app import app
 from lipdub.cli.batch import COLUMNS
 from lipdub.cli.command import commands_of, long_options
 from lipdub.dub.options import OPTIONS, SyncOptions, options_from
+from lipdub.errors import InputError
 from lipdub.options import OptionError
 
 COMMANDS: Any = typer.main.get_command(app)
@@ -49,6 +50,38 @@ def test_a_wrong_value_names_its_option(written: dict[str, Any], option: str) ->
     with pytest.raises(OptionError) as caught:
         options_from(written)
     assert caught.value.option == option
+
+
+def test_strings_in_python_are_read_as_on_the_command_line() -> None:
+    options = SyncOptions(face="640,300", start_s="1:02", fit="dub.srt", keep_original_audio="drop", strength="1.5")
+    assert options == SyncOptions(
+        face=(640.0, 300.0), start_s=62.0, fit=Path("dub.srt"), keep_original_audio=False, strength=1.5
+    )
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"on_damage": "maybe"},
+        {"length": 3},
+        {"strength": 9.0},
+        {"crf": 99},
+        {"crf": "best"},
+        {"overwrite": "no"},
+    ],
+)
+def test_python_refuses_what_the_command_line_refuses(given: dict[str, Any]) -> None:
+    with pytest.raises(OptionError) as caught:
+        SyncOptions(**given)
+    (name,) = given
+    assert caught.value.option in (name, OPTIONS[name].key)
+
+
+@pytest.mark.parametrize("given", [{"face": "left"}, {"start_s": "soon"}, {"language": "klingon"}])
+def test_python_is_told_what_to_give_instead(given: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(iter(given.values()))) as caught:
+        SyncOptions(**given)
+    assert caught.value.remedy
 
 
 def test_a_text_is_read_by_the_kind_of_its_option(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from lipdub.cli.results import show_report
 from lipdub.config import SyncConfig, load_config
 from lipdub.dub.active_speaker import SpeakerScores
 from lipdub.dub.analyze import FaceTracks
@@ -149,7 +150,7 @@ def test_frames_without_a_face_pass_through(dub, face_clip, speech, pictures) ->
     assert report.dubbed + sum(report.passed.values()) == report.frames == 26
 
 
-def test_a_face_is_left_alone_while_nobody_speaks(dub, face_clip, pictures, tmp_path: Path) -> None:
+def test_a_face_is_left_alone_while_nobody_speaks(dub, face_clip, pictures, tmp_path: Path, capsys) -> None:
     video = face_clip(one, n_frames=60)
     sound = np.zeros(int(2.4 * 16_000), np.float32)
     sound[: 16_000 * 4 // 5] = 0.3 * np.sin(np.arange(16_000 * 4 // 5) * 0.2)  # 0.8 s
@@ -160,6 +161,8 @@ def test_a_face_is_left_alone_while_nobody_speaks(dub, face_clip, pictures, tmp_
     (rest,) = report.rests
     assert 0.8 <= rest.first_s <= 1.2 and rest.last_s == pytest.approx(2.36) and rest.confidence > 0.9
     assert report.passed == {"nobody speaks": 60 - sum(touched)} == report.shots[0].passed
+    show_report(report)
+    assert f"in 1 place, {rest.last_s - rest.first_s:.1f} s in all, a face stays" in capsys.readouterr().err
     everything = dub(video, tmp_path / "half.wav", overwrite=True)
     assert (everything.dubbed, everything.rests) == (60, ())
 
@@ -322,6 +325,7 @@ def test_no_usable_face_is_an_error_and_makes_no_file(dub, face_clip, speech, ma
     with pytest.raises(NoFaceError, match=words) as caught:
         dub(face_clip(markers), speech(), face=face)
     assert "frames 0 to 9" in caught.value.what
+    assert ("profiles" in caught.value.remedy) == ("no face" in words)
     assert not list(dub.output.parent.iterdir())
 
 
