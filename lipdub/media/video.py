@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,13 +201,16 @@ class VideoReader:
         index, ends = 0, self.video.start_pts
         last: int | None = None
         whole: Iterator[av.VideoFrame] | None = None  # copies of the last picture that is not marked as damaged
-        n_at_key = 0
+        n_at_key, n_noted = 0, 0
         self._position = ends
         stream, shape = self._stream(container), None
         for picture in self._decode(container, stream):
             pts = ends if picture.pts is None else picture.pts  # AVI may give none: the next regular place
             if last is not None and pts <= last:
                 pts = last + 1  # two pictures of one time: as close as the clock allows, since encoders refuse equals
+            if last is not None and self._skips:
+                self._note_gap(ends, pts, step, self._damage[n_noted:], picture.is_corrupt)
+            n_noted = len(self._damage)
             time_s, key = self._seconds(pts), picture.key_frame
             before, shape = shape, stream.codec_context.sample_aspect_ratio
             if before and shape and before != shape and self._shape_change is None:
@@ -223,6 +226,22 @@ class VideoReader:
             index, last, ends = index + 1, pts, pts + max(1, picture.duration or step)
             self._position = ends
         self._check_end(index, ends, step)
+
+    def _note_gap(self, start: int, stop: int, step: int, damage: Sequence[Damage], damaged: bool) -> None:
+        """Count the pictures that are missing between two times, if there is damage at that place.
+
+        Args:
+            start: pts at which the picture before ends.
+            stop: pts of the next one.
+            step: usual distance of two.
+            damage: what was noted from the picture before on.
+            damaged: whether the next picture is.
+        """
+        missing = round((stop - start) / step) - sum(each.missing for each in damage)
+        if missing > 0 and (damage or damaged):
+            self._damaged(
+                self._seconds(start), "pictures are missing", last_s=self._seconds(stop - step), missing=missing
+            )
 
     def _frame(
         self, index: int, pts: int, picture: av.VideoFrame, *, still: bool = False, added: bool = False
@@ -294,8 +313,10 @@ class VideoReader:
         if self.video.duration_known and missing > slack:
             self._damaged(self._seconds(ends), f"the last {missing:.1f} s of the picture are missing")
 
-    def _damaged(self, time_s: float, what: str, error: Exception | None = None, **counts: int) -> None:
-        """Stop here, or note it, with `counts` of Damage.
+    def _damaged(
+        self, time_s: float, what: str, error: Exception | None = None, *, last_s: float = 0.0, **counts: int
+    ) -> None:
+        """Stop here, or note it, with `counts` of Damage, up to `last_s` where that is later.
 
         Raises:
             InputError: where it is not gone over.
@@ -307,7 +328,8 @@ class VideoReader:
                 "go on over it with --on-damage skip, get the file again, or write what is left of it anew: "
                 "ffmpeg -i FILE -c:v libx264 -crf 12 -c:a flac WHOLE.mkv",
             ) from error
-        self._damage.append(Damage(first_s=round(time_s, 3), last_s=round(time_s, 3), what=what, **counts))
+        last_s = max(time_s, last_s)
+        self._damage.append(Damage(first_s=round(time_s, 3), last_s=round(last_s, 3), what=what, **counts))
 
 
 def upright_rgb(picture: av.VideoFrame, video: VideoInfo, *, max_side: int | None = None) -> Frame:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import av
@@ -9,6 +10,7 @@ import pytest
 from lipdub.config import MediaConfig
 from lipdub.errors import InputError
 from lipdub.media.damage import Damage, damage_text, joined
+from lipdub.media.ffmpeg import ffmpeg_binary
 from lipdub.media.probe import probe, require_video
 from lipdub.media.video import VideoReader
 
@@ -87,6 +89,25 @@ def test_frames_that_the_decoder_refuses_are_counted(clip) -> None:
     assert [each.missing for each in found if each.missing] == [2, 1]
     assert "2 frames are missing, and the one before stays on screen" in damage_text(found[0])
     assert sum(each.passed for each in found) == 4 + 5  # what follows them, up to the next key frame
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_frames_that_are_cut_out_are_counted_where_there_is_damage(clip, cut: bool) -> None:
+    """A file that is clean but has pictures far apart has no damage."""
+    path, places = clip("a.mkv")
+    if cut:  # from within frame 4 into frame 7
+        data = path.read_bytes()
+        path.write_bytes(data[: places[4][0] + 40] + data[places[7][0] + 60 :])
+    else:
+        whole, path = path, path.with_name("b.mkv")
+        drop = "noise=drop=between(n\\,14\\,17)+between(n\\,18\\,19)"
+        subprocess.run([ffmpeg_binary(), "-v", "error", "-i", whole, "-c", "copy", "-bsf:v", drop, path], check=True)
+    frames, damage = read(path, SKIP)
+    assert sum(each.missing for each in damage) == (30 - len(frames)) * cut
+    assert 22 <= len(frames) < 30 and bool(damage) == cut
+    if cut:
+        assert damage[0].first_s <= 0.16 and damage[0].last_s >= 0.24
+        assert f"{30 - len(frames)} frames are missing, and the one before stays on screen" in damage_text(damage[0])
 
 
 def test_what_is_painted_into_a_frame_is_not_in_its_repetition(clip) -> None:
