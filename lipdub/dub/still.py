@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -155,7 +156,7 @@ def read_picture(path: Path, config: Config) -> tuple[Frame, float]:
     if min(picture.shape[:2]) < 2:
         raise InputError(f"{path} has {picture.shape[1]}x{picture.shape[0]} pixels", "give a picture that shows a face")
     if kind != "HEIF":
-        picture = _on_white(picture, data)
+        picture = _on_white(picture, data, path)
     if picture.shape[0] * picture.shape[1] > config.media.max_pixels:
         what = f"{path} has {picture.shape[1]}x{picture.shape[0]} pixels, the limit is {config.media.max_pixels}"
         raise InputError(what, "make it smaller, or --set media.max_pixels=...")
@@ -166,20 +167,22 @@ def read_picture(path: Path, config: Config) -> tuple[Frame, float]:
     return np.ascontiguousarray(picture[:height, :width]), 1.0
 
 
-def _on_white(picture: Frame, data: NDArray[np.uint8]) -> Frame:
-    """A picture (H, W, 3) on white where the file, whose bytes `data` are, has a fourth channel that covers less."""
-    plain = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)  # not turned, as its channels are
-    if plain is None or plain.ndim != 3 or plain.shape[2] != 4:
+def _on_white(picture: Frame, data: NDArray[np.uint8], path: Path) -> Frame:
+    """A picture (H, W, 3), oriented by its EXIF, on white where the file with these bytes is transparent.
+
+    Raises:
+        InputError: the transparent parts cannot be located.
+    """
+    stored = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)  # its colours and opacity are not oriented
+    if stored is None or stored.ndim != 3 or stored.shape[2] != 4:
         return picture
-    colors = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION))
-    cover = plain[..., 3:].astype(np.float32) / (65535 if plain.dtype == np.uint16 else 255)
-    for mirrored in (False, True):
-        for turns in range(4):  # the one that made the picture of the file's colours
-            step = -1 if mirrored else 1
-            if np.array_equal(np.rot90(colors[:, ::step, ::-1], turns), picture):
-                turned = np.rot90(cover[:, ::step], turns)
-                return np.rint(picture * turned + 255 * (1 - turned)).astype(np.uint8)
-    return picture
+    colours = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION))[..., ::-1]
+    opacity = stored[..., 3:].astype(np.float32) / {"uint8": 255, "uint16": 65535}.get(stored.dtype.name, 1)
+    for mirror, turns in product((1, -1), range(4)):  # the orientation is the one that gives the picture
+        if np.array_equal(np.rot90(colours[:, ::mirror], turns), picture):
+            visible = np.rot90(opacity[:, ::mirror], turns)
+            return np.rint(picture * visible + 255 * (1 - visible)).astype(np.uint8)
+    raise InputError(f"the transparent parts of {path} cannot be read", "save it as a PNG without transparency")
 
 
 def _frames(picture: Frame, count: int, motion: str) -> Iterator[Frame]:
