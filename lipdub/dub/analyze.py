@@ -27,7 +27,7 @@ from lipdub.faces.backend import FaceBackend
 from lipdub.faces.crop import crop_detail, crop_matrices, crop_matrix, far_side
 from lipdub.faces.mouth_shape import mouth_shape, relative_shape
 from lipdub.faces.occlusion import OcclusionDetector
-from lipdub.faces.references import ReferencePool, ReferenceStore, Selection, import_ahead, nearest_poses
+from lipdub.faces.references import ReferencePool, ReferenceStore, Selection, nearest_poses
 from lipdub.faces.selection import Face, Speaker, format_face, ids_of
 from lipdub.faces.track import choose_tracks, edge_fade, smooth, tracks_at
 from lipdub.faces.tracker import FaceTracker, Track, TrackedFace
@@ -252,7 +252,6 @@ def track_faces(
         BackgroundWorker(1) as worker,
         closing(tracker.follow(searched(frames))) as tracked,
     ):
-        import_ahead()
         collector = _FaceCollector(tracker, config, worker, occlusions)
         for frame, faces in tracked:
             collector.add(frame, faces)
