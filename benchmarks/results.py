@@ -5,8 +5,9 @@
 
 A file has `title, command, commit, date, machine, weights` and `values`; a value has `key, metric, value`, and where
 there are any `interval` (95 %, of the mean over clips; of speed the least and the most), `n` (clips, or runs), `unit`,
-`digits`, `bar` (what is aimed at) and `run` (its own command and so on, if they are not the file's). In a text `<!--r FILE.KEY-->...<!--/r-->` is a value with its interval,
-`<!--r FILE.KEY value-->` the value alone. A benchmark that has the option `--record` writes its file itself (`record`).
+`digits`, `bar` (what is aimed at) and `run` (its own command and so on, if they are not the file's). In a text
+`<!--r FILE.KEY-->...<!--/r-->` is a value with its interval, `<!--r FILE.KEY value-->` the value alone. A benchmark
+that has the option `--record` writes its file itself (`record`).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "benchmarks" / "RESULTS.md"
 TEXTS = [ROOT / "README.md", ROOT / "MODEL_CARD.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MARKED = re.compile(r"<!--r ([a-z_]+)\.([a-z0-9_]+)( value)?-->(.*?)<!--/r-->")
-# What README may not say without a result: figures with a unit that somebody measured.
+# What README may not say without a result: measured figures with a unit.
 MEASURED = re.compile(r"\b\d[\d.,]*\s?(?:fps|dB|GB|MB|GiB|MiB|hours?|minutes?|x real time|times real time)(?!\w)")
 RUN = ("command", "commit", "date", "machine", "weights")  # what a value has in common with others of its run
 HEAD = """# Results

@@ -72,7 +72,7 @@ class Job(NamedTuple):
 
 
 def looped(source: Path, target: Path, seconds: float, size: str | None = None) -> Path:
-    """`source` repeated for `seconds`; a video is fitted into `size`, WIDTHxHEIGHT. A complete `target` is used again."""
+    """`source` repeated for `seconds`; a video is fitted into `size`, WIDTHxHEIGHT. An existing `target` is reused."""
     if not target.exists():
         partial = target.with_name(f"partial-{target.name}")
         command = [str(ffmpeg_binary()), "-v", "error", "-y", "-stream_loop", "-1", "-i", str(source)]

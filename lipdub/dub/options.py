@@ -34,7 +34,7 @@ def _language(tag: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class SyncOptions:
-    """Everything that `lipdub sync` can be told, beside its files."""
+    """All options of `lipdub sync`, except its files."""
 
     drive_audio: Path | None = option_field(
         None,

@@ -29,7 +29,7 @@ ENDINGS = frozenset(
 READ = frozenset({"JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "HEIF", "JPEG 2000", "PGM", "PPM"})
 MOTIONS = ("none", "gentle")
 RATE = 25  # frames a second of the film
-CRF = 10  # of the film that is dubbed: hardly to be told from the picture
+CRF = 10  # of the film that is dubbed: hardly distinguishable from the picture
 LARGEST = 3840  # pixels of its longer side
 UNIT = 480  # pixels of the shorter side for which the shifts of `sway` are meant
 ZOOM = 1.08  # of a picture that moves: room for its borders outside of the film
@@ -77,7 +77,7 @@ def filmed(video: Path, audio: Path, options: SyncOptions, config: Config) -> It
         The video, and the options with the point of a face where the film shows it.
 
     Raises:
-        InputError: a file cannot be read, the dub is empty, or a video is told to move.
+        InputError: a file cannot be read, the dub is empty, or `motion` is set for a video.
         ValueError: an unknown motion.
     """
     if options.motion not in MOTIONS:
@@ -146,7 +146,7 @@ def read_picture(path: Path, config: Config) -> tuple[Frame, float]:
         if kind == "HEIF":
             picture = read_heif(path, config.media.max_pixels)
         else:
-            bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None  # turned as EXIF tells
+            bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None  # oriented by its EXIF
             picture = np.zeros((0, 0, 3), np.uint8) if bgr is None else np.asarray(bgr[..., ::-1], np.uint8)
     except (OSError, cv2.error) as error:
         raise InputError(f"cannot read {path}: {error}", "give a picture, or a video") from error
