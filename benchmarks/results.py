@@ -5,8 +5,9 @@
 
 A file has `title, command, commit, date, machine, weights` and `values`; a value has `key, metric, value`, and where
 there are any `interval` (95 %, of the mean over clips; of speed the least and the most), `n` (clips, or runs), `unit`,
-`digits` and `bar` (what is aimed at). In a text `<!--r FILE.KEY-->...<!--/r-->` is a value with its interval,
-`<!--r FILE.KEY value-->` the value alone. A benchmark that has the option `--record` writes its file itself (`record`).
+`digits`, `bar` (what is aimed at) and `run` (its own command and so on, if they are not the file's). In a text
+`<!--r FILE.KEY-->...<!--/r-->` is a value with its interval, `<!--r FILE.KEY value-->` the value alone. A benchmark
+that has the option `--record` writes its file itself (`record`).
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "benchmarks" / "RESULTS.md"
 TEXTS = [ROOT / "README.md", ROOT / "MODEL_CARD.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MARKED = re.compile(r"<!--r ([a-z_]+)\.([a-z0-9_]+)( value)?-->(.*?)<!--/r-->")
-# What README may not say without a result: figures with a unit that somebody measured.
+# What README may not say without a result: measured figures with a unit.
 MEASURED = re.compile(r"\b\d[\d.,]*\s?(?:fps|dB|GB|MB|GiB|MiB|hours?|minutes?|x real time|times real time)(?!\w)")
+RUN = ("command", "commit", "date", "machine", "weights")  # what a value has in common with others of its run
 HEAD = """# Results
 
 Current figures only, made by `python benchmarks/results.py` from [results/](results), where each has its command,
@@ -61,6 +63,8 @@ def names_with_sums(*names: str) -> str:
 def record(name: str, values: list[dict[str, Any]], *, title: str, weights: str, machine: str = "") -> Path:
     """Write results/NAME.json; command, commit, date and machine are those of this run.
 
+    Values of other keys in an older file stay, each with the `run` that measured it.
+
     Args:
         name: stem of the file.
         values: as the module says; what an older file says of a key's metric, digits and bar stays.
@@ -75,6 +79,9 @@ def record(name: str, values: list[dict[str, Any]], *, title: str, weights: str,
     new = [{**value, **{k: v for k, v in known.get(value["key"], {}).items() if k in kept}} for value in values]
     argv = ["git", "rev-parse", "--short", "HEAD"]
     head = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    measured = {value["key"] for value in values}
+    run = {field: old[field] for field in RUN if field in old}
+    new += [{"run": run, **value} for value in old["values"] if value["key"] not in measured]
     done = {
         "title": old.get("title", title),
         "command": " ".join(
@@ -113,6 +120,11 @@ def shown(value: dict[str, Any], *, alone: bool = False) -> str:
     return text
 
 
+def _of_run(value: dict[str, Any]) -> str:
+    """Date and commit of a value that an older run measured."""
+    return f" ({run['date']}, commit {run['commit']})" if (run := value.get("run")) else ""
+
+
 def page(results: dict[str, dict[str, Any]]) -> str:
     """RESULTS.md."""
     parts = [HEAD]
@@ -120,7 +132,9 @@ def page(results: dict[str, dict[str, Any]]) -> str:
         of = f"{one['date']}, commit {one['commit']}, weights {one['weights']}, {one['machine']}"
         parts.append(f"## {one['title']}\n`{one['command']}` ({of}; [{name}.json](results/{name}.json))\n")
         rows = ["| | value | aim | n |", "|---|---|---|---|"]
-        rows += [f"| {v['metric']} | {shown(v)} | {v.get('bar', '')} | {v.get('n', '')} |" for v in one["values"]]
+        rows += [
+            f"| {v['metric']}{_of_run(v)} | {shown(v)} | {v.get('bar', '')} | {v.get('n', '')} |" for v in one["values"]
+        ]
         parts.append("\n".join(rows) + "\n")
     return "\n".join(parts)
 

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 from urllib.parse import urlsplit
 
 from lipdub.config import Config, from_dict
@@ -359,8 +359,8 @@ def _build(kind: str, config: Config) -> nn.Module:
 
 def load_bound(
     name: str | Path, kind: str | tuple[str, ...], config: Config, device: str | torch.device = "cpu"
-) -> tuple[nn.Module, Config]:
-    """A network in eval mode, and `config` with the sections that its weights are bound to; see `bind`.
+) -> tuple[Any, Config]:
+    """A network of the kind's class in eval mode, and `config` with the sections its weights are bound to; see `bind`.
 
     Args:
         name: in weights.toml, or a .safetensors file.
@@ -387,31 +387,32 @@ def load_bound(
     return network.eval().requires_grad_(False).to(device), config
 
 
-def load_model(name: str | Path, kind: str, device: str | torch.device = "cpu") -> nn.Module:
+def load_model(name: str | Path, kind: str, device: str | torch.device = "cpu") -> Any:
     """The network of `load_bound`, with the configuration in its metadata."""
     return load_bound(name, kind, Config(), device)[0]
 
 
 def load_generator(name: str | Path, config: Config, device: str | torch.device = "cpu") -> tuple[Generator, Config]:
     """`load_bound` for a generator."""
-    return cast("tuple[Generator, Config]", load_bound(name, "generator", config, device))
+    return load_bound(name, "generator", config, device)
 
 
 def load_expert(name: str | Path, config: Config) -> tuple[Expert, Config]:
     """`load_bound` for an expert."""
-    return cast("tuple[Expert, Config]", load_bound(name, "expert", config))
+    return load_bound(name, "expert", config)
 
 
 def load_occlusion(name: str | Path, device: str | torch.device = "cpu") -> OcclusionNet:
     """`load_model` for an occlusion network."""
-    return cast("OcclusionNet", load_model(name, "occlusion", device))
+    network: OcclusionNet = load_model(name, "occlusion", device)
+    return network
 
 
 def load_audio_encoder(
     name: str | Path, config: Config, device: str | torch.device = "cpu"
 ) -> tuple[TrackEncoder, Config]:
     """`load_bound` for an audio encoder."""
-    return cast("tuple[TrackEncoder, Config]", load_bound(name, "audio", config, device))
+    return load_bound(name, "audio", config, device)
 
 
 def load_features(name_or_path: str) -> nn.Module:

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import wave
 from importlib import import_module
 from pathlib import Path
 
@@ -54,6 +55,27 @@ def test_commands_in_texts_and_results_name_a_benchmark_and_its_options() -> Non
     for name, arguments in found:
         known = set(re.findall(r"--[a-z][a-z-]*", FILES[name].read_text(encoding="utf-8"))) | {"--help"}
         assert set(re.findall(r"(?<!\S)--[a-z][a-z-]*", arguments)) <= known, name
+
+
+def test_an_interrupted_loop_leaves_no_input_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    speed = import_module("benchmarks.speed.speed")
+    target = tmp_path / "audio.wav"
+
+    def interrupted(command: list[str], **options: object) -> None:
+        Path(command[-1]).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(speed.subprocess, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            speed.looped(tmp_path / "source.wav", target, 2.0)
+    assert not target.exists()
+    with wave.open(str(tmp_path / "source.wav"), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(2 * 8000))
+    with wave.open(str(speed.looped(tmp_path / "source.wav", target, 2.0))) as file:
+        assert file.getnframes() == 2 * 8000
+    assert {path.name for path in tmp_path.iterdir()} == {"source.wav", "audio.wav"}
 
 
 def test_speed_gives_the_median_of_its_runs_and_their_spread() -> None:

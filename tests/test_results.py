@@ -46,6 +46,7 @@ def test_each_result_says_how_it_was_measured(results: ModuleType) -> None:
                     "unit",
                     "digits",
                     "bar",
+                    "run",
                 }
             )
             if "interval" in value:
@@ -87,3 +88,18 @@ def test_a_benchmark_records_its_own_run(results: ModuleType, monkeypatch: pytes
         "n": 16,
     }
     assert "bar" not in done["values"][1]
+
+
+def test_recording_some_values_keeps_the_others(
+    results: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    first = [{"key": key, "metric": f"of {key}", "value": 1.0} for key in ("ratio", "growth")]
+    results.record("speed", first, title="Speed", weights="old")
+    for weights in ("new", "newer"):
+        results.record("speed", [{"key": "ratio", "metric": "of ratio", "value": 2.0}], title="Speed", weights=weights)
+    done = results.load()["speed"]
+    ratio, growth = done["values"]
+    assert done["weights"] == "newer" and ratio == {"key": "ratio", "metric": "of ratio", "value": 2.0}
+    assert growth["value"] == 1.0 and growth["run"]["weights"] == "old" and set(growth["run"]) == set(results.RUN)
+    assert f"| of growth ({growth['run']['date']}, commit {growth['run']['commit']}) |" in results.page(results.load())

@@ -118,3 +118,9 @@ def test_no_old_setting_is_read() -> None:
     for name in SETTINGS:
         with pytest.raises(InputError, match=f"unknown setting {name.partition('.')[2]!r}"):
             load_config(None, [f"{name}=1"])
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))])
+def test_pages_for_users_do_not_read_as_a_translation(path: Path) -> None:
+    """`reported` for what a user learns, `someone` for a person: the plain words."""
+    assert not re.findall(r"\b(?:told|somebody|strangers?)\b", path.read_text(encoding="utf-8"))

@@ -72,15 +72,17 @@ class Job(NamedTuple):
 
 
 def looped(source: Path, target: Path, seconds: float, size: str | None = None) -> Path:
-    """`source` again and again for `seconds`; a video is fitted into `size`, WIDTHxHEIGHT."""
+    """`source` repeated for `seconds`; a video is fitted into `size`, WIDTHxHEIGHT. An existing `target` is reused."""
     if not target.exists():
+        partial = target.with_name(f"partial-{target.name}")
         command = [str(ffmpeg_binary()), "-v", "error", "-y", "-stream_loop", "-1", "-i", str(source)]
         command += ["-t", str(seconds)]
         if size:
             box = size.replace("x", ":")
             fitted = f"scale={box}:force_original_aspect_ratio=decrease,pad={box}:-1:-1,setsar=1"
             command += ["-vf", fitted, "-c:v", "libx264", "-preset", "veryfast", "-crf", "18", "-an"]
-        subprocess.run([*command, str(target)], check=True)
+        subprocess.run([*command, str(partial)], check=True)
+        partial.replace(target)
     return target
 
 

@@ -66,7 +66,7 @@ class _Commands(TyperGroup):
 
 
 def _known_error(error: Exception) -> LipdubError | None:
-    """The error that the user is told; None where the exception is a bug, or a usage error, which Typer tells."""
+    """The error to report to the user; None for a bug, or for a usage error, which Typer reports."""
     if isinstance(error, LipdubError):
         return error
     if not out_of_memory(error):

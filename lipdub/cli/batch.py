@@ -153,7 +153,7 @@ def read_manifest(path: Path, *, device: str, weights: str, config: Config | Non
 def _csv_rows(text: str) -> list[dict[str, Any]]:
     """Commas, or what spreadsheets of other countries write in their place; empty rows are no items."""
     lines = text.splitlines()
-    lines = lines[1:] if lines and re.fullmatch("sep=.", lines[0]) else lines  # how Excel is told the delimiter
+    lines = lines[1:] if lines and re.fullmatch("sep=.", lines[0]) else lines  # sets the delimiter in Excel
     delimiter = max(",;\t", key=lines[0].count) if lines else ","
     table = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
     header = [name.strip().lower() for name in next(table, [])]

@@ -126,7 +126,7 @@ class _OnStderr(logging.Handler):
     """Lines for the person, above a progress bar where there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info is None:  # errors are told by their own means
+        if record.exc_info is None:  # errors are reported by `report_error`
             console.say(self.format(record))
 
 

@@ -135,7 +135,7 @@ def resting(
 
     Args:
         shapes: (T, 8) of the mouth in the video, in units of SHAPE_SCALE.
-        may_rest: (T,) True where its new sound is silent, or somebody else's.
+        may_rest: (T,) True where its new sound is silent, or another person's.
         rate: frames a second.
 
     Returns:

@@ -1,6 +1,6 @@
 """Pass 1: face tracks and references of the whole video, and the plan of which faces are dubbed in which frames.
 
-References are cropped in a separate thread, one frame behind; the detector works in another, a few frames ahead.
+References are cropped in a thread of their own, one frame behind; the detector runs in another, a few frames ahead.
 
 Memory holds few frames, the landmarks of every frame (about 550 bytes per face and frame), and at most `reference.pool`
 crops of each face in view; nothing else grows with the video. The references of finished tracks (up to 5 MB each) are
@@ -27,7 +27,7 @@ from lipdub.faces.backend import FaceBackend
 from lipdub.faces.crop import crop_detail, crop_matrices, crop_matrix, far_side
 from lipdub.faces.mouth_shape import mouth_shape, relative_shape
 from lipdub.faces.occlusion import OcclusionDetector
-from lipdub.faces.references import ReferencePool, ReferenceStore, Selection, import_ahead, nearest_poses
+from lipdub.faces.references import ReferencePool, ReferenceStore, Selection, nearest_poses
 from lipdub.faces.selection import Face, Speaker, format_face, ids_of
 from lipdub.faces.track import choose_tracks, edge_fade, smooth, tracks_at
 from lipdub.faces.tracker import FaceTracker, Track, TrackedFace
@@ -59,7 +59,7 @@ class FaceJob:
     voice: int = 0  # number of the driving audio
     rests: tuple[Rest, ...] = ()  # where nobody speaks, and the face is unchanged
     turned: NDArray[np.bool_] | None = None  # (T,) where the head is turned too far, and the face is unchanged
-    drawn_open: bool = False  # whether the mouth hardly opens, and references are drawn
+    drawn_open: bool = False  # whether open-mouth references are drawn, since the source's mouth hardly opens
 
     @property
     def references(self) -> Selection:
@@ -82,12 +82,12 @@ class FaceTracks:
     references: Mapping[int, Selection]  # by track
     detail: dict[int, int]  # by track
     shots: list[int]  # first frame of each shot, or the first that was searched
-    turned_s: float | None = None  # time of the first face that is not upright, which is not tracked
+    turned_s: float | None = None  # time of the first face lying or upside down, which is not tracked
 
 
 @dataclass(frozen=True)
 class DubPlan:
-    """Faces and frames to dub, with everything the generator needs."""
+    """Faces and frames to dub, with their crops, references and mouth shapes."""
 
     times_s: NDArray[np.float64]  # (F,) middle of every frame
     jobs: list[FaceJob]
@@ -99,7 +99,7 @@ class DubPlan:
     rests: tuple[Rest, ...] = ()  # faces that are unchanged because nobody speaks
 
     def styles(self) -> dict[int, SpeakingStyle]:
-        """Speaking style of each person in the dubbed frames, by `track.person`; shut mouths have none."""
+        """Speaking style of each person in the dubbed frames, by `track.person`; only of jobs whose mouth opens."""
         parts: dict[int, list[NDArray[np.float32]]] = {job.track.person: [] for job in self.jobs}
         for job in self.jobs:
             if not job.drawn_open:
@@ -126,8 +126,8 @@ def plan_faces(
         face: faces to dub, if there are no `speakers`.
         speakers: faces to dub with each audio; their numbers are the jobs' `voice`.
         score_speakers: compares mouths with the video's own audio; called only if a face is "speaking".
-        silent: (F,) of each voice, where it is silent; there, and where another of its faces speaks in the video,
-            mouths that rest in the video are unchanged. None: all are dubbed.
+        silent: (F,) of each voice, where it is silent. There, and where another of its faces speaks in the video,
+            mouths that rest in the video stay unchanged. None: all are dubbed.
 
     Raises:
         InputError: overlapping turns of one face.
@@ -198,7 +198,7 @@ def _tracks_of_speaker(
 
 
 def _refuse_overlaps(jobs: list[FaceJob], faces: FaceTracks) -> None:
-    """Raise InputError if two voices speak through one face at a time."""
+    """Raise InputError if two voices drive one face at the same time."""
     taken: dict[int, NDArray[np.bool_]] = {}  # by track
     for job in jobs:
         mine, others = job.weight > 0, taken.setdefault(job.track.id, np.zeros(len(job.weight), bool))
@@ -254,7 +254,6 @@ def track_faces(
         BackgroundWorker(1) as worker,
         closing(tracker.follow(searched(frames))) as tracked,
     ):
-        import_ahead()
         collector = _FaceCollector(tracker, config, worker, occlusions)
         for frame, faces in tracked:
             collector.add(frame, faces)
@@ -352,7 +351,7 @@ class _FaceCollector:
 
 
 def _drop_late_references(references: Selection, count: int) -> Selection:
-    """References among the first `count` faces; the tracker has withdrawn later ones, which were no faces."""
+    """References among the first `count` faces; the tracker has withdrawn later ones as false detections."""
     own = references.frames < count
     return references if own.all() or not own.any() else references.only(own)
 
@@ -372,7 +371,7 @@ def _rest_masks(
         span, rate = slice(track.frames.start, track.frames.stop), frame_rate_of(faces.times_s)
         still, _ = resting(_smooth_shapes_of(track, faces, config), np.ones(len(track.landmarks), bool), rate)
         row[span] = ~still & when[span] & usable_rows(track, config.face)
-    return [silent | (speaks.sum(0) > row) for row in speaks]
+    return [silent | (speaks.sum(0) > row) for row in speaks]  # more than itself: another face speaks
 
 
 def _smooth_shapes_of(track: Track, faces: FaceTracks, config: Config) -> NDArray[np.float32]:
@@ -407,14 +406,23 @@ def _face_job(
     turned = _turned_rows(track, own_times, config) & usable
     usable &= ~turned
     fade = edge_fade(usable, config.face.fade_frames, fade_in=not track.opens_shot, fade_out=not track.closes_shot)
-    views = nearest_poses(track.landmarks, references)
-    detail = faces.detail[track.id]
-    drawn = bool(references.drawn.any())
-    return FaceJob(track, matrices, fade, faces.references, shapes, views, detail, voice, rests, turned, drawn)
+    return FaceJob(
+        track=track,
+        matrices=matrices,
+        weight=fade,
+        stored=faces.references,
+        shapes=shapes,
+        views=nearest_poses(track.landmarks, references),
+        detail=faces.detail[track.id],
+        voice=voice,
+        rests=rests,
+        turned=turned,
+        drawn_open=bool(references.drawn.any()),
+    )
 
 
 def _turned_rows(track: Track, times_s: NDArray[np.float64], config: Config) -> NDArray[np.bool_]:
-    """(T,) where a head is turned too far to be dubbed, and between such rows for no longer than `face.max_gap_s`."""
+    """(T,) where a head is turned too far to be dubbed, and gaps of at most `face.max_gap_s` between such rows."""
     far = smooth(far_side(track.landmarks), config.face.smooth_s, times_s) < config.sync.min_far_side
     for first, after in pairwise(np.flatnonzero(far)):
         if times_s[after] - times_s[first] <= config.face.max_gap_s:
@@ -449,7 +457,15 @@ def _frame_reasons(
         dubbed[job.track.first : job.track.first + len(job.weight)] |= job.weight > 0
         for rest in job.rests:
             quiet |= (starts_s >= rest.first_s - 1e-3) & (starts_s <= rest.last_s + 1e-3)
-    return np.select([~in_range, dubbed, turned, quiet & seen, ~seen], [1, 0, 5, 4, 2], 3)
+    holds = {  # the first one that holds counts
+        "outside the range": ~in_range,
+        "": dubbed,
+        "head turned too far": turned,
+        "nobody speaks": quiet & seen,
+        "no face": ~seen,
+    }
+    number = ("", *REASONS).index
+    return np.select(list(holds.values()), [number(reason) for reason in holds], number("other or unclear face"))
 
 
 def _count_reasons(reasons: NDArray[np.int64]) -> dict[str, int]:

@@ -68,7 +68,7 @@ class BatchReport:
 
 
 Work = Callable[[BatchItem], BatchResult]
-# Each item as its work begins, and its result as it comes; what begins again elsewhere is told again.
+# Yields each item when it starts and its result when it ends; an item that is restarted elsewhere is yielded again.
 Executor = Callable[[Sequence[BatchItem], Work], Iterable[BatchItem | BatchResult]]
 
 
@@ -129,7 +129,7 @@ def run_batch(
         retry_failed: items that failed in an earlier call are tried again; else they stay failed.
         skip_existing: an output that is there, and that no earlier call made, is left and counted; else it is refused.
         overwrite: it is replaced.
-        on_event: told which item begins and which has ended, how many are finished, each failure as a warning, also
+        on_event: receives which item begins and which has ended, how many are finished, each failure as a warning, also
             of an earlier call, and the report.
 
     Raises:

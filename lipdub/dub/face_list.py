@@ -54,7 +54,7 @@ def list_faces(
         end_s: ... to here.
         overwrite: whether an existing sheet may be replaced.
         config: numbers behind it; ids may change with the section `face`.
-        on_event: told about the stage and its progress.
+        on_event: receives the stage and its progress.
         on_pictures: given a picture (S, S, 3) for each row of the report.
 
     Raises:

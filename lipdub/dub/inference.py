@@ -2,11 +2,11 @@
 
 References are encoded when their track begins and forgotten when it ends, so memory does not grow with the video.
 
-An accelerator is given a whole batch and waited for twice: for the masks, which say what part of the faces will be
-seen, and for that part. Of a face with D pixels a side 3 D^2 bytes go up, its picture, and less than 6 D^2 come back,
-of the lower half in float32, so that no depth of colour is lost. At D = 288 that is 0.75 MB, 0.06 ms of a bus of
-12 GB/s. Reading crops, colour matching and blending stay on the CPU: they run in other threads while the next batch is
-painted, in the pictures' own planes, of which a 1080p frame would be 3 MB up and down.
+An accelerator computes a whole batch and is synchronised twice: for the masks, which determine the visible part of the
+faces, and for that part. A face with D pixels a side is uploaded as 3 D^2 bytes; less than 6 D^2 come back, the lower
+half in float32, which keeps its colour depth. At D = 288 that is 0.75 MB, 0.06 ms on a bus of 12 GB/s. Reading crops,
+colour matching and blending run on the CPU, in other threads while the next batch is generated: they work on the planes
+of whole pictures, and a 1080p frame would be 3 MB in each direction.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ class FaceCrop:
     job: int  # place in DubPlan.jobs
     row: int  # of the job's arrays
     picture: NDArray[np.uint8]  # (D, D, 3), D = detail S: the crop as fine as a warp works
-    occlusion: NDArray[np.bool_] | None = None  # (D, D) what lies in front of the face, which stays as it is
+    occlusion: NDArray[np.bool_] | None = None  # (D, D) what is in front of the face, and is kept
     share: float = 1.0  # opacity of the dub, 0 where the lips are hidden
 
     def crop(self, size: int) -> NDArray[np.uint8]:
-        """(S, S, 3), what the generator is given."""
+        """(S, S, 3), the generator's input."""
         return _shrunk(self.picture, size)
 
 
@@ -77,7 +77,7 @@ class GeneratedFace:
 
 
 class Runner(ABC):
-    """Generates faces, so many at a time; what one network needs is in its subclass.
+    """Generates faces in batches; each kind of network has its subclass.
 
     Args:
         batch_size: faces at once, at most.
@@ -91,7 +91,8 @@ class Runner(ABC):
     def run(self, targets: Sequence[FaceCrop]) -> list[GeneratedFace | None]:
         """New faces of all targets, in order, `batch_size` at a time; None where the picture is not finite.
 
-        Out of memory, the batch is halved, and stays so. What half precision cannot hold is generated in float32.
+        Out of memory, the batch is halved, and stays so. A batch with values that half precision cannot hold is
+        generated again in float32.
 
         Raises:
             ResourceError: out of memory with a single face.
@@ -120,7 +121,7 @@ class Runner(ABC):
 
 @dataclass(frozen=True)
 class _Part:
-    """What is visible of generated faces."""
+    """The visible part of some generated faces of one job."""
 
     items: list[int]  # numbers of the faces
     cells: Cells | None  # the part; None: all
@@ -135,16 +136,16 @@ class _EncodedJob:
     pictures: Tensor  # (R, 3, D, D) in [0, 1]
     colours: Tensor  # (R, 3) of `_upper_face_colours`
     closed: NDArray[np.float32]  # (3,) openings of closed lips, relative to rest
-    gain: float  # of the movement that is asked for
+    gain: float  # of the movement of the mouth
 
 
 class GeneratorRunner(Runner):
-    """The generator with the references of the jobs at hand encoded, and the mouth shape of every frame looked up.
+    """The generator with the encoded references of the current jobs, and the mouth shapes predicted for every frame.
 
     Args:
         generator: in eval mode on `device`.
         plan: jobs and frame times.
-        voices: the driving sounds; a job's `voice` says which.
+        voices: the driving audio; a job's `voice` is an index.
         config: sync and mel sections.
         device: where the generator runs.
         together: compose the faces of a job in one go on the device; else one by one on the CPU. None: on an
@@ -203,7 +204,7 @@ class GeneratorRunner(Runner):
         return done
 
     def _masks(self, drawn: Drawn, targets: Sequence[FaceCrop]) -> NDArray[np.float32]:
-        """Masks (N, S, S) in [0, 1] of what is generated: predicted ones; with a margin the source's jaws as well."""
+        """Masks (N, S, S) in [0, 1] of the generated part: as predicted; with a margin also the source's jaws."""
         size = self._generator.config.size
         if drawn.mask is None:
             masks = _lower_half(len(targets), size)
@@ -214,7 +215,7 @@ class GeneratorRunner(Runner):
     def _compose(
         self, drawn: Drawn, group: list[int], targets: Sequence[FaceCrop], first: int, alphas: NDArray[np.float32]
     ) -> list[_Part]:
-        """New faces of the targets `group`, which are of one job; alphas (N, S, S) say what of them is visible.
+        """New faces of the targets `group`, which are of one job; alphas (N, S, S) are the opacities of all targets.
 
         `first` is the number of the job's first reference.
         """
@@ -289,7 +290,7 @@ class GeneratorRunner(Runner):
         return self._upload(shapes)
 
     def _upload(self, array: NDArray[Any]) -> Tensor:
-        """An array on the device; CUDA takes it from pinned memory, which nobody waits for."""
+        """An array on the device; CUDA copies it from pinned memory without synchronising."""
         tensor = torch.from_numpy(array)
         if self._device.type == "cuda":
             return tensor.pin_memory().to(self._device, non_blocking=True)
@@ -320,10 +321,12 @@ class GeneratorRunner(Runner):
             ]
             return self._upload(np.concatenate(windows))
         code = self._upload(np.stack(shapes))
-        return Audio(code.new_zeros(len(code), self._generator.config.embedding), code)  # only the shape is used
+        return Audio(
+            code.new_zeros(len(code), self._generator.config.embedding), code
+        )  # the embedding is unused, the code determines the mouth
 
     def _references(self, targets: Sequence[FaceCrop]) -> tuple[References, Tensor, dict[int, int]]:
-        """References (R) of all jobs among the targets, which target (N, R) looks at which, and each job's first.
+        """References (R) of all jobs among the targets, which each target uses (N, R), and each job's first.
 
         The second is on the CPU.
         """
@@ -351,7 +354,7 @@ class GeneratorRunner(Runner):
         if not config.whole_references:
             crops[:, :, : config.size // 2] = 0  # lower halves only, as in training
         shapes = relative_shape(references.shapes, references.rest)
-        with torch.autocast(self._device.type, enabled=False):  # once a track: fit for every precision
+        with torch.autocast(self._device.type, enabled=False):  # once per track, for any precision of the frames
             encoded = self._generator.encode_references(crops, self._upload(shapes))
         whole = self._tensor(np.stack(pictures))
         return _EncodedJob(
@@ -372,9 +375,9 @@ def _by_job(targets: Sequence[FaceCrop]) -> list[list[int]]:
 
 
 def _visible_cells(alphas: NDArray[np.float32]) -> Cells:
-    """The part of a warp's fields that is visible where faces are blended with opacities (n, S, S)."""
+    """The cells of a warp's fields that are visible under the opacities (n, S, S)."""
     half = alphas.shape[1] // 2
-    neighbours = np.ones((3, 3), np.uint8)  # a finer opacity leans on them
+    neighbours = np.ones((3, 3), np.uint8)  # opacity is interpolated from them at full resolution
     rows, columns = extent(np.asarray(cv2.dilate(alphas.max(0)[half:], neighbours), np.float32))
     coarse = [slice(of.start // 2, max(-(-of.stop // 2), of.start // 2 + 1)) for of in (rows, columns)]
     return Cells(*coarse)
@@ -388,7 +391,7 @@ def _upper_face_colours(pictures: Tensor) -> Tensor:
 
 
 def _to_arrays(parts: Sequence[Tensor]) -> list[NDArray[np.float32]]:
-    """Tensors of one device as arrays; it is waited for once."""
+    """Tensors of one device as arrays, with a single synchronisation."""
     copies = [part.to("cpu", non_blocking=part.is_cuda) for part in parts]
     if parts[0].is_cuda:
         torch.cuda.current_stream(parts[0].device).synchronize()
@@ -403,7 +406,7 @@ def _lower_half(count: int, size: int) -> NDArray[np.float32]:
 
 
 def _completed(new: NDArray[np.float32], picture: NDArray[np.uint8], cells: Cells | None) -> NDArray[np.float32]:
-    """A face (D, D, 3) in [0, 255]: the new one, (D, D, 3) in [0, 1], or of it `cells` alone, in the source's crop."""
+    """A face (D, D, 3) in [0, 255]: `new`, in [0, 1], or the source's crop with `new` in `cells`."""
     if cells is None:
         return 255 * new
     rows, columns = cells.times(new.shape[1] // (cells.columns.stop - cells.columns.start))
@@ -413,13 +416,13 @@ def _completed(new: NDArray[np.float32], picture: NDArray[np.uint8], cells: Cell
 
 
 def opacity(mask: NDArray[np.float32], config: Config) -> NDArray[np.float32]:
-    """(S, S) with which a face of this mask is blended into its frame; sync and generator sections count."""
+    """Opacity (S, S) with which a face of this mask is blended into its frame, by the sections sync and generator."""
     margin = config.generator.margin
     return paste_alpha(mask, config.sync.feather / margin, 0.5 + (config.sync.top - 0.5) / margin)
 
 
 def _shrunk(crop: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """A square crop brought to `size` by averaging; itself where it has that size."""
+    """A square crop scaled to `size` by averaging; unchanged if it has that size."""
     if len(crop) == size:
         return crop
     return np.asarray(cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA), np.uint8)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -55,12 +54,13 @@ def load_network(name: str, config: Config, device: str | torch.device = "cpu") 
     Raises:
         WeightsError: absent, damaged, or of another kind.
     """
+    network: Generator | Wav2Lip
     network, config = load_bound(name, ("generator", "wav2lip"), config, device)
     if isinstance(network, Wav2Lip):
         sizes = replace(GeneratorConfig(), size=FACE_SIDE)
         return network, replace(config, generator=sizes)
     for_inference(network)
-    return cast(Generator, network), config
+    return network, config
 
 
 def licence_of(network: Generator | Wav2Lip) -> str | None:

@@ -34,7 +34,7 @@ def _language(tag: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class SyncOptions:
-    """Everything that `lipdub sync` can be told, beside its files.
+    """All options of `lipdub sync`, except its files.
 
     Strings are taken, too, and read as on the command line: face="640,300", start_s="1:02", fit="dub.srt".
 

@@ -42,7 +42,7 @@ MIN_HEARD = 0.075  # movement predicted from a sound that has speech to compare 
 TYPICAL = 1.35  # movement of a mouth over the predicted one: 1.22 on dev, of which rendering passes on 0.9
 TYPICAL_POSTURE = 1.25  # its posture over the predicted one, likewise
 CLOSED_OFTEN = 0.05  # of the time with speech the lips are together, and in three times as much all but; real: 0.14
-NEVER_CLOSED = 0.5  # CLOSED_OFTEN quantile of the openings of somebody whose lips stay apart
+NEVER_CLOSED = 0.5  # CLOSED_OFTEN quantile of the openings of a person whose lips stay apart
 # Openings, and what goes with them, move less by what the stretch below adds: with 1 the mouths of 16 dubs of natural
 # speech moved 1.20 times as far as real ones, those of 15 clips with their own sound 1.12 times.
 OPENING_GAIN = np.where(WITH_OPENING > 0, 1 / 1.12, 1.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -28,7 +29,7 @@ ENDINGS = frozenset(
 )
 READ = frozenset({"JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "HEIF", "JPEG 2000", "PGM", "PPM"})
 RATE = 25  # frames a second of the film
-CRF = 10  # of the film that is dubbed: hardly to be told from the picture
+CRF = 10  # of the film that is dubbed: hardly distinguishable from the picture
 ASPECT = 16 / 9  # of the longest film, either way up, that media.still_lines allows
 UNIT = 480  # pixels of the shorter side for which the shifts of `sway` are meant
 ZOOM = 1.08  # of a picture that moves: room for its borders outside of the film
@@ -88,7 +89,7 @@ def filmed(
         The video, and the options with the point of a face where the film shows it.
 
     Raises:
-        InputError: a file cannot be read, the dub is empty, or a video is told to move.
+        InputError: a file cannot be read, the dub is empty, or `motion` is set for a video.
         SetupError: the voice is to be isolated, without the extra for it.
     """
     if not is_picture(video):
@@ -161,7 +162,7 @@ def read_picture(path: Path, config: Config) -> Still:
         if kind == "HEIF":
             picture = read_heif(path, config.media.max_pixels)
         else:
-            bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None  # turned as EXIF tells
+            bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None  # oriented by its EXIF
             picture = np.zeros((0, 0, 3), np.uint8) if bgr is None else np.asarray(bgr[..., ::-1], np.uint8)
     except (OSError, cv2.error) as error:
         raise InputError(f"cannot read {path}: {error}", "give a picture, or a video") from error
@@ -173,7 +174,7 @@ def read_picture(path: Path, config: Config) -> Still:
     losses = []
     if kind != "HEIF":
         opaque = picture
-        picture = _on_white(picture, data)
+        picture = _on_white(picture, data, path)
         if picture is not opaque:
             losses.append(f"{path} is transparent in parts: the video shows them white")
     high, wide = picture.shape[:2]
@@ -193,22 +194,24 @@ def read_picture(path: Path, config: Config) -> Still:
     return Still(frame=np.ascontiguousarray(picture[:height, :width]), scale=1.0, losses=tuple(losses))
 
 
-def _on_white(picture: Frame, data: NDArray[np.uint8]) -> Frame:
-    """A picture (H, W, 3) on white where the file, whose bytes `data` are, has a fourth channel that covers less."""
-    plain = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)  # not turned, as its channels are
-    if plain is None or plain.ndim != 3 or plain.shape[2] != 4:
+def _on_white(picture: Frame, data: NDArray[np.uint8], path: Path) -> Frame:
+    """A picture (H, W, 3), oriented by its EXIF, on white where the file with these bytes is transparent.
+
+    Raises:
+        InputError: the transparent parts cannot be located.
+    """
+    stored = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)  # its colours and opacity are not oriented
+    if stored is None or stored.ndim != 3 or stored.shape[2] != 4:
         return picture
-    colors = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION))
-    cover = plain[..., 3:].astype(np.float32) / (65535 if plain.dtype == np.uint16 else 255)
-    if cover.min() == 1:
+    colours = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION))[..., ::-1]
+    opacity = stored[..., 3:].astype(np.float32) / {"uint8": 255, "uint16": 65535}.get(stored.dtype.name, 1)
+    if opacity.min() >= 1:
         return picture
-    for mirrored in (False, True):
-        for turns in range(4):  # the one that made the picture of the file's colours
-            step = -1 if mirrored else 1
-            if np.array_equal(np.rot90(colors[:, ::step, ::-1], turns), picture):
-                turned = np.rot90(cover[:, ::step], turns)
-                return np.rint(picture * turned + 255 * (1 - turned)).astype(np.uint8)
-    return picture
+    for mirror, turns in product((1, -1), range(4)):  # the orientation is the one that gives the picture
+        if np.array_equal(np.rot90(colours[:, ::mirror], turns), picture):
+            visible = np.rot90(opacity[:, ::mirror], turns)
+            return np.rint(picture * visible + 255 * (1 - visible)).astype(np.uint8)
+    raise InputError(f"the transparent parts of {path} cannot be read", "save it as a PNG without transparency")
 
 
 def _frames(picture: Frame, count: int, motion: str) -> Iterator[Frame]:

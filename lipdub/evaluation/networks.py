@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import cast
 
 from torch import Tensor, nn
 
 from lipdub.config import Config
 from lipdub.evaluation.options import EvalOptions
-from lipdub.evaluation.perceptual import load_inception, load_lpips
+from lipdub.evaluation.perceptual import load_lpips
 from lipdub.evaluation.teachers import FaceRecognizer
 from lipdub.models.expert import Expert
 from lipdub.models.facenets import LandmarkNet
@@ -52,7 +51,6 @@ class Networks:
     syncnet: SyncNet | None = None
     lpips: Lpips | None = None
     recognizer: FaceRecognizer | None = None
-    inception: nn.Module | None = None
     files: Mapping[str, str] = field(default_factory=dict)  # what it measures -> file and checksum
 
     @property
@@ -67,7 +65,6 @@ class Networks:
             "expert loss (--expert expert)": self.expert is not None,
             "perceptual by VGG (--features vgg16)": not isinstance(self.features, LandmarkFeatures | None),
             "LPIPS (--lpips vgg16)": self.lpips is not None,
-            "FID (--fid inception.safetensors)": self.inception is not None,
             "identity (--identity sface)": self.recognizer is not None,
             "LSE-C and LSE-D (--syncnet syncnet.safetensors)": self.syncnet is not None,
         }
@@ -88,10 +85,9 @@ def load_networks(options: EvalOptions, config: Config) -> tuple[Networks, Confi
     networks = Networks(
         expert=expert,
         features=_features(options.features),
-        syncnet=None if options.syncnet is None else cast(SyncNet, load_model(options.syncnet, "syncnet")),
+        syncnet=None if options.syncnet is None else load_model(options.syncnet, "syncnet"),
         lpips=None if options.lpips is None else load_lpips(options.lpips),
         recognizer=None if options.identity is None else FaceRecognizer(locate(options.identity)),
-        inception=None if options.fid is None else load_inception(options.fid),
     )
     named = {
         "expert": None if expert is None else options.expert or "expert",
@@ -99,7 +95,6 @@ def load_networks(options: EvalOptions, config: Config) -> tuple[Networks, Confi
         "SyncNet": options.syncnet,
         "LPIPS on VGG-16": options.lpips,
         "identity by SFace": options.identity,
-        "FID by Inception": options.fid,
     }
     files = {what: file_of(name) for what, name in named.items() if name is not None}
     return replace(networks, files=files), config
@@ -127,5 +122,5 @@ def file_of(weights: str) -> str:
 
 def _features(name: str | None) -> nn.Module:
     if name is None:
-        return LandmarkFeatures(cast(LandmarkNet, load_model("faces-landmarks", "faces-landmarks")))
+        return LandmarkFeatures(load_model("faces-landmarks", "faces-landmarks"))
     return load_features(name)

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lipdub.evaluation.landmark_track import lips_mask
+from lipdub.faces.backend import LUMA
 from lipdub.faces.crop import mouth_mask
 
-GREY = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
 OUTSIDE, INSIDE = 4 / 96, 8 / 96  # reach of the lines on each side of the mask's border, in crop sides
 LIPS_FROM, LIPS_TO = 5 / 96, 16 / 96  # reach of the lines round the lips; nearer ones are on the lips
 LOWER = 0.47  # rows of the unit crop from here down can be generated
@@ -47,7 +47,7 @@ class SeamMeter:
 
     def add(self, face: NDArray[np.uint8], landmarks: NDArray[np.floating]) -> None:
         """Add a frame: crop (S, S, 3), landmarks (68, 2) in its pixels."""
-        grey = face.astype(np.float32) @ GREY
+        grey = face.astype(np.float32) @ np.array(LUMA, np.float32)
         mask = mouth_mask(landmarks, self._size).astype(np.uint8)
         depth = np.where(mask > 0, _distance(mask) - 0.5, 0.5 - _distance(1 - mask)) + OUTSIDE * self._size
         inside = self._cheek & (depth >= 0) & (depth < (OUTSIDE + INSIDE) * self._size)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 Frame = NDArray[np.uint8]  # (H, W, 3) RGB
 Boxes = NDArray[np.float32]  # (N, 4) x1, y1, x2, y2, pixels, half-open
 Landmarks = NDArray[np.float32]  # (N, 68, 2) x, y, pixels, iBUG order
+LUMA = (0.299, 0.587, 0.114)  # weights of R, G, B in grey (BT.601)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,8 +24,8 @@ from lipdub.weights import load_model, load_occlusion, locate, sha256_of
 
 def builtin_backend(config: FaceConfig, device: torch.device) -> FaceBackend:
     """The face backend on the bundled networks."""
-    detector: Any = load_model("faces-detector", "faces-detector", device)
-    landmarks: Any = load_model("faces-landmarks", "faces-landmarks", device)
+    detector = load_model("faces-detector", "faces-detector", device)
+    landmarks = load_model("faces-landmarks", "faces-landmarks", device)
     return BuiltinBackend(detector, landmarks, config, device)
 
 

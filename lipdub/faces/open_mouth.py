@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 
 from lipdub.affine import transform
+from lipdub.faces.backend import LUMA
 from lipdub.faces.mouth_shape import OPENINGS, mouth_shape
 
 Field = NDArray[np.floating[Any]]
@@ -46,7 +47,6 @@ ITERATIONS = 12  # that invert it
 DARK, TONGUE = np.array([0.26, 0.14, 0.14]), np.array([0.62, 0.42, 0.42])  # RGB, times the colour of the lips
 BLACK = np.array([0.75, 0.5, 0.5])  # what the dark is at least, times the darkest grey of nose and mouth
 IVORY, NEUTRAL = np.array([0.97, 0.94, 0.88]), 0.6  # times the colour of the skin; how much of its tint teeth lose
-LUMA = np.array([0.299, 0.587, 0.114])
 COLOURED = 0.15  # least difference of the lips' channels, over the largest, of a picture in colour
 BRIGHTEST = 225.0  # of the teeth's channels before shading
 TOOTH_GAPS = np.array([-0.42, -0.335, -0.255, -0.165, 0, 0.165, 0.255, 0.335, 0.42])  # from the midline

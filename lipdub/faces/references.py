@@ -79,6 +79,8 @@ class ReferencePool:
         self._kept: list[_Candidate] = []
         self._offered = 0
         self._every = 1
+        if config.sampling == "kmeans":  # `cluster` would have to wait a second for the import
+            Thread(target=import_module, args=("sklearn.cluster",)).start()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -234,11 +236,6 @@ class ReferenceStore(Mapping[int, Selection]):
             raise ResourceError(where, "make room there, or name another folder in TMPDIR") from error
 
 
-def import_ahead() -> None:
-    """Import scikit-learn in another thread, while pictures are read: `cluster` would have to wait a second for it."""
-    Thread(target=import_module, args=("sklearn.cluster",)).start()
-
-
 def cluster(landmarks: NDArray[np.floating], count: int, seed: int = 0) -> NDArray[np.int64]:
     """KMeans groups of faces by lips (48-67) and chin (3-13), each seen in its own unit crop [3.5].
 
@@ -250,7 +247,7 @@ def cluster(landmarks: NDArray[np.floating], count: int, seed: int = 0) -> NDArr
     Returns:
         (T,) group numbers 0, 1, ..., none without a face.
     """
-    from sklearn.cluster import KMeans  # slow to import; see `import_ahead`
+    from sklearn.cluster import KMeans  # slow to import; see `ReferencePool`
 
     unit = to_unit_crop(landmarks)
     features = np.concatenate([unit[:, LIPS], unit[:, CHIN]], 1).reshape(len(unit), -1)

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 from torch import Tensor
 
+from lipdub.faces.backend import LUMA
+
 HIGH_PASS = 17  # frames of the moving mean that is subtracted from a curve: 0.7 s at 25 fps
 LAG = 1  # largest shift in frames at which two curves are compared
 FAR = 6  # smallest shift in frames that counts as chance
@@ -32,7 +34,6 @@ MOUTH = slice(48, 68)
 STEADY = slice(17, 48)  # brows, nose, eyes, which a dub does not change
 UPPER_LIP, LOWER_LIP = 62, 66  # middle of the inner lips
 EYE_CORNERS = (36, 45)  # outer ones
-LUMA = (0.299, 0.587, 0.114)  # grey of R, G, B (BT.601)
 PEAK = 255.0  # vL and jitter are given for grey levels 0..255, vL as in the thesis' table
 
 

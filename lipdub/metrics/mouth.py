@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
 from scipy.stats import rankdata
 
-from lipdub.metrics import FAR, FLAT, LAG, LUMA, PEAK, check_curves, mouth_opening, over_eyes
+from lipdub.faces.backend import LUMA
+from lipdub.metrics import FAR, FLAT, LAG, PEAK, check_curves, mouth_opening, over_eyes
 
 OPEN_PERCENTILE = 90.0  # a mouth's wide opening
 CLOSED_SHARE = 0.15  # of that opening: below it the lips are together

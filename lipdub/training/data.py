@@ -1,7 +1,7 @@
 """Prepared clips in memory, and training batches for the expert and the generator [3.5, 3.6].
 
-A sample is T consecutive faces, their sound, and K references of the same clip that are no neighbours of the target.
-Target and references are cropped with independent jitter, so that their frames never agree to the pixel.
+A sample is T consecutive faces, their audio, and K references from the same clip that are not adjacent to the target.
+Target and references are cropped with independent jitter, so that they are never aligned to the pixel.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from lipdub.models.layers import mask_lower_half
 from lipdub.training.augment import IDENTITY, Augmentation
 
 LIGHT_CHANGE = 0.02  # log gain, standard deviation, between a clip's frames in training: once per channel, once in all
-DARKEST = 0.05  # light that is left of a sample in a fade (train.dark)
-CLOSED_SHARE, WIDE_SHARE = 0.2, 0.2  # calmest and widest share of a clip's frames that count as closed and as wide
-CLOSED_AT = 0.6  # code of the mean opening above which a clip's calmest frames are no closed mouths
+DARKEST = 0.05  # smallest gain of a sample in a fade (train.dark)
+CLOSED_SHARE, WIDE_SHARE = 0.2, 0.2  # shares of a clip's frames that count as closed and as wide open
+CLOSED_AT = 0.6  # mean opening, in mouth-shape code, above which a frame is never a closed mouth
 DRAWN_OPEN = (0.1, 0.25), (0.25, 0.5)  # ranges of openings, in mouth widths, of closed mouths that are drawn open
 LIGHT_TURN = 0.15  # strength of `Augmentation.relight` between a clip's target and its references
 VOICE_PACE, VOICE_PITCH, VOICE_SPREAD = 0.06, 3.5, 0.05  # of `vary_voice`: log time, mel bands, log mel axis
-BEHIND, BEHIND_DB = 0.3, (3.0, 25.0)  # of `obscure_speech`: share of runs, how much fainter
-HIDDEN_BANDS, HIDDEN_LEVEL = 13, -0.7
+BABBLE_SHARE, BABBLE_DB = 0.3, (3.0, 25.0)  # of `obscure_speech`: share of runs with a second voice, dB below the first
+HIDDEN_BANDS, HIDDEN_LEVEL = 13, -0.7  # of `obscure_speech`: most bands that are masked, their mel value
 REVERB_S, REVERB_DB = (0.2, 0.9), (0.0, 18.0)  # of `add_reverb`
 MEL_RATE = 80  # steps of a mel spectrogram a second
 DB_PER_UNIT = 50.0  # of a mel value (lipdub/mel.py)
-SOUND_RUN = 16  # frames, 0.64 s, that the sound -> shape side is given in a row
+AUDIO_RUN = 16  # consecutive frames (0.64 s) in a sample for predicting mouth shapes from audio
 SAMPLINGS = ("random", "neighbourhood", "kmeans")  # of references: Table 4.1, column 1
 # left and right inner opening trade places in a mirrored face; all other numbers of the code are symmetric
 MIRRORED_SHAPE = np.array([0, 2, 1, 3, 4, 5, 6, 7])
@@ -64,7 +64,7 @@ class Clip:
     rest: NDArray[np.float32]  # (C,) mouth at rest
     shape: NDArray[np.float32]  # (T, C) mouth-shape code relative to it
     closed: NDArray[np.bool_]  # (T,)
-    at_rest: NDArray[np.float32]  # (68, 2) stored pixels, a face whose mouth is about at rest
+    rest_landmarks: NDArray[np.float32]  # (68, 2) stored pixels, of the frame whose mouth is nearest to rest
     clusters: NDArray[np.int64]  # (T,) KMeans label of lips and chin
     sharpness: NDArray[np.float32]  # (T,)
 
@@ -81,7 +81,7 @@ class _Faces(NamedTuple):
     landmarks: NDArray[np.float32]  # (N, 68, 2)
 
     def draw_open(self, place: int, source: int, opening: float) -> None:
-        """Put the face at `source`, its mouth drawn open, in a place."""
+        """Replace the face at `place` by the one at `source` with its mouth drawn open, in mouth widths."""
         [(self.pictures[place], self.landmarks[place])] = opened(
             self.pictures[source], self.landmarks[source], [opening]
         )
@@ -99,7 +99,7 @@ class Batch(NamedTuple):
     mouth: Tensor  # (B, T, 1, S, S) true mouth mask
     changed: Tensor  # (B, T, 1, S, S) the mouth mask, widened by the jaw of the aligned reference where there is one
     lips: Tensor  # (B, T, 1, S, S) 1 between the lips and a little around
-    unseen: Tensor  # (B, T) in [0, 1], SHAPE_SCALE by which the mouth is open wider than in any reference not drawn
+    unseen: Tensor  # (B, T) in [0, 1], SHAPE_SCALE by which the mouth is open wider than in any undrawn reference
     shape: Tensor  # (B, T, C)
 
 
@@ -119,7 +119,7 @@ class ClipSet:
             raise InputError(what, f"it is one of {', '.join(SAMPLINGS)}")
         stored, summary = read_manifest(folder, split)
         shortest = max(config.train.frames, config.expert.frames) + 2 * config.reference.exclude + 1
-        shortest = max(shortest, SOUND_RUN) if config.generator.shape_code else shortest
+        shortest = max(shortest, AUDIO_RUN) if config.generator.shape_code else shortest
         self.left_out = {e.id: f"shorter than {shortest} frames" for e in stored if e.frames < shortest}
         entries = [entry for entry in stored if entry.frames >= shortest]
         if not entries:
@@ -174,11 +174,11 @@ class ClipSet:
         return [self.clips[index] for index in self.rng.choice(len(self.clips), count, p=self.weights)]
 
     def audio_windows(self, count: int, width: int) -> tuple[Tensor, Tensor]:
-        """`count` runs of SOUND_RUN frames: mel windows (B, L, 80, W) and the mouth shapes (B, L, C) seen with them."""
+        """`count` runs of AUDIO_RUN frames: mel windows (B, L, 80, W) and the mouth shapes (B, L, C) seen with them."""
         windows, shapes = [], []
         for clip in self.draw(count):
-            first = int(self.rng.integers(0, len(clip.frames) - SOUND_RUN + 1))
-            at = np.arange(first, first + SOUND_RUN)
+            first = int(self.rng.integers(0, len(clip.frames) - AUDIO_RUN + 1))
+            at = np.arange(first, first + AUDIO_RUN)
             windows.append(mel_windows(clip.mel, _times(at), self.config.mel, width=width))
             shapes.append(clip.shape[at])
         return torch.from_numpy(np.stack(windows)), torch.from_numpy(np.stack(shapes))
@@ -187,13 +187,13 @@ class ClipSet:
         """`count` random samples, faces of side `size` and mel windows of `width` steps; `augment` varies them."""
         samples = [self._sample(clip, size, width, augment) for clip in self.draw(count)]
         batch = Batch(**{name: torch.from_numpy(np.stack([s[name] for s in samples])) for name in samples[0]})
-        return _light(batch, self.rng, self.config.train.dark) if augment else batch
+        return _vary_light(batch, self.rng, self.config.train.dark) if augment else batch
 
     def faces(self, clip: Clip, first: int, count: int, size: int, *, augment: bool) -> NDArray[np.float32]:
         """`count` faces (T, 3, S, S) of a clip from frame `first` on, under one random crop and light."""
         mirrored = augment and bool(self.rng.random() < 0.5)
         augmentation = self._augmentation(augment)
-        matrix = self._matrix(clip, size, augment, augmentation)
+        matrix = self._crop_matrix(clip, size, augment, augmentation)
         faces = np.stack(
             [_warp(frame, matrix, size, mirrored, augmentation) for frame in clip.frames[first : first + count]]
         )
@@ -204,34 +204,28 @@ class ClipSet:
 
     def _sample(self, clip: Clip, size: int, width: int, augment: bool) -> dict[str, NDArray[Any]]:
         n_frames = self.config.train.frames
-        at = self._target(clip, n_frames)
+        at = self._target_frames(clip, n_frames)
         frames, distinct = self._reference_frames(clip, at)
-        drawn = self.config.reference.draw_open and len(frames) > len(DRAWN_OPEN) and bool(clip.closed[frames].all())
-        kept = frames[: -len(DRAWN_OPEN)] if drawn else frames
-        references, unseen = _faces(clip, frames), clip.opening[at] - clip.opening[kept].max()
-        target_drawn = drawn and bool(self.rng.random() < self.config.train.drawn_targets)
-        if target_drawn:
+        draw_references = (
+            self.config.reference.draw_open and len(frames) > len(DRAWN_OPEN) and bool(clip.closed[frames].all())
+        )
+        undrawn = frames[: -len(DRAWN_OPEN)] if draw_references else frames
+        references, unseen = _faces_at(clip, frames), clip.opening[at] - clip.opening[undrawn].max()
+        draw_target = draw_references and bool(self.rng.random() < self.config.train.drawn_targets)
+        if draw_target:
             at, unseen = self.rng.choice(np.flatnonzero(clip.closed), n_frames), np.zeros(n_frames)
-        target = _faces(clip, at)
-        if drawn:
+        target = _faces_at(clip, at)
+        if draw_references:
             for place, bounds in enumerate(DRAWN_OPEN, len(frames) - len(DRAWN_OPEN)):
                 references.draw_open(place, 1, self.rng.uniform(*bounds))
-        if target_drawn:
+        if draw_target:
             opening = self.rng.uniform(DRAWN_OPEN[0][0], DRAWN_OPEN[-1][1])
             for place in range(n_frames):
                 target.draw_open(place, place, opening)
         mirrored = augment and bool(self.rng.random() < 0.5)
         augmentation = self._augmentation(augment)
-        matrix = self._matrix(clip, size, augment, augmentation)
-        landmarks = [augmentation.distort(transform(points, matrix), size) for points in target.landmarks]
-        margin = self.config.generator.margin
-        mouth = np.stack([mouth_mask(points, size, margin=margin)[None] for points in landmarks])
-        lips = np.stack([parted_lips(points, size, margin=margin)[None] for points in landmarks])
-        changed = mouth
-        if self.config.train.aligned_references:
-            old = augmentation.distort(transform(references.landmarks[0], matrix), size)
-            changed = np.stack([mouth_mask(points, size, margin=margin, others=old)[None] for points in landmarks])
-        masks = {"mouth": mouth, "changed": changed, "lips": lips}
+        matrix = self._crop_matrix(clip, size, augment, augmentation)
+        masks = self._masks(target, references, matrix, size, augmentation)
         times = _times(at)
         middle = times.mean(keepdims=True)
         shape, reference_shapes = (
@@ -253,8 +247,22 @@ class ClipSet:
             "reference_shapes": np.resize(reference_shapes, (self.config.train.references, reference_shapes.shape[1])),
         }
 
-    def _target(self, clip: Clip, n_frames: int) -> NDArray[np.int64]:
-        """Neighbouring frames (T,) to be made: any, or in a share of the samples some that are wide open."""
+    def _masks(
+        self, target: _Faces, references: _Faces, matrix: NDArray[np.float64], size: int, augmentation: Augmentation
+    ) -> dict[str, NDArray[np.float32]]:
+        """`mouth`, `changed` and `lips` of `Batch`, each (T, 1, S, S), before mirroring."""
+        landmarks = [augmentation.distort(transform(points, matrix), size) for points in target.landmarks]
+        margin = self.config.generator.margin
+        mouth = np.stack([mouth_mask(points, size, margin=margin)[None] for points in landmarks])
+        lips = np.stack([parted_lips(points, size, margin=margin)[None] for points in landmarks])
+        changed = mouth
+        if self.config.train.aligned_references:
+            old = augmentation.distort(transform(references.landmarks[0], matrix), size)
+            changed = np.stack([mouth_mask(points, size, margin=margin, others=old)[None] for points in landmarks])
+        return {"mouth": mouth, "changed": changed, "lips": lips}
+
+    def _target_frames(self, clip: Clip, n_frames: int) -> NDArray[np.int64]:
+        """Consecutive frames (T,) to generate; in a share `train.wide_targets` of samples at a wide opening."""
         last = len(clip.frames) - n_frames
         first = int(self.rng.integers(0, last + 1))
         if self.config.train.wide_targets and self.rng.random() < self.config.train.wide_targets:
@@ -264,17 +272,17 @@ class ClipSet:
         return np.arange(first, first + n_frames)
 
     def _reference_frames(self, clip: Clip, target: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
-        """Frames of at most K references, and how many of them, the first ones, are distinct [3.5, 3.6].
+        """Frames of at most K references, and how many distinct ones they begin with [3.5, 3.6].
 
-        Free places are filled with repeats where `reference.augment` says so.
+        With `reference.augment`, repeats fill the remaining places.
         """
         places, same = self.config.train.references, self.config.train.same_frame
-        picked = self.reference_frames(clip, target)
+        chosen = self.reference_frames(clip, target)
         if same and self.rng.random() < same:
-            picked = np.concatenate([[target[len(target) // 2]], picked])[:places]
+            chosen = np.concatenate([[target[len(target) // 2]], chosen])[:places]
         if not self.config.reference.augment:
-            return picked, len(picked)
-        return np.concatenate([picked, self.rng.choice(picked, places - len(picked))]), len(picked)
+            return chosen, len(chosen)
+        return np.concatenate([chosen, self.rng.choice(chosen, places - len(chosen))]), len(chosen)
 
     def _reference_crops(
         self,
@@ -292,12 +300,13 @@ class ClipSet:
         faces = np.zeros((self.config.train.references, 3, size, size), np.float32)
         for place, picture in enumerate(references.pictures):
             aligned = place < self.config.train.aligned_references
-            matrix = target_matrix if aligned else self._matrix(clip, size, augment or place >= distinct, augmentation)
-            elsewhen = augment and not aligned  # a reference is from another moment, and its light is, too
-            relight = elsewhen and self.config.train.augment > 0
+            jittered = augment or place >= distinct
+            matrix = target_matrix if aligned else self._crop_matrix(clip, size, jittered, augmentation)
+            own_light = augment and not aligned  # a reference is from another moment, with other light
+            relight = own_light and self.config.train.augment > 0
             now = augmentation.relight(self.rng, LIGHT_TURN * self.config.train.augment) if relight else augmentation
             faces[place] = _warp(picture, matrix, size, mirrored, now, blur)
-            if elsewhen:
+            if own_light:
                 faces[place] *= np.exp(self.rng.normal(0, LIGHT_CHANGE, (3, 1, 1)) + self.rng.normal(0, LIGHT_CHANGE))
         np.clip(faces, 0, 1, out=faces)
         if not self.config.generator.whole_references:
@@ -305,9 +314,10 @@ class ClipSet:
         return faces
 
     def reference_frames(self, clip: Clip, target: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Different frames that may stand beside a target, at most `train.references`, never its neighbours.
+        """Distinct reference frames for a target, at most `train.references`, over `reference.exclude` frames away.
 
-        kmeans takes the sharpest frame of each cluster, random any, neighbourhood any that is near [3.5, 3.6].
+        kmeans: the sharpest of each cluster; random: any; neighbourhood: any that is near [3.5, 3.6]. A share of the
+        samples (`train.closed_references`) has only closed mouths, if the clip has any.
         """
         places, reference = self.config.train.references, self.config.reference
         everywhere = np.arange(len(clip.frames))
@@ -327,7 +337,7 @@ class ClipSet:
         return self.rng.choice(far, min(places, len(far)), replace=False)
 
     def _augmentation(self, augment: bool) -> Augmentation:
-        """That a sample is seen with: every frame of it alike."""
+        """One augmentation for all frames of a sample; IDENTITY without `augment`."""
         strength = self.config.train.augment if augment else 0.0
         return Augmentation.sample(self.rng, strength) if strength else IDENTITY
 
@@ -340,7 +350,7 @@ class ClipSet:
         augmentation: Augmentation,
     ) -> NDArray[np.float32]:
         """Mouth-shape codes (N, 8) of landmarks (N, 68, 2) in stored pixels, as the augmentation changes them."""
-        seen = np.concatenate([landmarks, clip.at_rest[None]])
+        seen = np.concatenate([landmarks, clip.rest_landmarks[None]])
         shapes = mouth_shape(seen)
         code = relative_shape(shapes[:-1], clip.rest)
         if augmentation is IDENTITY:
@@ -348,8 +358,8 @@ class ClipSet:
         change = mouth_shape(augmentation.distort(transform(seen, matrix), size)) - shapes
         return code + relative_shape(change[:-1], change[-1])
 
-    def _matrix(self, clip: Clip, size: int, augment: bool, augmentation: Augmentation) -> NDArray[np.float64]:
-        """Stored crop -> face crop: cuts the margin away; stretched and jittered in training."""
+    def _crop_matrix(self, clip: Clip, size: int, augment: bool, augmentation: Augmentation) -> NDArray[np.float64]:
+        """(2, 3) stored crop -> face crop, without the stored margin; with `augment` jittered."""
         side = clip.frames.shape[1]
         scale, angle, shift = size * self.margin / (side * self.config.generator.margin), 0.0, np.zeros(2)
         if augment:
@@ -362,18 +372,18 @@ class ClipSet:
 
 
 def clip_weights(speakers: Sequence[str], frames: NDArray[np.float64], cap: float) -> NDArray[np.float64]:
-    """The probability of each clip (N,): by its frames (N,), no speaker over the cap."""
+    """Sampling probability of each clip (N,), in proportion to its `frames` (N,), with no speaker over the cap."""
     speaker = np.unique(speakers, return_inverse=True)[1]
     total = np.bincount(speaker, frames)
     weights: NDArray[np.float64] = capped(total / total.sum(), cap)[speaker] * frames / total[speaker]
-    weights /= weights.sum()  # to the last digit, as the sampling wants it
+    weights /= weights.sum()  # `Generator.choice` requires a sum of 1 to the last digit
     return weights
 
 
 def capped(share: NDArray[np.float64], cap: float) -> NDArray[np.float64]:
-    """Shares (n,) that sum to 1, none over the cap; what is cut off goes to the others in proportion.
+    """Shares (n,) that sum to 1, none over the cap; the excess is distributed over the others in proportion.
 
-    Where n shares under the cap cannot make 1, all are 1 / n.
+    A cap below 1 / n counts as 1 / n.
     """
     cap = max(cap, 1 / len(share))
     out = share.copy()
@@ -386,7 +396,7 @@ def capped(share: NDArray[np.float64], cap: float) -> NDArray[np.float64]:
     return out
 
 
-def _faces(clip: Clip, frames: NDArray[np.int64]) -> _Faces:
+def _faces_at(clip: Clip, frames: NDArray[np.int64]) -> _Faces:
     """The faces of a clip's `frames` (N,)."""
     return _Faces([clip.frames[frame] for frame in frames], clip.landmarks[frames])
 
@@ -408,10 +418,10 @@ def _warp(
     return np.ascontiguousarray(lit[..., ::-1]) if mirrored else lit
 
 
-def _light(batch: Batch, rng: np.random.Generator, dark: float = 0.0) -> Batch:
-    """The same random light and colour for a clip's target and references; noise on the sound.
+def _vary_light(batch: Batch, rng: np.random.Generator, dark: float = 0.0) -> Batch:
+    """A batch with random light and colour, the same for a clip's target and references, and with noise in the audio.
 
-    A share `dark` of the clips is seen in a fade, its references as well: sync gives them the light of the frame.
+    A share `dark` of the clips is darkened as in a fade, with its references: a dub gives them the light of the frame.
     """
     count = batch.real.shape[0]
     gamma = torch.from_numpy(np.exp(rng.normal(0, 0.15, (count, 1, 1, 1, 1))).astype(np.float32))
@@ -442,8 +452,8 @@ def add_noise(mel: Tensor, rng: np.random.Generator) -> Tensor:
 def vary_voice(mel: Tensor, rng: np.random.Generator, pace: float = VOICE_PACE) -> Tensor:
     """Mel windows (B, L, 80, W) as other speakers might have said them, one speaker for each of the B.
 
-    Each window is a little faster or slower about its middle, and of another length of the vocal tract, which moves
-    and stretches the mel axis (after VTLP, Jaitly and Hinton 2013).
+    Each window is a little faster or slower about its middle, and spoken by a vocal tract of another length, which
+    shifts and stretches the mel axis (after VTLP, Jaitly and Hinton 2013).
     """
     count, length, bands = mel.shape[:3]
     matrix = np.zeros((count, 2, 3), np.float32)
@@ -457,13 +467,13 @@ def vary_voice(mel: Tensor, rng: np.random.Generator, pace: float = VOICE_PACE) 
 
 
 def obscure_speech(mel: Tensor, rng: np.random.Generator) -> Tensor:
-    """Mel windows (B, L, 80, W) with bands missing, and a third of the runs with another's voice behind them.
+    """Mel windows (B, L, 80, W) with bands missing, and a second voice behind a third of the runs.
 
     Bands, up to HIDDEN_BANDS of them, fall to the floor of a noisy room (SpecAugment, Park et al. 2019). Voices add as
-    powers; the second is the next run's, fainter by the dB of BEHIND_DB.
+    powers; the second is the next run's, fainter by a level drawn from BABBLE_DB.
     """
     count, bands = mel.shape[0], mel.shape[2]
-    decibels = np.where(rng.random(count) < BEHIND, rng.uniform(*BEHIND_DB, count), np.inf).astype(np.float32)
+    decibels = np.where(rng.random(count) < BABBLE_SHARE, rng.uniform(*BABBLE_DB, count), np.inf).astype(np.float32)
     level = torch.from_numpy(decibels / DB_PER_UNIT)[:, None, None, None]
     per_unit = DB_PER_UNIT / 10  # powers of ten
     mixed = torch.log10(10 ** (per_unit * mel) + 10 ** (per_unit * (mel.roll(1, 0) - level))) / per_unit
@@ -475,9 +485,9 @@ def obscure_speech(mel: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def add_reverb(mel: Tensor, rng: np.random.Generator) -> Tensor:
-    """Mel spectrograms (B, 80, M), half of them as recorded in a room: a tail that decays behind every sound.
+    """Mel spectrograms (B, 80, M), half of them with reverberation: a decaying tail after every sound.
 
-    Powers add. The time to fall by 60 dB is drawn from REVERB_S, the level of the tail below the sound from REVERB_DB.
+    Powers add. The time to fall by 60 dB is drawn from REVERB_S, the tail's level below the sound from REVERB_DB.
     """
     sound = 10 ** (mel.numpy() * (DB_PER_UNIT / 10))
     for row in np.flatnonzero(rng.random(len(sound)) < 0.5):
@@ -488,5 +498,5 @@ def add_reverb(mel: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def masked_faces(real: Tensor) -> Tensor:
-    """What the identity encoder may see of (B, T, 3, S, S): the upper half [3.2, 3.6]."""
+    """Input of the identity encoder, of faces (B, T, 3, S, S): the upper half [3.2, 3.6]."""
     return mask_lower_half(real.flatten(0, 1))

@@ -388,7 +388,7 @@ def _choices(desk: Desk, video: Any, progress: Any) -> list[Any]:
     with gr.Accordion("More options", open=False):
         language = gr.Textbox(label="Language", info=help_of["language"])
         length = gr.Radio([*OPTIONS["length"].choices], value="video", label="Length", info=help_of["length"])
-        only_speaking = gr.Checkbox(label="Only while somebody speaks", info=help_of["only_speaking"])
+        only_speaking = gr.Checkbox(label="Only while someone speaks", info=help_of["only_speaking"])
         isolate_voice = gr.Checkbox(label="Speech in music or noise", info=help_of["isolate_voice"])
         overwrite = gr.Checkbox(label="Replace an existing output", elem_id="overwrite")
     find.click(

@@ -126,6 +126,19 @@ def test_what_shines_through_turns_with_the_picture(tmp_path: Path, orientation:
     assert np.array_equal(picture, expected)
 
 
+def test_transparency_that_fits_no_orientation_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path / "c.png", np.dstack([GREY, np.full(GREY.shape[:2], 128, np.uint8)]))
+    decode = cv2.imdecode
+
+    def other_colours(data: np.ndarray, flags: int) -> np.ndarray:
+        return decode(data, flags) + np.uint8(flags == cv2.IMREAD_COLOR)
+
+    monkeypatch.setattr(cv2, "imdecode", other_colours)
+    with pytest.raises(InputError, match=r"transparent parts of .*c\.png") as refused:
+        read_picture(path, CONFIG)
+    assert "save it as a PNG without transparency" in refused.value.remedy
+
+
 def test_bad_pictures_are_refused(tmp_path: Path, sound: Path) -> None:
     for name, data in (("e.png", b""), ("t.jpg", b"no picture"), ("h.heic", b"\0\0\0\x18ftypheic"), ("l.psd", b"8BPS")):
         (tmp_path / name).write_bytes(data)

@@ -46,7 +46,7 @@ HEAD = """# What a dub changes in a file
 
 Made by `tests/faults/test_fidelity.py`: a clip with sound, chapters and a title (where the container holds them) is
 written again as `lipdub sync` writes it, with no mouth changed. Every line of the listing before and after is compared;
-lines that begin with - went, with + came, with ! were told. What is not shown stayed: size, pixel format, shape of the
+lines that begin with - went, with + came, with ! are warnings. The rest is unchanged: size, pixel format, shape of the
 pixels, colour tags, timestamps, chapters, title, languages.
 
 `tests/media/test_kept.py` compares 22 more pairs by all that `ffmpeg -i` shows of them: tags, flags, side data, order

@@ -76,7 +76,9 @@ def test_looks_are_drawn_as_wide_as_said() -> None:
 def test_a_longer_face_opens_its_mouth_wider_by_its_code(clips: ClipSet) -> None:
     clip, frames = clips.clips[0], np.arange(0, 30, 3)
     seen = [
-        clips._shape(clip, clip.landmarks[frames], clips._matrix(clip, SIZE, False, augmentation), SIZE, augmentation)
+        clips._shape(
+            clip, clip.landmarks[frames], clips._crop_matrix(clip, SIZE, False, augmentation), SIZE, augmentation
+        )
         for augmentation in (IDENTITY, Augmentation(), Augmentation(build=np.diag([1 / 1.1, 1.1])))
     ]
     assert seen[0] == pytest.approx(clip.shape[frames], abs=1e-6)

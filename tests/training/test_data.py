@@ -15,11 +15,11 @@ from lipdub.faces.mouth_shape import SHAPE_SCALE, shape_code
 from lipdub.mel import mel_windows
 from lipdub.models.generator import Generator
 from lipdub.training.data import (
+    AUDIO_RUN,
     DB_PER_UNIT,
     DRAWN_OPEN,
     HIDDEN_BANDS,
     HIDDEN_LEVEL,
-    SOUND_RUN,
     Batch,
     Clip,
     ClipSet,
@@ -255,8 +255,8 @@ def test_the_shape_code_is_zero_at_rest_and_grows_with_the_opening(clips: ClipSe
 def test_sounds_come_with_the_shapes_that_were_seen(clips: ClipSet) -> None:
     clips.reseed(0)
     windows, shapes = clips.audio_windows(4, WIDTH)
-    assert windows.shape == (4, SOUND_RUN, 80, WIDTH)
-    assert shapes.shape == (4, SOUND_RUN, 8)
+    assert windows.shape == (4, AUDIO_RUN, 80, WIDTH)
+    assert shapes.shape == (4, AUDIO_RUN, 8)
     loudness = windows[..., WIDTH // 2 - 1 : WIDTH // 2 + 1].mean((2, 3)).flatten()
     assert float(torch.corrcoef(torch.stack([loudness, shapes[..., 0].flatten()]))[0, 1]) > 0.9
     wide, _ = clips.audio_windows(4, 32)
@@ -487,7 +487,7 @@ def test_wide_targets_are_among_the_widest_openings(with_settings: Callable[...,
     clips = with_settings("train.references=4", "reference.count=6", "train.wide_targets=1.0")
     clips.reseed(4)
     for clip in clips.clips:
-        middles = [int(clips._target(clip, 5)[2]) for _ in range(20)]
+        middles = [int(clips._target_frames(clip, 5)[2]) for _ in range(20)]
         possible = clip.opening[2:-2]
         assert clip.opening[middles].min() >= np.sort(possible)[-round(0.2 * len(possible))] - 1e-6
 
