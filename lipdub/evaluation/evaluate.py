@@ -43,6 +43,7 @@ from lipdub.evaluation.measure import Audio, Real, measure
 from lipdub.evaluation.networks import file_of, load_networks
 from lipdub.evaluation.options import EvalOptions
 from lipdub.evaluation.pairs import GIVEN, Clip, Pair, clips_of_split, draw_pairs, find_clips, write_pairs
+from lipdub.evaluation.perceptual import FrechetMeter
 from lipdub.evaluation.report import EvalReport, json_line, protocol
 from lipdub.evaluation.table import Verdict, compare, order, tabulate
 from lipdub.events import Done, OnEvent, Progress, Stage, Warning_, ignore
@@ -103,6 +104,8 @@ class _Evaluation:
         self._ablation: dict[str, Row] = {}
         device = resolve_device(options.device)
         self._networks, self._config_of_networks = load_networks(options, config)
+        inception = self._networks.inception
+        self._frechet = None if inception is None else FrechetMeter(inception, config)
         self._judge = judge or find_judge(options.yunet, options.mesh, config.face, device)
         self._audio = None if options.audio is None else Audio.of(options.audio, config)
         self._clips = _clips(options)
@@ -182,6 +185,8 @@ class _Evaluation:
         verdict = Verdict(row=row, pairing=pair.pairing, picture=pair.picture.name, sound=pair.sound.name)
         try:
             video, values = self._judge_pair(row, pair, dubs)
+            if self._frechet is not None:
+                self._frechet.add(pair.pairing, row, video, self._real_of(pair.picture).tracked)
         except CLIP_ERRORS as error:
             if self._side_by_side is not None and row not in (REAL, FOREIGN):
                 self._side_by_side.fail(pair.key, row, error.what)
@@ -264,6 +269,7 @@ class _Evaluation:
             order=tuple(order(lines, REAL, FOREIGN, (REAL, FOREIGN, UNTOUCHED))),
             backbone=self._networks.backbone,
             own_landmarks=self._judge.ours,
+            frechet=() if self._frechet is None else self._frechet.distances(),
             ablation=tuple(table_4_1(own, self._ablation, REAL)) if self._ablation else (),
         )
 

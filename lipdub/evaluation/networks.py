@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lipdub.config import Config
 from lipdub.evaluation.options import EvalOptions
-from lipdub.evaluation.perceptual import load_lpips
+from lipdub.evaluation.perceptual import load_inception, load_lpips
 from lipdub.evaluation.teachers import FaceRecognizer
 from lipdub.models.expert import Expert
 from lipdub.models.facenets import LandmarkNet
@@ -51,6 +51,7 @@ class Networks:
     syncnet: SyncNet | None = None
     lpips: Lpips | None = None
     recognizer: FaceRecognizer | None = None
+    inception: nn.Module | None = None
     files: Mapping[str, str] = field(default_factory=dict)  # what it measures -> file and checksum
 
     @property
@@ -65,6 +66,7 @@ class Networks:
             "expert loss (--expert expert)": self.expert is not None,
             "perceptual by VGG (--features vgg16)": not isinstance(self.features, LandmarkFeatures | None),
             "LPIPS (--lpips vgg16)": self.lpips is not None,
+            "FID (--fid inception.safetensors)": self.inception is not None,
             "identity (--identity sface)": self.recognizer is not None,
             "LSE-C and LSE-D (--syncnet syncnet.safetensors)": self.syncnet is not None,
         }
@@ -88,6 +90,7 @@ def load_networks(options: EvalOptions, config: Config) -> tuple[Networks, Confi
         syncnet=None if options.syncnet is None else load_model(options.syncnet, "syncnet"),
         lpips=None if options.lpips is None else load_lpips(options.lpips),
         recognizer=None if options.identity is None else FaceRecognizer(locate(options.identity)),
+        inception=None if options.fid is None else load_inception(options.fid),
     )
     named = {
         "expert": None if expert is None else options.expert or "expert",
@@ -95,6 +98,7 @@ def load_networks(options: EvalOptions, config: Config) -> tuple[Networks, Confi
         "SyncNet": options.syncnet,
         "LPIPS on VGG-16": options.lpips,
         "identity by SFace": options.identity,
+        "FID by Inception": options.fid,
     }
     files = {what: file_of(name) for what, name in named.items() if name is not None}
     return replace(networks, files=files), config

@@ -81,6 +81,11 @@ class EvalOptions:
         MEASURES,
         "SFace weights, for the identity: sface, or a file; untested with the real file. Without them it is left out.",
     )
+    fid: str | None = option_field(
+        None,
+        MEASURES,
+        "Inception for FID, made by `lipdub weights import`; untested with the real file. Without it FID is left out.",
+    )
     html: Path | None = option_field(
         None, OUTPUT, "Write everything as one HTML page, with plots and pictures.", kind=Path
     )

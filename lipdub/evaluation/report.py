@@ -14,12 +14,13 @@ from lipdub import __version__
 from lipdub.evaluation.ablation import HEADER
 from lipdub.evaluation.options import EvalOptions
 from lipdub.evaluation.pairs import GIVEN, TITLES, Clip, Pair
-from lipdub.evaluation.table import COLUMNS, COVERAGE, DRAWS, Column, Difference, Interval, Line, Verdict
+from lipdub.evaluation.table import COLUMNS, COVERAGE, DRAWS, Column, Difference, Frechet, Interval, Line, Verdict
 from lipdub.metrics import FAR, HIGH_PASS, LAG, SILENT_DB
 from lipdub.metrics.mouth import CLOSED_S, CLOSED_SHARE, OPEN_PERCENTILE, SECOND_CONTOUR
 from lipdub.metrics.sync_offset import REACH
 
 NONE = "-"  # not defined, or not measured
+FRECHET = "FID against the real faces of the same pictures ↓ (faces; too large where they are few)"
 ABLATION = "Table 4.1, own sound [as the thesis printed it, for LRS2]"
 ARROWS = {"up": " ↑", "down": " ↓", "": ""}
 
@@ -37,6 +38,7 @@ class EvalReport:
     backbone: str = ""  # of the perceptual metric: figures of different ones cannot be compared
     own_landmarks: bool = False  # whether the judge is our own landmark network, no independent one
     ablation: tuple[tuple[str, ...], ...] = ()  # lines of Table 4.1, where runs were judged
+    frechet: tuple[Frechet, ...] = ()  # FID, where Inception was given
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,18 @@ def blocks(report: EvalReport, *, star: str = "not chance") -> list[Block]:
         rows = [(heading(c, report), *(_difference(d.cells.get(c.key), c) for d in differences)) for c in columns]
         header = ("", *(f"{d.row} - {d.against}" for d in differences))
         made.append(Block(f"{TITLES[pairing]}: paired differences (* = {star})", header, tuple(rows), "rows"))
+    if report.frechet:
+        made.append(Block(FRECHET, *_frechet(report)))
     return made
+
+
+def _frechet(report: EvalReport) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Head and rows: one line per row of the table, one column per pairing."""
+    cells = {(one.row, one.pairing): f"{one.distance:.1f} ({one.frames})" for one in report.frechet}
+    pairings = list(dict.fromkeys(one.pairing for one in report.frechet))
+    rows = dict.fromkeys(one.row for one in report.frechet)
+    lines = tuple((row, *(cells.get((row, pairing), NONE) for pairing in pairings)) for row in rows)
+    return ("", *(TITLES[pairing] for pairing in pairings)), lines
 
 
 def _ablation(report: EvalReport) -> str:
@@ -162,6 +175,8 @@ def as_csv(report: EvalReport) -> str:
         for key, value in difference.cells.items():
             head = [difference.pairing, "difference", difference.row, difference.against, key, "", ""]
             writer.writerow([*head, *_interval_numbers(value)])
+    for one in report.frechet:
+        writer.writerow([one.pairing, "set", one.row, "", "fid", "", "", one.frames, f"{one.distance:.6g}", "", ""])
     return file.getvalue()
 
 

@@ -151,6 +151,16 @@ class Difference:
     cells: Mapping[str, Interval]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Frechet:
+    """FID of one row in one pairing: of all its faces together, so it has no interval over clips."""
+
+    pairing: str
+    row: str
+    frames: int  # faces of the row; below some thousands the distance is too large, whatever they show
+    distance: float
+
+
 def tabulate(verdicts: Sequence[Verdict]) -> list[Line]:
     """Means of every row in every pairing, in the order in which they first appear."""
     groups: dict[tuple[str, str], list[Verdict]] = {}

@@ -149,7 +149,7 @@ def test_every_option_reaches_the_job(run, monkeypatch, tmp_path: Path, generato
     monkeypatch.setattr("lipdub.evaluation.evaluate.evaluate", evaluate)
     words = "--weights b --pairing other --pairing own --speakers s.tsv --dataset d --split val --expert e --features f"
     words += " --seconds 3 --limit 4 --seed 5 --keep-dubs -y --syncnet s --html p.html --table 4.1"
-    words += " --lpips l --identity i"
+    words += " --lpips l --identity i --fid f"
     words += f" --runs r --videos peer={tmp_path} --videos {tmp_path / 'clips'}"
     assert run(*words.split()).exit_code == 8
     assert asked == [
@@ -166,6 +166,7 @@ def test_every_option_reaches_the_job(run, monkeypatch, tmp_path: Path, generato
             syncnet="s",
             lpips="l",
             identity="i",
+            fid="f",
             html=Path("p.html"),
             runs=Path("r"),
             videos={"peer": tmp_path, "clips": tmp_path / "clips"},

@@ -12,7 +12,7 @@ from lipdub.cli.command import commands_of, long_options
 from lipdub.config import PRESETS
 
 UNTESTED = {  # command -> options; take one out when it was run against the real thing, and say so in the docs
-    "eval": {"weights": "Wav2Lip", "features": "vgg16", "syncnet": "", "lpips": "", "identity": ""},
+    "eval": {"weights": "Wav2Lip", "features": "vgg16", "syncnet": "", "lpips": "", "identity": "", "fid": ""},
     "train": {"preset": "release", "features": "vgg16"},
     "prepare": {"layout": "corpora"},
     "sync": {"model": "wav2lip", "detector": "face-alignment"},

@@ -167,14 +167,20 @@ def test_networks_of_others_are_columns_and_what_is_absent_is_named(run, talking
         def embed(self, face: object, landmarks: object) -> np.ndarray:
             return np.array([1.0, 0.0])
 
-    for name in ("load_lpips", "FaceRecognizer"):
+    for name in ("load_lpips", "load_inception", "FaceRecognizer"):
         monkeypatch.setattr(f"lipdub.evaluation.networks.{name}", lambda name: Stand())
     monkeypatch.setattr("lipdub.evaluation.networks.locate", Path)
     monkeypatch.setattr("lipdub.evaluation.networks.file_of", lambda name: f"file of {name}")
-    report = run(talking(("a.mp4", "b.mp4")), pairings=("own",), lpips="vgg16", identity="sface")
+    report = run(talking(("a.mp4", "b.mp4")), pairings=("own",), lpips="vgg16", identity="sface", fid="inception")
     dub, real = (line_of(report, "own", row).cells for row in ("tiny", REAL))
     assert dub["lpips"].n == 2 and dub["lpips"].mean > 0 and dub["identity"].mean == 1
     assert {"lpips", "identity"}.isdisjoint(real)  # it is itself
+    assert [(one.pairing, one.row, one.frames) for one in report.frechet] == [
+        ("own", FOREIGN, 16),
+        ("own", "tiny", 16),
+    ]
+    assert blocks(report)[-1].header == ("", "own sound") and "(16)" in blocks(report)[-1].rows[0][1]
+    assert "### FID" in markdown(report) and ",set,tiny,,fid," in as_csv(report)
     assert "LPIPS on VGG-16: file of vgg16" in report.protocol
     assert next(line for line in report.protocol if line.startswith("Not measured")) == (
         "Not measured: expert loss (--expert expert), perceptual by VGG (--features vgg16), "

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,14 @@ import torch
 from torch import nn
 
 from lipdub.config import load_config
-from lipdub.errors import WeightsError
+from lipdub.errors import SetupError, WeightsError
 from lipdub.evaluation import perceptual
-from lipdub.evaluation.perceptual import load_lpips, ssim_masked
+from lipdub.evaluation.landmark_track import track_landmarks
+from lipdub.evaluation.perceptual import FrechetMeter, frechet_distance, load_inception, load_lpips, ssim_masked
 from lipdub.evaluation.teachers import FaceRecognizer
 from lipdub.faces.crop import TEMPLATE
 from lipdub.models.vgg import VGG16_LAYERS, WIDTHS
+from lipdub.weights import save_state
 
 CONFIG = load_config("debug")
 
@@ -63,6 +66,44 @@ def test_other_heads_of_lpips_are_refused(vgg16, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(perceptual, "LPIPS_HEADS", "0" * 64)
     with pytest.raises(WeightsError, match="not version"):
         load_lpips("vgg16")
+
+
+def test_frechet_distance_of_independent_features() -> None:
+    real = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 4.0], [2.0, 4.0]])  # variances 4/3, 16/3
+    fake = torch.tensor([[1.0, 0.0], [5.0, 0.0], [1.0, 8.0], [5.0, 8.0]])  # means 2, 2 further; variances 16/3, 64/3
+    expected = 2**2 + 2**2 + (4 + 16 + 16 + 64) / 3 - 2 * ((4 * 16) ** 0.5 + (16 * 64) ** 0.5) / 3
+    assert frechet_distance(real, fake) == pytest.approx(expected, rel=1e-4)
+    assert frechet_distance(real, real) == pytest.approx(0, abs=1e-3)
+
+
+def test_all_faces_of_a_row_are_one_set(talking, square_tracker) -> None:
+    folder = talking(("a.mp4", "b.mp4", "c.mp4"))
+    a, b, c = (
+        track_landmarks(folder / name, square_tracker(), 60.0, CONFIG.media) for name in ("a.mp4", "b.mp4", "c.mp4")
+    )
+
+    class Colours(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            assert images.dtype == torch.uint8 and images.shape[1:] == (3, 32, 32)
+            return images.float().mean((2, 3))
+
+    meter = FrechetMeter(Colours(), CONFIG)
+    for source in (a, c):
+        meter.add("own", "dub", b, source)
+    meter.add("own", "real", a, a)  # itself: nothing to say
+    (found,) = meter.distances()
+    assert (found.pairing, found.row, found.frames) == ("own", "dub", 16)  # every fifth frame of 40, twice
+    assert np.isfinite(found.distance)
+
+
+def test_inception_needs_its_package_and_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_state(tmp_path / "other.safetensors", {"a": torch.zeros(1)}, {"kind": "inception"})
+    absent = importlib.util.find_spec("torch_fidelity") is None
+    with pytest.raises(SetupError if absent else WeightsError, match=r"torch-fidelity|is not the Inception"):
+        load_inception(str(tmp_path / "other.safetensors"))
+    with pytest.raises(WeightsError, match=r"not a \.safetensors file"):
+        (tmp_path / "inception.pth").write_bytes(b"pickle")
+        load_inception(str(tmp_path / "inception.pth"))
 
 
 def message(*fields: tuple[int, int | str | bytes]) -> bytes:
