@@ -237,9 +237,9 @@ class _Trial:
         within = [item for item in items if self._start_s(item) < _TRIAL_S]
         if len(within) < len(items):  # one that begins late may not be there
             return bool(made)
-        return len(made) > len(items) and all(map(_is_as_planned, items, made[1:])) and not self._moved()
+        return len(made) > len(items) and all(map(_is_as_planned, items, made[1:])) and not self._moves_dub()
 
-    def _moved(self) -> bool:
+    def _moves_dub(self) -> bool:
         """Whether the streams written last move the dub, as in Matroska the delay that a damaged header states."""
         if (start_s := self._dub_start_s) <= _MOVED_S:
             return False
