@@ -39,6 +39,7 @@ TIMELINES = frozenset({"mov", "mp4", "matroska", "webm", "avi", "nut", "wav", "w
 # Start of all streams on a timeline from which on it is that of another, longer video; MP4 says pauses before a video.
 _LATE_S, _LATE_EDIT_S = 1.0, 10.0
 _TAIL_S = 0.25  # by which packets may go on behind the end that a header states: some of any codec
+_MEAN_LIMIT = 2.0  # a rate this many times that of the packets is no mean
 UNKNOWN = "unknown"  # codec or kind that FFmpeg cannot name
 DYNAMIC_HDR = {  # metadata of each single picture
     SideDataType.DOVI_METADATA: "Dolby Vision",
@@ -234,12 +235,15 @@ def read_clocks(path: Path) -> dict[int, Clock]:
 
 
 def measured(info: MediaInfo, clocks: dict[int, Clock]) -> MediaInfo:
-    """A file with the lengths of its packets in place of those that its header does not state, or states too short."""
+    """A file with the lengths and the frame rate of its packets, where its header does not state them or is wrong."""
     video, audio = info.video, info.audio
     if video is not None and (seen := clocks.get(video.index)) is not None:
         length_s = seen.end_s - seen.start_s
         if not video.duration_known or length_s - video.duration_s > _TAIL_S:
             video = replace(video, duration_s=length_s, frames=video.frames or seen.n_shown)
+        if length_s > 0 and float(video.average_rate) > _MEAN_LIMIT * seen.n_shown / length_s:
+            rate = Fraction(seen.n_shown / length_s).limit_denominator(1001)  # FFmpeg gives the clock's, 1000 Hz
+            video = replace(video, average_rate=rate)
     lengths = {index: clock.end_s for index, clock in clocks.items()}
     audio = tuple(
         replace(each, duration_s=max(0.0, lengths[each.index] - each.start_s))

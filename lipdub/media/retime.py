@@ -7,6 +7,7 @@ is the least possible (a linear program), and each sentence reports how far off 
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,11 +24,12 @@ from lipdub.config import MediaConfig
 from lipdub.errors import InputError
 from lipdub.media.containers import is_remade
 from lipdub.media.kept import is_statistic
-from lipdub.media.probe import file_url, kind_of, open_input, origin, probe, require_video
+from lipdub.media.probe import codec_of, file_url, kind_of, open_input, origin, probe, require_video
 from lipdub.media.sentences import Sentence
 
 MIN_TICKS = 90_000  # a second: the coarsest clock of a retimed picture
 _MIN_STEP_S = 0.02  # knots that are closer are one
+_REMEDY = "write it anew: ffmpeg -i FILE -c:v libx264 -crf 12 -c:a flac WHOLE.mkv"
 _START_WEIGHT, _END_WEIGHT, _SPEED_WEIGHT = 1.0, 0.2, 0.01  # of a sentence's start and end; of natural speed elsewhere
 
 
@@ -142,7 +144,8 @@ def copy_retimed(
 ) -> list[str]:
     """Write the picture, subtitles, attachments, cover art, chapters and tags of a video with new times.
 
-    Packets are copied, nothing is decoded. `target` is QuickTime where the source is, else Matroska.
+    Packets are copied, nothing is decoded. `target` is QuickTime where the source is, else Matroska, or what takes the
+    picture's codec.
 
     Args:
         source: the video; its clock only goes forward.
@@ -158,12 +161,13 @@ def copy_retimed(
         InputError: the video cannot be read to its end.
     """
     info = require_video(probe(source, config))
-    mov = "mov" in info.format
     with open_input(source) as original:
         zero = origin(original)
+        container = _container_for(original.streams[info.index], "mov" if "mov" in info.format else "matroska", source)
+        mov = container == "mov"
         ticks = info.time_base.denominator * -(-MIN_TICKS // info.time_base.denominator)
         options = {"video_track_timescale": str(ticks), "movie_timescale": str(ticks)} if mov else {}
-        with av.open(file_url(target), "w", format="mov" if mov else "matroska", options=options) as output:
+        with av.open(file_url(target), "w", format=container, options=options) as output:
             copies, left_behind = {}, []
             for stream in original.streams:
                 kind = kind_of(stream)
@@ -173,7 +177,11 @@ def copy_retimed(
                     if (kind != "audio" or name_audio) and not is_remade(stream, kind, len(original.chapters())):
                         left_behind.append(_left_behind(kind, stream.index))
                     continue
-                copy = output.add_stream_from_template(stream)
+                try:
+                    copy = output.add_stream_from_template(stream, opaque=True)  # no encoder of the codec is needed
+                except ValueError:
+                    left_behind.append(f"{kind} stream {stream.index} is left out: it cannot be copied with new times")
+                    continue
                 copy.metadata.update({k: v for k, v in stream.metadata.items() if not _is_outdated(k)})
                 copy.disposition = stream.disposition
                 copies[stream.index] = (kind, copy)
@@ -189,17 +197,31 @@ def copy_retimed(
                     packet.stream = copy
                     output.mux(packet)
             except av.error.FFmpegError as error:
-                raise InputError(
-                    f"{source} cannot be copied with new times: {error}",
-                    "write it anew: ffmpeg -i FILE -c:v libx264 -crf 12 -c:a flac WHOLE.mkv",
-                ) from error
+                raise InputError(f"{source} cannot be copied with new times: {error}", _REMEDY) from error
     return left_behind
+
+
+def _container_for(stream: av.stream.Stream, usual: str, source: Path) -> str:
+    """The format that a stream can be copied into: `usual`, if it takes the codec.
+
+    Raises:
+        InputError: none takes it.
+    """
+    for name in (usual, "matroska", "mov", "nut"):
+        with av.open(io.BytesIO(), "w", format=name) as trial:
+            try:
+                trial.add_stream_from_template(stream, opaque=True)
+                trial.start_encoding()
+                return name
+            except ValueError:  # also FFmpeg's "invalid argument"
+                pass
+    raise InputError(f"the {codec_of(stream)} of {source} cannot be copied with new times", _REMEDY)
 
 
 def _left_behind(kind: str, index: int) -> str:
     """Why a stream is not copied."""
     if kind == "audio":
-        return f"audio stream {index} is left out: it keeps the time of the video as it was"
+        return f"audio stream {index} is left out: it cannot follow the new times of the picture"
     return f"{kind} stream {index} is left out: it cannot be given new times"
 
 

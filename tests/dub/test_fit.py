@@ -104,7 +104,7 @@ def test_every_sentence_is_shown_when_it_is_heard(dub, footage, clicks, tmp_path
     made = probe(dub.output)
     assert made.video.duration_s == pytest.approx(11.5, abs=0.005) and made.streams == ("video", "audio")
     assert [each.off_s for each in report.retiming.sentences] == pytest.approx([0] * 10, abs=1e-3)
-    assert report.warnings[0] == "audio stream 1 is left out: it keeps the time of the video as it was"
+    assert report.warnings[0] == "audio stream 1 is left out: it cannot follow the new times of the picture"
     assert report.dubbed == 250 and report.segments[0].last_s == pytest.approx(times[-1], abs=1e-3)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from lipdub.errors import InputError
 from lipdub.media.ffmpeg import ffmpeg_binary
-from lipdub.media.probe import probe
+from lipdub.media.probe import measured, probe, read_clocks
 from lipdub.media.retime import TimeMap, copy_retimed, fit_times
 from lipdub.media.sentences import Sentence
 
@@ -114,6 +114,31 @@ def test_only_the_times_change(tmp_path: Path, name: str, rate: Fraction) -> Non
     assert made is not None and made.duration_s == pytest.approx(2.25, abs=0.06)
 
 
+@pytest.mark.parametrize(
+    ("name", "encoder"),
+    [
+        ("a.mp4", "libsvtav1"),  # decoded by a library that does not encode
+        ("a.ogv", "libtheora"),
+        ("a.wmv", "wmv2"),  # not in Matroska
+        ("a.avi", "huffyuv"),
+        ("a.gif", "gif"),
+        ("b.avi", "rawvideo"),  # not every pixel format of it
+    ],
+)
+def test_any_codec_is_copied(tmp_path: Path, name: str, encoder: str) -> None:
+    pixels = ("-pix_fmt", "bgr24") if encoder == "rawvideo" else ()
+    argv = [ffmpeg_binary(), "-v", "error", "-i", numbered(tmp_path / "plain.mp4"), "-an", "-c:v", encoder, *pixels]
+    subprocess.run([*argv, tmp_path / name], check=True)
+    video, target = probe(tmp_path / name).video, tmp_path / "retimed"
+    assert copy_retimed(tmp_path / name, target, HALF) == []
+    before, after = read_clocks(tmp_path / name)[0], read_clocks(target)[0]
+    assert after.packets == before.packets
+    assert after.start_s == pytest.approx(HALF(before.start_s), abs=2e-3)
+    made = measured(probe(target), read_clocks(target)).video
+    assert made.codec == video.codec and made.duration_s == pytest.approx(HALF(2.0), abs=0.06)
+    assert 0.5 < float(made.average_rate * made.duration_s) / before.packets < 2  # and not the clock's 1000 Hz
+
+
 def test_everything_but_the_sound_goes_along(tmp_path: Path) -> None:
     plain, video = numbered(tmp_path / "plain.mp4", rotation=90), tmp_path / "all.mkv"
     words, marks = tmp_path / "a.srt", tmp_path / "c.txt"
@@ -126,7 +151,7 @@ def test_everything_but_the_sound_goes_along(tmp_path: Path) -> None:
     argv += ["-c:v", "copy", "-c:s", "srt", "-metadata:s:s:0", "language=spa", "-attach", words]
     subprocess.run([*argv, "-metadata:s:t", "mimetype=text/plain", video], check=True)
     assert copy_retimed(video, tmp_path / "retimed", HALF) == [
-        "audio stream 1 is left out: it keeps the time of the video as it was"
+        "audio stream 1 is left out: it cannot follow the new times of the picture"
     ]
     with av.open(str(tmp_path / "retimed")) as made:
         assert [stream.type for stream in made.streams] == ["video", "subtitle", "attachment"]
