@@ -268,7 +268,7 @@ class QualityConfig:
     segment_s: float = 10.0  # longest segment of a shot
     max_offset_ms: float = 130.0  # three frames of 25 a second: viewers notice
     min_confidence: float = 0.5  # of an offset by loudness over 4 s; scales with 1 / sqrt(seconds)
-    min_expert_confidence: float = 0.14  # of an offset by the expert
+    min_expert_confidence: float = 0.15  # of an offset by the expert
     max_silence: float = 200.0  # percent: motion in silence over that in speech
     max_jitter: float = 6.0  # times the cheeks' own
     max_seam: float = 7.5  # grey levels
