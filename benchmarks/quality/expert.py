@@ -69,7 +69,7 @@ def main() -> None:
         held_out = judge(expert, ClipSet(args.calibration, "val", config, seed=0), config, args.rounds)[SECOND]["all"]
         limit = limit_of(held_out)
         values.append(mean_of("accuracy_calibrated", CALIBRATED, shares(judged[SECOND]["all"], limit)[0]))
-        print(f"over a second, limit {limit:.3f} of {len(held_out)} clips held out: accuracy {values[-1].value:.3f}")
+        print(f"over a second, limit {limit:.3f} of {len(held_out)} clips held out: accuracy {values[-1]['value']:.3f}")
     if args.record:
         print(record("expert", values, title="The bundled expert", weights=names_with_sums(args.expert)))
 
