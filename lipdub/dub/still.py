@@ -83,7 +83,7 @@ def filmed(
         audio: the dub; the film lasts as long.
         options: `motion` is of the film; a point on a face is one of the picture.
         config: media and mel sections.
-        warn: told code and text of what the film does not show of a picture.
+        warn: receives code and text of what the film does not show of a picture.
 
     Yields:
         The video, and the options with the point of a face where the film shows it.
