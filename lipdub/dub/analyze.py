@@ -159,7 +159,8 @@ def plan_faces(
             remedy += "; --set sync.min_far_side=-1 dubs it all the same, and the mouth may tear"
         if faces.turned_s is not None:
             what += f"; the face at {faces.turned_s:.2f} s lies or stands on its head"
-            remedy = "turn the picture first: ffmpeg -i FILE -vf transpose=1 -c:a copy TURNED.mkv (=2: to the left)"
+            remedy = "turn the picture first: ffmpeg -i FILE -vf transpose=1 -c:v libx264 -crf 12 -c:a copy TURNED.mkv "
+            remedy += "(transpose=2: to the left; hflip,vflip: by half a turn)"
         raise NoFaceError(f"{_range_of(source, faces)}: {what}", remedy)
     _refuse_overlaps(jobs, faces)
     reasons = _frame_reasons(jobs, faces.tracks, faces.in_range, faces.starts_s, turned)
