@@ -33,9 +33,8 @@ MEASURED = re.compile(r"\b\d[\d.,]*\s?(?:fps|dB|GB|MB|GiB|MiB|hours?|minutes?|x 
 RUN = ("command", "commit", "date", "machine", "weights")  # what a value has in common with others of its run
 HEAD = """# Results
 
-Current figures only, made by `python benchmarks/results.py` from [results/](results), where each has its command,
-commit, machine and weights; what was measured before is in the [journal](journal). Mean and 95 % bootstrap interval
-over clips of speakers that no network was trained on (CLIPS, local footage that is not part of the project).
+Current figures, made by `python benchmarks/results.py` from [results/](results); earlier ones: [journal](journal).
+Mean and 95 % bootstrap interval over clips of speakers that no network was trained on (local footage).
 """
 
 
