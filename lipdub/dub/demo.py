@@ -29,7 +29,7 @@ def portrait_frames(seconds: float) -> list[Frame]:
     for index in range(round(seconds * RATE)):
         t = index / RATE
         matrix = sway(t, (225.0, 130.0), 1.12)
-        matrix[:, 2] += SIDE / 2 - 225, SIDE / 2 - 215
+        matrix[:, 2] += SIDE / 2 - 225, SIDE / 2 - 190
         seen = cv2.warpAffine(picture, matrix, (SIDE, SIDE), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         frames.append(np.asarray(seen, np.uint8))
     return frames
