@@ -44,9 +44,7 @@ class Container:
     tags: bool = True  # takes tags of any name; else a comment, if that
     marks: bool = True  # keeps tags or a comment
     turns: bool = True  # says how the picture is to be turned
-    stamps: bool = (
-        True  # packets have times of their own; else they follow one another at one rate, in the file's order
-    )
+    stamps: bool = True  # packets have times of their own; else they follow one another, in the file's order
 
     @property
     def is_mov(self) -> bool:
